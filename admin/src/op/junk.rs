@@ -103,11 +103,13 @@ pub struct TrainMailbox {
     pub junk: bool,
 }
 
-/// How many mails were learnt.
+/// What was learnt from the mail in a mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainedMailbox {
     /// How many mails the mailbox has.
     pub mails: u64,
+    /// How many of them taught something new. The others were learnt so before.
+    pub learnt: u64,
 }
 
 impl Single for TrainMailbox {
@@ -140,7 +142,7 @@ impl TrainMailbox {
             mailbox: None,
         };
         let (store, limits) = (&context.store, context.statics.limits.mime());
-        let (mut mails, mut after) = (0, None::<MailId>);
+        let (mut mails, mut learnt, mut after) = (0, 0, None::<MailId>);
         loop {
             let page = store.list_mails(&self.account, Some(&self.mailbox), after, PAGE);
             let page = page.await?;
@@ -148,8 +150,10 @@ impl TrainMailbox {
                 let now = context.clock.now();
                 let lesson = lesson(store, limits, words, mail, now).await?;
                 let change = change.clone();
-                let learnt = store.learn_mail(&self.account, mail.id, change, lesson);
-                mails += u64::from(learnt.await?);
+                let before = store.trained(mail.id).await?;
+                let changed = store.learn_mail(&self.account, mail.id, change, lesson);
+                mails += u64::from(changed.await?);
+                learnt += u64::from(store.trained(mail.id).await? != before);
             }
             match page.next {
                 None => break,
@@ -160,7 +164,7 @@ impl TrainMailbox {
             let text = format!("there is no mail in {:?}", self.mailbox);
             return Err(AdminError::not_found(text).at("mailbox"));
         }
-        Ok(TrainedMailbox { mails })
+        Ok(TrainedMailbox { mails, learnt })
     }
 }
 
@@ -227,7 +231,10 @@ impl Single for Classify {
         };
         let recipients = self.recipients.iter();
         let recipients = recipients.map(|address| parse(address, "recipients"));
+        let config = context.config.load();
+        let of_account = config.accounts.get(&account);
         let question = Question {
+            words: of_account.is_none_or(|account| account.junk_filter),
             message: Bytes::from(self.message.0),
             account,
             remote: self.remote_ip,
@@ -321,7 +328,7 @@ impl Operation for Status {
         };
         for account in names {
             let counts = context.store.junk_counts(&account, Vec::new()).await?;
-            let (spam, ham) = (counts.spam, counts.ham);
+            let (spam, ham) = (counts.ever_spam, counts.ever_ham);
             items.send(vec![FilterItem { account, spam, ham }]).await?;
         }
         Ok(())

@@ -52,10 +52,20 @@ pub fn threshold(configured: f64, doubtful: bool) -> f64 {
     }
 }
 
+/// Whether the filter may judge. Halved counts are less sure, but they are no less learnt. One of
+/// them may have become 0: then nothing can be compared.
+#[must_use]
+pub const fn has_learnt_enough(counts: &JunkCounts) -> bool {
+    counts.ever_spam >= LEAST_SPAM
+        && counts.ever_ham >= LEAST_HAM
+        && counts.spam > 0
+        && counts.ham > 0
+}
+
 /// The probability that a message with these tokens is junk. None: too little was learnt.
 #[must_use]
 pub fn probability(counts: &JunkCounts) -> Option<f64> {
-    if counts.spam < LEAST_SPAM || counts.ham < LEAST_HAM {
+    if !has_learnt_enough(counts) {
         return None;
     }
     let (mut hammy, mut spammy) = (Vec::new(), Vec::new());
@@ -108,6 +118,8 @@ mod tests {
         JunkCounts {
             spam,
             ham,
+            ever_spam: spam,
+            ever_ham: ham,
             tokens: tokens.collect(),
         }
     }
@@ -122,6 +134,15 @@ mod tests {
         assert_eq!(probability(&counts(1000, 49, &[(9, 0)])), None);
         assert!(probability(&counts(20, 50, &[(9, 0)])).is_some());
         assert_eq!(probability(&counts(20, 50, &[])), Some(0.5));
+        // 39 messages of junk among 19,961 others were halved.
+        let halved = JunkCounts {
+            ever_spam: 39,
+            ever_ham: 19_961,
+            ..counts(19, 9980, &[(9, 0)])
+        };
+        assert!(probability(&halved).is_some());
+        let nothing_left = JunkCounts { spam: 0, ..halved };
+        assert_eq!(probability(&nothing_left), None);
     }
 
     #[test]

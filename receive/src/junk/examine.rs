@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use postrider_dns::Resolver;
 use postrider_queue::header::{self, Header};
 use postrider_smtp::{
@@ -14,7 +14,7 @@ use postrider_store::{Clock, Store, StoreError};
 
 use super::{
     content::{Content, threshold},
-    filter::{Filter, Letter},
+    filter::Filter,
     history::{Basis, History, Opinion},
     senders::Senders,
     verdict::{Acceptance, Doubts, JunkFacts, JunkReason, JunkVerdict, judge},
@@ -38,10 +38,13 @@ const STEP: f64 = 0.1;
 /// A message, with what is known of the session that brought it.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// The message. Its beginning is enough for all but signatures.
+    /// The message. Its beginning is enough for all but signatures. Lines may end with LF alone, as
+    /// in files.
     pub message: Bytes,
     /// The account whose filter judges. Empty: the server's own filter.
     pub account: String,
+    /// The words count: the account has not turned them off.
+    pub words: bool,
     /// The address of the client. None: SPF, DKIM and the like are not checked.
     pub remote: Option<IpAddr>,
     /// The name in EHLO.
@@ -99,6 +102,10 @@ impl Examiner<'_> {
     /// # Errors
     /// If the store fails.
     pub async fn examine(&self, question: &Question) -> Result<Examined, StoreError> {
+        let question = &Question {
+            message: with_crlf(&question.message),
+            ..question.clone()
+        };
         let results = self.results(question).await.unwrap_or_default();
         let header = Header::scan(header::section(&question.message));
         let (mail_from, remote) = (&question.mail_from, question.remote);
@@ -107,7 +114,7 @@ impl Examiner<'_> {
             store: self.store,
             limits: self.limits,
         };
-        let letter = Letter::read(&question.message, self.limits, &filter.key().await?);
+        let letter = filter.letter_of(mail_from, &question.message).await?;
         let is_addressed = |address: &Address| letter.is_addressed_to(&address.unicode());
         let recipients = &question.recipients;
         let doubts = Doubts {
@@ -117,7 +124,10 @@ impl Examiner<'_> {
         };
         let account = &question.account;
         let today = self.clock.now().day();
-        let probability = filter.probability(account, &letter.tokens).await?;
+        let probability = match question.words {
+            true => filter.probability(account, &letter.tokens).await?,
+            false => None,
+        };
         let facts = JunkFacts {
             trusted: false,
             history: filter.history(account, &senders, today).await?.history,
@@ -163,6 +173,25 @@ impl Examiner<'_> {
         let checked = checks.results(&hashes, &[], now).await;
         checked.map(|checked| checked.results)
     }
+}
+
+/// A message as it would come by SMTP: each line ends with CRLF.
+fn with_crlf(message: &Bytes) -> Bytes {
+    let is_bare = |at: usize| at.checked_sub(1).and_then(|it| message.get(it)) != Some(&b'\r');
+    if !memchr::memchr_iter(b'\n', message).any(is_bare) {
+        return message.clone();
+    }
+    let mut changed = BytesMut::with_capacity(message.len() + message.len() / 16);
+    for line in message.split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(text) => {
+                changed.put_slice(text.strip_suffix(b"\r").unwrap_or(text));
+                changed.put_slice(b"\r\n");
+            }
+            None => changed.put_slice(line),
+        }
+    }
+    changed.freeze()
 }
 
 /// The verdict about facts, with its reasons. The score is that of the content filter. If something
@@ -314,6 +343,63 @@ mod tests {
         check(&words, 5.0, junk);
     }
 
+    #[test]
+    fn lines_of_a_file_get_the_ends_of_smtp() {
+        for (file, expected) in [
+            ("A: b\nC: d\n\nHi\nend", "A: b\r\nC: d\r\n\r\nHi\r\nend"),
+            ("A: b\r\n\nHi\n", "A: b\r\n\r\nHi\r\n"),
+            ("A: b\r\n\r\nHi\r\n", "A: b\r\n\r\nHi\r\n"),
+            ("\n", "\r\n"),
+            ("", ""),
+        ] {
+            assert_eq!(with_crlf(&Bytes::from(file)), expected, "{file:?}");
+        }
+    }
+
+    /// The same words, with Return-Path and in lines of a file, as in the mailbox.
+    #[tokio::test]
+    async fn the_words_are_those_of_a_delivery_and_an_account_may_turn_them_off() {
+        let store = Store::memory();
+        let filter = Filter {
+            store: &store,
+            limits: Limits::default(),
+        };
+        let path = ReversePath::Mailbox("bounce@cheap.test".parse().unwrap());
+        let message = Bytes::from("Subject: plain\n\nHi\n");
+        let letter = filter.letter_of(&path, &with_crlf(&message)).await.unwrap();
+        for (junk, count) in [(true, 20), (false, 50)] {
+            let tokens = if junk { letter.tokens.clone() } else { vec![1] };
+            for _ in 0..count {
+                let learnt = store.train_junk("ann", tokens.clone(), junk, Time(0));
+                learnt.await.unwrap();
+            }
+        }
+        let resolver: Arc<dyn Resolver> = Arc::new(FakeResolver::default());
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Time(0)));
+        let examiner = Examiner {
+            store: &store,
+            resolver: &resolver,
+            clock: &clock,
+            limits: Limits::default(),
+            threshold: 0.95,
+        };
+        let mut question = Question {
+            message,
+            account: "ann".into(),
+            words: true,
+            remote: None,
+            helo: None,
+            tls: None,
+            mail_from: path,
+            recipients: Vec::new(),
+        };
+        let judged = examiner.examine(&question).await.unwrap();
+        assert_eq!(judged.verdict, JunkVerdict::Junk(JunkReason::Content));
+        question.words = false;
+        let judged = examiner.examine(&question).await.unwrap();
+        assert_eq!(judged.verdict, JunkVerdict::Accept(Acceptance::Stranger));
+    }
+
     #[tokio::test]
     async fn a_message_is_checked_if_its_client_is_known() {
         let store = Store::memory();
@@ -331,6 +417,7 @@ mod tests {
         let question = Question {
             message: "From: a@sender.test\r\nTo: b@x.example\r\n\r\nHi\r\n".into(),
             account: "ann".into(),
+            words: true,
             remote: None,
             helo: None,
             tls: None,

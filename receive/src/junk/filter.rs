@@ -10,7 +10,7 @@ use postrider_smtp::{
 use postrider_store::{JunkKey, NewText, Store, StoreError};
 
 use super::{
-    content::{LEAST_HAM, LEAST_SPAM, probability},
+    content::{has_learnt_enough, probability},
     history::{self, History, Known},
     senders::Senders,
     tokens::{READ_MAX, tokens},
@@ -92,11 +92,23 @@ impl Filter<'_> {
         reverse_path: &ReversePath,
         text: &NewText,
     ) -> Result<Letter, StoreError> {
-        let key = self.key().await?;
         let text = self.store.beginning(text, READ_MAX as u64).await?;
+        self.letter_of(reverse_path, &text).await
+    }
+
+    /// Reads a message, or the beginning of one, that comes in with this reverse-path.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) async fn letter_of(
+        &self,
+        reverse_path: &ReversePath,
+        text: &[u8],
+    ) -> Result<Letter, StoreError> {
+        let key = self.key().await?;
         // In the mailbox the message has this field too, so training sees the same words.
         let mut message = format!("Return-Path: <{reverse_path}>\r\n").into_bytes();
-        message.extend_from_slice(&text);
+        message.extend_from_slice(text);
         Ok(Letter::read(&message, self.limits, &key))
     }
 
@@ -111,7 +123,7 @@ impl Filter<'_> {
     ) -> Result<Option<&'n str>, StoreError> {
         for name in [account, SERVER] {
             let counts = self.store.junk_counts(name, Vec::new()).await?;
-            if counts.spam >= LEAST_SPAM && counts.ham >= LEAST_HAM {
+            if has_learnt_enough(&counts) {
                 return Ok(Some(name));
             }
         }
@@ -200,6 +212,7 @@ mod tests {
     use postrider_store::Time;
 
     use super::*;
+    use crate::junk::content::{LEAST_HAM, LEAST_SPAM};
 
     fn letter(text: &str) -> Letter {
         let message = format!("To: Ann <Ann@X.example>\r\nCC: b@x.example\r\n\r\n{text}\r\n");

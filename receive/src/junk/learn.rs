@@ -272,7 +272,13 @@ mod tests {
         let junk = change(&store, HABITS, &mail, to("Junk")).await;
         assert_eq!(junk.flags, ["$junk"]);
         assert_eq!(junk.mailbox, "Junk");
-        let trained = |junk, tokenizer| Some(Trained { junk, tokenizer });
+        let trained = |junk, tokenizer| {
+            Some(Trained {
+                junk,
+                tokenizer,
+                epoch: 0,
+            })
+        };
         assert_eq!(trained_of(&store, &junk).await, trained(true, TOKENIZER));
         assert_eq!((counts().await.spam, counts().await.ham), (1, 0));
         assert_eq!(marks(&store).await, [true]);

@@ -130,8 +130,8 @@ pub(crate) use records;
 /// Makes types the values of sorted ways to records, as [`records`] does. Such a value is never set
 /// aside: without it the ways would lead elsewhere.
 macro_rules! ways {
-    ($($way:ty: version $version:literal,)*) => {
-        $($crate::table::value::value!(true, $way, $version);)*
+    ($($way:ty: version $version:literal $([$($older:literal => $shape:ty),*])?,)*) => {
+        $($crate::table::value::value!(true, $way, $version $($(, $older => $shape)*)?);)*
     };
 }
 pub(crate) use ways;

@@ -157,8 +157,9 @@ async fn a_mailbox_teaches_its_account_once() {
         mailbox: "Spam".to_owned(),
         junk: true,
     };
-    for _ in 0..2 {
-        assert_eq!(train.clone().answer(context).await.unwrap().mails, 2);
+    for taught in [2, 0] {
+        let trained = train.clone().answer(context).await.unwrap();
+        assert_eq!((trained.mails, trained.learnt), (2, taught));
         assert_eq!(learnt(&site, "ann").await, (2, 0));
     }
     let mails = context.store.list_mails("ann", None, None, 9).await;
@@ -169,6 +170,12 @@ async fn a_mailbox_teaches_its_account_once() {
             .iter()
             .all(|mail| mail.flags == ["$junk"])
     );
+    // What was forgotten can be learnt again.
+    let account = Some("ann".to_owned());
+    Reset { account }.answer(context).await.unwrap();
+    let again = train.clone().answer(context).await.unwrap();
+    assert_eq!((again.mails, again.learnt), (2, 2));
+    assert_eq!(learnt(&site, "ann").await, (2, 0));
     let none = TrainMailbox {
         mailbox: "None".to_owned(),
         ..train

@@ -176,7 +176,7 @@ async fn the_filters_of_a_list_are_asked_only_if_it_takes_the_message() {
 
 /// Ann wrote to `bob@bank.test`.
 async fn wrote_to_bob(world: &World) {
-    ann_sends(world).await;
+    dmarc::ann_sends(world).await;
     world.dns.add(
         "bank.test",
         Record::Txt(b"v=spf1 a:mail.remote.test -all".to_vec()),

@@ -5,6 +5,9 @@
 //! [`JUNK_TOKENS`] of them. When it has learnt from [`JUNK_MESSAGES`] messages, all its counts are
 //! halved, so that what it says today outweighs what it said long ago. A token is halved when it is
 //! next looked at: until then it notes how often it was.
+//!
+//! An account that forgets all begins a new epoch. What was learnt from a mail in an earlier epoch
+//! is gone: it is not taken back, and may be learnt again.
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
@@ -70,10 +73,14 @@ impl TokenCount {
 /// What an account has learnt about some tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JunkCounts {
-    /// How many messages of junk it learnt from.
+    /// How many messages of junk the counts stand for.
     pub spam: u32,
-    /// How many other messages it learnt from.
+    /// How many other messages the counts stand for.
     pub ham: u32,
+    /// How many messages of junk it learnt from in all. Halving changes nothing in this.
+    pub ever_spam: u32,
+    /// How many other messages it learnt from in all.
+    pub ever_ham: u32,
     /// One count for each token, in the order of the question.
     pub tokens: Vec<TokenCount>,
 }
@@ -129,9 +136,62 @@ pub(crate) struct Account {
     halved: u16,
     /// The search for tokens to be removed goes on behind this one.
     hand: u64,
+    /// How often the account forgot all.
+    epoch: u32,
+    /// How many messages of junk it learnt from since then, without halving.
+    ever_spam: u32,
+    /// How many other messages.
+    ever_ham: u32,
+}
+
+/// The shape before version 2, which knew no epochs and no messages but those of the counts.
+#[derive(Serialize, Deserialize)]
+struct AccountV1 {
+    spam: u32,
+    ham: u32,
+    tokens: u64,
+    halved: u16,
+    hand: u64,
+}
+
+impl From<AccountV1> for Account {
+    fn from(old: AccountV1) -> Self {
+        // At least so many, if counts were halved.
+        let ever = |count: u32| count.saturating_mul(1 << old.halved.min(16));
+        Self {
+            spam: old.spam,
+            ham: old.ham,
+            tokens: old.tokens,
+            halved: old.halved,
+            hand: old.hand,
+            epoch: 0,
+            ever_spam: ever(old.spam),
+            ever_ham: ever(old.ham),
+        }
+    }
 }
 
 impl Account {
+    fn ever_of(&mut self, junk: bool) -> &mut u32 {
+        match junk {
+            true => &mut self.ever_spam,
+            false => &mut self.ever_ham,
+        }
+    }
+
+    /// Takes back that a message was counted.
+    fn uncount(&mut self, junk: bool) {
+        *self.of(junk) = self.of(junk).saturating_sub(1);
+        *self.ever_of(junk) = self.ever_of(junk).saturating_sub(1);
+    }
+
+    /// Begins another epoch, in which nothing is learnt. The tokens have to go.
+    fn forget(&mut self) {
+        (self.spam, self.ham) = (0, 0);
+        (self.ever_spam, self.ever_ham) = (0, 0);
+        self.epoch = self.epoch.saturating_add(1);
+    }
+
     fn of(&mut self, junk: bool) -> &mut u32 {
         match junk {
             true => &mut self.spam,
@@ -142,6 +202,7 @@ impl Account {
     /// Counts a message.
     fn count(&mut self, junk: bool) {
         *self.of(junk) += 1;
+        *self.ever_of(junk) = self.ever_of(junk).saturating_add(1);
         if self.spam.saturating_add(self.ham) >= JUNK_MESSAGES {
             self.spam /= 2;
             self.ham /= 2;
@@ -219,7 +280,7 @@ records! {
 }
 
 ways! {
-    Account: version 1,
+    Account: version 2 [1 => AccountV1],
 }
 
 tables! {
@@ -262,7 +323,7 @@ impl Tables {
             }
         }
         match learn.forget {
-            true => *of_account.of(learn.junk) = of_account.of(learn.junk).saturating_sub(1),
+            true => of_account.uncount(learn.junk),
             false => of_account.count(learn.junk),
         }
         if of_account.excess() > 0 {
@@ -275,6 +336,11 @@ impl Tables {
         }
         self.accounts.put(Arc::clone(account), of_account);
         Ok(())
+    }
+
+    /// How often an account forgot all.
+    pub(super) fn epoch(&self, account: &Name) -> Result<u32, Fault> {
+        Ok(self.accounts.get(account)?.unwrap_or_default().epoch)
     }
 
     /// The tokens of an account behind one, and then those before it.
@@ -363,7 +429,7 @@ impl Train {
     }
 }
 
-/// Forgets some of what an account has learnt. Gives how many tokens.
+/// Begins another epoch of an account, and forgets some of its tokens. Gives how many.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ForgetWords {
     account: String,
@@ -373,9 +439,8 @@ impl ForgetWords {
     fn apply(self, state: &mut State) -> Result<u64, Fault> {
         let tables = &mut state.junk;
         let account: Name = self.account.into();
-        let Some(mut of_account) = tables.accounts.get(&account)? else {
-            return Ok(0);
-        };
+        // Its mail may have been learnt before an earlier program forgot the account.
+        let mut of_account = tables.accounts.get(&account)?.unwrap_or_default();
         let all = tables.behind(&account, u64::MAX)?;
         let going = all
             .take(FORGOTTEN_AT_ONCE)
@@ -384,10 +449,8 @@ impl ForgetWords {
             tables.tokens.remove(&(Arc::clone(&account), *hash));
         }
         of_account.tokens -= going.len() as u64;
-        match of_account.tokens {
-            0 => tables.accounts.remove(&account),
-            _ => tables.accounts.put(account, of_account),
-        }
+        of_account.forget();
+        tables.accounts.put(account, of_account);
         Ok(going.len() as u64)
     }
 }
@@ -419,6 +482,8 @@ impl CountedTokens {
         Ok(JunkCounts {
             spam: of_account.spam,
             ham: of_account.ham,
+            ever_spam: of_account.ever_spam,
+            ever_ham: of_account.ever_ham,
             tokens,
         })
     }

@@ -32,7 +32,7 @@ impl Model {
             };
         }
         match learn.forget {
-            true => *account.of(learn.junk) = account.of(learn.junk).saturating_sub(1),
+            true => account.uncount(learn.junk),
             false => account.count(learn.junk),
         }
         account.tokens = tokens.len() as u64;
@@ -45,6 +45,12 @@ impl Model {
             }
             account.tokens = tokens.len() as u64;
         }
+    }
+
+    pub(crate) fn epoch(&self, account: &str) -> u32 {
+        self.accounts
+            .get(account)
+            .map_or(0, |(account, _)| account.epoch)
     }
 
     pub(super) fn counted(&self, asked: &CountedTokens) -> JunkCounts {
@@ -62,6 +68,8 @@ impl Model {
         JunkCounts {
             spam: account.spam,
             ham: account.ham,
+            ever_spam: account.ever_spam,
+            ever_ham: account.ever_ham,
             tokens: asked.tokens.iter().map(count).collect(),
         }
     }
@@ -82,17 +90,13 @@ impl Train {
 
 impl ForgetWords {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> u64 {
-        let Some((account, tokens)) = model.junk.accounts.get_mut(&self.account) else {
-            return 0;
-        };
+        let (account, tokens) = model.junk.accounts.entry(self.account).or_default();
         let going: Vec<u64> = tokens.keys().copied().take(FORGOTTEN_AT_ONCE).collect();
         for hash in &going {
             tokens.remove(hash);
         }
         account.tokens = tokens.len() as u64;
-        if tokens.is_empty() {
-            model.junk.accounts.remove(&self.account);
-        }
+        account.forget();
         going.len() as u64
     }
 }

@@ -68,6 +68,7 @@ async fn all_counts_are_halved_when_there_are_many_messages() {
         after.tokens.into_iter().map(seen).collect::<Vec<_>>(),
         [(2499, 2500), (0, 5000), (0, 0)]
     );
+    assert_eq!((after.ever_spam, after.ever_ham), (5000, 15_000));
     // A halved token is counted on from its half.
     train(&store, &[0], false, 1).await;
     assert_eq!(counts(&store, &[0]).await, [(2499, 2501)]);
@@ -148,4 +149,30 @@ fn an_account_has_so_many_tokens() {
     let mut faults = Faults::default();
     state.junk.check(&mut faults).unwrap();
     assert_eq!(faults.into_sentences(), [""; 0]);
+}
+
+#[test]
+fn an_account_of_an_earlier_program_is_read() {
+    use crate::table::value::{Value, append};
+    let old = AccountV1 {
+        spam: 19,
+        ham: 9981,
+        tokens: 7,
+        halved: 1,
+        hand: 5,
+    };
+    let mut bytes = vec![1];
+    append(&old, &mut bytes);
+    let read = Account::decode(&bytes).unwrap();
+    let expected = Account {
+        spam: 19,
+        ham: 9981,
+        tokens: 7,
+        halved: 1,
+        hand: 5,
+        epoch: 0,
+        ever_spam: 38,
+        ever_ham: 19_962,
+    };
+    assert_eq!(read, expected);
 }

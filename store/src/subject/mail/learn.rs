@@ -25,6 +25,25 @@ pub struct Trained {
     /// The version of the tokenizer that made the words. 0: only the history of its sender was
     /// learnt.
     pub tokenizer: u8,
+    /// The epoch of the account's words in which it was learnt.
+    pub epoch: u32,
+}
+
+/// The shape before version 2, which knew no epochs.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TrainedV1 {
+    junk: bool,
+    tokenizer: u8,
+}
+
+impl From<TrainedV1> for Trained {
+    fn from(TrainedV1 { junk, tokenizer }: TrainedV1) -> Self {
+        Self {
+            junk,
+            tokenizer,
+            epoch: 0,
+        }
+    }
 }
 
 /// What there is to learn from a mail.
@@ -53,25 +72,47 @@ pub fn called_junk(flags: &[String]) -> Option<bool> {
     }
 }
 
-/// A mail before and after a change, as far as the filter is concerned.
+/// What changes if a mail is learnt.
+#[derive(Default)]
 struct Taught {
-    before: Option<Trained>,
+    /// What is kept of the mail from now on.
     after: Option<Trained>,
+    /// What the marks of its senders lose and get.
+    marks: Vec<junk::Learn>,
+    /// What the words lose and get.
+    words: Vec<junk::Learn>,
 }
 
 impl Lesson {
     /// What changes if a mail is learnt as its flags call it. None: nothing. `before` is what was
-    /// learnt from it.
-    fn teach(&self, mail: &Mail, before: Option<Trained>) -> Option<Taught> {
+    /// learnt from it, and `epoch` the epoch of the account.
+    fn teach(&self, mail: &Mail, before: Option<Trained>, epoch: u32) -> Option<Taught> {
         let wanted = called_junk(&mail.flags);
-        if before.map(|trained| trained.junk) == wanted {
+        let said = before.map(|trained| trained.junk);
+        let is_same = said == wanted;
+        // Its words are there, and the lesson knows them.
+        let had = before.is_some_and(|trained| {
+            self.tokenizer != 0 && trained.tokenizer == self.tokenizer && trained.epoch == epoch
+        });
+        let has_words = self.tokenizer != 0;
+        if is_same && (had || !has_words || wanted.is_none()) {
             return None;
         }
-        let after = wanted.map(|junk| Trained {
-            junk,
-            tokenizer: self.tokenizer,
-        });
-        Some(Taught { before, after })
+        let learn = |junk: Option<bool>, forget| junk.map(|junk| junk::Learn { junk, forget });
+        let change = |forgets: bool, learns: bool| {
+            let lost = learn(said.filter(|_| forgets), true);
+            let got = learn(wanted.filter(|_| learns), false);
+            lost.into_iter().chain(got).collect()
+        };
+        Some(Taught {
+            after: wanted.map(|junk| Trained {
+                junk,
+                tokenizer: self.tokenizer,
+                epoch,
+            }),
+            marks: change(!is_same, !is_same),
+            words: change(had, has_words),
+        })
     }
 
     fn mark(&self, mail: &Mail, junk: bool) -> Mark {
@@ -80,25 +121,6 @@ impl Lesson {
             junk,
             author: self.author,
         }
-    }
-
-    /// Whether words of this version are those of the lesson.
-    const fn has_words(&self, trained: Trained) -> bool {
-        self.tokenizer != 0 && trained.tokenizer == self.tokenizer
-    }
-}
-
-impl Taught {
-    /// What was learnt and is taken back, then what is learnt.
-    fn steps(&self) -> impl Iterator<Item = (Trained, junk::Learn)> {
-        let step = |trained: Option<Trained>, forget| {
-            trained.map(|trained| {
-                let junk = trained.junk;
-                (trained, junk::Learn { junk, forget })
-            })
-        };
-        let steps = [step(self.before, true), step(self.after, false)];
-        steps.into_iter().flatten()
     }
 }
 
@@ -128,15 +150,16 @@ impl Learn {
             return Ok(false);
         };
         let before = state.mail.trained.get(&id)?;
-        let Some(taught) = lesson.teach(&mail, before) else {
+        let account: Name = account.into();
+        let epoch = state.junk.epoch(&account)?;
+        let Some(taught) = lesson.teach(&mail, before, epoch) else {
             return Ok(true);
         };
         match taught.after {
             Some(trained) => state.mail.trained.put(id, trained),
             None => state.mail.trained.remove(&id),
         }
-        let account: Name = account.into();
-        for (trained, learn) in taught.steps() {
+        for learn in taught.marks {
             let mark = lesson.mark(&mail, learn.junk);
             for sender in &lesson.senders {
                 match learn.forget {
@@ -144,10 +167,10 @@ impl Learn {
                     false => state.reputation.mark(&account, sender, mark)?,
                 }
             }
-            if lesson.has_words(trained) {
-                let (tokens, today) = (&lesson.tokens, lesson.today);
-                state.junk.learn(&account, tokens, learn, today)?;
-            }
+        }
+        for learn in taught.words {
+            let (tokens, today) = (&lesson.tokens, lesson.today);
+            state.junk.learn(&account, tokens, learn, today)?;
         }
         Ok(true)
     }
@@ -163,8 +186,9 @@ impl Learn {
         let Some(mail) = model.change_mail(&account, id, &change) else {
             return false;
         };
+        let epoch = model.junk.epoch(&account);
         let trained = &mut model.mail.trained;
-        let Some(taught) = lesson.teach(&mail, trained.get(&id).copied()) else {
+        let Some(taught) = lesson.teach(&mail, trained.get(&id).copied(), epoch) else {
             return true;
         };
         match taught.after {
@@ -172,7 +196,7 @@ impl Learn {
             None => trained.remove(&id),
         };
         let name: Name = account.as_str().into();
-        for (trained, learn) in taught.steps() {
+        for learn in taught.marks {
             let mark = lesson.mark(&mail, learn.junk);
             for sender in &lesson.senders {
                 match learn.forget {
@@ -180,10 +204,10 @@ impl Learn {
                     false => model.reputation.mark(&name, sender, mark),
                 }
             }
-            if lesson.has_words(trained) {
-                let (tokens, today) = (&lesson.tokens, lesson.today);
-                model.junk.learn(&account, tokens, learn, today);
-            }
+        }
+        for learn in taught.words {
+            let (tokens, today) = (&lesson.tokens, lesson.today);
+            model.junk.learn(&account, tokens, learn, today);
         }
         true
     }
@@ -254,7 +278,7 @@ pub(super) fn sample() -> Learn {
 mod tests {
     use super::*;
     use crate::{
-        Accept, HistoryKind, TextSource, TokenCount,
+        Accept, HistoryKind, TextSource, Time, TokenCount,
         tests::{
             samples::{inline, mail},
             verbs::on_both,
@@ -314,7 +338,13 @@ mod tests {
             };
             let count = |spam, ham| TokenCount { spam, ham };
             let nothing = (0, 0, count(0, 0), Vec::new());
-            let trained = |junk, tokenizer| Some(Trained { junk, tokenizer });
+            let trained = |junk, tokenizer| {
+                Some(Trained {
+                    junk,
+                    tokenizer,
+                    epoch: 0,
+                })
+            };
 
             let seen = teach(flags(&["\\flagged"], &[]), lesson(1)).await;
             assert_eq!(seen, None);
@@ -350,6 +380,58 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_forgotten_is_learnt_again_and_not_taken_back() {
+        on_both(|store| async move {
+            let accept = Accept {
+                text: Some(inline("Hi\r\n")),
+                mails: vec![mail("Inbox", TextSource::New)],
+                ..Accept::default()
+            };
+            let id = store.accept(accept).await.unwrap().mails[0];
+            let teach = async |change, lesson| {
+                let learnt = store.learn_mail("ann", id, change, lesson).await;
+                assert!(learnt.unwrap());
+            };
+            let count = |spam, ham| TokenCount { spam, ham };
+            let marks = || vec![(7, true)];
+            let junk = || flags(&["$junk"], &[]);
+            // The filter is off at first.
+            teach(junk(), lesson(0)).await;
+            assert_eq!(learnt(&store).await, (0, 0, count(0, 0), marks()));
+            teach(junk(), lesson(1)).await;
+            assert_eq!(learnt(&store).await, (1, 0, count(1, 0), marks()));
+            // It is off again, and says nothing new.
+            teach(junk(), lesson(0)).await;
+            teach(junk(), lesson(1)).await;
+            assert_eq!(learnt(&store).await, (1, 0, count(1, 0), marks()));
+            store.forget_junk("ann").await.unwrap();
+            assert_eq!(learnt(&store).await, (0, 0, count(0, 0), marks()));
+            store.checkpoint().await;
+            teach(junk(), lesson(1)).await;
+            assert_eq!(learnt(&store).await, (1, 0, count(1, 0), marks()));
+            store.forget_junk("ann").await.unwrap();
+            // Another mail with the word.
+            let other = store.train_junk("ann", vec![1], true, Time(0));
+            other.await.unwrap();
+            teach(flags(&[], &["$junk"]), lesson(1)).await;
+            assert_eq!(learnt(&store).await, (1, 0, count(1, 0), Vec::new()));
+        })
+        .await;
+    }
+
+    #[test]
+    fn what_an_earlier_program_learnt_is_read() {
+        use crate::table::value::Value;
+        let old = Trained::decode(&[1, 1, 3]).unwrap();
+        let expected = Trained {
+            junk: true,
+            tokenizer: 3,
+            epoch: 0,
+        };
+        assert_eq!(old, expected);
+    }
+
+    #[tokio::test]
     async fn without_words_only_the_senders_are_learnt() {
         on_both(|store| async move {
             let accept = Accept {
@@ -374,6 +456,7 @@ mod tests {
             let trained = Trained {
                 junk: true,
                 tokenizer: 0,
+                epoch: 0,
             };
             assert_eq!(store.trained(id).await.unwrap(), Some(trained));
             assert!(store.remove_mail("ann", id).await.unwrap());

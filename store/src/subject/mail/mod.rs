@@ -10,7 +10,7 @@ use std::{net::IpAddr, ops::Bound, sync::Arc};
 use postrider_smtp::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use self::learn::Learn;
+use self::learn::{Learn, TrainedV1};
 pub use self::learn::{JUNK_FLAG, Lesson, NOT_JUNK_FLAG, Trained, called_junk};
 pub use self::usage::MailUsage;
 use super::{Reader, State, next};
@@ -150,7 +150,7 @@ pub(crate) struct Counters {
 
 records! {
     Mail: version 1,
-    Trained: version 1,
+    Trained: version 2 [1 => TrainedV1],
 }
 
 tables! {

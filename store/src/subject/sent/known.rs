@@ -16,8 +16,10 @@ use crate::{
     },
 };
 
-/// A recipient is forgotten so many days after it was last noted.
-const KNOWN_DAYS: u32 = 400;
+/// A recipient is forgotten so many days after it was last noted: three years.
+const KNOWN_DAYS: u32 = 3 * 365 + 1;
+/// A domain is forgotten so many days after it was last noted: two years.
+const KNOWN_DOMAIN_DAYS: u32 = 2 * 365;
 /// A message notes its recipient anew after so many days. So most messages change nothing.
 const RENEWED_DAYS: u32 = 30;
 /// Recipients that a step looks at, for each that it may forget.
@@ -58,8 +60,13 @@ impl Known {
         self.day.is_none_or(renewed)
     }
 
-    pub(super) fn is_over(self, now: Time) -> bool {
-        let over = |noted: u32| noted.saturating_add(KNOWN_DAYS) <= now.day();
+    /// Whether a recipient, or a domain, is forgotten.
+    fn is_over(self, name: &Name, now: Time) -> bool {
+        let days = match name.starts_with('@') {
+            true => KNOWN_DOMAIN_DAYS,
+            false => KNOWN_DAYS,
+        };
+        let over = |noted: u32| noted.saturating_add(days) <= now.day();
         self.day.is_some_and(over)
     }
 }
@@ -135,7 +142,7 @@ impl Walk {
             let (key, known) = row?;
             let name = |name: &Name| name.as_ref().to_owned();
             let behind = (name(&key.0), name(&key.1));
-            if known.day.is_none() || known.is_over(now) {
+            if known.day.is_none() || known.is_over(&key.1, now) {
                 changed.push((key, known));
             }
             if changed.len() >= max || looked + 1 >= max.saturating_mul(LOOKED) {

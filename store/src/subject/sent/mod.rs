@@ -162,8 +162,8 @@ impl Store {
         self.ask(Since { account, since }).await
     }
 
-    /// Whether an account has sent to a recipient. The store forgets a recipient 400 days after the
-    /// last message, or up to 30 days earlier.
+    /// Whether an account has sent to a recipient. The store forgets a recipient three years after
+    /// the last message, or up to 30 days earlier.
     ///
     /// # Errors
     /// If it can't be read.
@@ -171,8 +171,8 @@ impl Store {
         self.ask(IsKnown { account, recipient }).await
     }
 
-    /// Whether an account has sent to a recipient in a domain. The store forgets a domain as it
-    /// forgets recipients. An earlier program noted no domains: a domain counts from the next
+    /// Whether an account has sent to a recipient in a domain. The store forgets a domain two
+    /// years after the last message, or up to 30 days earlier. An earlier program noted no domains: a domain counts from the next
     /// message on whose recipient is noted anew.
     ///
     /// # Errors
