@@ -9,12 +9,16 @@ use std::{
 };
 
 use anyhow::Context;
-use postrider_admin::op::{
-    junk::{
-        Classified, Classify as ClassifyOp, Disposition, FilterItem, Reset, Status,
-        Train as TrainOp, TrainMailbox,
+use postrider_admin::{
+    Code,
+    face::client::CallError,
+    op::{
+        junk::{
+            Classified, Classify as ClassifyOp, Disposition, FilterItem, Reset, Status,
+            Train as TrainOp, TrainMailbox,
+        },
+        queue::Piece,
     },
-    queue::Piece,
 };
 
 use super::{output::print, running::Running};
@@ -61,39 +65,54 @@ fn train(server: &Running, options: Train) -> anyhow::Result<()> {
             mailbox,
             junk,
         })?;
-        return print(&format!("learnt {} as {kind}\n", messages(trained.mails)));
+        let before = match trained.mails - trained.learnt.min(trained.mails) {
+            0 => String::new(),
+            before => format!(", and {before} were learnt before"),
+        };
+        let learnt = messages(trained.learnt);
+        return print(&format!("learnt {learnt} as {kind}{before}\n"));
     }
     let (mut learnt, mut empty) = (0, 0);
     let mut learn = |message: Vec<u8>| -> anyhow::Result<()> {
-        if message.iter().all(u8::is_ascii_whitespace) {
-            empty += 1;
-            return Ok(());
-        }
-        server.ask(&TrainOp {
+        let trained = server.ask(&TrainOp {
             account: options.account.clone(),
             junk,
             message: Piece(message),
-        })?;
-        learnt += 1;
+        });
+        match trained {
+            Ok(()) => learnt += 1,
+            Err(error) if has_no_words(&error) => empty += 1,
+            Err(error) => return Err(error),
+        }
         Ok(())
     };
-    match options.files.as_slice() {
-        [] => messages::of_input(&mut learn)?,
-        files => {
-            for file in files {
-                let read = messages::of_path(file, &mut learn);
-                read.with_context(|| format!("{} was not learnt as a whole", file.display()))?;
-            }
-        }
-    }
+    let read = match options.files.as_slice() {
+        [] => messages::of_input(&mut learn),
+        files => files.iter().try_for_each(|file| {
+            let read = messages::of_path(file, &mut learn);
+            read.with_context(|| format!("{} was not learnt as a whole", file.display()))
+        }),
+    };
+    // What was learnt before an error stays learnt.
+    read.with_context(|| format!("learnt {} as {kind} before", messages(learnt)))?;
     if learnt == 0 {
-        anyhow::bail!("there is no message to learn from");
+        anyhow::bail!("there is no message with words to learn from");
     }
     let without = match empty {
         0 => String::new(),
-        empty => format!(", left out {empty} empty ones"),
+        empty => format!(", left out {empty} without words"),
     };
     print(&format!("learnt {} as {kind}{without}\n", messages(learnt)))
+}
+
+/// The server found no words in a message. The others may have some.
+fn has_no_words(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<CallError>() {
+        Some(CallError::Refused(error)) => {
+            error.code == Code::Invalid && error.field.as_deref() == Some("message")
+        }
+        _ => false,
+    }
 }
 
 fn messages(count: u64) -> String {

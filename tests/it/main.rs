@@ -21,6 +21,7 @@ mod forward;
 mod hostile;
 mod import;
 mod journey;
+mod junk;
 mod limits;
 mod localserve;
 mod log;
