@@ -576,7 +576,7 @@ pub(crate) fn samples() -> Vec<Op> {
             keys: keys(),
         }),
         Op::Keep(Keep {
-            used_for: UNKNOWN_USERS.into(),
+            used_for: SALTS.into(),
             secret: Secret([7; 32]),
         }),
     ]
