@@ -16,7 +16,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use postrider_admin::op::export::{ExportItem, ExportedMail};
+use postrider_admin::op::export::{DamagedMail, ExportItem, ExportedMail};
+use postrider_store::MailId;
 
 use crate::backup::copy::Owner;
 use maildir::Maildir;
@@ -47,7 +48,18 @@ pub struct Exporter {
     files: Files,
     /// The bytes of the present mail that are still to come. None before the first mail.
     left: Option<u64>,
-    mails: u64,
+    /// The number of the present mail. None before the first mail.
+    present: Option<MailId>,
+    exported: Exported,
+}
+
+/// What an export wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// The number of mails.
+    pub mails: u64,
+    /// The mails that can't be read. They are in no file.
+    pub damaged: Vec<DamagedMail>,
 }
 
 impl Exporter {
@@ -73,7 +85,8 @@ impl Exporter {
             dir: dir.to_owned(),
             files,
             left: None,
-            mails: 0,
+            present: None,
+            exported: Exported::default(),
         })
     }
 
@@ -86,8 +99,17 @@ impl Exporter {
             ExportItem::Mail(mail) => {
                 self.end_mail()?;
                 self.left = Some(mail.size);
-                self.mails += 1;
+                self.present = Some(mail.id);
+                self.exported.mails += 1;
                 self.begin(mail)
+            }
+            ExportItem::Damaged(mail) => {
+                if self.present == Some(mail.id) && self.left.take().is_some() {
+                    self.exported.mails = self.exported.mails.saturating_sub(1);
+                    self.discard()?;
+                }
+                self.exported.damaged.push(mail.clone());
+                Ok(())
             }
             ExportItem::Piece(piece) => {
                 let length = piece.0.len() as u64;
@@ -108,6 +130,14 @@ impl Exporter {
         }
     }
 
+    /// Takes the present mail away.
+    fn discard(&mut self) -> io::Result<()> {
+        match &mut self.files {
+            Files::Maildir(maildir) => maildir.discard(),
+            Files::Mbox(mbox) => mbox.discard(),
+        }
+    }
+
     fn end_mail(&mut self) -> io::Result<()> {
         match self.left.take() {
             None => return Ok(()),
@@ -120,11 +150,11 @@ impl Exporter {
         }
     }
 
-    /// Ends the export: moves the files to their places. Gives the number of mails.
+    /// Ends the export: moves the files to their places. Tells what is in them, and what is not.
     ///
     /// # Errors
     /// The last mail is not whole, or the system fails.
-    pub fn finish(mut self) -> io::Result<u64> {
+    pub fn finish(mut self) -> io::Result<Exported> {
         self.end_mail()?;
         let last = match &mut self.files {
             Files::Maildir(maildir) => maildir.finish()?,
@@ -142,7 +172,7 @@ impl Exporter {
         }
         fs::remove_dir(&work)?;
         sync_folder(&self.dir)?;
-        Ok(self.mails)
+        Ok(self.exported)
     }
 
     /// Removes what there is of an export that failed.
@@ -216,7 +246,9 @@ mod tests {
         for item in mails.iter().flatten() {
             exporter.add(item).unwrap();
         }
-        assert_eq!(exporter.finish().unwrap(), mails.len() as u64);
+        let exported = exporter.finish().unwrap();
+        assert_eq!(exported.mails, mails.len() as u64);
+        assert!(exported.damaged.is_empty());
         let mut files = Vec::new();
         list(&target, "", &mut files);
         files.sort();
@@ -296,6 +328,84 @@ mod tests {
         assert_eq!(files[0], ("Inbox.mbox".to_owned(), expected));
         let empty = format!("From bob@remote.test {date}\nStatus: O\n\n");
         assert_eq!(files[1], ("Work.J&APw-rg.mbox".to_owned(), empty));
+    }
+
+    /// The mail itself could tell its reader of flags that it does not have.
+    #[test]
+    fn fields_of_a_mail_set_no_flags_in_an_mbox() {
+        let text = "status : R\r\n\tO\r\nA: Status: x\r\nX-STATUS: F\r\nX-Keywords: a\r\n b\r\n\
+                    X-Keywords-Too: c\r\n folded\r\nno field\r\nStatus: RO\r\n\r\nStatus: body\r\n";
+        let kept = "A: Status: x\nX-Keywords-Too: c\n folded\nno field\n\nStatus: body\n";
+        let files = export(
+            Form::Mbox,
+            &[
+                mail(1, "Inbox", &[], text),
+                mail(2, "Inbox", &[], "X-Status: F"),
+                mail(3, "Inbox", &[], "X-Status"),
+                mail(4, "Inbox", &[], "A: b\r\nStatus: R\r\n"),
+            ],
+        );
+        let heads = "Fri Jan 15 08:00:00 2027\nStatus: O\n";
+        let expected = format!(
+            "From MAILER-DAEMON {heads}{kept}\nFrom bob@remote.test {heads}\n\
+             From bob@remote.test {heads}X-Status\n\nFrom bob@remote.test {heads}A: b\n\n"
+        );
+        assert_eq!(files, [("Inbox.mbox".to_owned(), expected)]);
+    }
+
+    #[test]
+    fn a_damaged_mail_is_left_out_and_the_others_are_there() {
+        let damaged = |id, mailbox: &str| DamagedMail {
+            id: MailId(id),
+            mailbox: mailbox.to_owned(),
+            received: Time(0),
+            error: "damaged data".to_owned(),
+        };
+        for (form, names) in [
+            (
+                Form::Maildir,
+                &[
+                    "cur/1800000000.M123456P1.h.test,S=6:2,",
+                    "cur/1800000000.M123456P4.h.test,S=6:2,",
+                ][..],
+            ),
+            (Form::Mbox, &["Inbox.mbox", "Work.mbox"]),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let target = dir.path().join("out");
+            let mut exporter = Exporter::new(&target, form, "h.test", None).unwrap();
+            let mut half = mail(2, "Inbox", &[], "Damaged: x\r\n\r\nFrom");
+            half.pop();
+            let mut other = mail(3, "Work", &[], "Damaged: y\r\n");
+            other.pop();
+            let items = [
+                mail(1, "Inbox", &[], "A: b\r\n"),
+                half,
+                vec![ExportItem::Damaged(damaged(2, "Inbox"))],
+                other,
+                vec![ExportItem::Damaged(damaged(3, "Work"))],
+                // Its beginning can't be read either.
+                vec![ExportItem::Damaged(damaged(5, "Inbox"))],
+                mail(4, "Inbox", &[], "C: d\r\n"),
+                vec![ExportItem::Damaged(damaged(6, "Inbox"))],
+            ];
+            for item in items.iter().flatten() {
+                exporter.add(item).unwrap();
+            }
+            let exported = exporter.finish().unwrap();
+            assert_eq!(exported.mails, 2);
+            let ids: Vec<u64> = exported.damaged.iter().map(|mail| mail.id.0).collect();
+            assert_eq!(ids, [2, 3, 5, 6]);
+            let mut files = Vec::new();
+            list(&target, "", &mut files);
+            files.retain(|(name, _)| !name.ends_with("maildirfolder"));
+            files.sort();
+            let found: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(found, names);
+            let all: String = files.iter().map(|(_, text)| text.as_str()).collect();
+            assert!(all.contains("A: b") && all.contains("C: d"), "{all}");
+            assert!(!all.contains("Damaged"), "{all}");
+        }
     }
 
     #[test]

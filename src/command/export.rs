@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use postrider_admin::op::export::Export;
+use postrider_admin::op::export::{DamagedMail, Export};
 
 use super::{desk::Desk, load_static, output::print};
 use crate::{
     backup::copy::Owner,
     cli,
-    export::{Exporter, Form},
+    export::{Exported, Exporter, Form},
 };
 
 pub(super) fn run(conf: &Path, export: cli::Export) -> anyhow::Result<()> {
@@ -33,10 +33,23 @@ pub(super) fn run(conf: &Path, export: cli::Export) -> anyhow::Result<()> {
         finished.with_context(|| format!("failed to write into {}", dir.display()))
     });
     match finished {
-        Ok(mails) => {
+        Ok(Exported { mails, damaged }) => {
             let shown = dir.display();
             let account = &target.account;
-            print(&format!("{mails} mails of {account} are in {shown}\n"))
+            print(&format!("{mails} mails of {account} are in {shown}\n"))?;
+            if damaged.is_empty() {
+                return Ok(());
+            }
+            let lines = damaged.iter().map(|mail| {
+                let DamagedMail {
+                    id, mailbox, error, ..
+                } = mail;
+                let came = mail.received.timestamp();
+                format!("\n  mail {id} in {mailbox}, which came at {came}: {error}")
+            });
+            let lines: String = lines.collect();
+            let count = damaged.len();
+            anyhow::bail!("{count} mails can't be read, and are not there:{lines}")
         }
         Err(error) => {
             Exporter::give_up(&dir);

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::{self, File},
     io::{self, Write},
     path::PathBuf,
     time::{Duration, UNIX_EPOCH},
@@ -32,8 +32,8 @@ pub(super) struct Maildir {
     host: String,
     names: Names,
     folders: HashMap<String, Folder>,
-    /// The file of the present mail, and the time when it came.
-    open: Option<(File, Duration)>,
+    /// The file of the present mail, its path, and the time when it came.
+    open: Option<(File, PathBuf, Duration)>,
 }
 
 #[derive(Debug)]
@@ -62,23 +62,32 @@ impl Maildir {
         let folder = self.folder(&mail.mailbox)?;
         let letters = folder.letters(&mail.flags);
         let name = format!("{seconds}.M{micros}P{id}.{host},S={size}:2,{letters}");
-        self.open = Some((new_file(&folder.path.join("cur").join(name))?, came));
+        let path = folder.path.join("cur").join(name);
+        self.open = Some((new_file(&path)?, path, came));
         Ok(())
     }
 
     pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         match &mut self.open {
-            Some((file, _)) => file.write_all(piece),
+            Some((file, ..)) => file.write_all(piece),
             None => Ok(()),
         }
     }
 
     pub(super) fn end(&mut self) -> io::Result<()> {
-        let Some((file, came)) = self.open.take() else {
+        let Some((file, _, came)) = self.open.take() else {
             return Ok(());
         };
         file.set_modified(UNIX_EPOCH + came)?;
         file.sync_all()
+    }
+
+    /// Takes the present mail away.
+    pub(super) fn discard(&mut self) -> io::Result<()> {
+        match self.open.take() {
+            Some((_, path, _)) => fs::remove_file(path),
+            None => Ok(()),
+        }
     }
 
     /// Writes the keywords. Gives the name that a reader looks for.

@@ -3,12 +3,13 @@
 //! A mail begins with a line `From SENDER DATE`, in UTC, and ends with a blank line. Lines end with
 //! LF. A line of a mail that begins with `From `, or with that behind any number of `>`, has one
 //! more `>` in front. So a reader that takes one `>` away has the mail as it was. The fields
-//! `Status`, `X-Status` and `X-Keywords` before the mail's own have its flags.
+//! `Status`, `X-Status` and `X-Keywords` before the mail's own have its flags. Fields of these names
+//! in the mail itself are left out: readers would take them for its flags.
 
 use std::{
     collections::HashMap,
     fs::{File, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Seek, SeekFrom, Write},
     path::PathBuf,
 };
 
@@ -18,6 +19,8 @@ use super::{names::Names, new_file, new_folder};
 
 /// The word that begins a mail.
 const FROM: &[u8] = b"From ";
+/// How much of a line is read to find the name of its field. White space may stand behind a name.
+const NAME_MAX: usize = 128;
 /// The flags with letters in `X-Status`.
 const X_STATUS: [(&str, char); 4] = [
     ("\\answered", 'A'),
@@ -34,6 +37,10 @@ pub(super) struct Mbox {
     files: HashMap<String, PathBuf>,
     /// The file of the present mail, with its mailbox.
     open: Option<(String, BufWriter<File>)>,
+    /// Where the present mail begins in its file.
+    begun: u64,
+    /// Where in the mail its next byte is.
+    place: Place,
     /// The beginning of a line that may need a `>`. None behind the beginning.
     start: Option<Vec<u8>>,
     /// The last byte was a CR, which is not written yet.
@@ -47,6 +54,8 @@ impl Mbox {
             names: Names::default(),
             files: HashMap::new(),
             open: None,
+            begun: 0,
+            place: Place::Name(Vec::new(), false),
             start: Some(Vec::new()),
             cr: false,
         }
@@ -54,6 +63,10 @@ impl Mbox {
 
     pub(super) fn begin(&mut self, mail: &ExportedMail) -> io::Result<()> {
         self.choose(&mail.mailbox)?;
+        if let Some((_, file)) = &mut self.open {
+            self.begun = file.stream_position()?;
+        }
+        self.place = Place::Name(Vec::new(), false);
         (self.start, self.cr) = (Some(Vec::new()), false);
         let date = mail.received.timestamp().to_zoned(jiff::tz::TimeZone::UTC);
         let date = date.strftime("%a %b %e %H:%M:%S %Y");
@@ -90,7 +103,11 @@ impl Mbox {
             file.flush()?;
         }
         let file = match self.files.get(mailbox) {
-            Some(path) => OpenOptions::new().append(true).open(path)?,
+            Some(path) => {
+                let mut file = OpenOptions::new().write(true).open(path)?;
+                file.seek(SeekFrom::End(0))?;
+                file
+            }
             None => {
                 new_folder(&self.root)?;
                 let path = self.root.join(format!("{}.mbox", self.names.name(mailbox)));
@@ -125,8 +142,39 @@ impl Mbox {
         }
     }
 
-    /// Writes a byte that is no line end.
+    /// Takes a byte that is no line end.
     fn within(&mut self, byte: u8) -> io::Result<()> {
+        match &mut self.place {
+            // A line that begins with white space belongs to the field above it.
+            Place::Name(name, left_out) if name.is_empty() && matches!(byte, b' ' | b'\t') => {
+                self.place = Place::Value(*left_out);
+                self.within(byte)
+            }
+            Place::Name(name, _) => {
+                name.push(byte);
+                let is_complete = byte == b':' || name.len() > NAME_MAX;
+                if is_complete {
+                    let name = std::mem::take(name);
+                    let left_out = has_flags(&name);
+                    self.place = Place::Value(left_out);
+                    if !left_out {
+                        return self.write_all(&name);
+                    }
+                }
+                Ok(())
+            }
+            Place::Value(true) => Ok(()),
+            Place::Value(false) | Place::Body => self.quote(byte),
+        }
+    }
+
+    /// Writes bytes without line ends.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        bytes.iter().try_for_each(|byte| self.quote(*byte))
+    }
+
+    /// Writes a byte that is no line end, and the `>` that its line may need.
+    fn quote(&mut self, byte: u8) -> io::Result<()> {
         let Some(mut start) = self.start.take() else {
             return self.put(&[byte]);
         };
@@ -145,6 +193,19 @@ impl Mbox {
     }
 
     fn end_line(&mut self) -> io::Result<()> {
+        let next = Place::Name(Vec::new(), self.place == Place::Value(true));
+        match std::mem::replace(&mut self.place, next) {
+            Place::Value(true) => return Ok(()),
+            Place::Value(false) => {}
+            Place::Body => self.place = Place::Body,
+            Place::Name(name, _) if name.is_empty() => self.place = Place::Body,
+            // A line that is no field.
+            Place::Name(name, _) => self.write_all(&name)?,
+        }
+        self.break_line()
+    }
+
+    fn break_line(&mut self) -> io::Result<()> {
         if let Some(start) = self.start.replace(Vec::new()) {
             self.put(&start)?;
         }
@@ -155,10 +216,22 @@ impl Mbox {
         if std::mem::take(&mut self.cr) {
             self.within(b'\r')?;
         }
+        if let Place::Name(name, _) = std::mem::replace(&mut self.place, Place::Body) {
+            self.write_all(&name)?;
+        }
         if self.start.as_ref().is_none_or(|start| !start.is_empty()) {
-            self.end_line()?;
+            self.break_line()?;
         }
         self.put(b"\n")
+    }
+
+    /// Takes the present mail away.
+    pub(super) fn discard(&mut self) -> io::Result<()> {
+        let Some((_, file)) = &mut self.open else {
+            return Ok(());
+        };
+        file.seek(SeekFrom::Start(self.begun))?;
+        file.get_ref().set_len(self.begun)
     }
 
     /// Ends all files. No reader looks for one of them.
@@ -179,6 +252,29 @@ impl Mbox {
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
+}
+
+/// Where in a mail a byte is.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// At the beginning of a line of the header section, behind these bytes. True: the field above
+    /// is left out.
+    Name(Vec<u8>, bool),
+    /// In the rest of such a line. True: it is left out.
+    Value(bool),
+    /// In the body.
+    Body,
+}
+
+/// Whether a field, up to its colon, is one of those with flags.
+fn has_flags(name: &[u8]) -> bool {
+    let Some(name) = name.strip_suffix(b":") else {
+        return false;
+    };
+    let name = name.trim_ascii_end();
+    let own = ["Status", "X-Status", "X-Keywords"];
+    own.iter()
+        .any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
 }
 
 /// Whether a line needs one more `>`.

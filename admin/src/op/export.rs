@@ -1,8 +1,8 @@
 //! The mail of an account, for a program that writes it into files.
 
-use postrider_store::{MailId, StoreError, Time};
+use postrider_store::{Mail, MailId, StoreError, Time};
 use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Operation, Sink, queue::Piece};
 use crate::{AdminError, Context};
@@ -13,7 +13,7 @@ const PAGE: usize = 100;
 const PIECE: u64 = 64 * 1024;
 
 /// Reads all mail of an account, in the order in which it came. Mail that comes meanwhile may be
-/// part of it.
+/// part of it. A mail that can't be read is told, and the others follow.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
@@ -29,6 +29,42 @@ pub enum ExportItem {
     Mail(ExportedMail),
     /// The next piece of the mail.
     Piece(Piece),
+    /// A mail can't be read. If it began already, it does not go on. Others follow.
+    Damaged(DamagedMail),
+}
+
+/// A mail that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedMail {
+    /// Its number.
+    pub id: MailId,
+    /// The mailbox, with `/` between the names of a hierarchy.
+    pub mailbox: String,
+    /// When it came.
+    pub received: Time,
+    /// What is wrong.
+    pub error: String,
+}
+
+impl DamagedMail {
+    /// The item for a mail that the store can't give.
+    ///
+    /// # Errors
+    /// The error, if it is not about this mail alone.
+    fn item(mail: &Mail, error: StoreError) -> Result<ExportItem, AdminError> {
+        match error {
+            StoreError::Corrupt(_) | StoreError::Read(_) | StoreError::NoText(_) => {
+                warn!(id = mail.id.0, account = mail.account, %error, "a mail can't be exported");
+                Ok(ExportItem::Damaged(Self {
+                    id: mail.id,
+                    mailbox: mail.mailbox.clone(),
+                    received: mail.received,
+                    error: error.to_string(),
+                }))
+            }
+            error => Err(error.into()),
+        }
+    }
 }
 
 /// A mail without its text.
@@ -72,8 +108,13 @@ impl Operation for Export {
                 let message = match context.store.mail_message(mail).await {
                     Ok(message) => message,
                     // It was removed since it was listed.
-                    Err(StoreError::NoText(_)) => continue,
-                    Err(error) => return Err(error.into()),
+                    Err(StoreError::NoText(_)) if context.store.mail(mail.id).await?.is_none() => {
+                        continue;
+                    }
+                    Err(error) => {
+                        items.send(vec![DamagedMail::item(mail, error)?]).await?;
+                        continue;
+                    }
                 };
                 let pieces = message.into_pieces();
                 let size = pieces.message().len();
@@ -89,7 +130,13 @@ impl Operation for Export {
                 items.send(vec![ExportItem::Mail(head)]).await?;
                 let mut at = 0;
                 while at < size {
-                    let piece = pieces.piece(at, PIECE).await?;
+                    let piece = match pieces.piece(at, PIECE).await {
+                        Ok(piece) => piece,
+                        Err(error) => {
+                            items.send(vec![DamagedMail::item(mail, error)?]).await?;
+                            break;
+                        }
+                    };
                     at += piece.len() as u64;
                     let piece = ExportItem::Piece(Piece(piece.to_vec()));
                     items.send(vec![piece]).await?;
