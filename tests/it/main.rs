@@ -26,6 +26,7 @@ mod limits;
 mod localserve;
 mod log;
 mod mx;
+mod onward;
 mod operate;
 mod proxy;
 mod recipients;
