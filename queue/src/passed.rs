@@ -1,8 +1,8 @@
 //! Mail that comes in and goes on to other servers, and reports to senders elsewhere.
 //!
 //! Such mail is no mail of an account. So it has no events, no limits and no suppression list, and
-//! no DKIM signature is added to it. A report about it goes to its sender by mail. If nobody may get
-//! one, the message that fails is kept in a mailbox here.
+//! no DKIM signature is added to it. A report about it goes to its sender by mail. If nobody may
+//! get one, the message that fails is kept in a mailbox here.
 
 use std::collections::BTreeMap;
 

@@ -3,8 +3,8 @@
 //! A mail begins with a line `From SENDER DATE`, in UTC, and ends with a blank line. Lines end with
 //! LF. A line of a mail that begins with `From `, or with that behind any number of `>`, has one
 //! more `>` in front. So a reader that takes one `>` away has the mail as it was. The fields
-//! `Status`, `X-Status` and `X-Keywords` before the mail's own have its flags. Fields of these names
-//! in the mail itself are left out: readers would take them for its flags.
+//! `Status`, `X-Status` and `X-Keywords` before the mail's own have its flags. Fields of these
+//! names in the mail itself are left out: readers would take them for its flags.
 
 use std::{
     collections::HashMap,

@@ -86,8 +86,8 @@ impl OngoingAttempt<'_> {
     /// reverse-path and the recipient's domain share a transaction: some providers refuse a
     /// transaction for several domains.
     ///
-    /// If the host supports DSN, transactions of mail that we sent get ENVIDs of their own. The store knows these before
-    /// MAIL is sent.
+    /// If the host supports DSN, transactions of mail that we sent get ENVIDs of their own. The
+    /// store knows these before MAIL is sent.
     async fn transactions(
         &mut self,
         dsn: bool,

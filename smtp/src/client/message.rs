@@ -150,8 +150,8 @@ impl Message {
         }
     }
 
-    /// Decides the recipients that the server cannot take, by its extensions. `lmtp`: the server has
-    /// the mailboxes (RFC 2033).
+    /// Decides the recipients that the server cannot take, by its extensions. `lmtp`: the server
+    /// has the mailboxes (RFC 2033).
     pub(crate) fn check(&mut self, extensions: &Extensions, tls: bool, lmtp: bool) {
         if let Some(status) = self.refusal(extensions, tls, lmtp) {
             self.decide_rest(&status, Again::No);
