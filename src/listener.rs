@@ -6,9 +6,9 @@ use anyhow::Context;
 use postrider_config::Network;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Semaphore, watch},
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
@@ -22,6 +22,13 @@ use crate::{
 
 /// The number of connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
+
+/// The time that a client without a place has to read its refusal.
+const MOMENT: Duration = Duration::from_secs(1);
+/// The most clients without a place that have this time at once.
+const MOMENTS: usize = 64;
+/// The most bytes that are read from such a client.
+const UNREAD_MAX: u64 = 64 << 10;
 
 /// A socket that has its address but accepts no connections yet.
 #[derive(Debug)]
@@ -152,6 +159,7 @@ pub(crate) async fn accept(
         kind: entrance.door.kind().name(),
         lines: Sparing::default(),
     };
+    let moments = Arc::new(Semaphore::new(MOMENTS));
     // The connections whose proxies have not said yet for whom they come. Each has a place, so
     // their number is limited. They end with this function.
     let mut opening = JoinSet::new();
@@ -200,7 +208,7 @@ pub(crate) async fn accept(
                 };
                 unserved.tell(remote, &reason, &reply);
                 if let Unserved::Full(stream, _) = reason {
-                    refuse(stream, reply);
+                    refuse(stream, reply, &moments);
                 }
             }
         }
@@ -302,20 +310,54 @@ impl Log {
     }
 }
 
-fn refuse(mut stream: TcpStream, refusal: Vec<u8>) {
+/// Sends a refusal and closes. The kernel answers bytes that nobody read with a reset, and a client
+/// that gets one may never read the refusal. So the server closes its writing side, and reads for a
+/// moment what the client had to say. Only so many clients have such a moment at once: the others
+/// are closed at once, since their number has no limit.
+fn refuse(mut stream: TcpStream, refusal: Vec<u8>, moments: &Arc<Semaphore>) {
     if refusal.is_empty() {
         return;
     }
+    let moment = Arc::clone(moments).try_acquire_owned();
     tokio::spawn(async move {
-        // The refusal fits the buffer of the socket, so the write does not wait. A failure concerns
-        // nobody.
-        let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&refusal)).await;
+        let farewell = async {
+            // The refusal fits the buffer of the socket, so the write does not wait.
+            stream.write_all(&refusal).await?;
+            stream.shutdown().await?;
+            if moment.is_ok() {
+                let mut rest = stream.take(UNREAD_MAX);
+                tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+            }
+            std::io::Result::Ok(())
+        };
+        // A failure concerns nobody.
+        let _ = tokio::time::timeout(MOMENT, farewell).await;
     });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The request was never read. The client gets the whole refusal, and no reset.
+    #[tokio::test]
+    async fn a_refused_client_that_has_sent_its_request_reads_the_refusal() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listener.listen().unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        client.write_all(&[b'x'; 10_000]).await.unwrap();
+        stream.readable().await.unwrap();
+        let moments = Arc::new(Semaphore::new(1));
+        refuse(stream, b"HTTP/1.1 503 \r\n\r\n".to_vec(), &moments);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "HTTP/1.1 503 \r\n\r\n");
+        // The client closes, which ends the moment.
+        drop(client);
+        drop(moments.acquire().await.unwrap());
+    }
 
     #[tokio::test]
     async fn a_port_in_use_says_what_to_do() {
