@@ -103,13 +103,15 @@ impl Options {
     }
 }
 
-/// The ways to ask DNS. The first two share one cache. What strangers make us ask has limits of its
+/// The ways to ask DNS. The first three share one cache. What strangers make us ask has limits of its
 /// own, so that our mail goes out however much that is.
 pub(crate) struct Resolvers {
     /// For our own mail.
     pub(crate) queue: Arc<dyn Resolver>,
     /// For the checks of others' mail.
     pub(crate) checks: Arc<dyn Resolver>,
+    /// For the zones that list bad clients. A stranger must not hide in others' questions.
+    pub(crate) zones: Arc<dyn Resolver>,
     /// Asks each time. Checks of the administrator use it.
     pub(crate) fresh: Arc<dyn Resolver>,
 }
@@ -125,6 +127,7 @@ pub(crate) fn resolvers(
         return Ok(Resolvers {
             queue: Arc::clone(&fresh),
             checks: Arc::clone(&fresh),
+            zones: Arc::clone(&fresh),
             fresh,
         });
     }
@@ -141,6 +144,7 @@ pub(crate) fn resolvers(
     let caching = CachingResolver::new(hickory.clone(), limits, settings.timeout, now);
     Ok(Resolvers {
         checks: Arc::new(caching.apart()),
+        zones: Arc::new(caching.apart()),
         queue: Arc::new(caching),
         fresh: Arc::new(hickory),
     })
@@ -589,7 +593,11 @@ fn session_context(
         logins: Arc::new(Logins::with_oauth(store, Oauth::new(&statics)?)),
         limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
         memory: TextMemory::new(statics.limits.text_memory.0),
-        guards: Arc::new(Guards::new(&statics, Arc::clone(&options.clock))),
+        guards: Arc::new(Guards::new(
+            &statics,
+            Arc::clone(&options.clock),
+            Arc::clone(&resolvers.zones),
+        )),
         clock: options.clock,
         simulate,
         statics,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use postrider_config::Static;
+use postrider_dns::Resolver;
 use postrider_store::Clock;
 
 use crate::{
@@ -29,14 +30,15 @@ pub struct Guards {
 }
 
 impl Guards {
-    /// The state at the start of the server.
+    /// The state at the start of the server. The resolver is asked about the zones only: strangers'
+    /// questions must not hold them up.
     #[must_use]
-    pub fn new(statics: &Static, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(statics: &Static, clock: Arc<dyn Clock>, zones: Arc<dyn Resolver>) -> Self {
         Self {
             rates: Rates::new(statics),
-            slow: SlowAnswers::new(clock),
+            slow: SlowAnswers::new(Arc::clone(&clock)),
             greylist: Greylist::default(),
-            dnsbls: Dnsbls::default(),
+            dnsbls: Dnsbls::new(zones, clock),
             refusals: RefusalCounts::default(),
         }
     }

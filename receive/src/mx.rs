@@ -24,10 +24,7 @@ use tracing::{info, warn};
 
 use crate::{
     SessionContext,
-    checks::{
-        Checked, ClientCheck, MessageChecks, plain_fields, questions::Questions,
-        results::without_forged,
-    },
+    checks::{Checked, ClientCheck, MessageChecks, plain_fields, results::without_forged},
     decide::{
         EndDecision, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end, forwarding,
     },
@@ -129,8 +126,8 @@ impl MxSession {
         Ok(())
     }
 
-    /// Decides for each recipient. `questions`: the client is asked about where that is needed, and
-    /// may have to wait. None for a client that is not checked.
+    /// Decides for each recipient. A client that `is_checked` is looked up where that is needed, and
+    /// may have to wait.
     ///
     /// # Errors
     /// A refusal of the message for all recipients, of which nothing is kept.
@@ -139,7 +136,7 @@ impl MxSession {
         client: &Client,
         transaction: &Transaction,
         text: &NewText,
-        questions: Option<Questions>,
+        is_checked: bool,
         config: &Dynamic,
     ) -> Result<EndDecision, Reply> {
         self.context.answer(self.decide(Stage::End(transaction)))?;
@@ -157,9 +154,9 @@ impl MxSession {
             asked.await.map_err(|error| store_reply(&error))?;
             decision = decide_now(&self.facts);
         }
-        if let Some(questions) = &questions
+        if is_checked
             && decision.is_unsure()
-            && let Some(listed) = self.listed(questions, client).await
+            && let Some(listed) = self.listed(client).await
         {
             let recipients = self.facts.recipients.iter_mut();
             let targets = recipients.flat_map(RecipientFacts::targets_mut);
@@ -171,7 +168,7 @@ impl MxSession {
         if decision.refusal.is_some() {
             return Ok(decision);
         }
-        if questions.is_some() && decision.lets_wait(&self.facts, &policy) {
+        if is_checked && decision.lets_wait(&self.facts, &policy) {
             let time = self.context.statics.policy.first_time_sender_delay;
             let slow = &self.context.guards.slow;
             slow.wait(client.remote.ip(), time).await;
@@ -187,7 +184,7 @@ impl MxSession {
             .finish(|section| read_header(context, facts, checks, section))
             .await?;
         let strangers = self.checks.as_ref().filter(|it| !it.is_of_this_machine());
-        let questions = strangers.map(MessageChecks::questions);
+        let is_checked = strangers.is_some();
         self.facts.size = Some(text.size);
         let checked = match self.checks.take() {
             Some(checks) => {
@@ -205,7 +202,7 @@ impl MxSession {
         self.count_for_accounts(client)?;
         // An account that is removed now still gets the mail that the decision gives it.
         let config = self.context.dynamic();
-        let decision = self.decide_end(client, transaction, &text.text, questions, &config);
+        let decision = self.decide_end(client, transaction, &text.text, is_checked, &config);
         let decision = decision.await?;
         let incoming = Incoming {
             client,

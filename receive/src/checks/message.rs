@@ -117,11 +117,6 @@ impl MessageChecks {
         early.map(|(iprev, spf)| (iprev, spf)).unzip()
     }
 
-    /// The questions of the message, for further checks.
-    pub(crate) fn questions(&self) -> Questions {
-        self.questions.clone()
-    }
-
     /// Takes the whole header section, as it came. A signature may cover fields that are removed
     /// later. An ARC chain counts only with a seal of a trusted domain, or if the message may be
     /// forwarded.

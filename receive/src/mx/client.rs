@@ -219,14 +219,9 @@ impl MxSession {
     }
 
     /// The zone of this listener that lists the client.
-    pub(super) async fn listed(&self, questions: &Questions, client: &Client) -> Option<Listed> {
-        let zones = &self.rules.dnsbls;
-        if zones.is_empty() {
-            return None;
-        }
-        let (dnsbls, now) = (&self.context.guards.dnsbls, self.context.clock.moment());
-        let remote = client.remote.ip();
-        dnsbls.look_up(questions, zones, remote, now).await
+    pub(super) async fn listed(&self, client: &Client) -> Option<Listed> {
+        let dnsbls = &self.context.guards.dnsbls;
+        dnsbls.look_up(&self.rules.dnsbls, client.remote.ip()).await
     }
 
     /// Counts a message for the accounts of its recipients, whatever they do with it.

@@ -98,7 +98,11 @@ impl World {
             logins: Arc::new(Logins::new(store.clone())),
             limiter: Arc::new(LoginLimiter::new(LoginLimits::default())),
             memory: TextMemory::new(1 << 20),
-            guards: Arc::new(Guards::new(&statics, Arc::new(clock.clone()))),
+            guards: Arc::new(Guards::new(
+                &statics,
+                Arc::new(clock.clone()),
+                Arc::clone(&resolver),
+            )),
             clock: Arc::new(clock.clone()),
             simulate: false,
             store,

@@ -92,9 +92,10 @@ impl World {
             assert!(set.unwrap());
         }
         let clock: Arc<dyn postrider_store::Clock> = Arc::new(clock);
-        let guards = Arc::new(crate::Guards::new(&statics, Arc::clone(&clock)));
+        let zones = Arc::clone(&resolver);
+        let guards = crate::Guards::new(&statics, Arc::clone(&clock), zones);
         let context = SessionContext {
-            guards,
+            guards: Arc::new(guards),
             config,
             queue: Arc::new(queue.unwrap()),
             logins: Arc::new(Logins::with_oauth(store.clone(), oauth)),

@@ -12,6 +12,7 @@ use super::{dmarc::signed, *};
 use crate::checks::{
     arc::{ArcChain, ArcOutcome},
     dkim::{BodyHasher, HeaderFields, tests::support::ed25519},
+    questions::Questions,
 };
 
 /// Forwards and LMTP, beside the account of the other tests.

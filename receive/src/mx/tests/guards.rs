@@ -386,7 +386,11 @@ async fn tls_is_needed_but_for_reports_about_tls() {
 
 /// Sends a message and gives the reply.
 async fn deliver(session: &mut MxSession, remote: &str, to: &[&str]) -> String {
-    let (client, mut transaction) = (client(remote), transaction("x@remote.test"));
+    deliver_from(session, remote, "x@remote.test", to).await
+}
+
+async fn deliver_from(session: &mut MxSession, remote: &str, from: &str, to: &[&str]) -> String {
+    let (client, mut transaction) = (client(remote), transaction(from));
     let to = to.iter().map(|to| RcptTo {
         forward_path: ForwardPath::parse(to).unwrap(),
         notify: None,
@@ -425,6 +429,52 @@ async fn a_listed_client_is_refused_if_nothing_else_is_known() {
     let reply = deliver(&mut session(), "127.0.0.1:1", &["ann@example.org"]).await;
     assert!(reply.starts_with("250 "), "{reply}");
     assert_eq!(world.dns.asked(&asked), before);
+}
+
+/// A domain whose SPF record needs one question for itself, ten for its terms, and one for each of
+/// so many hosts.
+fn greedy(world: &World, hosts: u8) {
+    let hosts: Vec<_> = (0..hosts).map(|it| format!("{it}.greedy.test")).collect();
+    for host in &hosts {
+        world.dns.add_address(host, "198.51.100.1");
+    }
+    let mut record = "v=spf1".to_owned();
+    for term in 0..10 {
+        let hosts = hosts.iter().skip(term * 10).take(10);
+        let hosts: Vec<(u16, &str)> = hosts.map(|host| (10, host.as_str())).collect();
+        world.dns.set_mx(&format!("t{term}.test"), &hosts);
+        record += &format!(" mx:t{term}.test");
+    }
+    record += " ?all";
+    world.dns.set_mx("greedy.test", &[(10, "mail.remote.test")]);
+    world.dns.add("greedy.test", Record::Txt(record.into()));
+}
+
+/// A sender that spends questions of its message is looked up like any other. With all of them
+/// spent, there is none for DMARC, and the message is refused for that.
+#[tokio::test]
+async fn a_sender_can_not_ask_so_much_that_its_client_is_not_looked_up() {
+    let mut replies = Vec::new();
+    for hosts in 75..=100 {
+        let world = World::new();
+        world.dns.add_address("2.0.0.127.bl.test", "127.0.0.2");
+        world.dns.add_address("7.2.0.192.bl.test", "127.0.0.2");
+        greedy(&world, hosts);
+        let rules = MxRules {
+            dnsbls: [Domain::parse("bl.test").unwrap()].into(),
+            ..MxRules::default()
+        };
+        let mut session = world.session().with_rules(rules);
+        let to = ["ann@example.org"];
+        replies.push(deliver_from(&mut session, REMOTE, "x@greedy.test", &to).await);
+    }
+    replies.dedup();
+    let expected = [
+        "550 5.7.1 192.0.2.7 is listed by bl.test",
+        "451 4.7.1 there is no answer about the DMARC policy of remote.test just now, try again \
+         later",
+    ];
+    assert_eq!(replies, expected);
 }
 
 #[tokio::test]
