@@ -167,6 +167,12 @@ impl FakeResolver {
         self.tables().asked.get(question).copied().unwrap_or(0)
     }
 
+    /// How many questions were asked.
+    #[must_use]
+    pub fn asked_in_all(&self) -> usize {
+        self.tables().asked.values().sum()
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.shared
             .tables

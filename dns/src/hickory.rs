@@ -521,4 +521,22 @@ mod tests {
         let refused = NetDnsError::ResponseCode(ResponseCode::Refused);
         assert!(matches!(failure(refused.into()), DnsError::Temporary(_)));
     }
+
+    /// Validation takes away the TTL that the crate has found.
+    #[test]
+    fn a_validated_denial_holds_for_the_ttl_of_its_soa_or_a_minute() {
+        for (ttl, expected) in [(Some(600), 90), (Some(30), 30), (None, 60)] {
+            let query = Query::query(name("a.test."), WireType::TXT);
+            let mut none = NoRecords::new(query, ResponseCode::NXDomain);
+            none.soa = ttl.map(|ttl| {
+                let soa = rdata::SOA::new(name("ns.test."), name("x.test."), 1, 2, 3, 4, 90);
+                Box::new(WireRecord::from_rdata(name("test."), ttl, soa))
+            });
+            let negative = Negative {
+                authentic: false,
+                ttl: Duration::from_secs(expected),
+            };
+            assert_eq!(failure(none.into()), DnsError::NoName(negative));
+        }
+    }
 }

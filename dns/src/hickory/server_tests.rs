@@ -1,6 +1,9 @@
 //! Questions to a server on a loopback port, over UDP and TCP.
 
-use std::sync::Mutex as Lock;
+use std::sync::{
+    Mutex as Lock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use hickory_resolver::proto::{
     op::Message,
@@ -13,6 +16,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::{CacheLimits, CachingResolver};
 
 /// How a server answers: by the question, and whether it came over TCP. None: not at all.
 type Answers = fn(&Message, bool) -> Option<Message>;
@@ -184,4 +188,33 @@ async fn a_silent_server_costs_the_time_limit_of_one_look_up() {
     let failed = resolver.mx("silent.test").await;
     assert!(matches!(failed, Err(DnsError::Temporary(_))));
     assert_eq!(start.elapsed(), LIMIT);
+}
+
+/// The checks of a message ask mostly for what is not there, and are not to ask again.
+#[tokio::test]
+async fn a_name_that_is_not_there_is_asked_for_once_in_the_ttl_of_its_denial() {
+    let server = Server::new(|query, _| {
+        let mut response = response(query, ResponseCode::NXDomain);
+        if host(query.queries[0].name()) == "soa.test" {
+            let name = |text| Name::from_ascii(text).unwrap();
+            let (server, mailbox) = (name("ns.test."), name("root.test."));
+            let soa = rdata::SOA::new(server, mailbox, 1, 3600, 600, 86400, 90);
+            response.add_authority(WireRecord::from_rdata(name("test."), 600, RData::SOA(soa)));
+        }
+        Some(response)
+    })
+    .await;
+    let seconds = Arc::new(AtomicU64::new(0));
+    let time = Arc::clone(&seconds);
+    let now: Now = Arc::new(move || Duration::from_secs(time.load(Ordering::Relaxed)));
+    let limits = CacheLimits::default();
+    let resolver = CachingResolver::new(server.resolver(LIMIT), limits, LIMIT, now);
+    for (second, asked) in [(0, 2), (59, 2), (60, 3), (89, 3), (90, 4)] {
+        seconds.store(second, Ordering::Relaxed);
+        for name in ["soa.test", "bare.test"] {
+            let denial = resolver.txt(name).await;
+            assert!(matches!(denial, Err(DnsError::NoName(_))), "{denial:?}");
+        }
+        assert_eq!(server.asked().len(), asked, "{second}");
+    }
 }
