@@ -43,8 +43,6 @@ pub struct AuthenticationResults {
     pub arc_vouches: Option<Domain>,
     /// The same, of a chain about which DNS has no answer for now.
     pub arc_may_vouch: Option<Domain>,
-    /// The client logged in under this address. For submissions only.
-    pub auth: Option<String>,
 }
 
 impl AuthenticationResults {

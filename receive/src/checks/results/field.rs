@@ -55,9 +55,7 @@ impl AuthenticationResults {
     }
 
     fn written(&self, differs: Option<&str>) -> Vec<Written> {
-        let auth = self.auth.as_deref();
         let mut all: Vec<Written> = Vec::new();
-        all.extend(auth.map(|login| Written::new("auth", "pass").property("smtp.auth", login)));
         all.extend(self.iprev.as_ref().map(iprev));
         all.extend(self.spf.as_ref().map(spf));
         all.extend(self.dkim.iter().enumerate().map(|(at, result)| {

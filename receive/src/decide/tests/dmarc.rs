@@ -7,10 +7,13 @@ use postrider_config::DmarcHandling;
 use postrider_smtp::Domain;
 
 use super::*;
-use crate::checks::{
-    dkim::{DkimOutcome, DkimResult},
-    dmarc::{DmarcOutcome, DmarcPolicy, DmarcResult},
-    results::AuthenticationResults,
+use crate::{
+    checks::{
+        dkim::{DkimOutcome, DkimResult},
+        dmarc::{DmarcOutcome, DmarcPolicy, DmarcResult},
+        results::AuthenticationResults,
+    },
+    junk::JunkFacts,
 };
 
 fn domain(text: &str) -> Domain {
@@ -149,6 +152,35 @@ fn a_list_needs_a_domain_that_stands_behind_it() {
         let mut checked = Checked::new(dmarc(Fail, Some(Reject)));
         checked.case.facts.header = Some(Header::scan(section.as_bytes()));
         checked.results().dkim.push(signed(outcome));
+        checked.check(expected, differs);
+    }
+}
+
+/// RFC 9989 §7.4.
+#[test]
+fn a_good_domain_saves_a_message_that_was_broken_on_the_way() {
+    let why = "junk: broken on the way, and a good domain stands behind it";
+    for (signer, outcome, good, expected, differs) in [
+        ("x.bank.test", DkimOutcome::Fail, true, JUNK, why),
+        ("x.bank.test", DkimOutcome::Fail, false, REFUSED, ""),
+        ("x.bank.test", DkimOutcome::PermError, true, REFUSED, ""),
+        ("bank.test", DkimOutcome::Fail, true, REFUSED, ""),
+    ] {
+        let mut checked = Checked::new(dmarc(Fail, Some(Reject)));
+        checked.results().dkim.push(DkimResult {
+            outcome,
+            reason: None,
+            domain: Some(domain(signer)),
+            selector: None,
+            identity: None,
+            algorithm: None,
+            signature: String::new(),
+        });
+        let target = &mut checked.case.facts.recipients[0].targets_mut()[0];
+        target.junk = Some(Box::new(JunkFacts {
+            good_domain_passes: good,
+            ..JunkFacts::of_stranger()
+        }));
         checked.check(expected, differs);
     }
 }
