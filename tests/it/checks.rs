@@ -5,14 +5,15 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use hickory_proto::rr::Name;
 use postrider_dns::{HickoryResolver, HickorySettings};
 use postrider_receive::checks::{
+    dkim::{BodyHashes, DkimCheck, DkimOutcome, HeaderFields},
     dmarc::{DmarcInput, DmarcPolicy, dmarc},
     questions::Questions,
     spf::SpfCheck,
 };
 use postrider_smtp::{Address, Domain, ReversePath};
-use postrider_store::SystemClock;
+use postrider_store::{SystemClock, Time};
 
-use crate::support::{Setup, World, dns::Zone};
+use crate::support::{Setup, World, base64, dns::Zone};
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
@@ -92,6 +93,56 @@ async fn dmarc_tells_names_that_are_missing_from_names_without_an_address() {
             dkim_unanswered: &[],
         };
         assert_eq!(dmarc(&questions, input).await.policy, policy, "{from}");
+    }
+}
+
+/// Names that a stranger chooses do not change what is known of another domain.
+#[tokio::test]
+async fn the_spf_of_a_stranger_does_not_turn_off_the_dmarc_of_a_victim() {
+    let zone = Zone::default()
+        .txt("_dmarc.victim.test", "v=DMARC1; p=reject")
+        .txt("evil.test", "v=spf1 include:_dmarc.victim.test -all");
+    let questions = questions(zone).await;
+    let found = spf(&questions, "mx.test", "x@evil.test").await;
+    assert_eq!((&*found, questions.asked()), ("permerror", 2));
+    let from = Domain::parse("victim.test").unwrap();
+    let input = DmarcInput {
+        from: Some(&from),
+        spf: None,
+        dkim_passed: &[],
+        dkim_unanswered: &[],
+    };
+    let policy = dmarc(&questions, input).await.policy;
+    assert_eq!((policy, questions.asked()), (Some(DmarcPolicy::Reject), 4));
+}
+
+#[tokio::test]
+async fn many_signatures_and_names_ask_few_questions() {
+    let signature = |number: usize, names: &str| {
+        let hash = base64(&[0; 32]);
+        format!(
+            "DKIM-Signature: v=1; a=ed25519-sha256; d=d{number}.test; s=k; h=from{names}; \
+             bh={hash}; b=AAAA\r\n"
+        )
+    };
+    let many: String = (0..1000).map(|number| signature(number, "")).collect();
+    let long = signature(0, &":x".repeat(1 << 16));
+    for (signatures, expected, asked) in [
+        (
+            many,
+            [vec![DkimOutcome::PermError; 10], vec![DkimOutcome::Policy]].concat(),
+            10,
+        ),
+        (long, vec![DkimOutcome::Policy], 0),
+    ] {
+        let questions = questions(Zone::default()).await;
+        let section = format!("From: <x@evil.test>\r\n{signatures}");
+        let fields = Arc::new(HeaderFields::new(section.into()));
+        let check = DkimCheck::new(fields, None, Time::default());
+        let keys = check.keys(&questions).await;
+        let results = check.results(&keys, &BodyHashes::default());
+        let outcomes: Vec<_> = results.iter().map(|result| result.outcome).collect();
+        assert_eq!((outcomes, questions.asked()), (expected, asked));
     }
 }
 

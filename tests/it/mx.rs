@@ -204,7 +204,7 @@ async fn a_binary_message_is_stored_unchanged_and_refused_for_submission() {
     client.expect("RCPT TO:<app@example.org>", "250").await;
     client.expect("DATA", "503").await;
     let content = b"\0\r.\n\r\n.\r\n\xff\xfe\n";
-    let mut text = b"Subject: x\r\nContent-Type: application/octet-stream\r\n\
+    let mut text = b"From: <a@b.test>\r\nContent-Type: application/octet-stream\r\n\
         Content-Transfer-Encoding: binary\r\n\r\n"
         .to_vec();
     text.extend_from_slice(content);
