@@ -26,6 +26,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use postrider_config::Network;
+use postrider_smtp::{sasl::TlsProof, server::Shown};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -151,7 +152,15 @@ async fn connection(
     let Some(secure) = secure else {
         return exchange(stream, ends.remote, router, shutdown, held).await;
     };
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, secure.acceptor.accept(stream));
+    // Logins of submission are bound to the certificate that the server shows.
+    let (acceptor, shown) = match secure.submission {
+        Some(_) => {
+            let (config, shown) = Shown::beside(secure.acceptor.config());
+            (TlsAcceptor::from(config), Some(shown))
+        }
+        None => (secure.acceptor, None),
+    };
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
     let stream = tokio::select! {
         stream = handshake => stream,
         _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
@@ -168,7 +177,9 @@ async fn connection(
         (Some(crate::acme::PROTOCOL), _) => Ok(()),
         // In a box, so that an HTTP connection has no room for it.
         (Some(SMTP_PROTOCOL), Some(submission)) => {
-            Box::pin(submit(stream, ends, submission, shutdown, held)).await
+            let proof = shown.map(|shown| shown.proof(stream.get_ref().1));
+            let proof = proof.unwrap_or_default();
+            Box::pin(submit(stream, proof, ends, submission, shutdown, held)).await
         }
         _ => exchange(stream, ends.remote, router, shutdown, held).await,
     }
@@ -177,6 +188,7 @@ async fn connection(
 /// Serves a client of submission. It changes its place for one of that kind.
 async fn submit(
     mut stream: TlsStream<TcpStream>,
+    proof: TlsProof,
     ends: Ends,
     submission: Arc<OnHttps>,
     shutdown: watch::Receiver<bool>,
@@ -195,7 +207,7 @@ async fn submit(
             return refused.map_or(Ok(()), |it| it.map_err(|error| error.to_string()));
         }
     };
-    submission.serve(stream, ends, shutdown).await;
+    submission.serve(stream, proof, ends, shutdown).await;
     drop(place);
     Ok(())
 }

@@ -4,7 +4,10 @@ use std::{pin::Pin, sync::Arc};
 
 use postrider_config::Network;
 use postrider_receive::{LocalSession, MxRules, MxSession, SessionContext, SubmissionSession};
-use postrider_smtp::server::{self as smtp, Client, ServeError, SessionConfig, SessionId};
+use postrider_smtp::{
+    sasl::TlsProof,
+    server::{self as smtp, Client, ServeError, SessionConfig, SessionId},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -135,17 +138,18 @@ impl Sessions {
 }
 
 impl OnHttps {
-    /// Serves a connection whose handshake is done.
+    /// Serves a connection whose handshake is done, and proved this.
     pub(crate) async fn serve(
         &self,
         stream: TlsStream<TcpStream>,
+        proof: TlsProof,
         ends: Ends,
         stop: watch::Receiver<bool>,
     ) {
         let sessions = &self.sessions;
         let handler = SubmissionSession::new(sessions.shared.clone(), sessions.hostname.clone());
         let (client, config) = (sessions.client(ends), Arc::clone(&sessions.config));
-        let served = smtp::serve_secured(client, stream, config, handler, stop);
+        let served = smtp::serve_secured(client, stream, proof, config, handler, stop);
         if let Err(error) = served.await {
             tell(&error, ends, &sessions.handshakes);
         }

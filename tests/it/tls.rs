@@ -173,6 +173,16 @@ async fn submission_on_the_https_port() {
         offered.contains("AUTH ") && !offered.contains("STARTTLS"),
         "{offered}"
     );
+    // A login can be bound to the certificate. An error in the place of the salt would say no.
+    let first = base64(b"p=tls-server-end-point,,n=app@example.org,r=client");
+    let auth = format!("AUTH SCRAM-SHA-256-PLUS {first}");
+    let salt = client.expect(&auth, "334").await;
+    let begins = base64(b"r=client");
+    assert!(
+        salt.starts_with(&format!("334 {}", &begins[..10])),
+        "{salt}"
+    );
+    client.expect("*", "501").await;
     let secret = base64(format!("\0app@example.org\0{PASSWORD}").as_bytes());
     client.expect(&format!("AUTH PLAIN {secret}"), "235").await;
     let text = message("alpn");

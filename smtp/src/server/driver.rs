@@ -93,13 +93,15 @@ pub fn serve<H: Handler>(
     }
 }
 
-/// Serves one connection to its end, whose TLS handshake is done. The rest is as in [`serve`].
+/// Serves one connection to its end, whose TLS handshake is done. `proof` is what that proved to
+/// SASL. The rest is as in [`serve`].
 ///
 /// # Errors
 /// The connection broke.
 pub fn serve_secured<H: Handler>(
     mut client: Box<Client>,
     mut stream: TlsStream<TcpStream>,
+    proof: TlsProof,
     config: Arc<SessionConfig>,
     handler: H,
     shutdown: watch::Receiver<bool>,
@@ -109,7 +111,7 @@ pub fn serve_secured<H: Handler>(
     let connection = stream.get_ref().1;
     session.tls_started(TlsInfo::of(connection), now());
     if session.has_auth() {
-        session.tls_proved(TlsProof::of(connection, None));
+        session.tls_proved(proof);
     }
     let mut driver = Driver {
         session,

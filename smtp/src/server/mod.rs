@@ -34,4 +34,5 @@ pub use config::{SaslConfig, SessionConfig};
 pub use driver::{ServeError, serve, serve_secured};
 pub use handler::{Client, Handler, SessionId, Transaction};
 pub use opening::HOLD_MAX;
+pub use proof::Shown;
 pub use session::{Answer, Output, Question, Session};

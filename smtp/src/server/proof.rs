@@ -15,14 +15,15 @@ use crate::sasl::TlsProof;
 
 /// Passes the certificate of another resolver on, and remembers it: rustls does not tell which
 /// certificate a connection has.
-pub(super) struct Shown {
+pub struct Shown {
     resolver: Arc<dyn ResolvesServerCert>,
     key: OnceLock<Arc<CertifiedKey>>,
 }
 
 impl Shown {
     /// The configuration for one connection, and the memory of its certificate.
-    pub(super) fn beside(config: &ServerConfig) -> (Arc<ServerConfig>, Arc<Self>) {
+    #[must_use]
+    pub fn beside(config: &ServerConfig) -> (Arc<ServerConfig>, Arc<Self>) {
         let shown = Arc::new(Self {
             resolver: Arc::clone(&config.cert_resolver),
             key: OnceLock::new(),
@@ -33,7 +34,8 @@ impl Shown {
     }
 
     /// What the connection proves after its handshake.
-    pub(super) fn proof(&self, connection: &ServerConnection) -> TlsProof {
+    #[must_use]
+    pub fn proof(&self, connection: &ServerConnection) -> TlsProof {
         let certificate = self.key.get().and_then(|key| key.cert.first());
         TlsProof::of(connection, certificate.map(AsRef::as_ref))
     }
