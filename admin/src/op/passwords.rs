@@ -82,6 +82,9 @@ pub enum PasswordError {
     /// It has a control character, for example a pasted line end.
     #[error("the password has a control character; choose one without")]
     ControlCharacter,
+    /// It has a character that programs leave out or change.
+    #[error("{0}; choose one without")]
+    Character(login::PasswordError),
     /// The account is not in `domains.conf`.
     #[error("there is no account {account:?} in domains.conf; there are: {known}")]
     NoAccount {
@@ -110,9 +113,9 @@ impl From<PasswordError> for AdminError {
     fn from(error: PasswordError) -> Self {
         let text = error.to_string();
         match error {
-            PasswordError::TooShort(_) | PasswordError::ControlCharacter => {
-                Self::invalid(text).at("password")
-            }
+            PasswordError::TooShort(_)
+            | PasswordError::ControlCharacter
+            | PasswordError::Character(_) => Self::invalid(text).at("password"),
             PasswordError::NoAccount { .. } => Self::not_found(text).at("account"),
             PasswordError::Hash(_) | PasswordError::File { .. } => Self::internal(text),
             PasswordError::Store(error) => Self {
@@ -123,7 +126,7 @@ impl From<PasswordError> for AdminError {
     }
 }
 
-/// Checks that a password is long enough and has no control character.
+/// Checks that a password is long enough, and that programs leave its characters as they are.
 pub(super) fn check(password: &str) -> Result<(), PasswordError> {
     let length = password.chars().count();
     if length < MIN_LENGTH {
@@ -132,7 +135,7 @@ pub(super) fn check(password: &str) -> Result<(), PasswordError> {
     if password.chars().any(char::is_control) {
         return Err(PasswordError::ControlCharacter);
     }
-    Ok(())
+    login::check_password(password).map_err(PasswordError::Character)
 }
 
 /// Sets the password of an account. App passwords and one-time codes stay. Remembered logins with
@@ -209,6 +212,12 @@ mod tests {
             check("with a\nline end"),
             Err(PasswordError::ControlCharacter)
         ));
+        let hidden = check("correct\u{ad}horse").unwrap_err();
+        assert_eq!(
+            hidden.to_string(),
+            "the password has the character U+00AD, which programs leave out or change; choose one \
+             without"
+        );
         assert!(check("p\u{e4}ssw\u{f6}rd").is_ok());
     }
 

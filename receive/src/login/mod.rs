@@ -28,7 +28,8 @@ pub use logins::{CodeCheck, Logins, PasswordCheck};
 pub use oauth::{Meaning, NoAnswer, Oauth, OauthError};
 pub use otp::{OtpError, make_otp, otp_code, parse_otp};
 pub use password::{
-    HashError, PasswordError, check_hash, hash_password, hash_password_beside, slow_hash,
+    HashError, PasswordError, check_hash, check_password, hash_password, hash_password_beside,
+    slow_hash,
 };
 pub use scram::{ScramOffered, scram_keys, scram_salts};
 

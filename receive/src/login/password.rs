@@ -6,6 +6,10 @@ use argon2::{
     Algorithm, Argon2, Params, PasswordHash, PasswordHasher, Version,
     password_hash::{Output, SaltString, rand_core::OsRng},
 };
+use icu_properties::{
+    CodePointMapData, CodePointSetData,
+    props::{DefaultIgnorableCodePoint, GeneralCategory, NoncharacterCodePoint},
+};
 use unicode_normalization::UnicodeNormalization;
 
 /// The reasons to refuse a password.
@@ -17,6 +21,10 @@ pub enum PasswordError {
     /// It has a control character. No login can carry one.
     #[error("the password has a control character")]
     Control,
+    /// It has a character that clients change, or that nobody can see. The number is that of the
+    /// character.
+    #[error("the password has the character U+{0:04X}, which programs leave out or change")]
+    Disallowed(u32),
     /// The hash function failed.
     #[error("failed to hash the password: {0}")]
     Hash(String),
@@ -85,7 +93,7 @@ pub fn check_hash(text: &str) -> Result<(), HashError> {
 /// one lane. It takes tens of milliseconds of one core.
 ///
 /// # Errors
-/// If it is empty or has a control character (RFC 8265 §4.2).
+/// If it is empty or has a character that new passwords may not have (RFC 8265 §4.2).
 pub fn hash_password(password: &str) -> Result<String, PasswordError> {
     hash_password_beside(password, &[])
 }
@@ -96,6 +104,21 @@ pub fn hash_password(password: &str) -> Result<String, PasswordError> {
 /// # Errors
 /// As [`hash_password`].
 pub fn hash_password_beside(password: &str, others: &[&str]) -> Result<String, PasswordError> {
+    check_password(password)?;
+    let password = normal(password);
+    let salt = others.iter().find_map(|other| own_salt(other));
+    let salt = salt.unwrap_or_else(|| SaltString::generate(&mut OsRng));
+    let hash = Argon2::default()
+        .hash_password(password.as_bytes(), &salt)
+        .map_err(|error| PasswordError::Hash(error.to_string()))?;
+    Ok(hash.to_string())
+}
+
+/// Checks the characters of a new password (RFC 8265 §4.2).
+///
+/// # Errors
+/// If it is empty or has a character that new passwords may not have.
+pub fn check_password(password: &str) -> Result<(), PasswordError> {
     let password = normal(password);
     if password.is_empty() {
         return Err(PasswordError::Empty);
@@ -103,12 +126,10 @@ pub fn hash_password_beside(password: &str, others: &[&str]) -> Result<String, P
     if password.chars().any(char::is_control) {
         return Err(PasswordError::Control);
     }
-    let salt = others.iter().find_map(|other| own_salt(other));
-    let salt = salt.unwrap_or_else(|| SaltString::generate(&mut OsRng));
-    let hash = Argon2::default()
-        .hash_password(password.as_bytes(), &salt)
-        .map_err(|error| PasswordError::Hash(error.to_string()))?;
-    Ok(hash.to_string())
+    match password.chars().find(|it| is_disallowed(*it)) {
+        Some(found) => Err(PasswordError::Disallowed(found.into())),
+        None => Ok(()),
+    }
 }
 
 /// A hash that takes as long as that of a password, so that nobody can guess from the hash what was
@@ -201,6 +222,20 @@ pub(super) fn normal(password: &str) -> Cow<'_, str> {
             .nfc()
             .collect(),
     )
+}
+
+/// A new password may not have this character (RFC 8264 §4.3): it is ignored, or means nothing yet.
+/// The comparison takes all, since older passwords may have some.
+fn is_disallowed(c: char) -> bool {
+    CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+        || CodePointSetData::new::<NoncharacterCodePoint>().contains(c)
+        || CodePointMapData::<GeneralCategory>::new().get(c) == GeneralCategory::Unassigned
+}
+
+/// A password in the form in which clients of SCRAM prepare it: SASLprep (RFC 4013). It is the
+/// normal form if SASLprep refuses the password.
+pub(super) fn prepared(password: &str) -> Cow<'_, str> {
+    stringprep::saslprep(password).unwrap_or_else(|_| normal(password))
 }
 
 /// A space separator of Unicode (general category Zs) outside of ASCII.
@@ -314,6 +349,55 @@ mod tests {
     fn different_spellings_of_a_password_are_equal() {
         assert_eq!(normal("u\u{308}\u{a0}x"), "\u{fc} x");
         assert_eq!(normal("plain  text"), "plain  text");
+    }
+
+    /// The examples of RFC 4013 §3, a ligature, and passwords that SASLprep refuses.
+    #[test]
+    fn keys_are_made_of_what_clients_prepare() {
+        for (password, expected) in [
+            ("I\u{ad}X", "IX"),
+            ("user", "user"),
+            ("USER", "USER"),
+            ("\u{aa}", "a"),
+            ("\u{2168}", "IX"),
+            ("\u{fb01}sh", "fish"),
+            ("a\u{a0}b", "a b"),
+            ("u\u{308}", "\u{fc}"),
+            ("\u{7}", "\u{7}"),
+            ("\u{627}1", "\u{627}1"),
+            ("\u{1f600}u\u{308}", "\u{1f600}\u{fc}"),
+        ] {
+            assert_eq!(prepared(password), expected, "{password:?}");
+        }
+    }
+
+    #[test]
+    fn new_passwords_have_no_characters_that_programs_change() {
+        for found in [
+            '\u{ad}',
+            '\u{200d}',
+            '\u{fe0f}',
+            '\u{fdd0}',
+            '\u{1ffff}',
+            '\u{378}',
+        ] {
+            let password = format!("correct{found}horse");
+            let refused = hash_password(&password);
+            assert_eq!(refused, Err(PasswordError::Disallowed(found.into())));
+            // A password that was set before this rule still counts.
+            let salt = SaltString::generate(&mut OsRng);
+            let hash = Argon2::default()
+                .hash_password(password.as_bytes(), &salt)
+                .unwrap();
+            assert!(Comparison::of(&normal(&password)).matches(&hash.to_string()));
+        }
+        for good in [
+            "p\u{e4}ssw\u{f6}rd",
+            "\u{1f600}\u{4e2d}\u{aa}",
+            "correct\u{a0}horse",
+        ] {
+            assert!(hash_password(good).is_ok(), "{good:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use postrider_store::{
 use super::{
     limiter::Source,
     logins::{Claim, Logins, PasswordCheck},
-    password::normal,
+    password::prepared,
 };
 
 /// The rounds of new keys. RFC 7677 §4 asks for 4096 at least.
@@ -74,10 +74,11 @@ fn derive_salts(key: [u8; 32], owner: Owner<'_>) -> ScramSalts {
     }
 }
 
-/// The keys of a password. It takes some milliseconds of one core.
+/// The keys of a password in the form that SCRAM's clients prepare (SASLprep). It takes some
+/// milliseconds of one core.
 #[must_use]
 pub fn scram_keys(password: &str, salts: &ScramSalts) -> ScramPairs {
-    let password = normal(password);
+    let password = prepared(password);
     let pair = |hash, salt: &ScramSalt| {
         let rounds = NonZeroU32::new(salt.rounds).unwrap_or(ROUNDS);
         let keys = ScramKeys::derive(hash, password.as_bytes(), &salt.salt, rounds);
