@@ -124,8 +124,8 @@ struct Shared {
     /// A key of this process, so that the memory is useless elsewhere.
     key: [u8; 64],
     remembered: Mutex<HashMap<String, Vec<Remembered>>>,
-    /// A place for each hash in progress: two for each core. A hash takes a core and 19 MiB, and one that somebody
-    /// else made up to 64 MiB.
+    /// A place for each hash in progress: two for each core. A hash takes a core and 19 MiB, and one
+    /// that somebody else made up to 64 MiB.
     hashing: Arc<Semaphore>,
     /// One place for each of [`LINES`].
     lines: Vec<Arc<Semaphore>>,
@@ -168,9 +168,9 @@ impl Logins {
         }
     }
 
-    /// Checks a password of an account. `user` is the login in its [plain form](super::plain_login).
-    /// None for `account`: no account has this login, so no password is right. The check then takes
-    /// as long as for a wrong password.
+    /// Checks a password of an account. `user` is the login in its
+    /// [plain form](super::plain_login). None for `account`: no account has this login, so no
+    /// password is right. The check then takes as long as for a wrong password.
     ///
     /// A password is counted as wrong before it is checked, and only one password of an account is
     /// checked at a time for each address. So guesses that arrive together are not all tried. A

@@ -224,8 +224,8 @@ pub(super) fn normal(password: &str) -> Cow<'_, str> {
     )
 }
 
-/// A new password may not have this character (RFC 8264 §4.3): it is ignored, or means nothing yet.
-/// The comparison takes all, since older passwords may have some.
+/// A new password may not have this character (RFC 8264 §4.3): it is ignored, or means nothing
+/// yet. The comparison takes all, since older passwords may have some.
 fn is_disallowed(c: char) -> bool {
     CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
         || CodePointSetData::new::<NoncharacterCodePoint>().contains(c)

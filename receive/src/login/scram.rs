@@ -103,9 +103,9 @@ pub struct ScramOffered {
 }
 
 impl Logins {
-    /// The keys for an exchange of SCRAM. `account` is None if nobody has the login `user`, which is
-    /// in its [plain form](super::plain_login). Such a user gets a salt of its own all the same, so
-    /// that nobody learns who exists.
+    /// The keys for an exchange of SCRAM. `account` is None if nobody has the login `user`, which
+    /// is in its [plain form](super::plain_login). Such a user gets a salt of its own all the same,
+    /// so that nobody learns who exists.
     ///
     /// # Errors
     /// If the store can't be read.

@@ -186,8 +186,8 @@ impl SubmissionSession {
     }
 }
 
-/// An exchange of SCRAM whose proof is awaited. One without a proof counts as a failed login when it
-/// is dropped: a client must not ask for the salts of one user after the other without end.
+/// An exchange of SCRAM whose proof is awaited. One without a proof counts as a failed login when
+/// it is dropped: a client must not ask for the salts of one user after the other without end.
 #[derive(Debug)]
 pub(super) struct ScramExchange {
     /// None: the proof has come, and counts by itself.

@@ -17,7 +17,8 @@ use crate::{
 /// The longest line of an exchange in bytes, with its CRLF (RFC 4954 §4).
 pub(super) const LINE_MAX: usize = 12288;
 
-/// The refusal of a line that is longer than [`LINE_MAX`] (RFC 4954 §6). An AUTH command is one, too.
+/// The refusal of a line that is longer than [`LINE_MAX`] (RFC 4954 §6). An AUTH command is one,
+/// too.
 pub(super) const TOO_LONG: Reply = Reply::fixed(
     ReplyCode::SYNTAX_ERROR,
     Some(EnhancedCode::AUTH_LINE_TOO_LONG),
