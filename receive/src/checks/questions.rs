@@ -129,6 +129,7 @@ fn refused(why: &str) -> DnsError {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use futures_util::future::join_all;
     use postrider_dns::{FakeResolver, Question, RecordType};
     use postrider_store::{ManualClock, Time};
 
@@ -155,6 +156,36 @@ pub(crate) mod tests {
         let asked = fake.asked(&Question::new("a.test", RecordType::A));
         assert_eq!(asked, MAX_QUESTIONS as usize);
         assert_eq!(questions.asked(), MAX_QUESTIONS);
+    }
+
+    #[tokio::test]
+    async fn so_many_questions_run_at_once() {
+        let fake = FakeResolver::default();
+        let names: Vec<_> = (0..MAX_IN_FLIGHT + 2)
+            .map(|it| format!("{it}.test"))
+            .collect();
+        for name in &names {
+            fake.hang(name);
+        }
+        let (questions, _clock) = questions(&fake);
+        let asked = names.iter().map(|name| {
+            let questions = questions.clone();
+            async move { questions.ask(|dns| dns.a(name)).await.is_err() }
+        });
+        let check = async {
+            assert_eq!(fake.asked_in_all(), MAX_IN_FLIGHT);
+            fake.mend(&names[0]);
+            while fake.asked_in_all() == MAX_IN_FLIGHT {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(fake.asked_in_all(), MAX_IN_FLIGHT + 1);
+            for name in &names {
+                fake.mend(name);
+            }
+        };
+        let (answers, ()) = tokio::join!(join_all(asked), check);
+        assert_eq!(answers, vec![true; names.len()]);
+        assert_eq!(fake.asked_in_all(), names.len());
     }
 
     #[tokio::test]

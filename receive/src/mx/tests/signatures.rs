@@ -60,6 +60,32 @@ async fn signatures_are_verified() {
     assert_eq!(world.dns.asked(&key_question()), asked);
 }
 
+/// The questions of all checks of a message, and of an equal one soon after it.
+#[tokio::test]
+async fn a_message_needs_few_questions_and_the_next_one_none() {
+    let mut world = world();
+    world.dns.add(
+        "_dmarc.remote.test",
+        Record::Txt(b"v=DMARC1; p=reject".to_vec()),
+    );
+    let clock = Arc::clone(&world.context.clock);
+    let now: postrider_dns::Now = Arc::new(move || clock.moment().0);
+    let (dns, limits) = (world.dns.clone(), postrider_dns::CacheLimits::default());
+    let caching = postrider_dns::CachingResolver::new(dns, limits, TIME_LIMIT, now);
+    world.context.resolver = Arc::new(caching);
+    let simple = "v=1; a=rsa-sha256; d=remote.test; s=r; h=from:subject; c=simple/simple";
+    let signed = sign(rsa(), simple, &sign(ed25519(), TAGS, MESSAGE));
+    for _ in 0..2 {
+        let (_, text) = send(&world, REMOTE, "ann@remote.test", &signed).await;
+        for result in ["iprev=pass", "spf=pass", "dkim=pass", "dmarc=pass"] {
+            assert!(text.contains(result), "{text}");
+        }
+        // iprev: PTR, A, AAAA; sender: MX; SPF: TXT, and the A that iprev has asked for already;
+        // two keys; DMARC.
+        assert_eq!(world.dns.asked_in_all(), 8);
+    }
+}
+
 /// The signature covers a field that is removed because it has our prefix.
 #[tokio::test]
 async fn the_section_is_verified_as_it_came() {
