@@ -230,7 +230,6 @@ impl MessageChecks {
             spf,
             dkim,
             dmarc: Some(dmarc),
-            ..AuthenticationResults::default()
         };
         Some(Checked {
             results,
