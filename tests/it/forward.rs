@@ -31,7 +31,8 @@ async fn an_lmtp_server_gets_the_mail_of_an_address() {
     assert!(got[0].mail.contains("<someone@elsewhere.test>"), "{got:?}");
     let expected = "Return-Path: <someone@elsewhere.test>\r\n\
                     Delivered-To: imap+x@example.org\r\n\
-                    Authentication-Results: mail.example.org; dmarc=none header.from=elsewhere.test\r\n\
+                    Authentication-Results: mail.example.org; \
+                    dmarc=none header.from=elsewhere.test\r\n\
                     Received: from sender.elsewhere.test ";
     assert!(got[0].text.starts_with(expected), "{}", got[0].text);
     assert!(got[0].text.ends_with("\r\n\r\nHello.\r\n"));

@@ -219,7 +219,8 @@ async fn nothing_is_smuggled_behind_a_false_end() {
             assert!(reply.starts_with(expected), "{reply}");
         }
         let text = format!(
-            "From: <a@b.test>\r\nSubject: outer\r\n\r\nHello.{end}MAIL FROM:<evil@elsewhere.test>\r\n{TO}DATA\r\n\
+            "From: <a@b.test>\r\nSubject: outer\r\n\r\nHello.{end}\
+             MAIL FROM:<evil@elsewhere.test>\r\n{TO}DATA\r\n\
              Subject: smuggled\r\n\r\nEvil.\r\n.\r\n"
         );
         client.send(text.as_bytes()).await;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the connection | iprev |
 //! | MAIL | SPF, and the question for the DMARC record of the sender's domain |
-//! | the header section is whole | the questions for the keys of its signatures, and the walk of DMARC |
+//! | the header section is whole | the questions for the keys of signatures, and the walk of DMARC |
 //! | the end of the text | the comparison of the signatures, then DMARC, then ARC |
 //!
 //! A client on this machine passes on the mail of others. So iprev and SPF are not checked for it.

@@ -79,8 +79,8 @@ impl AuthenticationResults {
         spf == Some(SpfOutcome::TempError) || dkim.any(|it| it == DkimOutcome::TempError)
     }
 
-    /// The results at best, once DNS answers: all that has no answer for now passes. None if nothing
-    /// lacks an answer.
+    /// The results at best, once DNS answers: all that has no answer for now passes. None if
+    /// nothing lacks an answer.
     #[must_use]
     pub fn at_best(&self) -> Option<Self> {
         let is_open = |dmarc: &DmarcResult| dmarc.unanswered;

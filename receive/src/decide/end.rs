@@ -488,8 +488,8 @@ fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'sta
     }
 }
 
-/// What all steps say together: why the message is junk, and why that differs from the DMARC policy.
-/// Or the refusal.
+/// What all steps say together: why the message is junk, and why that differs from the DMARC
+/// policy. Or the refusal.
 type AllJudged = Result<(Option<Suspicion>, Option<Cow<'static, str>>), Refusal>;
 
 fn judge(case: &Case<'_>) -> AllJudged {

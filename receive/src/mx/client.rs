@@ -58,8 +58,8 @@ impl MxSession {
         Ok(())
     }
 
-    /// The reply of a refusal of a message. If SPF failed, and the refusal comes of that, the domain
-    /// may explain it in a second line.
+    /// The reply of a refusal of a message. If SPF failed, and the refusal comes of that, the
+    /// domain may explain it in a second line.
     pub(super) async fn refuse_explained(
         &self,
         refusal: &Refusal,

@@ -42,8 +42,8 @@ pub enum ArcOutcome {
 }
 
 impl ArcOutcome {
-    /// The word in Authentication-Results and in `cv=`. ARC has no word for a chain without an answer
-    /// of DNS: it counts as broken (RFC 8617 §5.2.2).
+    /// The word in Authentication-Results and in `cv=`. ARC has no word for a chain without an
+    /// answer of DNS: it counts as broken (RFC 8617 §5.2.2).
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -212,8 +212,8 @@ pub(super) enum Aligned {
 }
 
 impl<'a> Alignment<'a> {
-    /// The alignment with a domain, which is walked up from. `known` has records that were asked for
-    /// before.
+    /// The alignment with a domain, which is walked up from. `known` has records that were asked
+    /// for before.
     pub(super) async fn new(questions: &'a Questions, known: Records, from: &'a Domain) -> Self {
         let mut walker = Walker::new(questions, known);
         let walk = walker.walk(from.ascii()).await;
