@@ -37,7 +37,8 @@ pub(crate) fn check(data: &[u8]) {
     }
     let ascii = field::in_ascii(&section);
     if let Some(ascii) = ascii.section {
-        assert!(ascii.len() <= 20 * section.len() + 100);
+        // A byte of a wrong charset may become two characters, in parts that repeat a name.
+        assert!(ascii.len() <= 64 * section.len() + 100);
         assert_eq!(
             field::fields(&ascii).count(),
             field::fields(&section).count()

@@ -27,6 +27,8 @@ use crate::Domain;
 const WIDTH: usize = 76;
 /// The most bytes of a part of an encoded parameter.
 const PARAMETER_MAX: usize = 50;
+/// The longest name of a parameter that is encoded, in bytes. Each part of a value repeats the name.
+const NAME_MAX: usize = 60;
 
 /// A header section in ASCII.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -304,7 +306,8 @@ impl Line {
         let base = |segment: &str| {
             let (name, _) = segment.split_once('=')?;
             let base = name.split('*').next()?.trim();
-            Some(base.to_ascii_lowercase()).filter(|base| base.is_ascii())
+            let is_name = base.is_ascii() && base.len() <= NAME_MAX;
+            is_name.then(|| base.to_ascii_lowercase())
         };
         let changed: BTreeSet<String> = segments
             .iter()

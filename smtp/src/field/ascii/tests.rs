@@ -233,3 +233,18 @@ fn a_charset_hides_no_line_end() {
     assert_eq!(shown.matches('\n').count(), shown.matches("\r\n").count());
     assert!(!shown.contains("\nBcc"), "{shown}");
 }
+
+#[test]
+fn a_parameter_with_a_long_name_does_not_grow() {
+    let section = |name: usize| {
+        let (name, value) = ("n".repeat(name), "\u{e4}".repeat(5000));
+        format!("Content-Type: text/plain; {name}=\"{value}\"\r\n").into_bytes()
+    };
+    let growth = |section: &[u8]| {
+        let written = in_ascii(section).section;
+        written.map_or(1, |written| written.len() / section.len())
+    };
+    assert_eq!(growth(&section(61)), 1);
+    assert_eq!(growth(&section(5000)), 1);
+    assert!((5..20).contains(&growth(&section(60))));
+}
