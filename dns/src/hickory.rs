@@ -41,8 +41,8 @@ const ROOT_HOLDS: Duration = Duration::from_secs(60 * 60);
 /// When the root is asked again after a failure.
 const ROOT_RETRY: Duration = Duration::from_secs(60);
 /// How many questions one TCP connection to a server takes. Beyond, the crate counts it as broken,
-/// and makes another one. All questions of all callers may be there at once, as with a server that cuts
-/// off each answer over UDP, and validation asks several questions for one.
+/// and makes another one. All questions of all callers may be there at once, as with a server that
+/// cuts off each answer over UDP, and validation asks several questions for one.
 const PER_CONNECTION: usize = 16 * ASKED_MAX;
 /// The TTL of a negative answer of which the server does not say how long it holds: one without the
 /// SOA (RFC 2308 §5). The checks of a message ask mostly for what is not there.
@@ -394,8 +394,8 @@ fn is_proven(none: &NoRecords) -> bool {
     proofs.map(|record| record.proof).min() == Some(Proof::Secure)
 }
 
-/// RFC 2308 §5: the smaller of the TTL of the SOA and its last field. With validation, only the SOA
-/// tells it.
+/// RFC 2308 §5: the smaller of the TTL of the SOA and its last field. With validation, only the
+/// SOA tells it.
 fn negative_ttl(none: &NoRecords) -> u32 {
     let of_soa = || none.soa.as_ref().map(|soa| soa.ttl.min(soa.data.minimum));
     none.negative_ttl.or_else(of_soa).unwrap_or(NEGATIVE_TTL)

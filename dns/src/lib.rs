@@ -5,7 +5,7 @@
 //! | [`Resolver`] | the trait that answers questions; other crates use only this trait |
 //! | [`Answer`], [`DnsError`] | what a question gives: records, DNSSEC status and TTL |
 //! | [`HickoryResolver`] | asks DNS servers, with DNSSEC validation if configured |
-//! | [`CachingResolver`] | keeps answers for their TTL, joins equal questions, limits how many are asked |
+//! | [`CachingResolver`] | keeps answers for their TTL, joins equal questions, and limits them |
 //! | [`FakeResolver`] | answers from tables, for tests |
 //! | [`FakePrimary`] | the primary server of a zone in memory, for tests |
 //! | [`ZoneClient`] | reads and changes the records of a zone at its primary server |
@@ -13,7 +13,7 @@
 //! Invariants:
 //! - The key of the cache is name and type, never more.
 //! - No code here reads a clock. The time is passed in as [`Now`]. Time limits are timers of tokio.
-//! - A look-up ends within its time limit, and a question that nobody waits for any more is given up.
+//! - A look-up ends within its time limit. A question that nobody waits for is given up.
 //! - An answer is authentic only if DNSSEC validated each record of it, with each CNAME on the way.
 //!
 //! Absent on purpose: which host takes the mail of a domain. That is the job of `postrider-queue`.
