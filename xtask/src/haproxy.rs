@@ -210,7 +210,7 @@ pub(crate) fn check() -> Result<()> {
     place.send("swaks with XCLIENT", direct, &xclient, "192.0.2.8")
 }
 
-/// Serves the DNS of the sender, in a thread of its own. SPF passes for all its addresses.
+/// Serves the DNS of the sender. SPF passes for all its addresses.
 fn serve_dns() -> Result<SocketAddr> {
     let mut zone = Zone::default();
     let host = "mail.elsewhere.example";
@@ -218,20 +218,7 @@ fn serve_dns() -> Result<SocketAddr> {
     zone.add(host, Record::A(Ipv4Addr::new(192, 0, 2, 7)));
     let spf = "v=spf1 ip4:192.0.2.0/24 ip6:2001:db8::/32 -all";
     zone.add("elsewhere.example", Record::Txt(spf.to_owned()));
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
-    socket.set_nonblocking(true)?;
-    let address = socket.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::spawn(move || {
-        runtime.block_on(async move {
-            if let Ok(socket) = tokio::net::UdpSocket::from_std(socket) {
-                let _ = dns::serve(&socket, &zone).await;
-            }
-        });
-    });
-    Ok(address)
+    dns::serve_aside(SocketAddr::from(([127, 0, 0, 1], 0)), zone)
 }
 
 fn postrider_conf(ports: &Ports, dns: SocketAddr) -> String {

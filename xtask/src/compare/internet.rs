@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufReader, Write as _};
-use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -42,7 +42,7 @@ impl Internet {
     /// Serves the DNS, and makes texts of this size.
     pub(super) fn new(size: usize) -> Result<Self> {
         let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).context("failed to make a key")?;
-        serve_dns(zone(&key))?;
+        dns::serve_aside((DNS, 53).into(), zone(&key))?;
         let texts = tempfile::tempdir()?;
         for number in 0..TEXTS {
             let file = texts.path().join(number.to_string());
@@ -69,23 +69,6 @@ fn zone(key: &KeyPair) -> Zone {
     let record = Record::Txt(format!("v=DKIM1; k=rsa; p={public}"));
     zone.add(&format!("load._domainkey.{DOMAIN}"), record);
     zone
-}
-
-/// Serves the zone in a thread of its own.
-fn serve_dns(zone: Zone) -> Result<()> {
-    let socket = UdpSocket::bind((DNS, 53)).with_context(|| format!("no DNS on {DNS}"))?;
-    socket.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::spawn(move || {
-        runtime.block_on(async move {
-            if let Ok(socket) = tokio::net::UdpSocket::from_std(socket) {
-                let _ = dns::serve(&socket, &zone).await;
-            }
-        });
-    });
-    Ok(())
 }
 
 /// The fields of a message, and its body.

@@ -2,7 +2,7 @@
 //! types of record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::net::UdpSocket;
@@ -202,6 +202,26 @@ pub(crate) async fn serve(socket: &UdpSocket, zone: &Zone) -> Result<()> {
             socket.send_to(&answer, peer).await?;
         }
     }
+}
+
+/// Serves a zone at this address in a thread of its own, as long as this process lives. Gives the
+/// address with its port.
+pub(crate) fn serve_aside(address: SocketAddr, zone: Zone) -> Result<SocketAddr> {
+    let socket = std::net::UdpSocket::bind(address)
+        .with_context(|| format!("the DNS server can't have {address}"))?;
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async move {
+            if let Ok(socket) = UdpSocket::from_std(socket) {
+                let _ = serve(&socket, &zone).await;
+            }
+        });
+    });
+    Ok(address)
 }
 
 #[cfg(test)]
