@@ -33,6 +33,7 @@ mod recipients;
 mod returned;
 mod rights;
 mod service;
+mod strangers;
 mod submission;
 mod support;
 mod tls;
