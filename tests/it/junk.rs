@@ -1,6 +1,8 @@
-//! The junk filter: the real program teaches and asks a running server.
+//! The junk filter: the real program and the management API teach and ask a running server.
 
 use std::{fs, path::PathBuf};
+
+use serde_json::{Value, json};
 
 use crate::support::{Setup, World, program};
 
@@ -14,7 +16,11 @@ struct Desk {
 
 impl Desk {
     async fn open() -> Self {
-        let world = World::start(Setup::default()).await;
+        let world = World::start(Setup {
+            statics: "admin_http = { enabled = true, port = 0 }\n".to_owned(),
+            ..Setup::default()
+        })
+        .await;
         let conf = world.dir.path().join("postrider.conf");
         Self { world, conf }
     }
@@ -78,5 +84,107 @@ async fn commands_teach_and_ask_the_filter_and_let_it_forget() {
     desk.says(&["junk", "reset", "app"]).await;
     let status = desk.says(&["junk", "status", "app"]).await;
     assert!(status.contains("0 junk  0 not junk"), "{status}");
+    desk.world.server.stop().await;
+}
+
+/// The management API, called with a key.
+struct Api {
+    base: String,
+    key: String,
+    http: reqwest::Client,
+}
+
+impl Api {
+    /// With a new key, which these arguments describe.
+    async fn open(desk: &Desk, arguments: &[&str]) -> Self {
+        let address = desk.world.server.address("admin_http").unwrap();
+        let key = desk.says(&[&["apikey", "add"], arguments].concat()).await;
+        Self {
+            base: format!("http://{address}/api/spam-filter"),
+            key: key.trim_end().to_owned(),
+            http: reqwest::Client::new(),
+        }
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Value {
+        let answer = request.bearer_auth(&self.key).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        answer["data"].clone()
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.answer(self.http.get(format!("{}/{path}", self.base)))
+            .await
+    }
+
+    /// Sends a message so many times.
+    async fn teach(&self, path: &str, message: &str, times: usize) {
+        let url = format!("{}/{path}", self.base);
+        for _ in 0..times {
+            let request = self.http.post(&url).body(message.to_owned());
+            assert_eq!(self.answer(request).await, Value::Null, "{path}");
+        }
+    }
+
+    /// Whether a message is junk. None: the filter has not learnt enough for a judgement by words.
+    async fn judges(&self, message: &str) -> Option<bool> {
+        let request = self.http.post(format!("{}/classify", self.base));
+        let found = self
+            .answer(request.json(&json!({"message": message})))
+            .await;
+        let (score, says) = (found["score"].as_f64().unwrap(), &found["disposition"]);
+        assert_eq!(says["action"], "allow", "{found}");
+        let is_junk = score >= 5.0;
+        let yes = if is_junk { "Yes" } else { "No" };
+        let field = format!("X-Spam-Status: {yes}, score={score:.2}\r\n");
+        assert_eq!(says["value"], field, "{found}");
+        found["tags"]["BAYES"]["value"].as_f64()?;
+        Some(is_junk)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_management_api_teaches_and_asks_the_filter_by_all_its_paths() {
+    let desk = Desk::open().await;
+    let all = Api::open(&desk, &["tool", "--scope", "manage"]).await;
+    let manage = ["apps", "--account", "app", "--scope", "manage-accounts"];
+    let own = Api::open(&desk, &manage).await;
+    assert_eq!(all.judges(OFFER).await, None);
+
+    // The server's own filter judges for accounts that have not learnt enough.
+    all.teach("train/spam", OFFER, 10).await;
+    all.teach("upload/spam", OFFER, 10).await;
+    all.teach("train/ham", LETTER, 25).await;
+    all.teach("upload/ham", LETTER, 25).await;
+    for api in [&all, &own] {
+        assert_eq!(api.judges(OFFER).await, Some(true));
+        assert_eq!(api.judges(LETTER).await, Some(false));
+    }
+
+    // The account thinks otherwise: by its name in the path, and by its key.
+    all.teach("train/ham/app", OFFER, 20).await;
+    all.teach("upload/ham/app", OFFER, 20).await;
+    own.teach("train/ham", OFFER, 5).await;
+    own.teach("upload/ham", OFFER, 5).await;
+    all.teach("train/spam/app", LETTER, 8).await;
+    all.teach("upload/spam/app", LETTER, 8).await;
+    own.teach("train/spam", LETTER, 2).await;
+    own.teach("upload/spam", LETTER, 2).await;
+    let status = desk.says(&["junk", "status", "app"]).await;
+    assert!(status.contains("20 junk  50 not junk"), "{status}");
+    assert_eq!(own.judges(OFFER).await, Some(false));
+    assert_eq!(own.judges(LETTER).await, Some(true));
+    assert_eq!(all.judges(OFFER).await, Some(true));
+    assert_eq!(all.judges(LETTER).await, Some(false));
+
+    // Training is done with each call, so there is nothing to start or to wait for.
+    for (call, expected) in [("start", true), ("status", false), ("stop", false)] {
+        assert_eq!(all.get(&format!("train/{call}")).await, expected, "{call}");
+    }
+    assert_eq!(all.get("train/reset").await, true);
+    assert_eq!(all.judges(OFFER).await, None);
+    assert_eq!(own.judges(OFFER).await, Some(false), "another filter");
     desk.world.server.stop().await;
 }
