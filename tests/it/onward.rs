@@ -1,6 +1,6 @@
 //! Clients elsewhere whose mail goes on, and what they hear of it: DSN and REQUIRETLS on port 25.
 
-use std::net::IpAddr;
+use std::{fs::Permissions, net::IpAddr, os::unix::fs::PermissionsExt};
 
 use crate::support::{
     Setup, World, client::Client, dkim::DkimKey, dns::Zone, lmtp::LmtpServer, remote::Remote,
@@ -129,6 +129,85 @@ async fn a_forward_of_a_forward_comes_back_to_the_first_forwarder() {
     let back = remote.wait_for(3).await.remove(2);
     assert!(back.mail.contains("<>"), "{back:?}");
     assert!(back.rcpts[0].contains(&format!("<{first}>")), "{back:?}");
+    world.server.stop().await;
+}
+
+/// The next server finds out by our seal what ours has seen. Reports come back to the sender.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forward_of_signed_mail_has_a_seal_that_the_next_server_believes() {
+    let remote = Remote::start(|_, _| None).await;
+    let [theirs, ours] = [DkimKey::new(), DkimKey::new()];
+    let public = || {
+        zone()
+            .mx("example.org", 10, "mx.remote.test")
+            .txt("s._domainkey.example.org", &ours.record())
+            .txt("_dmarc.sender.test", "v=DMARC1; p=reject")
+    };
+    let keys = tempfile::tempdir().unwrap();
+    let pem = keys.path().join("s.pem");
+    std::fs::write(&pem, ours.pem()).unwrap();
+    std::fs::set_permissions(&pem, Permissions::from_mode(0o600)).unwrap();
+    let setup = Setup {
+        app: "destinations.\"away@example.org\" = { forward = [\"x@remote.test\"] }\n".into(),
+        dynamics: format!(
+            "[domains.\"example.org\".dkim]\nsign = [\"s\"]\n\
+             selectors.s.private_key_file = {pem:?}\n"
+        ),
+        ..Setup::default()
+    };
+    let signed_for = public().txt("k._domainkey.sender.test", &theirs.record());
+    let world = start(signed_for, &remote, "", setup).await;
+    let mut client = client(&world).await;
+    let text = "From: <ann@sender.test>\r\nSubject: hi\r\n\r\nHello.\r\n";
+    let signed = theirs.sign("sender.test", "k", text);
+    let ann = "<ann@sender.test>";
+    let reply = give(&mut client, ann, "<away@example.org>", &signed).await;
+    assert!(reply.starts_with("250 2.0.0 queued as"), "{reply}");
+    let forward = remote.wait_for(1).await.remove(0);
+    let (top, rest) = forward.text.split_at(forward.text.len() - signed.len());
+    assert_eq!(rest, signed, "the text is as it came");
+    assert!(top.starts_with("ARC-Seal: a=ed25519-sha256;\r\n"), "{top}");
+    for part in [
+        "\r\n\tcv=none; d=example.org; i=1; s=s; t=1800000000\r\nARC-Message-Signature: ",
+        "\r\nARC-Authentication-Results: i=1; mail.example.org; ",
+        "\tdkim=pass header.d=sender.test ",
+        "\tdmarc=pass header.from=sender.test ",
+    ] {
+        assert!(top.contains(part), "{part}: {top}");
+    }
+    assert!(!top.contains("\r\nDKIM-Signature"), "{top}");
+
+    let path = forward.mail.split(['<', '>']).nth(1).unwrap();
+    assert!(path.starts_with("SRS0="), "{path}");
+    assert!(path.ends_with("=sender.test=ann@example.org"), "{path}");
+    let path = format!("<{path}>");
+    let reply = give(&mut client, "<>", &path, text).await;
+    assert!(reply.starts_with("250 2.0.0 queued as"), "{reply}");
+    let back = remote.wait_for(2).await.remove(1);
+    assert!(back.mail.contains("<>"), "{back:?}");
+    assert!(back.rcpts[0].contains(ann), "{back:?}");
+
+    // The author's key is gone from DNS by the time that the next server asks for it.
+    for (trusted, expected) in [
+        ("[]", "550 5.7.1 rejected per DMARC policy of sender.test"),
+        ("[\"example.org\"]", "250 2.0.0 "),
+    ] {
+        let setup = Setup {
+            statics: format!("arc_trusted_sealers = {trusted}\n"),
+            ..Setup::default()
+        };
+        let next = start(public(), &remote, "", setup).await;
+        let mut client = next.proxied("smtp", "203.0.113.9").await;
+        client.expect("EHLO mail.example.org", "250").await;
+        let reply = give(&mut client, &path, "<app@example.org>", &forward.text).await;
+        assert!(reply.starts_with(expected), "{trusted}: {reply}");
+        if reply.starts_with("250") {
+            let mails = next.mails("Inbox").await;
+            let seen = "\tarc=pass header.oldest-pass=0 smtp.remote-ip=203.0.113.9";
+            assert!(mails[0].contains(seen), "{mails:?}");
+        }
+        next.server.stop().await;
+    }
     world.server.stop().await;
 }
 

@@ -22,6 +22,12 @@ impl DkimKey {
         format!("v=DKIM1; k=ed25519; p={public}")
     }
 
+    /// The private key as PKCS#8 in PEM.
+    pub fn pem(&self) -> String {
+        let key = base64(self.0.to_pkcs8v1().unwrap().as_ref());
+        format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n")
+    }
+
     /// The message with a signature over From, Subject and the body, all as they are. The lines end
     /// with CRLF.
     pub fn sign(&self, domain: &str, selector: &str, message: &str) -> String {
