@@ -14,9 +14,10 @@ use crate::events::Events;
 use crate::lab::dns::{self, Record, Zone};
 use crate::ports::{free_port, wait_for_port};
 use crate::programs::{finish, present, program};
-use crate::workspace::{Kept, Profile, build_postrider, serve};
+use crate::workspace::{Kept, Profile, build_postrider, serve, set_password};
 
 const RECIPIENT: &str = "app@app.example";
+const PASSWORD: &str = "a password behind a proxy";
 /// The address of the client. It differs from that of HAProxy, 127.0.0.1.
 const CLIENT: &str = "127.0.0.5";
 
@@ -70,6 +71,7 @@ impl Place {
         crate::keys::Certificate::create(dir.path())?;
         fs::write(&conf, postrider_conf(&ports, dns))?;
         fs::write(dir.path().join("domains.conf"), domains_conf(&events.url))?;
+        set_password(&binary, &conf, "app", PASSWORD)?;
         let child = serve(&binary, &conf)
             .spawn()
             .with_context(|| format!("failed to run {binary:?}"))?;
@@ -135,6 +137,26 @@ impl Place {
         );
         Ok(())
     }
+
+    /// Submits messages through HAProxy, logged in. They are for the account itself.
+    fn submit(&mut self) -> Result<()> {
+        for mechanism in ["PLAIN", "LOGIN"] {
+            let what = format!("submitted through HAProxy with {mechanism}");
+            finish(
+                swaks(self.submissions)
+                    .args(["--tls-on-connect", "--local-interface", CLIENT])
+                    .args(["--auth", mechanism])
+                    .args(["--auth-user", RECIPIENT, "--auth-password", PASSWORD])
+                    .args(["--from", RECIPIENT, "--to", RECIPIENT])
+                    .args(["--h-Subject", &what, "--body", "hello"]),
+            )?;
+            self.events.wait_for(&what, |event| {
+                event.get("Subject").and_then(Value::as_str) == Some(&what)
+                    && event.get("Event").and_then(Value::as_str) == Some("delivered")
+            })?;
+        }
+        Ok(())
+    }
 }
 
 fn swaks(port: u16) -> Command {
@@ -150,7 +172,7 @@ pub(crate) fn check() -> Result<()> {
         let name = format!("through HAProxy, {name}");
         place.send(&name, port, &["--local-interface", CLIENT], CLIENT)?;
     }
-    // TLS from the first byte comes behind the header. Without a login nothing is taken.
+    // TLS from the first byte comes behind the header.
     let submissions = swaks(place.submissions)
         .args(["--tls-on-connect", "--quit-after", "EHLO"])
         .output()?;
@@ -160,6 +182,7 @@ pub(crate) fn check() -> Result<()> {
         "submission over TLS: {told}{}",
         String::from_utf8_lossy(&submissions.stderr)
     );
+    place.submit()?;
     if present("curl") {
         let url = format!("http://127.0.0.1:{}/healthz", place.http);
         finish(program("curl").args(["--silent", "--show-error", "--fail", &url]))?;
@@ -249,6 +272,11 @@ webapi_http = {{ port = {http} }}
 ips = ["127.0.0.1"]
 xclient_from = ["127.0.0.1"]
 smtp = {{ port = {direct} }}
+
+[transports.direct.smtp]
+host = "127.0.0.1"
+port = {direct}
+no_starttls = true
 "#
     )
 }
@@ -261,6 +289,8 @@ fn domains_conf(webhook: &str) -> String {
 domain = "app.example"
 destinations."{RECIPIENT}" = {{}}
 incoming_webhook = {{ url = "{webhook}" }}
+outgoing_webhook = {{ url = "{webhook}" }}
+routes = [{{ transport = "direct" }}]
 "#
     )
 }

@@ -1,11 +1,8 @@
 //! Postfix's DSNs about a message that it accepted, and the events that postrider makes of them.
 
 use std::fs;
-use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -15,7 +12,7 @@ use crate::ports::{free_port, wait_for_port};
 use crate::postfix::Postfix;
 use crate::programs::{finish, program};
 use crate::sink::SinkProcess;
-use crate::workspace::{Kept, Profile, build_postrider, root, serve};
+use crate::workspace::{Kept, Profile, build_postrider, root, serve, set_password};
 
 /// The login whose messages each get a reverse-path of their own.
 const LOGIN: &str = "app+unique@app.example";
@@ -100,7 +97,7 @@ impl Server {
         let conf = folder.join("postrider.conf");
         fs::write(&conf, postrider_conf(mx, submission, peer))?;
         fs::write(folder.join("domains.conf"), domains_conf(&events.url))?;
-        set_password(&binary, &conf)?;
+        set_password(&binary, &conf, "app", PASSWORD)?;
         let child = serve(&binary, &conf)
             .spawn()
             .with_context(|| format!("failed to run {binary:?}"))?;
@@ -171,21 +168,4 @@ outgoing_webhook = {{ url = "{webhook}" }}
 routes = [{{ transport = "peer" }}]
 "#
     )
-}
-
-fn set_password(binary: &PathBuf, conf: &PathBuf) -> Result<()> {
-    let mut child = Command::new(binary)
-        .arg("--config")
-        .arg(conf)
-        .args(["setpassword", "app"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()?;
-    if let Some(mut input) = child.stdin.take() {
-        writeln!(input, "{PASSWORD}")?;
-    }
-    if !child.wait()?.success() {
-        bail!("postrider setpassword failed");
-    }
-    Ok(())
 }

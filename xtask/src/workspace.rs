@@ -102,6 +102,28 @@ pub(crate) fn serve(binary: &Path, conf: &Path) -> Command {
     command
 }
 
+/// Sets the password of an account.
+pub(crate) fn set_password(
+    binary: &Path,
+    conf: &Path,
+    account: &str,
+    password: &str,
+) -> Result<()> {
+    let mut child = Command::new(binary)
+        .arg("--config")
+        .arg(conf)
+        .args(["setpassword", account])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .with_context(|| format!("failed to run {binary:?}"))?;
+    if let Some(mut input) = child.stdin.take() {
+        writeln!(input, "{password}")?;
+    }
+    ensure!(child.wait()?.success(), "postrider setpassword failed");
+    Ok(())
+}
+
 /// A process that ends with this value.
 pub(crate) struct Kept(pub(crate) Child);
 
