@@ -1,6 +1,8 @@
 """Submits one message with Python's smtplib, logged in, over STARTTLS or TLS.
 
-Usage: submit.py starttls|tls PORT LOGIN PASSWORD SENDER RECIPIENT SUBJECT
+Usage: submit.py starttls|tls PORT LOGIN PASSWORD SENDER RECIPIENT SUBJECT [login]
+
+With the last word it logs in with LOGIN, else with what smtplib chooses, which is PLAIN.
 """
 
 import smtplib
@@ -10,7 +12,7 @@ from email.message import EmailMessage
 
 
 def main() -> None:
-    mode, port, login, password, sender, recipient, subject = sys.argv[1:]
+    mode, port, login, password, sender, recipient, subject, *mechanism = sys.argv[1:]
     # The server made its certificate itself.
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -41,7 +43,11 @@ def main() -> None:
         except smtplib.SMTPAuthenticationError as error:
             if error.smtp_code != 535:
                 sys.exit(f"a wrong password gave {error.smtp_code}")
-        client.login(login, password)
+        if mechanism == ["login"]:
+            client.user, client.password = login, password
+            client.auth("LOGIN", client.auth_login)
+        else:
+            client.login(login, password)
         refused = client.send_message(message)
         if refused:
             sys.exit(f"refused: {refused}")

@@ -11,23 +11,25 @@ use super::{LOGIN, PASSWORD};
 use crate::programs::{finish, program};
 use crate::workspace::root;
 
-fn smtplib(server: &mut Localserve, mode: &str, port: u16) -> Result<()> {
+fn smtplib(server: &mut Localserve, mode: &str, port: u16, more: &[&str]) -> Result<()> {
     let (recipient, subject) = server.recipient();
     let port = server.port(port).to_string();
     finish(
         program("python3")
             .arg(root().join("xtask/peers/submit.py"))
-            .args([mode, &port, LOGIN, PASSWORD, LOGIN, &recipient, &subject]),
+            .args([mode, &port, LOGIN, PASSWORD, LOGIN, &recipient, &subject])
+            .args(more),
     )?;
     server.wait_for_delivery(&subject)
 }
 
 pub(super) fn smtplib_starttls(server: &mut Localserve) -> Result<()> {
-    smtplib(server, "starttls", 1587)
+    smtplib(server, "starttls", 1587, &[])
 }
 
 pub(super) fn smtplib_tls(server: &mut Localserve) -> Result<()> {
-    smtplib(server, "tls", 1465)
+    smtplib(server, "tls", 1465, &[])?;
+    smtplib(server, "tls", 1465, &["login"])
 }
 
 fn swaks(server: &mut Localserve, tls: &str, auth: &str, port: u16) -> Result<()> {

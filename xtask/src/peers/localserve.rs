@@ -65,6 +65,11 @@ impl Localserve {
         port + self.offset
     }
 
+    /// The file of its certificate.
+    pub(super) fn certificate(&self) -> PathBuf {
+        self.dir.path().join("config/localserve.crt")
+    }
+
     /// A new recipient and subject for a check. The event has the same subject.
     pub(super) fn recipient(&mut self) -> (String, String) {
         self.checks += 1;

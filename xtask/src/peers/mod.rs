@@ -8,6 +8,7 @@ mod checks;
 mod install;
 mod localserve;
 mod logins;
+mod nodemailer;
 
 use anyhow::{Result, ensure};
 
@@ -18,7 +19,10 @@ use checks::{
 pub(crate) use install::install_packages;
 use install::{install, perl_has_tls};
 use localserve::Localserve;
-use logins::{curl_oauth, gsasl_plus, msmtp_external, msmtp_oauth, msmtp_scram};
+use logins::{
+    curl_external, curl_oauth, curl_passwords, gsasl, msmtp_external, msmtp_oauth, msmtp_passwords,
+    mutt,
+};
 
 use crate::dovecot;
 use crate::examples;
@@ -54,14 +58,21 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
         ("swaks", "swaks submits with STARTTLS", swaks_starttls),
         ("swaks", "swaks submits with TLS", swaks_tls),
         ("msmtp", "msmtp submits", msmtp),
-        ("msmtp", "msmtp logs in with SCRAM", msmtp_scram),
+        (
+            "msmtp",
+            "msmtp logs in with LOGIN and SCRAM",
+            msmtp_passwords,
+        ),
         ("msmtp", "msmtp logs in with a certificate", msmtp_external),
         ("msmtp", "msmtp logs in with a token", msmtp_oauth),
+        ("mutt", "mutt submits with each of its logins", mutt),
+        ("curl", "curl logs in with a password", curl_passwords),
+        ("curl", "curl logs in with a certificate", curl_external),
         ("curl", "curl logs in with a token", curl_oauth),
         (
             "gsasl",
-            "gsasl logs in with SCRAM, bound to the channel",
-            gsasl_plus,
+            "gsasl logs in with SCRAM, bound to the channel and not",
+            gsasl,
         ),
         ("curl", "the printed curl line sends", curl),
         ("smtp-source", "Postfix's smtp-source delivers", smtp_source),
@@ -81,6 +92,13 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
             with(missing(&[program]).or(tls), require, || check(&mut server))
         });
     }
+    steps.step("nodemailer logs in and submits", || {
+        let folder = tempfile::tempdir()?;
+        let absent = missing(&["node", "npm"]).or_else(|| nodemailer::install(folder.path()));
+        with(absent, require, || {
+            nodemailer::check(&mut server, folder.path())
+        })
+    });
     for (language, name) in examples::LANGUAGES {
         steps.step(
             &format!("the examples of docs/webapi.md in {language} run"),

@@ -96,7 +96,7 @@ fn missing(programs: &[&str]) -> Option<Done> {
 }
 
 /// Runs a command that needs a registry. The reason to skip the step if the command fails.
-pub(super) fn install(command: &mut Command, folder: &Path) -> Option<Done> {
+pub(crate) fn install(command: &mut Command, folder: &Path) -> Option<Done> {
     let result = run_command(command.current_dir(folder));
     let error = result.err()?;
     Some(Done::Skipped(format!(

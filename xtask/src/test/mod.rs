@@ -18,6 +18,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args as ClapArgs;
 
+pub(crate) use generators::install as install_from_registry;
 use parts::{Level, PARTS, Part};
 pub(crate) use steps::{Done, Steps};
 

@@ -84,8 +84,8 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: PEERS,
         level: Level::Plain,
-        proves: "Postfix, Dovecot, swaks, msmtp, smtplib, curl, HAProxy, Knot DNS, a client in Go \
-                 and the documented examples work",
+        proves: "Postfix, Dovecot, swaks, msmtp, mutt, smtplib, nodemailer, curl, HAProxy, \
+                 Knot DNS, a client in Go and the documented examples work",
         run: peers_part,
     },
     Part {
