@@ -5,11 +5,11 @@ use std::sync::Arc;
 use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::Resolver;
 use postrider_queue::Queue;
-use postrider_smtp::{Domain, Reply, server::Client};
+use postrider_smtp::{Domain, server::Client};
 use postrider_store::{Clock, Store};
 
 use crate::{
-    decide::{Policy, Refusal, Role, Verdict},
+    decide::{Policy, Role},
     guards::Guards,
     junk::Filter,
     login::{LoginLimiter, Logins},
@@ -53,12 +53,6 @@ impl SessionContext {
         self.config.load_full()
     }
 
-    /// The reply of a refusal, which is counted.
-    pub(crate) fn refuse(&self, refusal: &Refusal) -> Reply {
-        self.guards.refusals.count(refusal);
-        refusal.reply()
-    }
-
     /// The junk filter over the store.
     pub(crate) fn filter(&self) -> Filter<'_> {
         Filter {
@@ -73,17 +67,6 @@ impl SessionContext {
         let slow = &self.guards.slow;
         slow.wait(client.remote.ip(), penalty.wait).await;
         penalty.closes
-    }
-
-    /// A verdict as the result that a session handler returns. A refusal is counted.
-    ///
-    /// # Errors
-    /// The reply of the refusal.
-    pub(crate) fn answer(&self, verdict: Verdict) -> Result<(), Reply> {
-        match verdict {
-            Verdict::Accept | Verdict::Junk(_) => Ok(()),
-            Verdict::Refuse(refusal) => Err(self.refuse(&refusal)),
-        }
     }
 
     /// Our host names, under which we add results to messages.

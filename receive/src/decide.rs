@@ -9,7 +9,7 @@
 //! | `list` | who may write to a mailing list, and which members get a copy |
 //! | `ruleset` | which ruleset of a destination a message fulfills |
 //! | `refusal` | the reasons of refusals, and their replies |
-//! | `count` | the names of refusals, and how often each was given |
+//! | `count` | the names of refusals, by which they are counted |
 //!
 //! [`decide`] and [`decide_end`] have no I/O, no clock and no randomness. The same facts give the
 //! same verdict, so a test is a table, and the answer to "why was this mail refused" is the
@@ -28,13 +28,12 @@ mod tests;
 use postrider_config::{Destination, Dynamic, Static};
 use postrider_queue::simulate;
 use postrider_smtp::{
-    Address, ForwardPath, Host, LocalPart, ReversePath,
+    Address, ForwardPath, Host, LocalPart, Reply, ReversePath,
     server::{MailFrom, RcptTo, Transaction},
 };
 
-pub(crate) use self::ruleset::forwarding;
+pub(crate) use self::{count::NAMES, ruleset::forwarding};
 pub use self::{
-    count::RefusalCounts,
     end::{Delivery, EndDecision, Outcome, Skip, decide_end},
     refusal::Refusal,
 };
@@ -108,6 +107,19 @@ pub enum Verdict {
     Junk(Suspicion),
     /// The client gets the reply of this refusal.
     Refuse(Refusal),
+}
+
+impl Verdict {
+    /// The verdict as the result that a session handler returns.
+    ///
+    /// # Errors
+    /// The reply of the refusal.
+    pub(crate) fn answer(self) -> Result<(), Reply> {
+        match self {
+            Self::Accept | Self::Junk(_) => Ok(()),
+            Self::Refuse(refusal) => Err(refusal.reply()),
+        }
+    }
 }
 
 /// Why a message goes to the junk mailboxes.

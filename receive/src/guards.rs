@@ -9,8 +9,8 @@ use postrider_store::Clock;
 
 use crate::{
     checks::{dnsbl::Dnsbls, greylist::Greylist},
-    decide::RefusalCounts,
     rates::Rates,
+    refusals::RefusalCounts,
     slow::SlowAnswers,
 };
 
@@ -26,7 +26,7 @@ pub struct Guards {
     /// The zones of the listeners.
     pub dnsbls: Dnsbls,
     /// How often something was refused, by reason.
-    pub refusals: RefusalCounts,
+    pub refusals: Arc<RefusalCounts>,
 }
 
 impl Guards {
@@ -39,7 +39,7 @@ impl Guards {
             slow: SlowAnswers::new(Arc::clone(&clock)),
             greylist: Greylist::default(),
             dnsbls: Dnsbls::new(zones, clock),
-            refusals: RefusalCounts::default(),
+            refusals: Arc::default(),
         }
     }
 }

@@ -16,6 +16,7 @@
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`network`], [`rates`]: the networks of clients, and how much may come from each.
 //! - [`slow`]: answers that come late. [`guards`]: what all sessions know of clients together.
+//! - [`refusals`]: how often something was refused, by reason.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
 //!   our own. `work`: work that takes long.
 //!
@@ -37,6 +38,7 @@ pub mod memory;
 pub mod mx;
 pub mod network;
 pub mod rates;
+pub mod refusals;
 mod reply;
 pub mod resolve;
 pub mod shape;
@@ -48,4 +50,5 @@ pub use context::SessionContext;
 pub use guards::Guards;
 pub use local::LocalSession;
 pub use mx::{MxRules, MxSession};
+pub use refusals::RefusalCounts;
 pub use submission::SubmissionSession;

@@ -95,4 +95,9 @@ impl Handler for LocalSession {
         self.submission.restart();
         self.logged_in = false;
     }
+
+    fn refused(&mut self, reason: &'static str) {
+        // Both count in the same place.
+        self.mx.refused(reason);
+    }
 }

@@ -139,7 +139,7 @@ impl MxSession {
         is_checked: bool,
         config: &Dynamic,
     ) -> Result<EndDecision, Reply> {
-        self.context.answer(self.decide(Stage::End(transaction)))?;
+        self.decide(Stage::End(transaction)).answer()?;
         let policy = self.context.policy(Role::Mx, config);
         let decide_now = |facts: &Facts| {
             // The patterns of all rulesets look at the fields.
@@ -380,7 +380,7 @@ fn read_header(
     });
     let config = context.dynamic();
     let policy = context.policy(Role::Mx, &config);
-    context.answer(decide(Stage::Header, facts, &policy))?;
+    decide(Stage::Header, facts, &policy).answer()?;
     if asks_for_fields(&config, &facts.recipients) {
         let read = || plain_fields(changed.as_deref().unwrap_or(section));
         facts.fields = long_work(section.len(), read);
@@ -418,7 +418,7 @@ impl Handler for MxSession {
             check: PasswordCheck::Wrong,
             acts_as_other: false,
         };
-        let verdict = self.context.answer(self.decide(Stage::Login(&login)));
+        let verdict = self.decide(Stage::Login(&login)).answer();
         verdict.map(|()| String::new())
     }
 
@@ -450,7 +450,7 @@ impl Handler for MxSession {
             Verdict::Refuse(refusal @ Refusal::UnknownRecipient(_)) => {
                 return Err(self.refuse_unknown(client, refusal).await);
             }
-            verdict => self.context.answer(verdict)?,
+            verdict => verdict.answer()?,
         }
         self.unknown.good();
         let from = &transaction.mail.reverse_path;
@@ -509,5 +509,9 @@ impl Handler for MxSession {
         self.reset();
         self.facts = Facts::default();
         self.unknown = Mistakes::default();
+    }
+
+    fn refused(&mut self, reason: &'static str) {
+        self.context.guards.refusals.count(reason);
     }
 }

@@ -6,7 +6,7 @@ use postrider_smtp::{EnhancedCode, Reply, ReplyCode};
 use postrider_store::StoreError;
 use tracing::error;
 
-use crate::intake::IntakeError;
+use crate::{intake::IntakeError, refusals::reason, shape::ShapeError};
 
 /// A reply with this code. The class of the enhanced code follows the class of the reply code.
 #[must_use]
@@ -27,7 +27,8 @@ pub(crate) fn store_reply(error: &StoreError) -> Reply {
             ReplyCode::INSUFFICIENT_STORAGE,
             Some(EnhancedCode::SYSTEM_FULL),
             "not enough storage just now, try again later",
-        ),
+        )
+        .because(reason::DISK_FULL),
         other => {
             error!(error = %other, "failed to store a message");
             Reply::new(
@@ -35,6 +36,7 @@ pub(crate) fn store_reply(error: &StoreError) -> Reply {
                 Some(EnhancedCode::SYSTEM_TRANSIENT),
                 "could not store the message, try again later",
             )
+            .because(reason::STORE)
         }
     }
 }
@@ -46,23 +48,30 @@ impl From<IntakeError> for Reply {
                 ReplyCode::STORAGE_EXCEEDED,
                 Some(EnhancedCode::TOO_BIG),
                 format!("the header section is larger than {max} bytes"),
-            ),
+            )
+            .because(reason::HEADER_SIZE),
             IntakeError::NoMemory => Self::fixed(
                 ReplyCode::INSUFFICIENT_STORAGE,
                 Some(EnhancedCode::SYSTEM_FULL),
                 "too many messages arrive just now, try again later",
-            ),
+            )
+            .because(reason::TEXT_MEMORY),
             // The same codes as for a text that has to be made of lines.
             error @ IntakeError::NoLines(_) => Self::new(
                 ReplyCode::TRANSACTION_FAILED,
                 Some(EnhancedCode::SYNTAX),
                 error.to_string(),
-            ),
+            )
+            .because(reason::HEADER_LINES),
             IntakeError::Shape(error) => Self::new(
                 ReplyCode::TRANSACTION_FAILED,
                 Some(EnhancedCode::CONTENT),
                 error.to_string(),
-            ),
+            )
+            .because(match error {
+                ShapeError::Fields => reason::HEADER_FIELDS,
+                ShapeError::Parts(_) | ShapeError::Depth(_) => reason::MIME,
+            }),
             IntakeError::Store(error) => store_reply(&error),
         }
     }
@@ -76,4 +85,5 @@ pub(crate) fn no_message_reply() -> Reply {
         Some(EnhancedCode::SYSTEM_TRANSIENT),
         "the message was lost on its way in, try again",
     )
+    .because(reason::MESSAGE_LOST)
 }

@@ -31,6 +31,7 @@ use crate::{
     decide::{self, Refusal, Role, Stage, decide},
     facts::{Facts, LoggedIn, RecipientFacts, Resolution},
     intake::{Intake, ReceivedText},
+    refusals::reason,
     reply::{no_message_reply, store_reply},
     resolve::{address_of, resolve},
     slow::Mistakes,
@@ -81,14 +82,14 @@ impl SubmissionSession {
     /// The reply to a failed login, whosever fault it is. Who tries on waits longer each time.
     async fn refuse_login(&mut self, client: &Client, reply: Reply) -> Reply {
         match self.context.punish(client, &mut self.failed).await {
-            true => self.context.refuse(&Refusal::TooManyFailedLogins),
+            true => Refusal::TooManyFailedLogins.reply(),
             false => reply,
         }
     }
 
     /// Queues the message. The reply is positive only when the message is durable.
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
-        self.context.answer(self.decide(Stage::End(transaction)))?;
+        self.decide(Stage::End(transaction)).answer()?;
         let Message { intake, mut fields } = self.message.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
         let (text, _memory) = intake
@@ -235,7 +236,8 @@ fn limit_reply(error: &LimitError) -> Reply {
             ReplyCode::LOCAL_ERROR,
             Some(EnhancedCode::SECURITY_TRANSIENT),
             error.to_string(),
-        ),
+        )
+        .because(reason::ACCOUNT_LIMIT),
     }
 }
 
@@ -251,6 +253,7 @@ fn add_reply(error: &AddError) -> Reply {
         Some(enhanced),
         error.to_string(),
     )
+    .because(reason::SUBMISSION)
 }
 
 impl Handler for SubmissionSession {
@@ -284,7 +287,7 @@ impl Handler for SubmissionSession {
     }
 
     async fn mail(&mut self, _: &Client, mail: &MailFrom) -> Result<(), Reply> {
-        self.context.answer(self.decide(Stage::Mail(mail)))?;
+        self.decide(Stage::Mail(mail)).answer()?;
         urgency::check(&mail.delivery, self.context.clock.now())
     }
 
@@ -306,7 +309,7 @@ impl Handler for SubmissionSession {
             false => resolve(&policy, &rcpt.forward_path),
         };
         let verdict = decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy);
-        self.context.answer(verdict)
+        verdict.answer()
     }
 
     async fn data(&mut self, client: &Client, _: &Transaction) -> Result<(), Reply> {
@@ -358,6 +361,10 @@ impl Handler for SubmissionSession {
         self.facts = Facts::default();
         self.failed = Mistakes::default();
         self.exchange = None;
+    }
+
+    fn refused(&mut self, reason: &'static str) {
+        self.context.guards.refusals.count(reason);
     }
 }
 

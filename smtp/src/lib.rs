@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `address` | mailbox addresses, domains and paths |
 //! | `code`, `reply` | reply codes, enhanced status codes, and replies |
+//! | [`reason`] | the names of the reasons for which a session refuses |
 //! | `stage` | the stages of a session |
 //! | `status` | the result of a delivery |
 //! | `tls` | the TLS of a connection |
@@ -31,6 +32,7 @@ pub mod field;
 pub mod mime;
 pub mod params;
 mod proxy;
+pub mod reason;
 mod reply;
 pub mod sasl;
 pub mod server;

@@ -15,6 +15,7 @@ pub struct Reply {
     code: ReplyCode,
     enhanced: Option<EnhancedCode>,
     text: Cow<'static, str>,
+    reason: Option<&'static str>,
 }
 
 impl Reply {
@@ -48,7 +49,16 @@ impl Reply {
             code,
             enhanced,
             text: Cow::Borrowed(text),
+            reason: None,
         }
+    }
+
+    /// The same reply of a server, with the name of the reason for which it refuses. The client
+    /// does not see the name.
+    #[must_use]
+    pub const fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
+        self
     }
 
     /// 250 with 2.0.0.
@@ -67,6 +77,13 @@ impl Reply {
     #[must_use]
     pub const fn enhanced(&self) -> Option<EnhancedCode> {
         self.enhanced
+    }
+
+    /// The name of the reason for which a server refuses, for counters and the log. None: the reply
+    /// refuses nothing, or comes from another server.
+    #[must_use]
+    pub const fn reason(&self) -> Option<&'static str> {
+        self.reason
     }
 
     /// The text without codes. `\n` separates its lines.

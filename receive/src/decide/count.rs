@@ -1,6 +1,4 @@
-//! The names of refusals, and how often each was given. Metrics and logs use these names.
-
-use std::sync::atomic::{AtomicU64, Ordering};
+//! The names of refusals. Counters and the log use these names.
 
 use super::Refusal;
 
@@ -8,10 +6,10 @@ use super::Refusal;
 macro_rules! names {
     ($($kind:ident: $name:literal,)*) => {
         /// The names of all kinds.
-        const NAMES: &[&str] = &[$($name,)*];
+        pub(crate) const NAMES: &[&str] = &[$($name,)*];
 
         impl Refusal {
-            /// The name of the kind, for metrics and the log. It never changes.
+            /// The name of the kind, for counters and the log. It never changes.
             #[must_use]
             pub const fn name(&self) -> &'static str {
                 match self {
@@ -74,33 +72,6 @@ names! {
     Simulated: "simulated",
 }
 
-/// How often each kind of refusal was given.
-#[derive(Debug)]
-pub struct RefusalCounts(Vec<AtomicU64>);
-
-impl Default for RefusalCounts {
-    fn default() -> Self {
-        Self(NAMES.iter().map(|_| AtomicU64::new(0)).collect())
-    }
-}
-
-impl RefusalCounts {
-    /// Counts a refusal.
-    pub fn count(&self, refusal: &Refusal) {
-        let name = refusal.name();
-        let at = NAMES.iter().position(|it| *it == name);
-        if let Some(count) = at.and_then(|at| self.0.get(at)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// All kinds by name, with the number of refusals since the start.
-    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
-        NAMES.iter().copied().zip(counts)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -118,13 +89,16 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_has_a_count_of_its_own() {
-        let counts = RefusalCounts::default();
-        counts.count(&Refusal::Greylisted);
-        counts.count(&Refusal::MailLoop);
-        counts.count(&Refusal::MailLoop);
-        let counted: Vec<_> = counts.all().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(counted, [("greylisted", 1), ("mail_loop", 2)]);
-        assert_eq!(counts.all().count(), NAMES.len());
+    fn the_reply_of_a_refusal_has_its_name() {
+        for refusal in [
+            Refusal::Greylisted,
+            Refusal::MailLoop,
+            Refusal::DestinationRefuses {
+                code: 550,
+                text: "no".to_owned(),
+            },
+        ] {
+            assert_eq!(refusal.reply().reason(), Some(refusal.name()));
+        }
     }
 }

@@ -147,17 +147,18 @@ impl Refusal {
         )
     }
 
-    /// The reply of this refusal.
+    /// The reply of this refusal, which carries its name.
     #[must_use]
     pub fn reply(&self) -> Reply {
-        match self {
+        let reply = match self {
             Self::DestinationRefuses { code, text } => destination_reply(*code, text),
             Self::Simulated(failure) => failure.reply(),
             other => {
                 let (code, enhanced) = other.codes();
                 Reply::new(code, Some(enhanced), other.text())
             }
-        }
+        };
+        reply.because(self.name())
     }
 
     /// The codes of the reply. A destination's own reply and a simulated one have codes of their

@@ -38,7 +38,7 @@ impl SessionContext {
     pub(crate) fn count_connection(&self, client: &Client) -> Result<(), Reply> {
         let connections = &self.guards.rates.connections;
         let counted = connections.count(client.remote.ip(), None, 1, self.clock.moment());
-        counted.map_err(|exceeded| self.refuse(&Refusal::TooManyConnections(exceeded.network)))
+        counted.map_err(|exceeded| Refusal::TooManyConnections(exceeded.network).reply())
     }
 
     /// Questions to DNS with limits of their own.
@@ -65,7 +65,7 @@ impl MxSession {
         refusal: &Refusal,
         check: Option<&SpfCheck>,
     ) -> Reply {
-        let reply = self.context.refuse(refusal);
+        let reply = refusal.reply();
         let results = self.facts.authentication.as_ref();
         let spf = results.and_then(|results| results.spf.as_ref());
         let comes_of_spf = matches!(
@@ -79,7 +79,7 @@ impl MxSession {
         match check.explain(spf, &self.hostname, now).await {
             Some(explanation) => {
                 let text = format!("{}\n{explanation}", reply.text());
-                Reply::new(reply.code(), reply.enhanced(), text)
+                Reply::new(reply.code(), reply.enhanced(), text).because(refusal.name())
             }
             None => reply,
         }
@@ -96,11 +96,11 @@ impl MxSession {
         if !context.simulate {
             let messages = &context.guards.rates.messages;
             let counted = messages.count(client.remote.ip(), None, 1, context.clock.moment());
-            counted.map_err(|exceeded| context.refuse(&Refusal::TooManyMessages(exceeded)))?;
+            counted.map_err(|exceeded| Refusal::TooManyMessages(exceeded).reply())?;
             // A text that would be refused for its first byte need not come.
             let bytes = &context.guards.rates.bytes;
             let looked = bytes.look(client.remote.ip(), None, context.clock.moment());
-            looked.map_err(|exceeded| context.refuse(&Refusal::TooManyBytes(exceeded)))?;
+            looked.map_err(|exceeded| Refusal::TooManyBytes(exceeded).reply())?;
             let (from, names) = (&mail.reverse_path, self.names.as_ref());
             let checks = MessageChecks::start(context.questions(), client, from, names);
             self.facts.client_is_local = checks.is_of_this_machine();
@@ -110,7 +110,7 @@ impl MxSession {
         if let (Some(checks), Some(sender)) = (of_strangers, mail.reverse_path.address()) {
             self.facts.sender = Some(checks.sender_domain(&sender.host).await);
         }
-        self.context.answer(self.decide(Stage::Mail(mail)))
+        self.decide(Stage::Mail(mail)).answer()
     }
 
     /// Counts a recipient, before anything is asked about it.
@@ -124,7 +124,7 @@ impl MxSession {
         }
         let recipients = &context.guards.rates.recipients;
         let counted = recipients.count(client.remote.ip(), None, 1, context.clock.moment());
-        counted.map_err(|exceeded| context.refuse(&Refusal::TooManyRecipients(exceeded)))
+        counted.map_err(|exceeded| Refusal::TooManyRecipients(exceeded).reply())
     }
 
     /// Counts bytes of a text.
@@ -138,14 +138,14 @@ impl MxSession {
         };
         let (rates, now) = (&context.guards.rates, context.clock.moment());
         let counted = rates.bytes.count(remote, None, bytes as u64, now);
-        counted.map_err(|exceeded| context.refuse(&Refusal::TooManyBytes(exceeded)))
+        counted.map_err(|exceeded| Refusal::TooManyBytes(exceeded).reply())
     }
 
     /// Refuses an unknown recipient. Who names several waits longer each time.
     pub(super) async fn refuse_unknown(&mut self, client: &Client, refusal: Refusal) -> Reply {
         match self.context.punish(client, &mut self.unknown).await {
-            true => self.context.refuse(&Refusal::TooManyUnknown),
-            false => self.context.refuse(&refusal),
+            true => Refusal::TooManyUnknown.reply(),
+            false => refusal.reply(),
         }
     }
 
@@ -201,7 +201,7 @@ impl MxSession {
             }
         }
         if self.greylisted >= REMEMBERED {
-            return Err(context.refuse(&Refusal::Greylisted));
+            return Err(Refusal::Greylisted.reply());
         }
         let greylist = &context.guards.greylist;
         let (domain, to) = (from.host.ascii(), &recipient.address);
@@ -212,7 +212,7 @@ impl MxSession {
             Ok(true) => Ok(()),
             Ok(false) => {
                 self.greylisted += 1;
-                Err(context.refuse(&Refusal::Greylisted))
+                Err(Refusal::Greylisted.reply())
             }
             Err(error) => Err(store_reply(&error)),
         }
@@ -235,6 +235,6 @@ impl MxSession {
         let (remote, now) = (client.remote.ip(), context.clock.moment());
         let rates = &context.guards.rates;
         let counted = rates.take_message(remote, accounts.iter().copied(), size, now);
-        counted.map_err(|exceeded| context.refuse(&Refusal::AccountFlooded(exceeded)))
+        counted.map_err(|exceeded| Refusal::AccountFlooded(exceeded).reply())
     }
 }

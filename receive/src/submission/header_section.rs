@@ -23,6 +23,7 @@ use crate::{
     decide::{Refusal, Role, Stage, decide},
     facts::Facts,
     intake::HeaderEdit,
+    refusals::reason,
     reply::no_message_reply,
 };
 
@@ -52,6 +53,7 @@ pub(super) fn complete_header(
             Some(EnhancedCode::CONTENT),
             error.to_string(),
         )
+        .because(reason::EXTRA_DATA)
     })?;
     let mut edited = taken.section.map_or(Cow::Borrowed(section), Cow::Owned);
     if let Some(rest) = without_private(&edited) {
@@ -68,7 +70,7 @@ pub(super) fn complete_header(
     let has_date = header.has("Date");
     let config = context.dynamic();
     let policy = context.policy(Role::Submission, &config);
-    context.answer(decide(Stage::Header, facts, &policy))?;
+    decide(Stage::Header, facts, &policy).answer()?;
     let mut added = String::new();
     let author = match &facts.author {
         Some(Ok(author)) => author.address.clone(),

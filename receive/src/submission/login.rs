@@ -16,6 +16,7 @@ use crate::{
     decide::{Refusal, Role, Stage, decide},
     facts::{LoggedIn, LoginFacts},
     login::{Identity, Meaning, PasswordCheck, ScramOffered, Source, plain_login},
+    refusals::reason,
 };
 
 /// The reply if nobody can say now whether a token is good.
@@ -23,14 +24,16 @@ const NO_ANSWER: Reply = Reply::fixed(
     ReplyCode::TEMPORARY_FAILURE,
     Some(EnhancedCode::SECURITY_TRANSIENT),
     "the authorization server does not answer, try again later",
-);
+)
+.because(reason::TOKEN_UNCHECKED);
 
 /// The reply if the store fails.
 const UNCHECKED: Reply = Reply::fixed(
     ReplyCode::TEMPORARY_FAILURE,
     Some(EnhancedCode::SECURITY_TRANSIENT),
     "the login can't be checked now, try again later",
-);
+)
+.because(reason::LOGIN_UNCHECKED);
 
 impl SubmissionSession {
     fn source(&self, client: &Client) -> Source {
@@ -55,7 +58,7 @@ impl SubmissionSession {
         let user = plain_login(&config, &request.user);
         let account = config.login(&request.user).map(|found| found.account);
         if let Some(wait) = source.wait(identity(&user, account)) {
-            return Err(self.context.refuse(&Refusal::TooManyLogins(wait)));
+            return Err(Refusal::TooManyLogins(wait).reply());
         }
         let logins = &self.context.logins;
         let offered = logins.scram_offer(&user, account, request.hash).await;
@@ -93,7 +96,7 @@ impl SubmissionSession {
         };
         let policy = self.context.policy(Role::Submission, &config);
         let verdict = decide(Stage::Login(&facts), &self.facts, &policy);
-        self.context.answer(verdict)?;
+        verdict.answer()?;
         let found = found.ok_or_else(|| Refusal::BadCredentials.reply())?;
         // A certificate has one address. The client may name another one of the account.
         let named = match &login.evidence {

@@ -316,7 +316,7 @@ async fn to_act_as_another_user_is_refused_as_a_wrong_password_is() {
         let mut login = password("ann@example.org", text);
         login.authorization = authorization.to_owned();
         let verdict = world.session().login(&client(), &login).await;
-        verdict.unwrap_err()
+        verdict.unwrap_err().to_string()
     };
     let other = refused("bob@example.org", PASSWORD).await;
     assert_eq!(other, refused("", "wrong").await);

@@ -8,12 +8,14 @@ use postrider_smtp::{
 };
 use postrider_store::{Deadline, Time, Urgency};
 
+use crate::refusals::reason;
+
 /// Refuses a hold that is too long, and a deadline that comes before its end.
 pub(super) fn check(options: &DeliveryOptions, now: Time) -> Result<(), Reply> {
     let release = release(options, now);
     let refused = |code, text: String| {
         let enhanced = Some(EnhancedCode::INVALID_ARGUMENTS);
-        Err(Reply::new(code, enhanced, text))
+        Err(Reply::new(code, enhanced, text).because(reason::DELIVERY_TIME))
     };
     // The clock of a client may be a little ahead.
     let latest = now.after(HOLD_MAX + Duration::from_secs(60));

@@ -31,7 +31,7 @@ pub use self::{
     proof::{ChannelBindings, TlsProof},
     scram::{ScramHash, ScramKeys, ScramOffer, ScramRequest, ScramStart},
 };
-use crate::{EnhancedCode, Reply, ReplyCode};
+use crate::{EnhancedCode, Reply, ReplyCode, reason};
 
 /// A mechanism that a server may offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -323,6 +323,7 @@ pub const fn wrong_credentials() -> Reply {
         Some(EnhancedCode::BAD_CREDENTIALS),
         "wrong user or password",
     )
+    .because(reason::BAD_CREDENTIALS)
 }
 
 fn is_wrong_credentials(reply: &Reply) -> bool {
@@ -333,6 +334,7 @@ fn is_wrong_credentials(reply: &Reply) -> bool {
 const fn malformed(text: &'static str) -> Step {
     Step::Refused {
         user: String::new(),
-        reply: Reply::fixed(ReplyCode::PARAMETER_ERROR, Some(EnhancedCode::SYNTAX), text),
+        reply: Reply::fixed(ReplyCode::PARAMETER_ERROR, Some(EnhancedCode::SYNTAX), text)
+            .because(reason::LOGIN_SYNTAX),
     }
 }

@@ -10,7 +10,7 @@ use super::{
     transaction::bad_sequence,
 };
 use crate::{
-    Address, EnhancedCode, Reply, ReplyCode,
+    Address, EnhancedCode, Reply, ReplyCode, reason,
     sasl::{Exchange, Mechanism, Pending, ScramOffer, ScramStart, Step, Terms, TlsProof, Verdict},
 };
 
@@ -23,7 +23,8 @@ pub(super) const TOO_LONG: Reply = Reply::fixed(
     ReplyCode::SYNTAX_ERROR,
     Some(EnhancedCode::AUTH_LINE_TOO_LONG),
     "the line is too long",
-);
+)
+.because(reason::LINE_TOO_LONG);
 
 impl Session {
     /// The server has AUTH, perhaps only under TLS.
@@ -67,12 +68,14 @@ impl Session {
                 Some(EnhancedCode::INVALID_COMMAND),
                 "AUTH is not offered",
             )
+            .because(reason::NOT_OFFERED)
         } else if !self.offers_auth() {
             Reply::fixed(
                 ReplyCode::ENCRYPTION_REQUIRED,
                 Some(EnhancedCode::ENCRYPTION_REQUIRED),
                 "use STARTTLS first",
             )
+            .because(reason::LOGIN_WITHOUT_TLS)
         } else if self.client.helo.is_none()
             || self.client.login.is_some()
             || !matches!(stage, Stage::Idle)
@@ -85,7 +88,8 @@ impl Session {
                     ReplyCode::PARAMETER_NOT_IMPLEMENTED,
                     Some(EnhancedCode::INVALID_ARGUMENTS),
                     "that mechanism is not offered, see the reply to EHLO",
-                ),
+                )
+                .because(reason::NOT_OFFERED),
             }
         };
         self.refuse(&reply, State::ExpectCommand(stage))
@@ -113,11 +117,14 @@ impl Session {
                 let step = exchange.respond(&response, self.terms());
                 return self.progress(step);
             }
-            Err(_) if response == "*" => (EnhancedCode::SECURITY, "login given up"),
-            Err(_) => (EnhancedCode::SYNTAX, "not base64"),
+            Err(_) if response == "*" => {
+                let reason = reason::LOGIN_GIVEN_UP;
+                (EnhancedCode::SECURITY, "login given up", reason)
+            }
+            Err(_) => (EnhancedCode::SYNTAX, "not base64", reason::LOGIN_SYNTAX),
         };
-        let (code, text) = fault;
-        let reply = Reply::fixed(ReplyCode::PARAMETER_ERROR, Some(code), text);
+        let (code, text, reason) = fault;
+        let reply = Reply::fixed(ReplyCode::PARAMETER_ERROR, Some(code), text).because(reason);
         self.refuse(&reply, State::ExpectCommand(Stage::Idle))
     }
 
@@ -159,7 +166,7 @@ impl Session {
             Step::Challenge(exchange, challenge) => {
                 // The client may leave now, and the log must have the refusal.
                 if let Some((user, reply)) = exchange.refusal() {
-                    self.log_refusal(reply, &shown(user));
+                    self.note_refusal(reply, &shown(user));
                 }
                 let challenge = STANDARD.encode(challenge);
                 let reply = Reply::new(ReplyCode::CHALLENGE, None, challenge);

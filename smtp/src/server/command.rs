@@ -5,6 +5,7 @@ use crate::{
     Address, AddressError, BodyType, ByMode, DeliverBy, DeliveryOptions, EnhancedCode, ForwardPath,
     Hold, Notify, Reply, ReplyCode, Ret, ReversePath,
     params::{InvalidParameter, utf8_addr, xtext},
+    reason,
 };
 
 /// The fewest seconds in which a message must be delivered or fail (RFC 2852 §4).
@@ -106,6 +107,7 @@ pub(super) fn wrong(text: impl Into<std::borrow::Cow<'static, str>>) -> Reply {
         Some(EnhancedCode::INVALID_ARGUMENTS),
         text,
     )
+    .because(reason::PARAMETER)
 }
 
 fn no_parameters(rest: &str, command: Command) -> Result<Command, Reply> {
@@ -143,13 +145,15 @@ pub(crate) fn parse(line: &str, offered: Offered) -> Result<Command, Reply> {
             ReplyCode::MAILBOX_UNAVAILABLE,
             Some(EnhancedCode::SECURITY),
             "you may not speak for other clients",
-        )),
+        )
+        .because(reason::XCLIENT)),
         verb if is_http_method(verb) && rest.contains("HTTP/") => Ok(Command::Http),
         _ => Err(Reply::fixed(
             ReplyCode::SYNTAX_ERROR,
             Some(EnhancedCode::INVALID_COMMAND),
             "command not recognized",
-        )),
+        )
+        .because(reason::SYNTAX)),
     }
 }
 
@@ -260,6 +264,7 @@ fn sender_error(error: &AddressError) -> Reply {
         Some(EnhancedCode::BAD_SENDER_SYNTAX),
         format!("bad sender address: {error}"),
     )
+    .because(reason::ADDRESS_SYNTAX)
 }
 
 fn recipient_error(error: &AddressError) -> Reply {
@@ -268,6 +273,7 @@ fn recipient_error(error: &AddressError) -> Reply {
         Some(EnhancedCode::BAD_RECIPIENT_SYNTAX),
         format!("bad recipient address: {error}"),
     )
+    .because(reason::ADDRESS_SYNTAX)
 }
 
 /// The refusal of an address in UTF-8 without SMTPUTF8 (RFC 6531 §3.5).
@@ -277,6 +283,7 @@ fn needs_smtputf8() -> Reply {
         Some(EnhancedCode::NON_ASCII_ADDRESS),
         "non-ASCII addresses need SMTPUTF8",
     )
+    .because(reason::NEEDS_SMTPUTF8)
 }
 
 fn unknown_parameter(keyword: &str) -> Reply {
@@ -285,6 +292,7 @@ fn unknown_parameter(keyword: &str) -> Reply {
         Some(EnhancedCode::INVALID_ARGUMENTS),
         format!("parameter {keyword} is not known or not offered"),
     )
+    .because(reason::PARAMETER_UNKNOWN)
 }
 
 /// Reads the words `keyword[=value]`, each by `read`. No keyword may come twice. A parameter that is
@@ -394,7 +402,8 @@ fn mail(rest: &str, offered: Offered) -> Result<MailFrom, Reply> {
             ReplyCode::ENCRYPTION_NEEDED,
             Some(EnhancedCode::ENCRYPTION_NEEDED),
             "REQUIRETLS needs TLS, use STARTTLS first",
-        ));
+        )
+        .because(reason::REQUIRETLS));
     }
     Ok(mail)
 }
@@ -439,6 +448,7 @@ pub(crate) fn too_large(max: u64) -> Reply {
         Some(EnhancedCode::TOO_BIG),
         format!("the message is larger than {max} bytes"),
     )
+    .because(reason::SIZE)
 }
 
 fn rcpt(rest: &str, offered: Offered) -> Result<RcptTo, Reply> {

@@ -10,7 +10,7 @@ use super::{
     text::{Piece, TextError, TextLimits, TextReader},
     transaction::{MAIL_COMES_FIRST, bad_sequence},
 };
-use crate::{BodyType, EnhancedCode, Reply, ReplyCode};
+use crate::{BodyType, EnhancedCode, Reply, ReplyCode, reason};
 
 impl Session {
     pub(super) fn data(&mut self, stage: Stage) -> State {
@@ -159,22 +159,27 @@ impl Session {
             Some(TextError::TooLarge) => Some(command::too_large(self.config.max_message_size)),
             Some(error) => {
                 // A wrong line end is a fault of the protocol: DATA is made of lines.
-                let enhanced = match error {
-                    TextError::BareCr | TextError::BareLf => EnhancedCode::SYNTAX,
-                    _ => EnhancedCode::CONTENT,
+                let (enhanced, reason) = match error {
+                    TextError::BareCr | TextError::BareLf => {
+                        (EnhancedCode::SYNTAX, reason::BARE_NEWLINE)
+                    }
+                    TextError::Nul => (EnhancedCode::CONTENT, reason::NUL),
+                    TextError::LineTooLong => (EnhancedCode::CONTENT, reason::TEXT_LINE_TOO_LONG),
+                    TextError::TooLarge => (EnhancedCode::CONTENT, reason::SIZE),
                 };
-                Some(Reply::new(
+                let reply = Reply::new(
                     ReplyCode::TRANSACTION_FAILED,
                     Some(enhanced),
                     format!("the message has {error}"),
-                ))
+                );
+                Some(reply.because(reason))
             }
         };
         match refusal {
             None => State::AwaitEnd(transaction),
             Some(reply) => {
                 let next = State::ExpectCommand(Stage::Idle);
-                self.log_refusal(&reply, &sender_of(&transaction));
+                self.note_refusal(&reply, &sender_of(&transaction));
                 self.refuse_as(&reply, transaction.mail.smtputf8, next)
             }
         }
@@ -185,7 +190,7 @@ impl Session {
         self.messages += 1;
         let (utf8, next) = (transaction.mail.smtputf8, State::ExpectCommand(Stage::Idle));
         if !reply.code().is_positive() {
-            self.log_refusal(reply, &sender_of(transaction));
+            self.note_refusal(reply, &sender_of(transaction));
             return self.refuse_as(reply, utf8, next);
         }
         self.errors = 0;

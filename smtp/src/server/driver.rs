@@ -214,6 +214,7 @@ impl<H: Handler> Driver<H> {
                 }
                 Some(Output::Reset) => self.handler.reset(),
                 Some(Output::Restart) => self.handler.restart(),
+                Some(Output::Refused(reason)) => self.handler.refused(reason),
                 Some(Output::StartTls) => return Ok(End::StartTls),
                 Some(Output::Closed) => return Ok(End::Closed),
                 None => {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::command::{MailFrom, RcptTo};
 use crate::{
-    EnhancedCode, Reply, ReplyCode, TlsInfo,
+    EnhancedCode, Reply, ReplyCode, TlsInfo, reason,
     sasl::{Login, ScramOffer, ScramRequest},
 };
 
@@ -76,7 +76,8 @@ pub(super) const NO_KEYS: Reply = Reply::fixed(
     ReplyCode::TEMPORARY_FAILURE,
     Some(EnhancedCode::SECURITY_TRANSIENT),
     "no SCRAM keys are at hand, use another mechanism",
-);
+)
+.because(reason::NO_SCRAM_KEYS);
 
 /// The policy of one connection. `Err` refuses with that reply.
 ///
@@ -132,4 +133,7 @@ pub trait Handler: Send {
     /// The session begins anew, for another client (XCLIENT). The handler forgets all that it
     /// learnt of the client. The next question is that of the greeting.
     fn restart(&mut self);
+    /// The session refuses something, for a reason with this name: its own (see [`reason`]), or
+    /// that of a reply of the handler. The call comes once for each refusal.
+    fn refused(&mut self, _reason: &'static str) {}
 }

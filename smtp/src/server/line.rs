@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 
-use crate::{EnhancedCode, Reply, ReplyCode};
+use crate::{EnhancedCode, Reply, ReplyCode, reason};
 
 /// Why bytes are not a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +20,16 @@ pub(super) enum LineError {
 
 impl LineError {
     pub(super) const fn reply(self) -> Reply {
-        let text = match self {
-            Self::Endless => "the line is too long, closing",
-            Self::TooLong => "the line is too long",
-            Self::Characters => "a line ends with CRLF and has no other CR, LF or NUL",
-            Self::Encoding => "the line is not UTF-8",
+        let (text, reason) = match self {
+            Self::Endless => ("the line is too long, closing", reason::LINE_TOO_LONG),
+            Self::TooLong => ("the line is too long", reason::LINE_TOO_LONG),
+            Self::Characters => (
+                "a line ends with CRLF and has no other CR, LF or NUL",
+                reason::SYNTAX,
+            ),
+            Self::Encoding => ("the line is not UTF-8", reason::SYNTAX),
         };
-        Reply::fixed(ReplyCode::SYNTAX_ERROR, Some(EnhancedCode::SYNTAX), text)
+        Reply::fixed(ReplyCode::SYNTAX_ERROR, Some(EnhancedCode::SYNTAX), text).because(reason)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     state::{Stage, State},
     xclient,
 };
-use crate::{EnhancedCode, Reply, ReplyCode, TlsInfo};
+use crate::{EnhancedCode, Reply, ReplyCode, TlsInfo, reason};
 
 /// The longest time for which FUTURERELEASE holds a message: 60 days.
 pub const HOLD_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
@@ -35,7 +35,8 @@ impl Session {
             ReplyCode::TRANSACTION_FAILED,
             Some(EnhancedCode::INVALID_COMMAND),
             "you must wait for the greeting, closing",
-        );
+        )
+        .because(reason::EARLY_TALKER);
         self.refuse_and_close(&reply, None)
     }
 
@@ -46,7 +47,8 @@ impl Session {
             ReplyCode::SYNTAX_ERROR,
             Some(EnhancedCode::SYNTAX),
             "this is a mail server, and it speaks SMTP in clear here",
-        );
+        )
+        .because(reason::NOT_SMTP);
         self.refuse_and_close(&reply, None)
     }
 
@@ -113,7 +115,8 @@ impl Session {
                 ReplyCode::BAD_SEQUENCE,
                 Some(EnhancedCode::INVALID_COMMAND),
                 "STARTTLS is not offered now",
-            );
+            )
+            .because(reason::NOT_OFFERED);
             return self.refuse(&reply, State::ExpectCommand(stage));
         }
         if !self.input.is_empty() {
@@ -124,7 +127,8 @@ impl Session {
                 ReplyCode::TRANSACTION_FAILED,
                 Some(EnhancedCode::INVALID_COMMAND),
                 "nothing may follow STARTTLS, closing",
-            );
+            )
+            .because(reason::AFTER_STARTTLS);
             return self.refuse_and_close(&reply, stage.transaction());
         }
         let reply = Reply::fixed(ReplyCode::READY, Some(EnhancedCode::OK), "go ahead");

@@ -32,7 +32,7 @@ use super::{
     state::{Chunk, Stage, State},
 };
 use crate::{
-    EnhancedCode, Reply, ReplyCode,
+    EnhancedCode, Reply, ReplyCode, reason,
     sasl::{Login, ScramOffer, ScramRequest, TlsProof, Verdict},
 };
 
@@ -108,6 +108,8 @@ pub enum Output<'a> {
     Reset,
     /// Forget the client: another one took its place.
     Restart,
+    /// Something is refused, for a reason with this name.
+    Refused(&'static str),
     /// Make the TLS handshake, then call [`Session::tls_started`].
     StartTls,
     /// Close the connection.
@@ -147,6 +149,8 @@ pub struct Session {
     reset: bool,
     /// The policy has to forget the client.
     pub(super) restart: bool,
+    /// The reasons of refusals that the policy does not know of yet.
+    refused: Vec<&'static str>,
 }
 
 impl Session {
@@ -174,6 +178,7 @@ impl Session {
             errors: 0,
             reset: false,
             restart: false,
+            refused: Vec::new(),
         }
     }
 
@@ -224,6 +229,9 @@ impl Session {
     /// The next request to the driver. None: wait for bytes, or for [`Self::deadline`].
     pub fn poll_output(&mut self) -> Option<Output<'_>> {
         loop {
+            if let Some(reason) = self.refused.pop() {
+                return Some(Output::Refused(reason));
+            }
             if std::mem::take(&mut self.reset) {
                 return Some(Output::Reset);
             }
@@ -376,28 +384,30 @@ impl Session {
     /// Ends the session if its deadline has come.
     pub fn timeout(&mut self, now: Instant) {
         if self.deadline().is_some_and(|deadline| now >= deadline) {
-            self.end(
-                EnhancedCode::BAD_CONNECTION,
+            let reply = Reply::fixed(
+                ReplyCode::UNAVAILABLE,
+                Some(EnhancedCode::BAD_CONNECTION),
                 "you took too long, closing",
-                now,
             );
+            self.end(&reply.because(reason::TIMEOUT), now);
         }
     }
 
     /// Ends the session, since the server stops.
     pub fn shut_down(&mut self, now: Instant) {
-        let text = "the server is stopping, try again later";
-        self.end(EnhancedCode::NOT_ACCEPTING, text, now);
+        let reply = Reply::fixed(
+            ReplyCode::UNAVAILABLE,
+            Some(EnhancedCode::NOT_ACCEPTING),
+            "the server is stopping, try again later",
+        );
+        self.end(&reply.because(reason::STOPPING), now);
     }
 
-    fn end(&mut self, code: EnhancedCode, text: &'static str, now: Instant) {
+    fn end(&mut self, reply: &Reply, now: Instant) {
         self.since = now;
         self.change(|session, state| match state {
             State::Closing => (state, ()),
-            _ => {
-                let reply = Reply::fixed(ReplyCode::UNAVAILABLE, Some(code), text);
-                (session.refuse_and_close(&reply, state.transaction()), ())
-            }
+            _ => (session.refuse_and_close(reply, state.transaction()), ()),
         });
     }
 
@@ -523,6 +533,7 @@ impl Session {
             Command::Expn => {
                 let (code, enhanced) = (ReplyCode::NOT_IMPLEMENTED, EnhancedCode::INVALID_COMMAND);
                 let reply = done(code, enhanced, "EXPN is not offered");
+                let reply = reply.because(reason::NOT_OFFERED);
                 return self.refuse(&reply, State::ExpectCommand(stage));
             }
             Command::Quit => {
@@ -575,7 +586,7 @@ impl Session {
     ) -> State {
         let transaction = next.transaction();
         let sender = || transaction.map(sender_of).unwrap_or_default();
-        self.log_refusal(reply, &address.unwrap_or_else(sender));
+        self.note_refusal(reply, &address.unwrap_or_else(sender));
         let utf8 = transaction.is_some_and(|transaction| transaction.mail.smtputf8);
         self.refuse_as(reply, utf8, next)
     }
@@ -599,21 +610,26 @@ impl Session {
                     ReplyCode::UNAVAILABLE,
                     Some(EnhancedCode::SECURITY_TRANSIENT),
                     "too many errors, closing",
-                );
+                )
+                .because(reason::TOO_MANY_ERRORS);
                 return self.refuse_and_close(&reply, None);
             }
         }
         next
     }
 
-    /// Logs a refusal. Each is logged once, where its reply is written.
-    pub(super) fn log_refusal(&self, reply: &Reply, address: &str) {
+    /// Logs a refusal, and lets the policy count it. Each comes here once, where its reply is
+    /// written.
+    pub(super) fn note_refusal(&mut self, reply: &Reply, address: &str) {
+        let reason = reply.reason().unwrap_or(reason::OTHER);
+        self.refused.push(reason);
         tracing::info!(
             session = %self.client.session,
             remote = %self.client.remote,
             helo = self.client.helo.as_deref().unwrap_or_default(),
             login = self.client.login.as_deref().unwrap_or_default(),
             address,
+            reason,
             %reply,
             "refused"
         );
@@ -625,7 +641,7 @@ impl Session {
         reply: &Reply,
         transaction: Option<&Transaction>,
     ) -> State {
-        self.log_refusal(reply, &transaction.map(sender_of).unwrap_or_default());
+        self.note_refusal(reply, &transaction.map(sender_of).unwrap_or_default());
         self.close(reply)
     }
 

@@ -16,6 +16,7 @@
 mod auth;
 mod errors;
 mod log;
+mod reasons;
 
 use std::{
     fmt::Write as _,
@@ -115,6 +116,8 @@ struct Peer {
     text: Vec<u8>,
     /// The number of clients that took the place of another.
     restarts: usize,
+    /// The reasons of all refusals.
+    refused: Vec<&'static str>,
     /// All that the server sent.
     sent: String,
     closed: bool,
@@ -132,6 +135,7 @@ impl Peer {
             now,
             text: Vec::new(),
             restarts: 0,
+            refused: Vec::new(),
             sent: String::new(),
             closed: false,
         };
@@ -154,6 +158,10 @@ impl Peer {
                 }
                 Some(Output::Restart) => {
                     self.restarts += 1;
+                    continue;
+                }
+                Some(Output::Refused(reason)) => {
+                    self.refused.push(reason);
                     continue;
                 }
                 Some(Output::Send(bytes)) => {

@@ -6,7 +6,7 @@ use super::{
     session::Session,
     state::{Stage, State},
 };
-use crate::{EnhancedCode, Reply, ReplyCode};
+use crate::{EnhancedCode, Reply, ReplyCode, reason};
 
 pub(super) const MAIL_COMES_FIRST: Reply = bad_sequence("MAIL comes first");
 
@@ -17,6 +17,7 @@ pub(super) const fn bad_sequence(text: &'static str) -> Reply {
         Some(EnhancedCode::INVALID_COMMAND),
         text,
     )
+    .because(reason::SEQUENCE)
 }
 
 impl Session {
@@ -33,17 +34,19 @@ impl Session {
         } else if !matches!(stage, Stage::Idle) {
             Some(bad_sequence("a transaction is under way"))
         } else if self.config.auth_required && self.client.login.is_none() {
-            Some(Reply::fixed(
+            let reply = Reply::fixed(
                 ReplyCode::AUTHENTICATION_REQUIRED,
                 Some(EnhancedCode::SECURITY),
                 "log in first",
-            ))
+            );
+            Some(reply.because(reason::LOGIN_REQUIRED))
         } else if self.messages >= self.config.max_messages {
-            Some(Reply::fixed(
+            let reply = Reply::fixed(
                 ReplyCode::UNAVAILABLE,
                 Some(EnhancedCode::SECURITY_TRANSIENT),
                 "enough messages on this connection, open another",
-            ))
+            );
+            Some(reply.because(reason::CONNECTION_MESSAGES))
         } else {
             None
         }
@@ -75,11 +78,12 @@ impl Session {
         if transaction.recipients.len() >= self.config.max_recipients {
             // RFC 5321 §4.5.3.1.10 asks for 452. Then the client sends the rest in another
             // transaction.
-            return Some(Reply::fixed(
+            let reply = Reply::fixed(
                 ReplyCode::INSUFFICIENT_STORAGE,
                 Some(EnhancedCode::TOO_MANY_RECIPIENTS),
                 "too many recipients, send the rest in another transaction",
-            ));
+            );
+            return Some(reply.because(reason::MESSAGE_RECIPIENTS));
         }
         command::check_smtputf8(rcpt, transaction.mail.smtputf8).err()
     }

@@ -154,6 +154,7 @@ fn texts(bytes: &[u8], step: usize) -> Vec<Vec<u8>> {
                 assert!(text.len() <= SIZE_MAX);
             }
             Some(Output::Reset) => text.clear(),
+            Some(Output::Refused(_)) => {}
             Some(Output::Restart | Output::StartTls) => panic!("nobody may ask for that"),
             Some(Output::Closed) => return whole,
             None => match pieces.next() {

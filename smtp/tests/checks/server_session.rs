@@ -4,6 +4,7 @@
 //! - All that the session sends are lines of replies.
 //! - A whole text has no bare CR or LF, unless it is binary.
 //! - The way to cut the bytes does not matter.
+//! - Each refusal has the name of its reason.
 //!
 //! The first byte chooses options and verdicts, the second the size of the pieces.
 
@@ -14,10 +15,13 @@ use std::{
 };
 
 use postrider_smtp::{
-    BodyType, EnhancedCode, Reply, ReplyCode, TlsInfo,
+    BodyType, EnhancedCode, Reply, ReplyCode, TlsInfo, reason,
     sasl::ScramOffer,
     server::{Answer, Client, Output, Question, SaslConfig, Session, SessionConfig, SessionId},
 };
+
+/// The reason of all refusals of the policy.
+const POLICY: &str = "policy";
 
 /// Fails where one of these does not hold.
 pub(crate) fn check(data: &[u8]) {
@@ -82,7 +86,8 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
         questions += 1;
         if bit(6) && questions.is_multiple_of(3) {
             let no = Some(EnhancedCode::NOT_AUTHORIZED);
-            return Err(Reply::fixed(ReplyCode::MAILBOX_UNAVAILABLE, no, "no"));
+            let reply = Reply::fixed(ReplyCode::MAILBOX_UNAVAILABLE, no, "no");
+            return Err(reply.because(POLICY));
         }
         Ok(())
     };
@@ -113,12 +118,19 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
             Some(Output::Text(piece)) => {
                 text.extend_from_slice(&piece);
                 if bit(7) && text.len() > 100 {
-                    session.refuse_text(Reply::fixed(ReplyCode::LOCAL_ERROR, None, "no more"));
+                    let reply = Reply::fixed(ReplyCode::LOCAL_ERROR, None, "no more");
+                    session.refuse_text(reply.because(POLICY));
                 }
                 continue;
             }
             Some(Output::Reset) => {
                 text.clear();
+                continue;
+            }
+            Some(Output::Refused(reason)) => {
+                // The session names each refusal of its own.
+                let is_named = reason::ALL.contains(&reason) && reason != reason::OTHER;
+                assert!(is_named || reason == POLICY, "{reason}");
                 continue;
             }
             Some(Output::Restart) => {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use postrider_smtp::{
-    EnhancedCode, HandshakeFailure, Reply, ReplyCode, TlsInfo,
+    EnhancedCode, HandshakeFailure, Reply, ReplyCode, TlsInfo, reason,
     sasl::{Evidence, Login, ScramKeys, ScramOffer, ScramRequest, Verdict, key_fingerprint},
     server::{
         AnyClientCertificate, Client, Handler, MailFrom, RcptTo, SaslConfig, ServeError,
@@ -41,6 +41,8 @@ struct Seen {
     texts: Vec<(Client, Vec<u8>)>,
     resets: usize,
     restarts: usize,
+    /// The reasons of refusals.
+    refused: Vec<&'static str>,
 }
 
 /// A handler that accepts everything but mail to `nobody`, and texts above 1,000,000 bytes.
@@ -91,7 +93,8 @@ impl Handler for Taker {
     async fn rcpt(&mut self, _: &Client, _: &Transaction, rcpt: &RcptTo) -> Result<(), Reply> {
         if rcpt.forward_path.to_string().starts_with("nobody@") {
             let code = Some(EnhancedCode::UNKNOWN_MAILBOX);
-            return Err(Reply::fixed(ReplyCode::MAILBOX_UNAVAILABLE, code, "no"));
+            let reply = Reply::fixed(ReplyCode::MAILBOX_UNAVAILABLE, code, "no");
+            return Err(reply.because("nobody"));
         }
         Ok(())
     }
@@ -121,6 +124,10 @@ impl Handler for Taker {
 
     fn restart(&mut self) {
         self.seen.lock().unwrap().restarts += 1;
+    }
+
+    fn refused(&mut self, reason: &'static str) {
+        self.seen.lock().unwrap().refused.push(reason);
     }
 }
 
@@ -301,6 +308,18 @@ fn talk(io: TcpStream) -> Talk {
 }
 
 const MAIL: &str = "MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\n";
+
+#[tokio::test]
+async fn the_handler_learns_the_reason_of_each_refusal() {
+    let (server, io) = start(config(), false).await;
+    let mut io = greeted(io).await;
+    let lines = "NONSENSE\r\nEHLO a.example\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<nobody@y.org>\r\n\
+                 DATA\r\nQUIT\r\n";
+    say(&mut io, lines, "221").await;
+    closed(&mut io).await;
+    let seen = server.seen.lock().unwrap();
+    assert_eq!(seen.refused, [reason::SYNTAX, "nobody", reason::SEQUENCE]);
+}
 
 #[tokio::test]
 async fn starttls_begins_the_session_anew() {

@@ -1,6 +1,6 @@
 //! Dialogs: the protocol together with the policy of the MX.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use postrider_smtp::server::{
     Answer, Output, Question as Asked, SaslConfig, Session, SessionConfig,
@@ -82,9 +82,14 @@ impl Dialog {
                     };
                     session.answer(answer, self.now);
                 }
-                Output::Text(piece) => handler.text(&piece).await.unwrap(),
+                Output::Text(piece) => {
+                    if let Err(reply) = handler.text(&piece).await {
+                        session.refuse_text(reply);
+                    }
+                }
                 Output::Reset => handler.reset(),
                 Output::Restart => handler.restart(),
+                Output::Refused(reason) => handler.refused(reason),
                 Output::Closed => return heard + "closed",
                 Output::StartTls => panic!("no TLS is offered"),
             }
@@ -178,4 +183,49 @@ async fn a_stranger_comes_again_and_its_mail_is_taken() {
         .await;
     assert!(heard.starts_with("250 2.0.0 delivered as "), "{heard}");
     assert_eq!(world.mails().await.len(), 1);
+}
+
+/// The protocol, the decision and the intake refuse. Each refusal counts once, when it is told.
+#[tokio::test]
+async fn each_refusal_counts_for_its_reason() {
+    let world = World::new();
+    let (mut dialog, _) = Dialog::new(&world, REMOTE).await;
+    let begin = "MAIL FROM:<x@remote.test>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\n";
+    let text = |section: &str| format!("{begin}{section}\r\nHello.\r\n.\r\n");
+    let fields = "X: y\r\n".repeat(1100);
+    for (lines, code, reason) in [
+        ("EHLO mail.remote.test\r\nNONSENSE\r\n", "500 ", "syntax"),
+        (
+            "MAIL FROM:<x@null.test> RET=x\r\n",
+            "555 ",
+            "parameter_unknown",
+        ),
+        (
+            "MAIL FROM:<x@remote.test>\r\nRCPT TO:<x@example.org>\r\n",
+            "550 ",
+            "unknown_recipient",
+        ),
+        ("RSET\r\nDATA\r\n", "503 ", "sequence"),
+        (&text("a: b\nc: d\r\n"), "554 ", "bare_newline"),
+        (&text(&fields), "554 ", "header_fields"),
+        (
+            &text("From: a@remote.test\r\nFrom: b@other.test\r\n"),
+            "554 ",
+            "from_unclear",
+        ),
+    ] {
+        let before = counted(&world);
+        let heard = dialog.say(lines).await;
+        let last = heard.lines().last().unwrap();
+        assert!(last.starts_with(code), "{reason}: {heard}");
+        let mut expected = before;
+        *expected.entry(reason).or_default() += 1;
+        assert_eq!(counted(&world), expected, "{heard}");
+    }
+}
+
+/// The reasons that were given, and how often.
+fn counted(world: &World) -> BTreeMap<&'static str, u64> {
+    let all = world.context.guards.refusals.all();
+    all.filter(|(_, count)| *count > 0).collect()
 }

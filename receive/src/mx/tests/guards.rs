@@ -18,18 +18,21 @@ pub(super) fn world() -> World {
     World::of(statics)
 }
 
-/// The text of a reply. Empty: the answer is yes.
-fn said<T>(answer: Result<T, Reply>) -> String {
-    answer
-        .err()
-        .map(|reply| reply.to_string())
-        .unwrap_or_default()
+/// The text of a reply, whose refusal counts. Empty: the answer is yes.
+fn said<T>(session: &mut impl Handler, answer: Result<T, Reply>) -> String {
+    let Err(reply) = answer else {
+        return String::new();
+    };
+    session.refused(reply.reason().unwrap());
+    reply.to_string()
 }
 
 /// MAIL in a session of its own.
 async fn mail(world: &World, remote: &str, from: &str) -> String {
     let mail = transaction(from).mail;
-    said(world.session().mail(&client(remote), &mail).await)
+    let mut session = world.session();
+    let answer = session.mail(&client(remote), &mail).await;
+    said(&mut session, answer)
 }
 
 /// RCPT after MAIL.
@@ -44,7 +47,8 @@ async fn rcpt(session: &mut MxSession, client: &Client, from: &str, to: &str) ->
         notify: None,
         orcpt: None,
     };
-    said(session.rcpt(client, &transaction, &rcpt).await)
+    let answer = session.rcpt(client, &transaction, &rcpt).await;
+    said(session, answer)
 }
 
 /// How often a refusal was counted.
@@ -155,7 +159,8 @@ async fn a_network_sends_so_many_bytes_a_minute() {
     text(&mut session, &client, &transaction, MESSAGE).await;
     let piece = vec![b'x'; 1 << 20];
     session.text(&piece).await.unwrap();
-    assert_eq!(said(session.text(&piece).await), refused);
+    let answer = session.text(&piece).await;
+    assert_eq!(said(&mut session, answer), refused);
     session.reset();
     assert_eq!(mail(&world, REMOTE, "").await, refused);
     assert_eq!(counted(&world, "too_many_bytes"), 2);
@@ -183,7 +188,9 @@ async fn the_greylist_remembers_addresses_and_few_of_a_transaction() {
     let stranger = "451 4.7.1 unknown sender, please retry in a minute";
     let name = async |session: &mut MxSession, to: &str| {
         let transaction = transaction("x@remote.test");
-        said(session.rcpt(&client, &transaction, &dmarc::rcpt(to)).await)
+        let rcpt = dmarc::rcpt(to);
+        let answer = session.rcpt(&client, &transaction, &rcpt).await;
+        said(session, answer)
     };
     let from = transaction("x@remote.test").mail;
     let mut session = world.session();
@@ -209,7 +216,11 @@ async fn the_greylist_remembers_addresses_and_few_of_a_transaction() {
 #[tokio::test]
 async fn a_network_makes_so_many_connections_a_minute() {
     let world = world();
-    let greet = async |remote| said(world.session().greeting(&client(remote)).await);
+    let greet = async |remote| {
+        let mut session = world.session();
+        let answer = session.greeting(&client(remote)).await;
+        said(&mut session, answer)
+    };
     for _ in 0..300 {
         assert_eq!(greet(REMOTE).await, "");
     }
@@ -356,7 +367,7 @@ async fn a_report_has_one_recipient() {
         .await;
     let expected = "452 4.5.3 a report has one recipient, send the others in transactions of their \
                     own";
-    assert_eq!(said(second), expected);
+    assert_eq!(said(&mut session, second), expected);
 }
 
 #[tokio::test]
@@ -399,7 +410,11 @@ async fn deliver_from(session: &mut MxSession, remote: &str, from: &str, to: &[&
     transaction.recipients = to.collect();
     begin(session, &client, &transaction).await;
     text(session, &client, &transaction, MESSAGE).await;
-    session.end(&client, &transaction).await.to_string()
+    let reply = session.end(&client, &transaction).await;
+    match reply.code().is_positive() {
+        true => reply.to_string(),
+        false => said(session, Err::<(), _>(reply)),
+    }
 }
 
 #[tokio::test]
@@ -588,10 +603,12 @@ async fn failed_logins_are_answered_ever_later() {
     };
     for seconds in [0, 0, 1, 2, 3, 4, 5, 6, 7] {
         let answer = late(&world, seconds, session.login(&client, &login)).await;
-        assert_eq!(said(answer), "535 5.7.8 wrong user or password");
+        let expected = "535 5.7.8 wrong user or password";
+        assert_eq!(said(&mut session, answer), expected);
     }
     let last = late(&world, 8, session.login(&client, &login)).await;
-    assert_eq!(said(last), "421 4.7.0 too many failed logins, closing");
-    assert_eq!(counted(&world, "bad_credentials"), 10);
+    let expected = "421 4.7.0 too many failed logins, closing";
+    assert_eq!(said(&mut session, last), expected);
+    assert_eq!(counted(&world, "bad_credentials"), 9);
     assert_eq!(counted(&world, "too_many_failed_logins"), 1);
 }
