@@ -77,6 +77,13 @@ pub enum Command {
     /// Show who changed what.
     #[command(subcommand)]
     Audit(Audit),
+    /// Show how often the running server refused mail, logins and connections since its start, by
+    /// reason.
+    Refusals {
+        /// Print a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
     /// Set the password of an account. It is read from the terminal, or as one line from standard
     /// input.
     Setpassword {

@@ -18,6 +18,7 @@ mod output;
 mod password;
 mod queue;
 mod quickstart;
+mod refusals;
 mod restore;
 mod running;
 mod select;
@@ -64,6 +65,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve => serve::serve(conf),
         Command::Config(command) => config::run(conf, command),
         Command::Audit(command) => audit::run(&Desk::of(conf)?, command),
+        Command::Refusals { json } => refusals::run(&Running::of(conf)?, json),
         Command::Setpassword { account } => password::set_account(conf, account),
         Command::Setadminpassword => password::set_admin(conf),
         Command::Queue(command) => queue::run(&Running::of(conf)?, command),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use postrider_config as config;
-use postrider_receive::network::Network;
+use postrider_receive::{network::Network, refusals::reason};
 
 /// The part of all connections that each kind has for itself, as a divisor.
 const OWN_PART: usize = 8;
@@ -47,6 +47,16 @@ pub enum Full {
     /// This network of the client has as many connections as it may.
     #[error("limits.connections_per_network")]
     Network(Network),
+}
+
+impl Full {
+    /// The name of the reason, for counters.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::All => reason::CONNECTIONS,
+            Self::Network(_) => reason::CONNECTIONS_PER_NETWORK,
+        }
+    }
 }
 
 /// Counts connections: all of them, those of each kind, and those of each network.

@@ -83,6 +83,7 @@ pub(crate) fn entrance(door: Door, proxies: &[Network], has_tls: bool) -> Entran
             true => |_| Vec::new(),
             false => |_| REFUSAL.to_vec(),
         },
+        refusals: None,
     }
 }
 
@@ -199,6 +200,7 @@ async fn submit(
     let place = match entered {
         Ok(place) => place,
         Err(full) => {
+            submission.count(full);
             let refused = async {
                 stream.write_all(&sessions::reply(full)).await?;
                 stream.shutdown().await

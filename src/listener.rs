@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use postrider_config::Network;
+use postrider_receive::refusals::{RefusalCounts, reason};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -104,6 +105,8 @@ pub(crate) struct Entrance {
     pub(crate) proxies: Arc<[Network]>,
     /// The answer to a client without a place. Empty: the connection is closed without one.
     pub(crate) refusal: fn(Full) -> Vec<u8>,
+    /// Where refused connections are counted. None: nowhere, since they bring no mail.
+    pub(crate) refusals: Option<Arc<RefusalCounts>>,
 }
 
 /// The addresses of a connection that count. Behind a proxy they are those of its client.
@@ -145,6 +148,18 @@ enum Unserved {
     Stranger,
     /// The proxy did not say for whom it comes.
     Proxy(proxied::Fault),
+}
+
+impl Unserved {
+    /// The name of the reason, for counters. None: nobody refused the connection.
+    const fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Full(_, full) => Some(full.reason()),
+            Self::Broken(_) => None,
+            Self::Stranger => Some(reason::UNLISTED_PROXY),
+            Self::Proxy(_) => Some(reason::PROXY_HEADER),
+        }
+    }
 }
 
 /// Accepts connections until `shutdown` is true, and passes each to `serve` with its place. A
@@ -202,6 +217,9 @@ pub(crate) async fn accept(
         match ready {
             Ok(accepted) => serve(accepted),
             Err(reason) => {
+                if let (Some(refusals), Some(name)) = (&entrance.refusals, reason.reason()) {
+                    refusals.count(name);
+                }
                 let reply = match &reason {
                     Unserved::Full(_, full) => (entrance.refusal)(*full),
                     _ => Vec::new(),

@@ -394,6 +394,7 @@ impl Server {
             webhooks: Arc::new(hooks.operator()),
             domains,
             logs: self.logs.clone(),
+            refusals: Arc::clone(&shared.guards.refusals),
             certificates: Arc::new(self.certificates.clone()),
             clock: Arc::clone(&shared.clock),
             caller: admin::Caller::default(),
@@ -504,6 +505,7 @@ impl Server {
             door: door.exempting(listener.xclient_from.clone().into()),
             proxies: listener.proxy_from.clone().into(),
             refusal: sessions::refusal(service),
+            refusals: Some(Arc::clone(&self.shared.guards.refusals)),
         }
     }
 

@@ -138,6 +138,11 @@ impl Sessions {
 }
 
 impl OnHttps {
+    /// Counts a client that gets no place.
+    pub(crate) fn count(&self, full: Full) {
+        self.sessions.shared.guards.refusals.count(full.reason());
+    }
+
     /// Serves a connection whose handshake is done, and proved this.
     pub(crate) async fn serve(
         &self,

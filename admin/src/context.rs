@@ -5,7 +5,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use postrider_config::{Changed, Difference, DomainsFile, Live, Static, toml_edit::DocumentMut};
 use postrider_dns::Resolver;
 use postrider_queue::{Dialer, Queue};
-use postrider_receive::login::{LoginLimiter, Logins};
+use postrider_receive::{
+    RefusalCounts,
+    login::{LoginLimiter, Logins},
+};
 use postrider_store::{Actor, Clock, NewAuditEntry, Store};
 use postrider_webhook::Operator;
 use serde::Serialize;
@@ -55,6 +58,8 @@ pub struct Context {
     pub domains: Arc<DomainsFile>,
     /// The last lines of the log.
     pub logs: Logs,
+    /// How often mail, logins and connections were refused.
+    pub refusals: Arc<RefusalCounts>,
     /// The certificates of the listeners.
     pub certificates: Arc<dyn CertificateFiles>,
     /// The clock.

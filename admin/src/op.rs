@@ -26,6 +26,7 @@ mod pages;
 pub mod passwords;
 pub mod principals;
 pub mod queue;
+pub mod refusals;
 pub mod server;
 pub mod stops;
 pub mod suppression;
@@ -200,6 +201,7 @@ macro_rules! operations {
             SettingSet($crate::op::config::settings::Set) = "setting.set",
             HooksImport($crate::op::config::hooks::Import) = "hooks.import",
             LogList($crate::op::logs::List) = "log.list",
+            RefusalList($crate::op::refusals::List) = "refusal.list",
             AuditList($crate::op::audit::List) = "audit.list",
         }
     };

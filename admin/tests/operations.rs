@@ -118,6 +118,7 @@ impl Desk {
             dialer: Arc::new(TcpDialer),
             webhooks: Arc::new(webhooks.unwrap().operator()),
             logs: Logs::default(),
+            refusals: Arc::default(),
             certificates: Arc::new(()),
             clock: clock.clone(),
             caller: Caller::default(),

@@ -197,6 +197,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         webhooks: Arc::new(webhooks.operator()),
         // They are the running server's.
         logs: Logs::default(),
+        refusals: Arc::default(),
         certificates: Arc::new(()),
         clock,
         caller,

@@ -4,7 +4,7 @@ use crate::support::{
     PASSWORD, Setup,
     client::Client,
     message,
-    program::{Program, run, set_password, with_files},
+    program::{Program, refusals, run, set_password, with_files},
     webapi,
 };
 
@@ -24,6 +24,8 @@ async fn idle_connections_to_the_mx_never_lock_out_applications() {
     assert!(refusal.starts_with("421 4.3.2 "), "{refusal}");
     let refused = "kind=\"MX\" limit=limits.connections reply=421 4.3.2 ";
     server.logs(refused, 1).await;
+    let counted = refusals(&conf).await;
+    assert_eq!(counted, [("connections".to_owned(), 1)].into());
     let limits = "open_files=400 raised_from=400 connections=56";
     server.logs(limits, 1).await;
 

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::Value;
 
-use crate::support::{World, message, program, receiver::Receiver, remote::Remote};
+use crate::support::{Setup, World, message, program, receiver::Receiver, remote::Remote};
 
 struct Desk {
     world: World,
@@ -414,4 +414,43 @@ async fn deliveries_stop_and_start() {
     assert_eq!(started, "deliveries  running\nwebhooks    running\n");
     receiver.wait_for(accepted).await;
     desk.world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_are_counted_by_reason() {
+    let world = World::start(Setup::default()).await;
+    let conf = world.dir.path().join("postrider.conf");
+    assert!(program::refusals(&conf).await.is_empty());
+    let mut sender = world.client("smtp").await;
+    sender.expect("NONSENSE", "500 5.5.1").await;
+    sender.expect("EHLO sender.test", "250").await;
+    sender.expect("MAIL FROM:<joe@sender.test>", "250 ").await;
+    for _ in 0..2 {
+        sender.expect("RCPT TO:<x@example.org>", "550 5.1.1").await;
+    }
+    sender.expect("RCPT TO:<app@example.org>", "250 ").await;
+    sender.expect("DATA", "354").await;
+    sender.send(b"From: <joe@sender.test>\r\n\r\na\nb").await;
+    sender.expect("\r\n.", "554 5.5.2").await;
+    let mut application = world.client("submission").await;
+    application.expect("EHLO app.test", "250").await;
+    application
+        .expect("MAIL FROM:<app@example.org>", "530")
+        .await;
+    let counted = [
+        ("bare_newline", 1),
+        ("login_required", 1),
+        ("syntax", 1),
+        ("unknown_recipient", 2),
+    ];
+    let expected = counted.map(|(reason, count)| (reason.to_owned(), count));
+    assert_eq!(program::refusals(&conf).await, expected.into());
+    let output = program::run(&conf, &["refusals"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines = text.lines().map(str::trim_start);
+    assert!(
+        lines.clone().any(|line| line == "2  unknown_recipient"),
+        "{text}"
+    );
+    assert!(lines.any(|line| line == "0  greylisted"), "{text}");
 }

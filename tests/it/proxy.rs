@@ -10,6 +10,8 @@ use crate::support::{
     client::{Client, proxy_header},
     dkim::DkimKey,
     dns::Zone,
+    patience::patiently,
+    program,
     receiver::Receiver,
 };
 
@@ -44,6 +46,14 @@ async fn world(zone: Zone, more: &str, dynamics: String) -> World {
         ..Setup::default()
     })
     .await
+}
+
+/// Waits until the server has counted so many refusals, all for this reason.
+async fn counts(world: &World, reason: &str, count: u64) {
+    let conf = world.dir.path().join("postrider.conf");
+    let expected = [(reason.to_owned(), count)].into();
+    let counted = async { while program::refusals(&conf).await != expected {} };
+    patiently(reason, counted).await;
 }
 
 /// Sends a message from this address. Returns the last reply.
@@ -207,6 +217,8 @@ async fn a_stranger_in_the_place_of_the_proxy_gets_no_byte() {
             assert_eq!(client.rest().await, "", "{service}");
         }
     }
+    // Those of HTTP are not counted.
+    counts(&world, "unlisted_proxy", 9).await;
     world.all_ended().await;
     world.server.stop().await;
 }
@@ -231,6 +243,7 @@ async fn a_proxy_that_says_nothing_right_gets_no_byte() {
     }
     // One that leaves amid its header.
     drop(Client::open(world.server.address("smtp").unwrap(), b"PROXY TCP").await);
+    counts(&world, "proxy_header", 19).await;
     world.all_ended().await;
     world.server.stop().await;
 }
@@ -325,6 +338,7 @@ async fn the_networks_of_clients_have_the_limit_and_not_the_proxy() {
         "three times two for a /26, nine times two for a /21"
     );
     assert_eq!(refused, 2 + 248 - 18);
+    counts(&world, "connections_per_network", 1 + refused).await;
     // Others come in, and those that left make room.
     held.push(world.proxied("smtp", STRANGER).await);
     drop(held);

@@ -1,6 +1,7 @@
 //! The real program in a process of its own.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::Path,
@@ -8,6 +9,7 @@ use std::{
 };
 
 use nix::{sys::signal::Signal, unistd::Pid};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{PASSWORD, patience::patiently};
@@ -127,6 +129,24 @@ pub async fn run(conf: &Path, arguments: &[&str]) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap()
+}
+
+/// The refusals that the server has counted, by reason.
+pub async fn refusals(conf: &Path) -> BTreeMap<String, u64> {
+    let output = run(conf, &["refusals", "--json"]).await;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let list: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let counts = list.iter().map(|item| {
+        let reason = item["reason"].as_str().unwrap();
+        (reason.to_owned(), item["count"].as_u64().unwrap())
+    });
+    let counts: BTreeMap<_, _> = counts.collect();
+    assert!(
+        counts.contains_key("greylisted"),
+        "zeros are told: {counts:?}"
+    );
+    counts.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
 /// Sets the password of the account `app`.

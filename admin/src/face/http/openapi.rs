@@ -239,6 +239,7 @@ mod tests {
         op::audit::AuditItem,
         op::history::RetiredItem,
         op::hold_rules::HoldRuleItem,
+        op::refusals::RefusalItem,
         op::hold_rules::Add,
         op::hold_rules::Added,
         op::suppression::SuppressionItem,

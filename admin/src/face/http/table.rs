@@ -274,6 +274,8 @@ pub(super) static CALLS: &[Call] = calls! {
         ("" -> "stream") "Stream what webhooks tell, as it happens." => events::live;
     read GET "logs" Observe whole ["filter,page,limit,cursor,sort"] ("" -> "[LogEntry]")
         "List the last lines of the log, newest first." => server::logs;
+    read GET "telemetry/refusals" Observe whole ["page,limit,cursor,sort"] ("" -> "[RefusalItem]")
+        "List the reasons of refusals, and how often each was given." => server::refusals;
     read GET "account/auth" Account all [""] ("" -> "any")
         "Get the ways to log in to the account of the caller." => account::auth;
     change POST "account/auth" Account all [""] ("[]AuthChange" -> "null")

@@ -1,4 +1,4 @@
-//! The log, and the certificates that are read again.
+//! The log, the counts of refusals, and the certificates that are read again.
 
 use std::sync::{Arc, Mutex};
 
@@ -127,4 +127,38 @@ async fn certificates_are_read_again_or_checked() {
     let key = site.make_key(&[Scope::ManageRead], &[], |_| {}).await;
     let got = site.with_key(&key, "GET /api/reload/certificate", "").await;
     assert_eq!(got.status, 403);
+}
+
+/// The whole list is there from the start, since a counter that appears late hides its first
+/// refusal.
+#[tokio::test]
+async fn refusals_are_counted_by_reason() {
+    let site = Site::open().await;
+    let counts = Arc::clone(&site.desk.context.refusals);
+    let total = counts.all().count();
+    for reason in ["greylisted", "connections", "greylisted"] {
+        counts.count(reason);
+    }
+    let list = site.get("/api/telemetry/refusals").await;
+    let items = list["items"].as_array().unwrap();
+    assert_eq!((items.len(), &list["total"]), (total, &json!(total)));
+    let second = items.get(1);
+    let given = items.iter().filter(|item| item["count"] != json!(0));
+    let given: Vec<Value> = given.cloned().collect();
+    let expected = [
+        json!({"reason": "connections", "count": 1}),
+        json!({"reason": "greylisted", "count": 2}),
+    ];
+    assert_eq!(given, expected);
+    let page = site.get("/api/telemetry/refusals?limit=1&page=2").await;
+    assert_eq!(page["items"].get(0), second);
+    for (scope, domains, status) in [
+        (Scope::ManageObserve, &[][..], 200),
+        (Scope::ManageQueue, &[], 403),
+        (Scope::Manage, &["a.test"], 403),
+    ] {
+        let key = site.make_key(&[scope], domains, |_| {}).await;
+        let got = site.with_key(&key, "GET /api/telemetry/refusals", "").await;
+        assert_eq!(got.status, status, "{scope:?} {domains:?}");
+    }
 }

@@ -1,4 +1,5 @@
-//! The server itself: the configuration and the certificates read again, the audit log, the log.
+//! The server itself: the configuration and the certificates read again, the audit log, the log,
+//! the counts of refusals.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use crate::op::{
     audit::{AuditItem, List},
     certificates,
     logs::{self, LogItem},
+    refusals::{self, RefusalItem},
 };
 
 pub(in super::super) async fn reload(asked: Asked) -> Result<Answer, Problem> {
@@ -105,6 +107,16 @@ pub(in super::super) async fn logs(asked: Asked) -> Result<Answer, Problem> {
         (line.id, shown)
     });
     Ok(paging.answer_with(list.collect(), found.more))
+}
+
+pub(in super::super) async fn refusals(asked: Asked) -> Result<Answer, Problem> {
+    let paging = Paging::new(&asked.query, OBJECTS_MAX)?;
+    let all = |_: &RefusalItem| true;
+    let found = collect(&asked.context, refusals::List {}, OBJECTS_MAX, &all).await?;
+    let list = (1..).zip(&found.items);
+    let list = list.map(|(number, item)| Ok((number, value(item)?)));
+    let list = list.collect::<Result<_, Problem>>()?;
+    Ok(paging.answer_with(list, found.more))
 }
 
 /// The shapes of the answers, for the description.
