@@ -310,7 +310,7 @@ impl Service {
                 None => {
                     let answer = router.oneshot(request).await?;
                     let is_read = match asks_first {
-                        true => rest.is_read(),
+                        true => rest.leave(),
                         false => rest.read().await,
                     };
                     (answer, is_read)

@@ -5,9 +5,9 @@
 //! that gets a reset while it writes may never read the answer (RFC 9112 §9.6). So the server
 //! closes only its writing side, and reads for a while until the client closes too. The answer says
 //! so (`Connection: close`): a client that has written its whole body would else send its next
-//! request on this connection. In HTTP/2 only the stream ends, by a reset without an error (RFC 9113
-//! §8.1). Some clients treat that as an error. So the server first reads the rest of a short body,
-//! and the connection stays open.
+//! request on this connection. In HTTP/2 only the stream ends, by a reset without an error (RFC
+//! 9113 §8.1). Some clients treat that as an error. So the server first reads the rest of a short
+//! body, and the connection stays open.
 
 use std::{
     future::poll_fn,
@@ -77,8 +77,8 @@ impl Rest {
         body.is_end_stream()
     }
 
-    /// Reads nothing. Tells whether nothing is left.
-    pub(crate) fn is_read(self) -> bool {
+    /// Reads nothing. Tells whether nothing was left.
+    pub(crate) fn leave(self) -> bool {
         self.take().is_none()
     }
 }

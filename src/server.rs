@@ -103,8 +103,8 @@ impl Options {
     }
 }
 
-/// The ways to ask DNS. The first three share one cache. What strangers make us ask has limits of its
-/// own, so that our mail goes out however much that is.
+/// The ways to ask DNS. The first three share one cache. What strangers make us ask has limits of
+/// its own, so that our mail goes out however much that is.
 pub(crate) struct Resolvers {
     /// For our own mail.
     pub(crate) queue: Arc<dyn Resolver>,

@@ -91,7 +91,7 @@ impl Incoming<'_> {
 
     /// How the message arrived for a recipient.
     fn arrival(&self, rcpt_to: &Address) -> Arrival {
-        let results = self.facts.authentication.as_ref();
+        let results = self.facts.authentication.as_deref();
         let domains = results.map(AuthenticationResults::dkim_domains);
         let domains = domains.unwrap_or_default();
         Arrival {
@@ -128,7 +128,7 @@ impl Incoming<'_> {
             let _ = write!(fields, "Delivered-To: {address}\r\n");
         }
         fields.push_str(more);
-        if let Some(results) = &self.facts.authentication {
+        if let Some(results) = self.facts.authentication.as_deref() {
             fields.push_str(&results.field(self.hostname, differs));
         }
         fields.push_str(&trace.received);
@@ -378,7 +378,7 @@ impl<'a> Records<'a> {
             ..
         } = self.incoming;
         let reverse_path = &transaction.mail.reverse_path;
-        let results = facts.authentication.as_ref();
+        let results = facts.authentication.as_deref();
         let arrived = Arrived {
             account: &target.account,
             reverse_path,

@@ -42,7 +42,7 @@ pub struct Facts {
     /// The client is on this machine, and passes on the mail of others. So SPF is not checked.
     pub client_is_local: bool,
     /// The results of the checks of an incoming message. None before the end of its text.
-    pub authentication: Option<AuthenticationResults>,
+    pub authentication: Option<Box<AuthenticationResults>>,
 }
 
 impl Facts {

@@ -59,18 +59,20 @@ pub struct MxSession {
     /// The unknown recipients that the client named.
     unknown: Mistakes,
     facts: Facts,
-    /// The message that is coming in.
-    intake: Option<Intake>,
+    /// The message that is coming in. Most sessions wait for one, so it is in a box, as the rest of
+    /// what is known of a message.
+    intake: Option<Box<Intake>>,
     /// The check of the client's names, under way since it connected. None for a client on this
     /// machine, and in localserve.
     names: Option<ClientCheck>,
     /// The checks that are under way since MAIL.
-    checks: Option<MessageChecks>,
+    checks: Option<Box<MessageChecks>>,
     /// The recipients of the transaction that the greylist refused.
     greylisted: u32,
     /// The client whose text is coming.
     remote: Option<IpAddr>,
-    /// Whether accounts know good mail of the client, as far as they were asked in this transaction.
+    /// Whether accounts know good mail of the client, as far as they were asked in this
+    /// transaction.
     met: HashMap<String, bool>,
 }
 
@@ -126,8 +128,8 @@ impl MxSession {
         Ok(())
     }
 
-    /// Decides for each recipient. A client that `is_checked` is looked up where that is needed, and
-    /// may have to wait.
+    /// Decides for each recipient. A client that `is_checked` is looked up where that is needed,
+    /// and may have to wait.
     ///
     /// # Errors
     /// A refusal of the message for all recipients, of which nothing is kept.
@@ -195,7 +197,7 @@ impl MxSession {
             }
             None => Checked::default(),
         };
-        self.facts.authentication = Some(checked.results);
+        self.facts.authentication = Some(Box::new(checked.results));
         let reading = OnceCell::new();
         let learnt = self.learn_of_recipients(transaction, &text.text, &reading);
         learnt.await.map_err(|error| store_reply(&error))?;
@@ -370,7 +372,7 @@ async fn ask_filters(
 fn read_header(
     context: &SessionContext,
     facts: &mut Facts,
-    checks: &mut Option<MessageChecks>,
+    checks: &mut Option<Box<MessageChecks>>,
     section: &Bytes,
 ) -> Result<HeaderEdit, Reply> {
     let changed = long_work(section.len(), || {
@@ -466,7 +468,7 @@ impl Handler for MxSession {
             self.context.memory.share(client.remote.ip()),
         );
         let intake = intake.with_limits(self.context.statics.limits.mime());
-        self.intake = Some(intake);
+        self.intake = Some(Box::new(intake));
         self.remote = Some(client.remote.ip());
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! OpenDKIM and OpenDMARC of our own on Unix sockets, as Postfix has them beside it on an MX: they check
-//! signatures, SPF and DMARC. They end when the value is dropped.
+//! OpenDKIM and OpenDMARC of our own on Unix sockets, as Postfix has them beside it on an MX: they
+//! check signatures, SPF and DMARC. They end when the value is dropped.
 //!
 //! OpenDMARC asks the servers in `/etc/resolv.conf`, and nothing else can be told to it. So both
 //! programs run in a mount namespace with a file of ours in that place.

@@ -2,9 +2,9 @@
 //!
 //! A zone says by an address in 127.0.0.0/8 that a client is listed. A zone that has stopped its
 //! service may list everybody, or nobody, or give no answers. So each zone is tested: it must list
-//! 127.0.0.2 and must not list 127.0.0.1 (RFC 5782 §5). A zone that fails is left out until the next
-//! test, so that nobody waits for a dead one. One that goes silent between two tests is left out
-//! too.
+//! 127.0.0.2 and must not list 127.0.0.1 (RFC 5782 §5). A zone that fails is left out until the
+//! next test, so that nobody waits for a dead one. One that goes silent between two tests is left
+//! out too.
 //!
 //! The sender of a message chooses nothing here, so these questions do not count among those of the
 //! message: a sender that spends them all is looked up like any other.

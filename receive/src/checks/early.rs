@@ -4,7 +4,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use postrider_smtp::{ReversePath, server::Client};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 
 use super::{
     background::Background,
@@ -18,7 +18,9 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct ClientCheck {
     names: ClientNames,
-    _running: Background<()>,
+    /// The task ends when this is dropped. A handle of the task would keep its memory as long as
+    /// the session.
+    _running: oneshot::Sender<()>,
 }
 
 /// The names of a client, as far as they are known.
@@ -38,8 +40,12 @@ impl ClientCheck {
             result: Arc::default(),
         };
         let asked = names.clone();
-        let running = Background::start(async move {
-            asked.get().await;
+        let (running, ended) = oneshot::channel::<()>();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = asked.get() => {}
+                _ = ended => {}
+            }
         });
         Some(Self {
             names,

@@ -140,7 +140,7 @@ fn is_broken_on_the_way(
     });
     let junk = case.target.junk.as_ref();
     // At best, a domain without an answer for now is a good one.
-    let real = case.facts.authentication.as_ref();
+    let real = case.facts.authentication.as_deref();
     let may_pass = case.at_best && real.is_some_and(AuthenticationResults::has_unanswered_domain);
     signed && junk.is_some_and(|junk| junk.good_domain_passes || may_pass)
 }

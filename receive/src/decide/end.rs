@@ -132,7 +132,7 @@ impl<'a> Common<'a> {
         let header = facts.header.as_ref();
         let before = header.map_or(&[][..], |header| header.delivered_to());
         let author = list::proved_author(facts, policy);
-        let results = facts.authentication.as_ref();
+        let results = facts.authentication.as_deref();
         Self {
             named: named
                 .map(|target| (target.account.as_str(), target.destination.as_ref()))
@@ -353,7 +353,7 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
                     let destination = target.destination_in(policy.config);
                     let rulesets = destination.map_or(&[][..], |it| &it.rulesets);
                     let mail_from = transaction.mail.reverse_path.address();
-                    let results = facts.authentication.as_ref();
+                    let results = facts.authentication.as_deref();
                     let case = Case {
                         transaction,
                         facts,

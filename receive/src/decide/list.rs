@@ -50,7 +50,7 @@ pub(super) fn refusal(
 
 /// DNS has no answer for now about who stands behind the author.
 pub(super) fn has_no_answer(facts: &Facts) -> bool {
-    let results = facts.authentication.as_ref();
+    let results = facts.authentication.as_deref();
     let dmarc = results.and_then(|results| results.dmarc.as_ref());
     dmarc.is_some_and(|dmarc| dmarc.unanswered)
 }
@@ -62,7 +62,7 @@ fn named_author(facts: &Facts) -> Option<&Address> {
 
 /// The address in From, if SPF or DKIM stands behind its domain. Localserve believes everybody.
 pub(super) fn proved_author<'a>(facts: &'a Facts, policy: &Policy<'_>) -> Option<&'a Address> {
-    let results = facts.authentication.as_ref();
+    let results = facts.authentication.as_deref();
     let proved = results.and_then(|results| results.validated_from());
     named_author(facts)
         .filter(|author| policy.simulate || proved.is_some() && proved == author.host.domain())

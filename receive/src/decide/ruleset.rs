@@ -32,7 +32,7 @@ pub(crate) fn forwarding<'a>(
 ) -> Option<&'a Ruleset> {
     let destination = target.destination_in(config)?;
     let mail_from = transaction.mail.reverse_path.address();
-    let results = facts.authentication.as_ref();
+    let results = facts.authentication.as_deref();
     matching(&destination.rulesets, mail_from, facts, results).filter(|ruleset| ruleset.is_forward)
 }
 

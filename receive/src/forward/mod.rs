@@ -228,7 +228,7 @@ impl Way<'_> {
                 Outcome::Relay(_) => ReversePath::Null,
                 _ => mail.reverse_path.clone(),
             },
-            reports: is_proven(&mail.reverse_path, facts.authentication.as_ref()),
+            reports: is_proven(&mail.reverse_path, facts.authentication.as_deref()),
             reverse_path,
             recipients: recipients.collect(),
             transport: transport.to_owned(),

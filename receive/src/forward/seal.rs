@@ -32,7 +32,7 @@ impl SessionContext {
         let Some((selector, settings)) = sealing_key(config, domain) else {
             return String::new();
         };
-        let results = incoming.facts.authentication.as_ref();
+        let results = incoming.facts.authentication.as_deref();
         let field = results.map(|results| results.field(incoming.hostname, None));
         let field = field.unwrap_or_default();
         let (_, value) = field.split_once(':').unwrap_or_default();

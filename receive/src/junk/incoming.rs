@@ -58,7 +58,7 @@ impl<'a> IncomingMail<'a> {
         text: &'a NewText,
     ) -> Self {
         let none = AuthenticationResults::default();
-        let results = facts.authentication.as_ref().unwrap_or(&none);
+        let results = facts.authentication.as_deref().unwrap_or(&none);
         let remote = client.remote.ip().to_canonical();
         let from = facts.header.as_ref().and_then(Header::from);
         Self {

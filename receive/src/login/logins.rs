@@ -124,8 +124,8 @@ struct Shared {
     /// A key of this process, so that the memory is useless elsewhere.
     key: [u8; 64],
     remembered: Mutex<HashMap<String, Vec<Remembered>>>,
-    /// A place for each hash in progress: two for each core. A hash takes a core and 19 MiB, and one
-    /// that somebody else made up to 64 MiB.
+    /// A place for each hash in progress: two for each core. A hash takes a core and 19 MiB, and
+    /// one that somebody else made up to 64 MiB.
     hashing: Arc<Semaphore>,
     /// One place for each of [`LINES`].
     lines: Vec<Arc<Semaphore>>,

@@ -66,7 +66,7 @@ impl MxSession {
         check: Option<&SpfCheck>,
     ) -> Reply {
         let reply = refusal.reply();
-        let results = self.facts.authentication.as_ref();
+        let results = self.facts.authentication.as_deref();
         let spf = results.and_then(|results| results.spf.as_ref());
         let comes_of_spf = matches!(
             refusal,
@@ -104,7 +104,7 @@ impl MxSession {
             let (from, names) = (&mail.reverse_path, self.names.as_ref());
             let checks = MessageChecks::start(context.questions(), client, from, names);
             self.facts.client_is_local = checks.is_of_this_machine();
-            self.checks = Some(checks);
+            self.checks = Some(Box::new(checks));
         }
         let of_strangers = self.checks.as_ref().filter(|it| !it.is_of_this_machine());
         if let (Some(checks), Some(sender)) = (of_strangers, mail.reverse_path.address()) {

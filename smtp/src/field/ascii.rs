@@ -27,7 +27,8 @@ use crate::Domain;
 const WIDTH: usize = 76;
 /// The most bytes of a part of an encoded parameter.
 const PARAMETER_MAX: usize = 50;
-/// The longest name of a parameter that is encoded, in bytes. Each part of a value repeats the name.
+/// The longest name of a parameter that is encoded, in bytes. Each part of a value repeats the
+/// name.
 const NAME_MAX: usize = 60;
 
 /// A header section in ASCII.

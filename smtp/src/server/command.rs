@@ -295,9 +295,9 @@ fn unknown_parameter(keyword: &str) -> Reply {
     .because(reason::PARAMETER_UNKNOWN)
 }
 
-/// Reads the words `keyword[=value]`, each by `read`. No keyword may come twice. A parameter that is
-/// not known is refused before a wrong value, wherever they stand: the client can go on without the
-/// extension.
+/// Reads the words `keyword[=value]`, each by `read`. No keyword may come twice. A parameter that
+/// is not known is refused before a wrong value, wherever they stand: the client can go on without
+/// the extension.
 fn parameters<'a>(
     rest: &'a str,
     mut read: impl FnMut(&str, Option<&'a str>) -> Result<(), Reply>,

@@ -1,8 +1,8 @@
 //! The internet around an MX that is measured: the DNS of a domain, and signed mail from it.
 //!
 //! SPF passes for the clients of the load driver, the signature is by RSA with 2048 bits over the
-//! usual fields, and DMARC asks to refuse what fails. So a server that takes this mail and refuses a
-//! forged message has made all three checks.
+//! usual fields, and DMARC asks to refuse what fails. So a server that takes this mail and refuses
+//! a forged message has made all three checks.
 
 use std::fmt::Write as _;
 use std::fs;

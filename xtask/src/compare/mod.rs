@@ -96,8 +96,8 @@ pub(crate) enum Work {
     Accept,
     /// Accept messages and pass them on to a sink; a message counts when the sink has it
     Relay,
-    /// Accept signed mail from the internet for mailboxes, with SPF, DKIM and DMARC checked; nothing
-    /// is delivered onward. Beside Postfix run OpenDKIM and OpenDMARC
+    /// Accept signed mail from the internet for mailboxes, with SPF, DKIM and DMARC checked;
+    /// nothing is delivered onward. Beside Postfix run OpenDKIM and OpenDMARC
     Receive,
 }
 
@@ -178,8 +178,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         for &work in &args.work {
             for &sessions in &args.sessions {
                 for &who in &args.only {
-                    // The sink and the disk only take. The disk has no sessions, and the sink has no
-                    // TLS.
+                    // The sink and the disk only take. The disk has no sessions, and the sink has
+                    // no TLS.
                     let absent = match who {
                         Who::Disk => {
                             work != Work::Accept || Some(&sessions) != args.sessions.first()

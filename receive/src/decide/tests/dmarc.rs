@@ -43,16 +43,16 @@ impl Checked {
     fn new(result: DmarcResult) -> Self {
         let mut case = Case::mx();
         case.add("app@example.org");
-        case.facts.authentication = Some(AuthenticationResults {
+        case.facts.authentication = Some(Box::new(AuthenticationResults {
             dmarc: Some(result),
             ..AuthenticationResults::default()
-        });
+        }));
         let to = transaction(&["app@example.org"]);
         Self { case, to }
     }
 
     fn results(&mut self) -> &mut AuthenticationResults {
-        self.case.facts.authentication.as_mut().unwrap()
+        self.case.facts.authentication.as_deref_mut().unwrap()
     }
 
     /// Checks what becomes of the message for the last recipient, and why it differs from the

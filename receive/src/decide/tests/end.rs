@@ -17,7 +17,7 @@ use crate::{
 pub(super) fn from_app(outcome: DmarcOutcome) -> Facts {
     Facts {
         header: Some(Header::scan(b"From: <App@example.org>\r\n")),
-        authentication: Some(AuthenticationResults {
+        authentication: Some(Box::new(AuthenticationResults {
             dmarc: Some(DmarcResult {
                 outcome,
                 from: Some(Domain::parse("example.org").unwrap()),
@@ -29,7 +29,7 @@ pub(super) fn from_app(outcome: DmarcOutcome) -> Facts {
                 reason: String::new(),
             }),
             ..AuthenticationResults::default()
-        }),
+        })),
         ..Facts::default()
     }
 }
@@ -117,7 +117,7 @@ fn members_write_to_a_list_and_strangers_do_not() {
         ..from_app(passed)
     };
     let mut other = case(other, list);
-    let results = other.facts.authentication.as_mut().unwrap();
+    let results = other.facts.authentication.as_deref_mut().unwrap();
     results.dmarc.as_mut().unwrap().from = Some(Domain::parse("x.test").unwrap());
     other.check_end(&transaction(list), all_refuse);
     check(Facts::default(), list, all_refuse);
@@ -217,7 +217,7 @@ pub(super) fn ann(destination: &str) -> Case {
         facts: author("x@list.test"),
         ..Case::mx()
     };
-    case.facts.authentication = Some(AuthenticationResults::default());
+    case.facts.authentication = Some(Box::default());
     case.add("ann@example.org");
     case
 }
@@ -234,7 +234,7 @@ pub(super) fn check_ann(case: &Case, expected: &str) {
 }
 
 pub(super) fn results_of(case: &mut Case) -> &mut AuthenticationResults {
-    case.facts.authentication.as_mut().unwrap()
+    case.facts.authentication.as_deref_mut().unwrap()
 }
 
 pub(super) fn spf_pass(domain: &str, identity: SpfIdentity) -> SpfResult {

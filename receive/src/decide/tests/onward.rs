@@ -30,7 +30,7 @@ fn case(outcome: DmarcOutcome, to: &[&str]) -> Case {
     case.config = Dynamic::parse(&dynamics, "domains.conf", &case.statics).unwrap();
     case.facts = Facts {
         header: Some(Header::scan(b"From: <a@bank.test>\r\n")),
-        authentication: Some(AuthenticationResults {
+        authentication: Some(Box::new(AuthenticationResults {
             dmarc: Some(DmarcResult {
                 outcome,
                 from: Some(Domain::parse("bank.test").unwrap()),
@@ -42,7 +42,7 @@ fn case(outcome: DmarcOutcome, to: &[&str]) -> Case {
                 reason: String::new(),
             }),
             ..AuthenticationResults::default()
-        }),
+        })),
         ..Facts::default()
     };
     for to in to {
@@ -79,7 +79,7 @@ fn a_report_about_a_forward_goes_back_whatever_it_looks_like() {
         (DmarcOutcome::TempError, Reject),
     ] {
         let mut case = case(outcome, &[]);
-        let results = case.facts.authentication.as_mut().unwrap();
+        let results = case.facts.authentication.as_deref_mut().unwrap();
         results.dmarc.as_mut().unwrap().policy = Some(policy);
         let resolution = Resolution::Return {
             target: Target {
@@ -107,7 +107,7 @@ fn what_an_lmtp_destination_refuses_is_kept_at_its_server() {
     let to = ["imap@example.org", "postmaster@example.org"];
     let refusing = |to: &[&str]| {
         let mut case = case(DmarcOutcome::Fail, to);
-        let results = case.facts.authentication.as_mut().unwrap();
+        let results = case.facts.authentication.as_deref_mut().unwrap();
         results.dmarc.as_mut().unwrap().policy = Some(DmarcPolicy::Reject);
         case
     };

@@ -168,7 +168,7 @@ fn the_domain_of_a_ruleset_may_pass() {
 fn the_author_may_be_proved() {
     let open = || {
         let mut facts = from_app(DmarcOutcome::None);
-        let results = facts.authentication.as_mut().unwrap();
+        let results = facts.authentication.as_deref_mut().unwrap();
         results.dmarc.as_mut().unwrap().unanswered = true;
         facts
     };

@@ -172,8 +172,8 @@ impl Store {
     }
 
     /// Whether an account has sent to a recipient in a domain. The store forgets a domain two
-    /// years after the last message, or up to 30 days earlier. An earlier program noted no domains: a domain counts from the next
-    /// message on whose recipient is noted anew.
+    /// years after the last message, or up to 30 days earlier. An earlier program noted no domains:
+    /// a domain counts from the next message on whose recipient is noted anew.
     ///
     /// # Errors
     /// If it can't be read.

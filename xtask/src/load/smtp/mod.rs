@@ -112,6 +112,10 @@ impl Envelope {
 
 impl Job {
     /// The envelope of the message with this number.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there is an envelope, and the place is below their number"
+    )]
     fn envelope(&self, number: u64) -> &Envelope {
         &self.envelopes[in_turn(number, self.envelopes.len())]
     }
