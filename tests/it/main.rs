@@ -25,6 +25,7 @@ mod junk;
 mod limits;
 mod localserve;
 mod log;
+mod logins;
 mod mx;
 mod onward;
 mod operate;
