@@ -10,8 +10,8 @@ use std::{net::IpAddr, ops::Bound, sync::Arc};
 use postrider_smtp::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use self::learn::{Learn, TrainedV1};
 pub use self::learn::{JUNK_FLAG, Lesson, NOT_JUNK_FLAG, Trained, called_junk};
+use self::learn::{Learn, TrainedV1};
 pub use self::usage::MailUsage;
 use super::{Reader, State, next};
 use crate::{
