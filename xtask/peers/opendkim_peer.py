@@ -6,7 +6,8 @@ input is a command, with its arguments behind tabs and in base64. One line answe
 zone NAME RECORD                the TXT record of a name from now on
 keys RSA ED25519                the private keys: PKCS#8 in base64, and a seed in base64
 sign ALGORITHM FORMS NAMES TEXT a DKIM-Signature field
-verify TEXT                     "pass" or "fail" for each DKIM signature from the top
+verify TEXT                     "pass" or "fail" for each DKIM signature from the top, or "unread":
+                                OpenDKIM leaves out signatures that it can't read
 
 Zone and keys come first.
 """
@@ -151,13 +152,15 @@ def verify(text: bytes) -> str:
     records = "\n".join(f"{name} {record}" for name, record in zone.items())
     known = write("keys.txt", records + "\n")
     address = opendkim("verifier", f"Mode v\nTestPublicKeys {known}\nAlwaysAddARHeader yes")
+    results = []
     for name, value in Milter(address).fields(text):
         if name == b"Authentication-Results":
-            results = re.findall(rb"\bdkim=(\w+)", value)
-            passes = [result == b"pass" for result in results if result != b"none"]
-            return " ".join("pass" if one else "fail" for one in passes)
-    signatures = re.findall(rb"^DKIM-Signature:", text.split(b"\r\n\r\n")[0], re.M | re.I)
-    return " ".join("fail" for _ in signatures)
+            results += re.findall(rb"\bdkim=(\w+)", value)
+    results = [result for result in results if result != b"none"]
+    section = text.split(b"\r\n\r\n")[0]
+    if len(results) < len(re.findall(rb"^DKIM-Signature:", section, re.M | re.I)):
+        return "unread"
+    return " ".join("pass" if result == b"pass" else "fail" for result in results)
 
 
 def run(command: str, arguments: list[bytes]) -> bytes:

@@ -244,7 +244,10 @@ async fn compare_dkim(script: &str, seed: u64, mut also: impl FnMut(&mut Peer, &
         assert_eq!(peer.ask("verify", &[&mine]), "pass", "{forms} {mine:?}");
         for text in further {
             let ours = ours(&text, &fake).await;
-            assert_eq!(peer.ask("verify", &[&text]), ours, "{forms} {text:?}");
+            let theirs = peer.ask("verify", &[&text]);
+            // One signature can't be read, and has no result there.
+            let agrees = theirs == ours || theirs == "unread" && ours.contains("fail");
+            assert!(agrees, "{theirs} and not {ours}: {forms} {text:?}");
             also(&mut peer, &text, &ours);
             match ours.contains("fail") {
                 true => failed += 1,
