@@ -32,7 +32,7 @@ use postrider_smtp::{
     server::{MailFrom, RcptTo, Transaction},
 };
 
-pub(crate) use self::{count::NAMES, ruleset::forwarding};
+pub(crate) use self::count::NAMES;
 pub use self::{
     end::{Delivery, EndDecision, Outcome, Skip, decide_end},
     refusal::Refusal,

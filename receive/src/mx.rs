@@ -25,9 +25,7 @@ use tracing::{info, warn};
 use crate::{
     SessionContext,
     checks::{Checked, ClientCheck, MessageChecks, plain_fields, results::without_forged},
-    decide::{
-        EndDecision, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end, forwarding,
-    },
+    decide::{EndDecision, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end},
     deliver::{Incoming, Made},
     facts::{Facts, LoginFacts, PlainField, RecipientFacts},
     forward::may_forward,
@@ -354,8 +352,8 @@ async fn ask_filters(
     let mut asked = Vec::new();
     for delivery in decision.deliveries.iter().filter(|it| it.asks_the_filter()) {
         if let Some((recipient, target)) = delivery.target(facts) {
-            let forwarding = forwarding(target, transaction, facts, config);
-            let known = mail.known_to(config, recipient, target, forwarding);
+            let forwarder = delivery.forwarder.as_ref();
+            let known = mail.known_to(config, recipient, target, forwarder);
             asked.push((delivery, known.await?));
         }
     }

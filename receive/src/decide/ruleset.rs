@@ -1,14 +1,11 @@
 //! Rulesets: which mailbox of a destination gets a message, and what the administrator knows of its
 //! senders.
 
-use postrider_config::{Dynamic, Pattern, Ruleset};
-use postrider_smtp::{Address, server::Transaction};
+use postrider_config::{Pattern, Ruleset};
+use postrider_smtp::Address;
 
 use super::end::Case;
-use crate::{
-    checks::results::AuthenticationResults,
-    facts::{Facts, Target},
-};
+use crate::{checks::results::AuthenticationResults, facts::Facts};
 
 /// The first ruleset whose conditions all hold, by these results of the checks.
 pub(super) fn matching<'a>(
@@ -20,20 +17,6 @@ pub(super) fn matching<'a>(
     rulesets
         .iter()
         .find(|ruleset| holds(ruleset, mail_from, facts, results))
-}
-
-/// The ruleset of a target that says that another server of ours forwards the message. None: there
-/// is none, or the message does not fulfill it.
-pub(crate) fn forwarding<'a>(
-    target: &Target,
-    transaction: &Transaction,
-    facts: &Facts,
-    config: &'a Dynamic,
-) -> Option<&'a Ruleset> {
-    let destination = target.destination_in(config)?;
-    let mail_from = transaction.mail.reverse_path.address();
-    let results = facts.authentication.as_deref();
-    matching(&destination.rulesets, mail_from, facts, results).filter(|ruleset| ruleset.is_forward)
 }
 
 /// Whether all conditions of a ruleset hold. `mail_from` is None for a null reverse-path, which is

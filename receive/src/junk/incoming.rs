@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use postrider_config::{Dynamic, Ruleset};
+use postrider_config::Dynamic;
 use postrider_queue::header::Header;
 use postrider_smtp::{Domain, ReversePath, server::Client};
 use postrider_store::{NewText, StoreError};
@@ -78,8 +78,8 @@ impl<'a> IncomingMail<'a> {
         }
     }
 
-    /// What the account of a target knows of the message. `forwarding` is a ruleset that says that
-    /// another server of ours forwards it: then the client says nothing. None: the account is gone.
+    /// What the account of a target knows of the message. `forwarder` is another server of ours
+    /// that forwards it: then the client says nothing. None: the account is gone.
     ///
     /// # Errors
     /// If the store fails.
@@ -88,23 +88,24 @@ impl<'a> IncomingMail<'a> {
         config: &Dynamic,
         recipient: &RecipientFacts,
         target: &Target,
-        forwarding: Option<&Ruleset>,
+        forwarder: Option<&Domain>,
     ) -> Result<Option<JunkFacts>, StoreError> {
         let Some(account) = config.accounts.get(&target.account) else {
             return Ok(None);
         };
-        let forwarder = forwarding.and_then(|ruleset| ruleset.verified_domain.clone());
-        let key = (target.account.clone(), forwarder);
+        let key = (target.account.clone(), forwarder.cloned());
         let known = match self.known.get(&key) {
             Some(known) => *known,
             None => {
-                let senders = forwarding.map(|_| self.senders.forwarded_by(key.1.as_ref()));
-                let senders = senders.as_ref().unwrap_or(&self.senders).clone();
+                let senders = match forwarder {
+                    Some(_) => self.senders.forwarded_by(forwarder),
+                    None => self.senders.clone(),
+                };
                 let known = self.ask(&key.0, &senders, account.junk_filter).await?;
                 *self.known.entry(key).or_insert(known)
             }
         };
-        let is_forwarded = forwarding.is_some();
+        let is_forwarded = forwarder.is_some();
         let mut doubts = match is_forwarded {
             true => Doubts::default(),
             false => self.doubts,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use postrider_dns::is_within;
 use postrider_smtp::{Address, Domain, ReversePath};
 use postrider_store::{HistoryKey, HistoryKind, Mail};
 use sha2::{Digest, Sha256};
@@ -125,10 +126,8 @@ impl Senders {
     pub(crate) fn forwarded_by(&self, forwarder: Option<&Domain>) -> Self {
         let forwarder = forwarder.map(Domain::unicode);
         let is_of_forwarder = |domain: &String| {
-            forwarder.as_ref().is_some_and(|forwarder| {
-                let rest = domain.strip_suffix(forwarder.as_str());
-                rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-            })
+            let forwarder = forwarder.as_deref();
+            forwarder.is_some_and(|forwarder| is_within(domain, forwarder))
         };
         let dkim = self.dkim.iter().filter(|domain| !is_of_forwarder(domain));
         Self {
