@@ -250,22 +250,11 @@ impl Refusal {
             Self::TooManyConnections(network) => {
                 format!("too many connections from {network}").into()
             }
-            Self::TooManyMessages(Exceeded { network, wait }) => {
-                let wait = wait_in_words(*wait);
-                format!("too many messages from {network}, try again in {wait}").into()
-            }
-            Self::TooManyRecipients(Exceeded { network, wait }) => {
-                let wait = wait_in_words(*wait);
-                format!("too many recipients from {network}, try again in {wait}").into()
-            }
-            Self::TooManyBytes(Exceeded { network, wait }) => {
-                let wait = wait_in_words(*wait);
-                format!("too much mail from {network}, try again in {wait}").into()
-            }
-            Self::AccountFlooded(Exceeded { network, wait }) => {
-                let wait = wait_in_words(*wait);
-                format!("too much mail from {network} for this recipient, try again in {wait}")
-                    .into()
+            Self::TooManyMessages(exceeded) => too_much("many messages", exceeded, "").into(),
+            Self::TooManyRecipients(exceeded) => too_much("many recipients", exceeded, "").into(),
+            Self::TooManyBytes(exceeded) => too_much("much mail", exceeded, "").into(),
+            Self::AccountFlooded(exceeded) => {
+                too_much("much mail", exceeded, " for this recipient").into()
             }
             Self::SenderLiteral(host) => {
                 format!("the sender's address needs a domain in the place of {host}").into()
@@ -346,6 +335,12 @@ impl Refusal {
             Self::Simulated(_) => "as asked for".into(),
         }
     }
+}
+
+/// The text of a refusal because of what a network brings. `of_it` stands behind the network.
+fn too_much(what: &str, Exceeded { network, wait }: &Exceeded, of_it: &str) -> String {
+    let wait = wait_in_words(*wait);
+    format!("too {what} from {network}{of_it}, try again in {wait}")
 }
 
 /// The reply that an administrator configured for a destination.

@@ -1,6 +1,6 @@
 //! What a client is asked for before its text: how much it sends, whose mail, and to whom.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use postrider_config::Dynamic;
 use postrider_smtp::{
@@ -17,18 +17,18 @@ use crate::{
     decide::{Refusal, Role, Stage},
     facts::{RecipientFacts, Target},
     junk::{Listed, senders::Senders},
+    rates::{Exceeded, RateCounter},
     reply::store_reply,
     resolve::reports_to,
 };
 
 /// How long a refusal waits for the explanation of the domain that SPF failed for.
-const EXPLAINED_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
-
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(5);
 /// The recipients of a transaction whose attempts the greylist remembers. Two that come again make
 /// the whole network known, so the others need no row of their own.
 const REMEMBERED: u32 = 20;
 /// How long a recipient waits for the results about its client and its sender.
-const RESULTS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+const RESULTS_WITHIN: Duration = Duration::from_secs(5);
 
 impl SessionContext {
     /// Counts a new connection.
@@ -37,8 +37,23 @@ impl SessionContext {
     /// The refusal, if the client's network makes too many.
     pub(crate) fn count_connection(&self, client: &Client) -> Result<(), Reply> {
         let connections = &self.guards.rates.connections;
-        let counted = connections.count(client.remote.ip(), None, 1, self.clock.moment());
-        counted.map_err(|exceeded| Refusal::TooManyConnections(exceeded.network).reply())
+        let refusal = |exceeded: Exceeded| Refusal::TooManyConnections(exceeded.network);
+        self.count(connections, client.remote.ip(), 1, refusal)
+    }
+
+    /// Counts what comes from the networks of an address.
+    ///
+    /// # Errors
+    /// The reply of the refusal, if one of them has reached its limit.
+    fn count(
+        &self,
+        rate: &RateCounter,
+        remote: IpAddr,
+        amount: u64,
+        refusal: impl FnOnce(Exceeded) -> Refusal,
+    ) -> Result<(), Reply> {
+        let counted = rate.count(remote, None, amount, self.clock.moment());
+        counted.map_err(|exceeded| refusal(exceeded).reply())
     }
 
     /// Questions to DNS with limits of their own.
@@ -94,12 +109,10 @@ impl MxSession {
         self.facts.needs_tls = self.rules.require_starttls && client.tls.is_none();
         // Localserve works without DNS, and from this machine.
         if !context.simulate {
-            let messages = &context.guards.rates.messages;
-            let counted = messages.count(client.remote.ip(), None, 1, context.clock.moment());
-            counted.map_err(|exceeded| Refusal::TooManyMessages(exceeded).reply())?;
+            let (rates, remote) = (&context.guards.rates, client.remote.ip());
+            context.count(&rates.messages, remote, 1, Refusal::TooManyMessages)?;
             // A text that would be refused for its first byte need not come.
-            let bytes = &context.guards.rates.bytes;
-            let looked = bytes.look(client.remote.ip(), None, context.clock.moment());
+            let looked = rates.bytes.look(remote, None, context.clock.moment());
             looked.map_err(|exceeded| Refusal::TooManyBytes(exceeded).reply())?;
             let (from, names) = (&mail.reverse_path, self.names.as_ref());
             let checks = MessageChecks::start(context.questions(), client, from, names);
@@ -122,9 +135,8 @@ impl MxSession {
         if context.simulate {
             return Ok(());
         }
-        let recipients = &context.guards.rates.recipients;
-        let counted = recipients.count(client.remote.ip(), None, 1, context.clock.moment());
-        counted.map_err(|exceeded| Refusal::TooManyRecipients(exceeded).reply())
+        let (recipients, remote) = (&context.guards.rates.recipients, client.remote.ip());
+        context.count(recipients, remote, 1, Refusal::TooManyRecipients)
     }
 
     /// Counts bytes of a text.
@@ -136,9 +148,8 @@ impl MxSession {
         let Some(remote) = self.remote.filter(|_| !context.simulate) else {
             return Ok(());
         };
-        let (rates, now) = (&context.guards.rates, context.clock.moment());
-        let counted = rates.bytes.count(remote, None, bytes as u64, now);
-        counted.map_err(|exceeded| Refusal::TooManyBytes(exceeded).reply())
+        let counter = &context.guards.rates.bytes;
+        context.count(counter, remote, bytes as u64, Refusal::TooManyBytes)
     }
 
     /// Refuses an unknown recipient. Who names several waits longer each time.
