@@ -6,7 +6,7 @@ use hickory_proto::rr::Name;
 use postrider_dns::{HickoryResolver, HickorySettings};
 use postrider_receive::checks::{
     dkim::{BodyHashes, DkimCheck, DkimOutcome, HeaderFields},
-    dmarc::{DmarcInput, DmarcPolicy, dmarc},
+    dmarc::{self, Alignment, DmarcInput, DmarcPolicy, Records},
     questions::Questions,
     spf::SpfCheck,
 };
@@ -87,12 +87,13 @@ async fn dmarc_tells_names_that_are_missing_from_names_without_an_address() {
     ] {
         let from = Domain::parse(from).unwrap();
         let input = DmarcInput {
-            from: Some(&from),
             spf: None,
             dkim_passed: &[],
             dkim_unanswered: &[],
         };
-        assert_eq!(dmarc(&questions, input).await.policy, policy, "{from}");
+        let mut alignment = Alignment::new(&questions, Records::default(), &from).await;
+        let result = dmarc::check(input, Some(&mut alignment)).await;
+        assert_eq!(result.policy, policy, "{from}");
     }
 }
 
@@ -107,12 +108,12 @@ async fn the_spf_of_a_stranger_does_not_turn_off_the_dmarc_of_a_victim() {
     assert_eq!((&*found, questions.asked()), ("permerror", 2));
     let from = Domain::parse("victim.test").unwrap();
     let input = DmarcInput {
-        from: Some(&from),
         spf: None,
         dkim_passed: &[],
         dkim_unanswered: &[],
     };
-    let policy = dmarc(&questions, input).await.policy;
+    let mut alignment = Alignment::new(&questions, Records::default(), &from).await;
+    let policy = dmarc::check(input, Some(&mut alignment)).await.policy;
     assert_eq!((policy, questions.asked()), (Some(DmarcPolicy::Reject), 4));
 }
 

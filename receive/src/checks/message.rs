@@ -188,7 +188,6 @@ impl MessageChecks {
             results.filter_map(|result| result.domain.clone()).collect()
         };
         let input = DmarcInput {
-            from: self.from.as_ref(),
             spf: spf.as_ref(),
             dkim_passed: &with(DkimOutcome::Pass),
             dkim_unanswered: &with(DkimOutcome::TempError),
@@ -200,10 +199,7 @@ impl MessageChecks {
             }
             None => None,
         };
-        let dmarc = match &mut alignment {
-            Some(alignment) => dmarc::check(input, alignment).await,
-            None => dmarc::no_author(),
-        };
+        let dmarc = dmarc::check(input, alignment.as_mut()).await;
         // Last, so that a long chain takes no questions from the others.
         let (mut arc, mut vouching, mut forward) = (None, Vouching::default(), None);
         if let Some(chain) = self.arc {

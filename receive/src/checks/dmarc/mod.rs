@@ -18,7 +18,7 @@ mod walk;
 use postrider_dns::is_within;
 use postrider_smtp::Domain;
 
-pub(super) use self::walk::Records;
+pub use self::walk::Records;
 use self::{
     record::{Author, Record},
     walk::{Walk, Walker},
@@ -101,8 +101,6 @@ pub enum Identifier {
 /// What the check needs to know about a message.
 #[derive(Clone, Copy, Debug)]
 pub struct DmarcInput<'a> {
-    /// The domain of the only From address. None if there is not exactly one.
-    pub from: Option<&'a Domain>,
     /// The SPF result of MAIL FROM, which for a null reverse-path is that of HELO (RFC 7208 §2.4).
     /// None if it was not checked.
     pub spf: Option<&'a SpfResult>,
@@ -152,18 +150,8 @@ pub fn organisation_by_suffix(domain: &Domain) -> &str {
     psl::domain_str(domain).unwrap_or(domain)
 }
 
-/// Checks a message. Asks at most eight questions for the author's domain, one whether that domain
-/// exists, and eight for each other domain that may be aligned with it.
-pub async fn dmarc(questions: &Questions, input: DmarcInput<'_>) -> DmarcResult {
-    let Some(from) = input.from else {
-        return no_author();
-    };
-    let known = Records::default();
-    check(input, &mut Alignment::new(questions, known, from).await).await
-}
-
 /// The result for a message without an author's domain.
-pub(super) fn no_author() -> DmarcResult {
+fn no_author() -> DmarcResult {
     DmarcResult {
         outcome: DmarcOutcome::PermError,
         from: None,
@@ -176,8 +164,13 @@ pub(super) fn no_author() -> DmarcResult {
     }
 }
 
-/// Checks a message of an author with this domain.
-pub(super) async fn check(input: DmarcInput<'_>, alignment: &mut Alignment<'_>) -> DmarcResult {
+/// Checks a message. `alignment` is that with the author's domain; None if the message has not
+/// exactly one. Both together ask at most eight questions for the author's domain, one whether that
+/// domain exists, and eight for each other domain that may be aligned with it.
+pub async fn check(input: DmarcInput<'_>, alignment: Option<&mut Alignment<'_>>) -> DmarcResult {
+    let Some(alignment) = alignment else {
+        return no_author();
+    };
     let known = alignment
         .record()
         .map(|(name, record)| (name.to_owned(), record.clone()));
@@ -190,7 +183,7 @@ pub(super) async fn check(input: DmarcInput<'_>, alignment: &mut Alignment<'_>) 
 
 /// Which domains are aligned with an author's.
 #[derive(Debug)]
-pub(super) struct Alignment<'a> {
+pub struct Alignment<'a> {
     from: &'a Domain,
     walk: Walk,
     walker: Walker<'a>,
@@ -214,7 +207,7 @@ pub(super) enum Aligned {
 impl<'a> Alignment<'a> {
     /// The alignment with a domain, which is walked up from. `known` has records that were asked
     /// for before.
-    pub(super) async fn new(questions: &'a Questions, known: Records, from: &'a Domain) -> Self {
+    pub async fn new(questions: &'a Questions, known: Records, from: &'a Domain) -> Self {
         let mut walker = Walker::new(questions, known);
         let walk = walker.walk(from.ascii()).await;
         Self { from, walk, walker }

@@ -15,7 +15,7 @@ const LABELS_MAX: usize = 7;
 
 /// The DMARC records of names, as far as they are known. None: the name has none.
 #[derive(Debug, Default)]
-pub(crate) struct Records(HashMap<String, Option<Record>>);
+pub struct Records(HashMap<String, Option<Record>>);
 
 /// The records of all walks of a message. A name is asked for once.
 #[derive(Debug)]
