@@ -19,17 +19,7 @@ use crate::decide;
 
 /// The names of reasons that neither the protocol nor the decision has.
 pub mod reason {
-    /// Makes a constant of each name, and the list of all.
-    macro_rules! reasons {
-        ($($(#[$doc:meta])* $constant:ident = $name:literal;)*) => {
-            $($(#[$doc])* pub const $constant: &str = $name;)*
-
-            /// All names of this module. A name never changes.
-            pub const ALL: &[&str] = &[$($constant,)*];
-        };
-    }
-
-    reasons! {
+    postrider_smtp::reasons! {
         /// All places for connections are taken (`limits.connections`).
         CONNECTIONS = "connections";
         /// The network of the client has as many connections as it may

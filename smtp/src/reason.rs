@@ -3,12 +3,13 @@
 //! A [`Reply`](crate::Reply) carries such a name beside what the client sees, for counters and the
 //! log. The policy has names of its own.
 
-/// Makes a constant of each name, and the list of all.
+/// Makes a constant of the name of each reason, and the list of all.
+#[macro_export]
 macro_rules! reasons {
     ($($(#[$doc:meta])* $constant:ident = $name:literal;)*) => {
         $($(#[$doc])* pub const $constant: &str = $name;)*
 
-        /// All names of this file. A name never changes.
+        /// All names of this list. A name never changes.
         pub const ALL: &[&str] = &[$($constant,)*];
     };
 }

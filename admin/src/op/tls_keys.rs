@@ -1,6 +1,6 @@
 //! Public keys of client certificates, with which programs log in to submission (AUTH EXTERNAL).
 
-use postrider_smtp::sasl::{KeyError, key_fingerprint, key_kind};
+use postrider_smtp::sasl::{KeyError, LoginKey, login_key};
 use postrider_store::TlsKey;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
@@ -116,15 +116,14 @@ impl Add {
             return Err(AdminError::not_found(text).at("login"));
         };
         let certificate = read_certificate(&self.certificate)?;
-        let refused = |text: &str| AdminError::invalid(text).at("certificate");
-        let kind = key_kind(&certificate).map_err(|error| refused(&error.to_string()))?;
-        let unreadable = || refused(&KeyError::Unreadable.to_string());
-        let (_, parsed) = parse_x509_certificate(&certificate).map_err(|_| unreadable())?;
+        let refused = |error: KeyError| AdminError::invalid(error.to_string()).at("certificate");
+        let LoginKey { kind, fingerprint } = login_key(&certificate).map_err(refused)?;
+        let parsed = parse_x509_certificate(&certificate);
+        let (_, parsed) = parsed.map_err(|_| refused(KeyError::Unreadable))?;
         let name = match &self.name {
             Some(name) => checked_name(name)?,
             None => own_name(&parsed),
         };
-        let fingerprint = key_fingerprint(&certificate).ok_or_else(unreadable)?;
         let key = TlsKey {
             fingerprint,
             kind,

@@ -34,13 +34,27 @@ pub enum KeyError {
     RsaSize(usize),
 }
 
-/// The kind of the key in a certificate: `ed25519`, `ecdsa-p256`, `rsa-2048` and the like.
+/// The key of a certificate that may log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginKey {
+    /// Its kind: `ed25519`, `ecdsa-p256`, `rsa-2048` and the like.
+    pub kind: String,
+    /// SHA-256 of its SubjectPublicKeyInfo, in base64url without padding. It is the same for all
+    /// certificates of a key.
+    pub fingerprint: String,
+}
+
+/// The key in a certificate.
 ///
 /// # Errors
-/// If the key may not log in.
-pub fn key_kind(certificate: &[u8]) -> Result<String, KeyError> {
+/// If the certificate can't be read, or the key may not log in.
+pub fn login_key(certificate: &[u8]) -> Result<LoginKey, KeyError> {
     let (_, parsed) = parse_x509_certificate(certificate).map_err(|_| KeyError::Unreadable)?;
-    kind(parsed.public_key())
+    let key = parsed.public_key();
+    Ok(LoginKey {
+        kind: kind(key)?,
+        fingerprint: BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, key.raw)),
+    })
 }
 
 fn kind(key: &SubjectPublicKeyInfo<'_>) -> Result<String, KeyError> {
@@ -67,15 +81,11 @@ fn kind(key: &SubjectPublicKeyInfo<'_>) -> Result<String, KeyError> {
     }
 }
 
-/// The fingerprint of the key in a certificate: SHA-256 of its SubjectPublicKeyInfo, in base64url
-/// without padding. It is the same for all certificates of a key. None if the certificate can't be
-/// read, or has a key that may not log in.
+/// The [fingerprint](LoginKey::fingerprint) of the key in a certificate. None if the certificate
+/// can't be read, or has a key that may not log in.
 #[must_use]
 pub fn key_fingerprint(certificate: &[u8]) -> Option<String> {
-    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
-    let key = parsed.public_key();
-    kind(key).ok()?;
-    Some(BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, key.raw)))
+    Some(login_key(certificate).ok()?.fingerprint)
 }
 
 #[cfg(test)]
@@ -94,13 +104,13 @@ mod tests {
             let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/tls");
             let file = format!("{dir}/{file}.crt");
             let certificate = CertificateDer::from_pem_file(&file).unwrap();
-            assert_eq!(key_kind(&certificate).err(), error, "{file}");
+            assert_eq!(login_key(&certificate).err(), error, "{file}");
             assert_eq!(
                 key_fingerprint(&certificate).is_none(),
                 error.is_some(),
                 "{file}"
             );
         }
-        assert_eq!(key_kind(b"no certificate"), Err(KeyError::Unreadable));
+        assert_eq!(login_key(b"no certificate"), Err(KeyError::Unreadable));
     }
 }

@@ -27,7 +27,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 pub use self::{
-    key::{KeyError, key_fingerprint, key_kind},
+    key::{KeyError, LoginKey, key_fingerprint, login_key},
     proof::{ChannelBindings, TlsProof},
     scram::{ScramHash, ScramKeys, ScramOffer, ScramRequest, ScramStart},
 };

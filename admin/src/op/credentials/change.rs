@@ -183,8 +183,7 @@ struct Secrets {
 }
 
 /// Makes changes of a credential, one after the other, and gives them as one. `salts` are those of
-/// the account. It computes slow
-/// hashes, for two seconds at most.
+/// the account. It computes slow hashes, for two seconds at most.
 pub(super) fn prepare(
     before: Credential,
     salts: ScramSalts,
