@@ -6,10 +6,10 @@
     reason = "helpers of tests; a panic is how they fail"
 )]
 
-use std::{fs, path::Path};
-
 #[path = "checks/header_section.rs"]
 mod header_section;
+#[path = "../../smtp/tests/checks/replay.rs"]
+mod replay;
 #[path = "checks/results.rs"]
 mod results;
 #[path = "checks/srs.rs"]
@@ -17,19 +17,7 @@ mod srs;
 #[path = "checks/tokens.rs"]
 mod tokens;
 
-fn replay(target: &str, check: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../testdata/fuzz")
-        .join(target);
-    let mut seen = 0;
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        eprintln!("{}", path.display());
-        check(&fs::read(path).unwrap());
-        seen += 1;
-    }
-    assert!(seen > 0, "no corpus for {target}");
-}
+use replay::replay;
 
 #[test]
 fn header_sections() {

@@ -6,8 +6,6 @@
     reason = "helpers of tests; a panic is how they fail"
 )]
 
-use std::{fs, path::Path};
-
 #[path = "checks/address.rs"]
 mod address;
 #[path = "checks/bdat.rs"]
@@ -18,24 +16,14 @@ mod bounce;
 mod client_reply;
 #[path = "checks/proxy.rs"]
 mod proxy;
+#[path = "checks/replay.rs"]
+mod replay;
 #[path = "checks/sasl.rs"]
 mod sasl;
 #[path = "checks/server_session.rs"]
 mod server_session;
 
-fn replay(target: &str, check: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../testdata/fuzz")
-        .join(target);
-    let mut seen = 0;
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        eprintln!("{}", path.display());
-        check(&fs::read(path).unwrap());
-        seen += 1;
-    }
-    assert!(seen > 0, "no corpus for {target}");
-}
+use replay::replay;
 
 #[test]
 fn addresses() {

@@ -274,6 +274,20 @@ mod tests {
 
     use super::*;
 
+    fn examiner<'a>(
+        store: &'a Store,
+        resolver: &'a Arc<dyn Resolver>,
+        clock: &'a Arc<dyn Clock>,
+    ) -> Examiner<'a> {
+        Examiner {
+            store,
+            resolver,
+            clock,
+            limits: Limits::default(),
+            threshold: 0.95,
+        }
+    }
+
     fn facts() -> JunkFacts {
         JunkFacts {
             spf: Some(SpfOutcome::Fail),
@@ -376,13 +390,7 @@ mod tests {
         }
         let resolver: Arc<dyn Resolver> = Arc::new(FakeResolver::default());
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Time(0)));
-        let examiner = Examiner {
-            store: &store,
-            resolver: &resolver,
-            clock: &clock,
-            limits: Limits::default(),
-            threshold: 0.95,
-        };
+        let examiner = examiner(&store, &resolver, &clock);
         let mut question = Question {
             message,
             account: "ann".into(),
@@ -407,13 +415,7 @@ mod tests {
         dns.add("sender.test", Record::Txt(b"v=spf1 -all".to_vec()));
         let resolver: Arc<dyn Resolver> = Arc::new(dns);
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Time(86_400_000_000)));
-        let examiner = Examiner {
-            store: &store,
-            resolver: &resolver,
-            clock: &clock,
-            limits: Limits::default(),
-            threshold: 0.95,
-        };
+        let examiner = examiner(&store, &resolver, &clock);
         let question = Question {
             message: "From: a@sender.test\r\nTo: b@x.example\r\n\r\nHi\r\n".into(),
             account: "ann".into(),

@@ -37,6 +37,45 @@ use crate::test::{Done, Steps};
 const LOGIN: &str = "postrider@localhost";
 const PASSWORD: &str = "postrider";
 
+/// The checks of localserve: the program that each needs, its name, and what it does.
+const CHECKS: &[(&str, &str, Check)] = &[
+    (
+        "python3",
+        "Python's smtplib submits with STARTTLS",
+        smtplib_starttls,
+    ),
+    ("python3", "Python's smtplib submits with TLS", smtplib_tls),
+    ("swaks", "swaks submits with STARTTLS", swaks_starttls),
+    ("swaks", "swaks submits with TLS", swaks_tls),
+    ("msmtp", "msmtp submits", msmtp),
+    (
+        "msmtp",
+        "msmtp logs in with LOGIN and SCRAM",
+        msmtp_passwords,
+    ),
+    ("msmtp", "msmtp logs in with a certificate", msmtp_external),
+    ("msmtp", "msmtp logs in with a token", msmtp_oauth),
+    ("mutt", "mutt submits with each of its logins", mutt),
+    ("curl", "curl logs in with a password", curl_passwords),
+    ("curl", "curl logs in with a certificate", curl_external),
+    ("curl", "curl logs in with a token", curl_oauth),
+    (
+        "gsasl",
+        "gsasl logs in with SCRAM, bound to the channel and not",
+        gsasl,
+    ),
+    ("curl", "the printed curl line sends", curl),
+    ("smtp-source", "Postfix's smtp-source delivers", smtp_source),
+    ("curl", "queue list shows a message that waits", queue_list),
+    (
+        "python3",
+        "reports composed by Python's email package give events",
+        reports,
+    ),
+    ("python3", "Python reads exported mail", exports),
+    ("go", "a client in Go calls every method of v0", contract),
+];
+
 /// Runs all checks. With `require` a missing program is a failure.
 pub(crate) fn run(steps: &mut Steps, require: bool) {
     steps.step("install real mail programs", install);
@@ -48,44 +87,7 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
     let Some(mut server) = server.filter(|_| started) else {
         return;
     };
-    let checks: &[(&str, &str, Check)] = &[
-        (
-            "python3",
-            "Python's smtplib submits with STARTTLS",
-            smtplib_starttls,
-        ),
-        ("python3", "Python's smtplib submits with TLS", smtplib_tls),
-        ("swaks", "swaks submits with STARTTLS", swaks_starttls),
-        ("swaks", "swaks submits with TLS", swaks_tls),
-        ("msmtp", "msmtp submits", msmtp),
-        (
-            "msmtp",
-            "msmtp logs in with LOGIN and SCRAM",
-            msmtp_passwords,
-        ),
-        ("msmtp", "msmtp logs in with a certificate", msmtp_external),
-        ("msmtp", "msmtp logs in with a token", msmtp_oauth),
-        ("mutt", "mutt submits with each of its logins", mutt),
-        ("curl", "curl logs in with a password", curl_passwords),
-        ("curl", "curl logs in with a certificate", curl_external),
-        ("curl", "curl logs in with a token", curl_oauth),
-        (
-            "gsasl",
-            "gsasl logs in with SCRAM, bound to the channel and not",
-            gsasl,
-        ),
-        ("curl", "the printed curl line sends", curl),
-        ("smtp-source", "Postfix's smtp-source delivers", smtp_source),
-        ("curl", "queue list shows a message that waits", queue_list),
-        (
-            "python3",
-            "reports composed by Python's email package give events",
-            reports,
-        ),
-        ("python3", "Python reads exported mail", exports),
-        ("go", "a client in Go calls every method of v0", contract),
-    ];
-    for (program, name, check) in checks {
+    for (program, name, check) in CHECKS {
         steps.step(name, || {
             let lacks_tls = *program == "swaks" && !perl_has_tls();
             let tls = lacks_tls.then(|| "Net::SSLeay is not installed".to_owned());

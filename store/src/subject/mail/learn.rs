@@ -313,6 +313,16 @@ mod tests {
         assert_eq!(called(&[]), None);
     }
 
+    /// A mail in the store.
+    async fn accepted(store: &Store) -> MailId {
+        let accept = Accept {
+            text: Some(inline("Hi\r\n")),
+            mails: vec![mail("Inbox", TextSource::New)],
+            ..Accept::default()
+        };
+        store.accept(accept).await.unwrap().mails[0]
+    }
+
     /// What an account has learnt: messages, the first token, the marks of the sender.
     async fn learnt(store: &Store) -> (u32, u32, TokenCount, Vec<(u32, bool)>) {
         let counts = store.junk_counts("ann", vec![1]).await.unwrap();
@@ -325,12 +335,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_of_mind_takes_back_what_was_learnt() {
         on_both(|store| async move {
-            let accept = Accept {
-                text: Some(inline("Hi\r\n")),
-                mails: vec![mail("Inbox", TextSource::New)],
-                ..Accept::default()
-            };
-            let id = store.accept(accept).await.unwrap().mails[0];
+            let id = accepted(&store).await;
             let teach = async |change, lesson| {
                 let learnt = store.learn_mail("ann", id, change, lesson).await;
                 assert!(learnt.unwrap());
@@ -382,12 +387,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_forgotten_is_learnt_again_and_not_taken_back() {
         on_both(|store| async move {
-            let accept = Accept {
-                text: Some(inline("Hi\r\n")),
-                mails: vec![mail("Inbox", TextSource::New)],
-                ..Accept::default()
-            };
-            let id = store.accept(accept).await.unwrap().mails[0];
+            let id = accepted(&store).await;
             let teach = async |change, lesson| {
                 let learnt = store.learn_mail("ann", id, change, lesson).await;
                 assert!(learnt.unwrap());
@@ -434,12 +434,7 @@ mod tests {
     #[tokio::test]
     async fn without_words_only_the_senders_are_learnt() {
         on_both(|store| async move {
-            let accept = Accept {
-                text: Some(inline("Hi\r\n")),
-                mails: vec![mail("Inbox", TextSource::New)],
-                ..Accept::default()
-            };
-            let id = store.accept(accept).await.unwrap().mails[0];
+            let id = accepted(&store).await;
             let change = flags(&["$junk"], &[]);
             store
                 .learn_mail("ann", id, change, lesson(0))
