@@ -15,11 +15,11 @@ use std::{
 use postrider_config::Static;
 use postrider_store::Moment;
 
-use crate::network::Network;
+use crate::network::{Network, Size};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// The largest number of counts of a counter: about 8 MiB.
+/// The largest number of counts of a counter: about 6 MiB.
 const COUNTS_MAX: usize = 100_000;
 /// New connections of an address in a minute.
 const CONNECTIONS: u64 = 300;
@@ -49,7 +49,7 @@ struct Limit {
 pub struct RateCounter {
     /// The limits for a minute and for a day.
     limits: [Limit; 2],
-    /// Names are kept as hashes, so that long ones take no memory.
+    /// Networks and names are kept as hashes, so that they take little memory.
     hasher: RandomState,
     counts: Mutex<HashMap<Key, Count>>,
     max: usize,
@@ -57,23 +57,34 @@ pub struct RateCounter {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    network: Network,
-    name: Option<u64>,
+    size: Size,
+    /// Of the network and the name.
+    hash: u64,
 }
 
 /// What came in each of the windows.
 type Count = [Window; 2];
 
-/// What came since `start`.
+/// What came since the start.
 #[derive(Clone, Copy, Debug)]
 struct Window {
-    start: Moment,
+    /// In milliseconds. A moment has twice the size.
+    start: u64,
     amount: u64,
 }
 
 impl Window {
+    fn fresh(now: Moment) -> Self {
+        let start = u64::try_from(now.0.as_millis()).unwrap_or(u64::MAX);
+        Self { start, amount: 0 }
+    }
+
+    const fn start(&self) -> Moment {
+        Moment(Duration::from_millis(self.start))
+    }
+
     fn amount(&self, now: Moment, limit: Limit) -> u64 {
-        match now.since(self.start) < limit.window {
+        match now.since(self.start()) < limit.window {
             true => self.amount,
             false => 0,
         }
@@ -107,7 +118,6 @@ impl RateCounter {
         if address.to_canonical().is_loopback() {
             return Ok(());
         }
-        let name = name.map(|name| self.hasher.hash_one(name));
         self.reached(&self.counts(), address, name, now)
     }
 
@@ -125,18 +135,15 @@ impl RateCounter {
         if address.to_canonical().is_loopback() {
             return Ok(());
         }
-        let name = name.map(|name| self.hasher.hash_one(name));
         let mut counts = self.counts();
         self.reached(&counts, address, name, now)?;
         if counts.len() >= self.max {
             self.make_room(&mut counts, now);
         }
-        let fresh = Window {
-            start: now,
-            amount: 0,
-        };
+        let fresh = Window::fresh(now);
         for network in Network::around(address) {
-            let count = counts.entry(Key { network, name }).or_insert([fresh; 2]);
+            let key = self.key(network, name);
+            let count = counts.entry(key).or_insert([fresh; 2]);
             for (window, limit) in count.iter_mut().zip(self.limits) {
                 if window.amount(now, limit) == 0 {
                     *window = fresh;
@@ -151,15 +158,15 @@ impl RateCounter {
         &self,
         counts: &HashMap<Key, Count>,
         address: IpAddr,
-        name: Option<u64>,
+        name: Option<&str>,
         now: Moment,
     ) -> Result<(), Exceeded> {
         if counts.is_empty() {
             return Ok(());
         }
         let reached = Network::around(address).into_iter().filter_map(|network| {
-            let count = counts.get(&Key { network, name })?;
-            let wait = self.wait(network, count, now)?;
+            let count = counts.get(&self.key(network, name))?;
+            let wait = self.wait(network.size(), count, now)?;
             Some(Exceeded { network, wait })
         });
         match reached.max_by_key(|exceeded| exceeded.wait) {
@@ -168,13 +175,20 @@ impl RateCounter {
         }
     }
 
-    /// The time until a network may go on. None: it has not reached a limit.
-    fn wait(&self, network: Network, count: &Count, now: Moment) -> Option<Duration> {
-        let factor = u64::from(network.size().factor());
+    fn key(&self, network: Network, name: Option<&str>) -> Key {
+        Key {
+            size: network.size(),
+            hash: self.hasher.hash_one((network, name)),
+        }
+    }
+
+    /// The time until a network of this size may go on. None: it has not reached a limit.
+    fn wait(&self, size: Size, count: &Count, now: Moment) -> Option<Duration> {
+        let factor = u64::from(size.factor());
         let windows = count.iter().zip(self.limits);
         let reached = windows.filter_map(|(window, limit)| {
             let reached = window.amount(now, limit) >= limit.most.saturating_mul(factor);
-            reached.then(|| window.start.after(limit.window).since(now))
+            reached.then(|| window.start().after(limit.window).since(now))
         });
         reached.max()
     }
@@ -191,7 +205,7 @@ impl RateCounter {
         };
         counts.retain(|_, count| !is_over(count));
         if counts.len() >= self.max {
-            counts.retain(|key, count| self.wait(key.network, count, now).is_some());
+            counts.retain(|key, count| self.wait(key.size, count, now).is_some());
         }
         if counts.len() >= self.max {
             counts.clear();

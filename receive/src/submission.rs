@@ -44,6 +44,8 @@ pub struct SubmissionSession {
     context: SessionContext,
     /// The host name of this listener.
     hostname: String,
+    /// The connection was counted before its handshake.
+    counted: bool,
     facts: Facts,
     /// The logins that failed.
     failed: Mistakes,
@@ -66,6 +68,7 @@ impl SubmissionSession {
         Self {
             context,
             hostname,
+            counted: false,
             facts: Facts::default(),
             failed: Mistakes::default(),
             exchange: None,
@@ -257,8 +260,17 @@ fn add_reply(error: &AddError) -> Reply {
 }
 
 impl Handler for SubmissionSession {
-    async fn greeting(&mut self, client: &Client) -> Result<(), Reply> {
+    fn connecting(&mut self, client: &Client) -> Result<(), Reply> {
+        self.counted = true;
         self.context.count_connection(client)
+    }
+
+    async fn greeting(&mut self, client: &Client) -> Result<(), Reply> {
+        // Behind XCLIENT comes another client.
+        match std::mem::take(&mut self.counted) {
+            true => Ok(()),
+            false => self.context.count_connection(client),
+        }
     }
 
     async fn scram_keys(

@@ -485,3 +485,17 @@ async fn an_unknown_recipient_of_ours_is_refused_at_once() {
     let refused = session.mail(&client(), &mail).await.unwrap_err();
     assert_eq!(refused.code().get(), 554);
 }
+
+#[tokio::test]
+async fn a_connection_counts_before_its_handshake_and_once() {
+    let world = World::start("").await;
+    for _ in 0..300 {
+        let mut session = world.session();
+        session.connecting(&client()).unwrap();
+        session.greeting(&client()).await.unwrap();
+    }
+    let refused = world.session().connecting(&client()).unwrap_err();
+    assert_eq!(refused.reason(), Some("too_many_connections"));
+    let refused = world.session().greeting(&client()).await.unwrap_err();
+    assert_eq!(refused.reason(), Some("too_many_connections"));
+}

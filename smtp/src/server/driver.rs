@@ -1,11 +1,19 @@
 //! The driver: moves a session's bytes over TCP and TLS, and its questions to a [`Handler`].
 
-use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Instant};
+use std::{
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
 
 use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
     sync::watch,
     time::{error::Elapsed, timeout_at},
@@ -19,9 +27,10 @@ use super::{
     proof::Shown,
     session::{Answer, Output, Question, Session},
 };
-use crate::{HandshakeFailure, TlsInfo, sasl::TlsProof};
+use crate::{HandshakeFailure, TlsInfo, reason, sasl::TlsProof};
 
-/// The bytes of a read while the session expects commands. An idle connection holds no more memory.
+/// The bytes of a read while the session expects commands. They go through the stack, so a session
+/// that waits has no memory for them.
 const READ_COMMANDS: usize = 1024;
 /// The bytes of a read after one that was full, since then the client pipelines.
 const READ_PIPELINE: usize = 16 * 1024;
@@ -84,6 +93,12 @@ pub fn serve<H: Handler>(
         shutdown,
     };
     async move {
+        if implicit_tls && let Err(reply) = driver.handler.connecting(driver.session.client()) {
+            driver
+                .handler
+                .refused(reply.reason().unwrap_or(reason::OTHER));
+            return Ok(());
+        }
         stream.set_nodelay(true)?;
         match driver.converse(&mut stream).await? {
             End::Closed => close(driver.session.deadline(), &mut stream).await,
@@ -240,16 +255,13 @@ impl<H: Handler> Driver<H> {
     {
         // Meanwhile the runtime learns whether there are bytes.
         tokio::task::yield_now().await;
-        let count = {
-            let mut read = pin!(stream.read_buf(self.session.buffer(READ_COMMANDS)));
-            poll_fn(|context| match read.as_mut().poll(context) {
-                Poll::Ready(count) => Poll::Ready(count),
-                Poll::Pending => Poll::Ready(Ok(0)),
-            })
-            .await?
-        };
-        self.session.received(count, now());
-        Ok(())
+        poll_fn(
+            |context| match poll_commands(context, stream, &mut self.session) {
+                Poll::Ready(read) => Poll::Ready(read.map(drop)),
+                Poll::Pending => Poll::Ready(Ok(())),
+            },
+        )
+        .await
     }
 
     /// Waits for the client, for the deadline, or for the end of the server.
@@ -263,18 +275,24 @@ impl<H: Handler> Driver<H> {
             self.session.shut_down(now());
             return Ok(Read::Nothing);
         }
-        let buffer = self.session.buffer(room);
+        let session = &mut self.session;
+        let read = async {
+            if room > READ_COMMANDS {
+                let count = stream.read_buf(session.buffer(room)).await?;
+                session.received(count, now());
+                return Ok(count);
+            }
+            session.release();
+            poll_fn(|context| poll_commands(context, stream, session)).await
+        };
         let read = tokio::select! {
             biased;
-            read = within(deadline, stream.read_buf(buffer)) => read,
+            read = within(deadline, read) => read,
             Ok(_) = self.shutdown.wait_for(|stop| *stop), if !in_text => return Ok(Read::Nothing),
         };
         match read {
             Ok(Ok(0)) => Ok(Read::End),
-            Ok(Ok(count)) => {
-                self.session.received(count, now());
-                Ok(Read::Bytes(count))
-            }
+            Ok(Ok(count)) => Ok(Read::Bytes(count)),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => {
                 self.session.timeout(now());
@@ -282,6 +300,23 @@ impl<H: Handler> Driver<H> {
             }
         }
     }
+}
+
+/// Reads commands. Their bytes go through the stack, so a session that waits holds no buffer.
+fn poll_commands<S>(
+    context: &mut Context<'_>,
+    stream: &mut S,
+    session: &mut Session,
+) -> Poll<io::Result<usize>>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut bytes = [MaybeUninit::uninit(); READ_COMMANDS];
+    let mut buffer = ReadBuf::uninit(&mut bytes);
+    ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
+    let read = buffer.filled();
+    session.receive(read, now());
+    Poll::Ready(Ok(read.len()))
 }
 
 /// Closes the stream. Under TLS this sends close_notify, which a client may not read.

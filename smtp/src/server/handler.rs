@@ -83,6 +83,11 @@ pub(super) const NO_KEYS: Reply = Reply::fixed(
 ///
 /// While a handler answers a question, the session reads nothing further.
 pub trait Handler: Send {
+    /// A client connected where TLS comes first. A refusal closes the connection without a word,
+    /// before the handshake, which is dear. After the handshake comes `greeting`.
+    fn connecting(&mut self, _client: &Client) -> Result<(), Reply> {
+        Ok(())
+    }
     /// A client connected. A refusal takes the place of the greeting, and the connection closes.
     fn greeting(&mut self, client: &Client) -> impl Future<Output = Result<(), Reply>> + Send;
     /// A client begins to log in by SCRAM, and needs the keys of the user. A user that nobody has

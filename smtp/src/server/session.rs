@@ -182,6 +182,11 @@ impl Session {
         }
     }
 
+    /// What is known of the client.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Takes bytes from the client, in any split.
     ///
     /// A driver saves a copy if it reads into [`Self::buffer`] and then calls [`Self::received`].
@@ -192,12 +197,19 @@ impl Session {
 
     /// The buffer to read into: the new bytes belong at its end. It has room for that many bytes.
     pub fn buffer(&mut self, room: usize) -> &mut BytesMut {
-        if self.input.is_empty() && self.input.capacity() > room {
+        if self.input.capacity() > room {
             // A session that waits gives back the memory that a large text needed.
-            self.input = BytesMut::new();
+            self.release();
         }
         self.input.reserve(room);
         &mut self.input
+    }
+
+    /// Gives back the memory of the input, unless there is some.
+    pub fn release(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
     }
 
     /// That many bytes were read into [`Self::buffer`].

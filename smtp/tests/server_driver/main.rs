@@ -51,9 +51,18 @@ struct Taker {
     text: Vec<u8>,
     /// The fingerprint of the key that may log in.
     key: Option<String>,
+    /// There is no place for a client that begins with TLS.
+    full: bool,
 }
 
 impl Handler for Taker {
+    fn connecting(&mut self, _: &Client) -> Result<(), Reply> {
+        match self.full {
+            true => Err(Reply::fixed(ReplyCode::UNAVAILABLE, None, "full").because("full")),
+            false => Ok(()),
+        }
+    }
+
     async fn greeting(&mut self, _: &Client) -> Result<(), Reply> {
         Ok(())
     }
@@ -227,6 +236,22 @@ async fn start_with(
     tls: TlsSides,
     early: &[u8],
 ) -> (Server, TcpStream) {
+    let handler = Taker {
+        seen: Arc::default(),
+        text: Vec::new(),
+        key: tls.key.clone(),
+        full: false,
+    };
+    start_taker(handler, config, implicit_tls, tls, early).await
+}
+
+async fn start_taker(
+    handler: Taker,
+    config: SessionConfig,
+    implicit_tls: bool,
+    tls: TlsSides,
+    early: &[u8],
+) -> (Server, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
     let mut io = client.await.unwrap();
@@ -237,13 +262,8 @@ async fn start_with(
     }
     let mut client = Client::new(SessionId(1), remote, socket.local_addr().unwrap());
     client.xclient = true;
-    let seen = Arc::<Mutex<Seen>>::default();
+    let seen = Arc::clone(&handler.seen);
     let (shutdown, stop) = watch::channel(false);
-    let handler = Taker {
-        seen: Arc::clone(&seen),
-        text: Vec::new(),
-        key: tls.key,
-    };
     let serving = serve(
         Box::new(client),
         socket,
@@ -388,6 +408,29 @@ async fn tls_from_the_first_byte() {
     say(&mut io, "QUIT\r\n", "221").await;
     closed(&mut io).await;
     server.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_without_a_place_gets_no_handshake() {
+    for implicit_tls in [true, false] {
+        let handler = Taker {
+            seen: Arc::default(),
+            text: Vec::new(),
+            key: None,
+            full: true,
+        };
+        let (server, mut io) = start_taker(handler, config(), implicit_tls, tls(), b"").await;
+        if !implicit_tls {
+            // Its greeting decides.
+            greeted(io).await;
+            continue;
+        }
+        let mut heard = Vec::new();
+        io.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"");
+        server.task.await.unwrap().unwrap();
+        assert_eq!(server.seen.lock().unwrap().refused, ["full"]);
+    }
 }
 
 #[tokio::test]
