@@ -63,7 +63,7 @@ impl Full {
 #[derive(Debug)]
 pub struct Gate {
     all: usize,
-    per_network: usize,
+    per_network: u32,
     open: Mutex<Open>,
 }
 
@@ -72,7 +72,8 @@ struct Open {
     mx: Share,
     submission: Share,
     http: Share,
-    networks: HashMap<(Kind, Network), usize>,
+    /// Strangers of many networks may wait here, so an entry is small.
+    networks: HashMap<(Kind, Network), u32>,
 }
 
 /// The connections of a kind.
@@ -115,7 +116,7 @@ impl Gate {
         }
         Arc::new(Self {
             all,
-            per_network,
+            per_network: u32::try_from(per_network).unwrap_or(u32::MAX),
             open: Mutex::new(open),
         })
     }
@@ -225,8 +226,7 @@ impl Door {
         let mut open = gate.open();
         for network in Network::around(remote) {
             let count = open.networks.get(&(kind, network));
-            let factor = network.size().factor() as usize;
-            let limit = gate.per_network.saturating_mul(factor);
+            let limit = gate.per_network.saturating_mul(network.size().factor());
             if count.is_some_and(|count| *count >= limit) {
                 return Err(Full::Network(network));
             }

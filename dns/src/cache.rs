@@ -1,15 +1,13 @@
 //! The cache: answers and negative answers by name and type, each for its TTL.
 //!
 //! Strangers choose much of what comes in here, with its size and its TTL. So a large answer is not
-//! kept, and the answers that nobody asked for lately go first.
+//! kept, and the answers that nobody asked for lately go first. So do those whose time is over.
 //!
 //! It is a value without I/O. The time comes with each call.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::time::Duration;
+
+use lru::LruCache;
 
 use crate::{Answer, DnsError, Question, Record};
 
@@ -23,8 +21,9 @@ const NEGATIVE_MAX: Duration = Duration::from_secs(5 * 60);
 /// The largest size of an entry. A larger answer is not kept: a hundred of them, as many as one
 /// message may ask for, would be a good part of the cache.
 const ENTRY_MAX: usize = 8 << 10;
-/// The memory of an entry besides names and record data: the key, three maps and the answer itself.
-const ENTRY_SIZE: usize = 256;
+/// The memory of an entry besides names and record data: the question, the list of uses and the
+/// answer itself.
+const ENTRY_SIZE: usize = 192;
 
 /// A result of a question.
 pub(crate) type Outcome = Result<Answer<Record>, DnsError>;
@@ -51,8 +50,6 @@ impl Default for CacheLimits {
 struct Entry {
     outcome: Outcome,
     until: Duration,
-    /// When it was used last.
-    used: u64,
     size: usize,
 }
 
@@ -60,13 +57,8 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Cache {
     limits: CacheLimits,
-    entries: HashMap<Arc<Question>, Entry>,
-    /// The entries by the time at which they end.
-    ends: BTreeSet<(Duration, Arc<Question>)>,
-    /// The entries by their last use.
-    uses: BTreeMap<u64, Arc<Question>>,
-    /// Goes up with each use.
-    clock: u64,
+    /// By their last use.
+    entries: LruCache<Question, Entry>,
     bytes: usize,
 }
 
@@ -88,26 +80,19 @@ impl Cache {
     pub(crate) fn new(limits: CacheLimits) -> Self {
         Self {
             limits,
-            entries: HashMap::new(),
-            ends: BTreeSet::new(),
-            uses: BTreeMap::new(),
-            clock: 0,
+            entries: LruCache::unbounded(),
             bytes: 0,
         }
     }
 
     /// The known outcome, with the rest of its TTL.
     pub(crate) fn get(&mut self, question: &Question, now: Duration) -> Option<Outcome> {
-        let entry = self.entries.get_mut(question)?;
-        let left = entry
-            .until
-            .checked_sub(now)
-            .filter(|left| !left.is_zero())?;
-        self.clock += 1;
-        if let Some(question) = self.uses.remove(&entry.used) {
-            self.uses.insert(self.clock, question);
+        let entry = self.entries.get(question)?;
+        let left = entry.until.saturating_sub(now);
+        if left.is_zero() {
+            self.remove(question);
+            return None;
         }
-        entry.used = self.clock;
         Some(match &entry.outcome {
             Ok(answer) => Ok(Answer {
                 ttl: left,
@@ -122,12 +107,6 @@ impl Cache {
     /// If that is too much, the entries go that were not used for the longest time.
     pub(crate) fn put(&mut self, question: Question, outcome: Outcome, now: Duration) {
         self.remove(&question);
-        while let Some((end, first)) = self.ends.first()
-            && *end <= now
-        {
-            let first = Arc::clone(first);
-            self.remove(&first);
-        }
         let ttl = match &outcome {
             Ok(answer) => answer.ttl,
             Err(error) => match error.negative() {
@@ -140,30 +119,23 @@ impl Cache {
             return;
         }
         while self.entries.len() >= self.limits.entries || self.bytes + size > self.limits.bytes {
-            let Some((_, oldest)) = self.uses.first_key_value() else {
+            let Some((_, oldest)) = self.entries.pop_lru() else {
                 break;
             };
-            let oldest = Arc::clone(oldest);
-            self.remove(&oldest);
+            self.bytes -= oldest.size;
         }
-        let (question, until) = (Arc::new(question), now.saturating_add(ttl));
-        self.clock += 1;
+        let until = now.saturating_add(ttl);
         self.bytes += size;
-        self.ends.insert((until, Arc::clone(&question)));
-        self.uses.insert(self.clock, Arc::clone(&question));
         let entry = Entry {
             outcome,
             until,
-            used: self.clock,
             size,
         };
-        self.entries.insert(question, entry);
+        self.entries.put(question, entry);
     }
 
     fn remove(&mut self, question: &Question) {
-        if let Some((question, entry)) = self.entries.remove_entry(question) {
-            self.ends.remove(&(entry.until, question));
-            self.uses.remove(&entry.used);
+        if let Some(entry) = self.entries.pop(question) {
             self.bytes -= entry.size;
         }
     }
@@ -241,12 +213,8 @@ mod tests {
             cache.get(&Question::new("a.test", RecordType::Aaaa), seconds(120)),
             None
         );
-        // Entries that ended go when the next entry comes.
-        cache.put(question("c.test"), answer(60), seconds(160));
-        assert_eq!(
-            (cache.entries.len(), cache.ends.len(), cache.uses.len()),
-            (1, 1, 1)
-        );
+        // Those whose time was over when somebody asked are gone.
+        assert_eq!((cache.entries.len(), cache.bytes), (0, 0));
     }
 
     #[test]
@@ -281,10 +249,8 @@ mod tests {
             assert!(cache.bytes <= 10_000 && cache.get(&question(name), seconds(1)).is_some());
         }
         assert_eq!(cache.get(&question("large.test"), seconds(1)), None);
-        let size: usize = cache.entries.values().map(|entry| entry.size).sum();
+        let size: usize = cache.entries.iter().map(|(_, entry)| entry.size).sum();
         assert_eq!(cache.bytes, size);
-        assert_eq!(cache.uses.len(), cache.entries.len());
-        assert_eq!(cache.ends.len(), cache.entries.len());
     }
 
     #[test]

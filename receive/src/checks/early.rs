@@ -4,12 +4,12 @@
 use std::{net::IpAddr, sync::Arc};
 
 use postrider_smtp::{ReversePath, server::Client};
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::{SetOnce, oneshot};
 
 use super::{
     background::Background,
     iprev::{IprevOutcome, IprevResult, iprev},
-    questions::Questions,
+    questions::{Questions, TIME_LIMIT},
     spf::{SpfCheck, SpfResult},
 };
 
@@ -23,27 +23,29 @@ pub(crate) struct ClientCheck {
     _running: oneshot::Sender<()>,
 }
 
-/// The names of a client, as far as they are known.
+/// The names of a client, once they are known.
 #[derive(Clone, Debug)]
 struct ClientNames {
-    questions: Questions,
     address: IpAddr,
-    result: Arc<OnceCell<IprevResult>>,
+    result: Arc<SetOnce<IprevResult>>,
 }
 
 impl ClientCheck {
     /// Starts the check. None for a client on this machine. At most six questions are asked.
     pub(crate) fn start(questions: Questions, client: &Client) -> Option<Self> {
+        let address = checked_address(client)?;
         let names = ClientNames {
-            questions,
-            address: checked_address(client)?,
+            address,
             result: Arc::default(),
         };
-        let asked = names.clone();
+        let result = Arc::clone(&names.result);
         let (running, ended) = oneshot::channel::<()>();
         tokio::spawn(async move {
             tokio::select! {
-                _ = asked.get() => {}
+                names = iprev(&questions, address) => {
+                    // Nobody else sets it.
+                    let _ = result.set(names);
+                }
                 _ = ended => {}
             }
         });
@@ -51,13 +53,6 @@ impl ClientCheck {
             names,
             _running: running,
         })
-    }
-}
-
-impl ClientNames {
-    async fn get(&self) -> &IprevResult {
-        let ask = || iprev(&self.questions, self.address);
-        self.result.get_or_init(ask).await
     }
 }
 
@@ -94,9 +89,11 @@ pub(super) fn early_checks(
     let known = known.filter(|names| names.address == address);
     let names = async move {
         if let Some(known) = &known {
-            let result = known.get().await;
-            if result.outcome != IprevOutcome::TempError {
-                return result.clone();
+            tokio::select! {
+                result = known.result.wait() => if result.outcome != IprevOutcome::TempError {
+                    return result.clone();
+                },
+                () = questions.sleep(TIME_LIMIT) => {}
             }
         }
         iprev(&questions, address).await
