@@ -1,12 +1,14 @@
 //! Private keys for DKIM in files: PKCS#8 in PEM, with or without header lines.
 
 mod generate;
+mod sign;
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _, RsaKeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
+pub use self::sign::{SigningKey, UnusableKey};
 use crate::values::DkimAlgorithm;
 
 /// The smallest key that verifiers must accept (RFC 8301 §3.2).
@@ -17,14 +19,32 @@ const RSA_MIN_BITS: usize = 1024;
 const RSA_CHECKED_BITS: usize = 2048;
 
 /// A checked private key. Its `Debug` form hides it.
-#[derive(PartialEq, Eq)]
 pub struct DkimKey {
     algorithm: DkimAlgorithm,
     bits: usize,
     der: PrivatePkcs8KeyDer<'static>,
+    /// Made with the first signature. None inside: the key can't sign.
+    signing: OnceLock<Option<SigningKey>>,
 }
 
+impl PartialEq for DkimKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.algorithm == other.algorithm && self.der == other.der
+    }
+}
+
+impl Eq for DkimKey {}
+
 impl DkimKey {
+    fn new(algorithm: DkimAlgorithm, bits: usize, der: Vec<u8>) -> Self {
+        Self {
+            algorithm,
+            bits,
+            der: der.into(),
+            signing: OnceLock::new(),
+        }
+    }
+
     /// Reads the text of a PEM file. Header lines such as `Note: ...` are skipped, as is all text
     /// before and after the first key.
     ///
@@ -33,11 +53,7 @@ impl DkimKey {
     pub fn from_pem(text: &str) -> Result<Self, String> {
         let der = pkcs8_of_pem(text)?;
         if Ed25519KeyPair::from_pkcs8(&der).is_ok() {
-            return Ok(Self {
-                algorithm: DkimAlgorithm::Ed25519,
-                bits: 256,
-                der: der.into(),
-            });
+            return Ok(Self::new(DkimAlgorithm::Ed25519, 256, der));
         }
         let bits = rsa_bits(&der)
             .filter(|bits| *bits < RSA_CHECKED_BITS || RsaKeyPair::from_pkcs8(&der).is_ok())
@@ -50,11 +66,18 @@ impl DkimKey {
                 "holds an RSA key of {bits} bits; verifiers do not accept it; make a key of 2048 bits"
             ));
         }
-        Ok(Self {
-            algorithm: DkimAlgorithm::Rsa,
-            bits,
-            der: der.into(),
-        })
+        Ok(Self::new(DkimAlgorithm::Rsa, bits, der))
+    }
+
+    /// The key, ready to sign.
+    ///
+    /// # Errors
+    /// The library does not sign with such a key.
+    pub fn signing(&self) -> Result<&SigningKey, UnusableKey> {
+        let signing = self
+            .signing
+            .get_or_init(|| SigningKey::new(self.algorithm, self.pkcs8()));
+        signing.as_ref().ok_or(UnusableKey)
     }
 
     /// The algorithm of the key.
@@ -271,18 +294,10 @@ mod tests {
             ),
         ] {
             let public = public.replace(['\n', ' '], "");
-            let key = DkimKey {
-                algorithm: DkimAlgorithm::Rsa,
-                bits: 0,
-                der: der(file).into(),
-            };
+            let key = DkimKey::new(DkimAlgorithm::Rsa, 0, der(file));
             assert_eq!(key.public_base64(), public, "{file}");
         }
-        let key = DkimKey {
-            algorithm: DkimAlgorithm::Ed25519,
-            bits: 256,
-            der: der("ed25519.pem").into(),
-        };
+        let key = DkimKey::new(DkimAlgorithm::Ed25519, 256, der("ed25519.pem"));
         // The last 32 bytes of the same.
         assert_eq!(
             key.public_base64(),

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use postrider_smtp::{Address, Domain, LocalPart};
+use postrider_smtp::{
+    Address, Domain, LocalPart,
+    canonical::{HeaderFields, MAX_NAMES},
+};
 
 use crate::{
     dkim_key::DkimKey,
@@ -129,17 +132,21 @@ pub struct DomainConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dkim {
     /// Keys by selector.
-    pub selectors: BTreeMap<Domain, DkimSelector>,
+    pub selectors: BTreeMap<Domain, Arc<DkimSelector>>,
     /// The selectors that sign. Each is in `selectors`.
     pub sign: Vec<Domain>,
 }
 
 impl Dkim {
-    /// The selectors that sign, with their keys.
-    pub fn signing(&self) -> impl Iterator<Item = (&Domain, &DkimSelector)> {
-        self.sign
-            .iter()
-            .filter_map(|name| self.selectors.get_key_value(name))
+    /// The selectors that sign, with their keys: RSA before Ed25519, since many verifiers know RSA
+    /// only.
+    #[must_use]
+    pub fn signing(&self) -> Vec<(&Domain, &Arc<DkimSelector>)> {
+        let names = self.sign.iter();
+        let found = names.filter_map(|name| self.selectors.get_key_value(name));
+        let mut found: Vec<_> = found.collect();
+        found.sort_by_key(|(_, selector)| selector.algorithm != DkimAlgorithm::Rsa);
+        found
     }
 }
 
@@ -154,15 +161,56 @@ pub struct DkimSelector {
     pub hash: DkimHash,
     /// The canonicalization of header and body.
     pub canonicalization: Canonicalization,
-    /// The header fields that are signed. From is one of them.
+    /// The names of the header fields that are signed. From is one of them. Those that
+    /// [change](Self::changes) are left out.
     pub headers: Vec<String>,
     /// Whether other servers may add such fields without breaking the signature. If not, each name
-    /// is signed once more than there are fields.
+    /// is signed once more than there are fields. Fields of lists are never sealed.
     pub dont_seal_headers: bool,
     /// How long a signature is valid. Zero means without end.
     pub expiration: Duration,
     /// The private key.
     pub key: Arc<DkimKey>,
+}
+
+impl DkimSelector {
+    /// Whether servers on the way add, change or remove fields of this name. A signature over them
+    /// does not last, so they are never signed.
+    #[must_use]
+    pub fn changes(name: &str) -> bool {
+        const CHANGING: [&str; 6] = [
+            "authentication-results",
+            "bcc",
+            "delivered-to",
+            "dkim-signature",
+            "received",
+            "return-path",
+        ];
+        let name = name.to_ascii_lowercase();
+        CHANGING.contains(&name.as_str()) || name.starts_with("arc-")
+    }
+
+    /// The names that a signature over these fields covers, at most [`MAX_NAMES`]: each name as
+    /// often as there are such fields, and once more if it is sealed.
+    #[must_use]
+    pub fn names_to_sign(&self, fields: &HeaderFields) -> Vec<String> {
+        let lasting = self.headers.iter().filter(|name| !Self::changes(name));
+        let names = lasting.flat_map(|name| {
+            let present = fields.named(name.as_bytes()).len();
+            let times = present + usize::from(self.seals(name));
+            std::iter::repeat_n(name.clone(), times)
+        });
+        names.take(MAX_NAMES).collect()
+    }
+
+    /// Whether nobody may add a field of this name (RFC 6376 §8.15). Mailing lists add their own
+    /// `List-` fields.
+    fn seals(&self, name: &str) -> bool {
+        let is_of_list = name
+            .get(..5)
+            .is_some_and(|begin| begin.eq_ignore_ascii_case("list-"));
+        !self.dont_seal_headers && !is_of_list
+    }
 }
 
 /// `domains."D".dmarc` and `.tls_rpt`.

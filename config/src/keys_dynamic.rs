@@ -160,17 +160,21 @@ static DOMAIN: &[Key] = &[
         "domains.<domain>.dkim.selectors.<selector>.headers",
         List(&Text),
         Value(
-            "[\"From\", \"To\", \"Cc\", \"Bcc\", \"Reply-To\", \"References\", \
-            \"In-Reply-To\", \"Subject\", \"Date\", \"Message-Id\", \"Content-Type\", \
-            \"MIME-Version\", \"List-Id\", \"List-Unsubscribe\", \"List-Unsubscribe-Post\"]",
+            "[\"From\", \"Sender\", \"Reply-To\", \"To\", \"Cc\", \"Subject\", \"Date\", \
+            \"Message-ID\", \"In-Reply-To\", \"References\", \"MIME-Version\", \
+            \"Content-Type\", \"Content-Transfer-Encoding\", \"List-Id\", \"List-Post\", \
+            \"List-Owner\", \"List-Archive\", \"List-Help\", \"List-Subscribe\", \
+            \"List-Unsubscribe\", \"List-Unsubscribe-Post\"]",
         ),
-        "The header fields that are signed. From must be one of them.",
+        "The header fields that are signed. From must be one of them. Fields that change on the \
+        way, such as Received and Bcc, are left out.",
     ),
     key(
         "domains.<domain>.dkim.selectors.<selector>.dont_seal_headers",
         Bool,
         Value("false"),
-        "Let other servers add fields with these names without breaking the signature.",
+        "Let other servers add fields with these names without breaking the signature. They may \
+        always add fields of lists, whose names begin with List-.",
     ),
     key(
         "domains.<domain>.dkim.selectors.<selector>.expiration",

@@ -61,7 +61,7 @@ mod watch;
 mod words;
 
 pub use describe::{KeyDescription, describe, describe_markdown, describe_text};
-pub use dkim_key::{DkimKey, pkcs8_of_pem};
+pub use dkim_key::{DkimKey, SigningKey, UnusableKey, pkcs8_of_pem};
 pub use dns_update::{DnsUpdate, TsigSecret};
 pub use domains_file::{Changed, DomainsFile, EditError};
 pub use duration::parse_duration;

@@ -194,7 +194,7 @@ fn read_dkim(reader: &Reader<'_>) -> Dkim {
     }
     let selectors = selectors
         .into_iter()
-        .filter_map(|(name, selector)| Some((name, selector?)))
+        .filter_map(|(name, selector)| Some((name, Arc::new(selector?))))
         .collect();
     Dkim { selectors, sign }
 }
@@ -237,7 +237,8 @@ fn read_selector(reader: &Reader<'_>) -> Option<DkimSelector> {
         } else {
             reader.warn(
                 "hash",
-                "sha1 is deprecated, and receivers ignore such signatures (RFC 8301); use sha256",
+                "sha1 has no effect: receivers ignore such signatures (RFC 8301), so the key signs \
+                 with sha256; remove the line",
             );
         }
     }
@@ -281,14 +282,10 @@ fn read_signed_headers(reader: &Reader<'_>) -> Vec<String> {
         {
             wrong("is in the array twice; remove one".to_owned());
         }
-        let changing = ["DKIM-Signature", "Received", "Return-Path"];
-        if changing
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(&header))
-        {
+        if DkimSelector::changes(&header) {
             reader.warn(
                 "headers",
-                &format!("{header} changes on the way, and that breaks the signature"),
+                &format!("{header} is never signed: it changes on the way"),
             );
         }
         headers.push(header);

@@ -1,22 +1,22 @@
-//! DKIM signatures (RFC 6376), made from the pieces of a message. The fields go in front of the
-//! message while it is sent. Nothing is rewritten in the store.
+//! DKIM signatures (RFC 6376, RFC 8463), made from the pieces of a message. The fields go in front of
+//! the message while it is sent. Nothing is rewritten in the store.
 
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
-use mail_auth::{
-    common::{
-        crypto::{DkimKey, Ed25519Key, RsaKey, Sha256},
-        headers::HeaderWriter,
-    },
-    dkim::{Canonicalization, DkimSigner, DkimSigningStream, Done},
-};
-use postrider_config::{DkimAlgorithm, DkimSelector};
+use postrider_config::{DkimSelector, UnusableKey};
 use postrider_smtp::{
     Domain,
-    canonical::{self, Form},
+    canonical::{self, BodyForms, BodyHasher, BodyHashes, Form, HeaderFields, TagLines},
 };
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use postrider_store::Time;
 
 use crate::header;
+
+/// A selector, and its settings with its key.
+pub(crate) type Selector = (Domain, Arc<DkimSelector>);
 
 /// Why a message can't be signed.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +24,9 @@ pub(crate) enum SignError {
     /// A key can't be used.
     #[error("signing with {selector}._domainkey.{domain}: {reason}")]
     Key {
-        domain: String,
-        selector: String,
-        reason: String,
+        domain: Domain,
+        selector: Domain,
+        reason: UnusableKey,
     },
     /// The message can't be read.
     #[error("{0}")]
@@ -43,56 +43,39 @@ pub(crate) struct Signed {
 }
 
 /// Signs a message by these keys of a domain, as far as they can be used. The message comes in
-/// pieces.
+/// pieces. The signatures stand in the order of the keys.
 ///
 /// # Errors
 /// If no key can be used, or the message can't be read.
 pub(crate) fn sign(
     domain: &Domain,
-    keys: &[(&Domain, &DkimSelector)],
+    keys: &[Selector],
+    now: Time,
     pieces: &mut dyn Iterator<Item = Result<Bytes, String>>,
 ) -> Result<Signed, SignError> {
     let (section, rest) = header_section(pieces)?;
-    let failed = |selector: &Domain, reason: String| SignError::Key {
-        domain: domain.ascii().to_owned(),
-        selector: selector.ascii().to_owned(),
-        reason,
-    };
-    let mut signers = Vec::with_capacity(keys.len());
-    let mut unusable = Vec::new();
+    let mut forms = BodyForms::default();
+    for (_, settings) in keys {
+        forms.add(body_form(settings));
+    }
+    let mut hasher = BodyHasher::new(forms);
+    hasher.write(&rest);
+    for piece in pieces {
+        hasher.write(&piece.map_err(SignError::Read)?);
+    }
+    let (header, body) = (HeaderFields::new(section), hasher.finish());
+    let (mut fields, mut unusable) = (String::new(), Vec::new());
     for (selector, settings) in keys {
-        match signer(domain, selector, settings, &section) {
-            Ok(signer) => signers.push((*selector, settings, signer)),
-            Err(reason) => unusable.push(((*selector).clone(), failed(selector, reason))),
-        }
-    }
-    if signers.is_empty()
-        && let Some((_, error)) = unusable.pop()
-    {
-        return Err(error);
-    }
-    let mut streams = Vec::with_capacity(signers.len());
-    for (selector, settings, signer) in &signers {
-        let mut stream = signer.sign_streaming();
-        stream.write(&[&section, b"\r\n".as_slice()].concat());
-        let body = match settings.canonicalization.body_relaxed() {
-            true => Body::Relaxed(canonical::Body::new(Form::Relaxed)),
-            false => Body::Simple,
-        };
-        streams.push((*selector, stream, body));
-    }
-    for piece in std::iter::once(Ok(rest)).chain(pieces) {
-        let piece = piece.map_err(SignError::Read)?;
-        for (_, stream, body) in &mut streams {
-            body.write(&piece, stream);
-        }
-    }
-    let mut fields = Vec::new();
-    for (selector, mut stream, body) in streams {
-        body.finish(&mut stream);
-        match stream.finish() {
-            Ok(signature) => fields.extend(signature.to_header().into_bytes()),
-            Err(error) => unusable.push((selector.clone(), failed(selector, error.to_string()))),
+        match signature(domain, selector, settings, &header, &body, now) {
+            Ok(signature) => fields.push_str(&signature),
+            Err(reason) => {
+                let error = SignError::Key {
+                    domain: domain.clone(),
+                    selector: selector.clone(),
+                    reason,
+                };
+                unusable.push((selector.clone(), error));
+            }
         }
     }
     if fields.is_empty()
@@ -104,6 +87,57 @@ pub(crate) fn sign(
         fields: fields.into(),
         unusable,
     })
+}
+
+/// A DKIM-Signature field with its CRLF.
+fn signature(
+    domain: &Domain,
+    selector: &Domain,
+    settings: &DkimSelector,
+    header: &HeaderFields,
+    body: &BodyHashes,
+    now: Time,
+) -> Result<String, UnusableKey> {
+    let key = settings.key.signing()?;
+    let body = body.of(body_form(settings)).ok_or(UnusableKey)?;
+    let names = settings.names_to_sign(header);
+    let time = now.0.max(0) / 1_000_000;
+    let head = format!("DKIM-Signature: v=1; a={};", key.algorithm());
+    let mut tail = TagLines::default();
+    tail.tag(&format!("c={};", settings.canonicalization));
+    tail.tag(&format!("d={domain};"));
+    tail.tag(&format!("s={selector};"));
+    tail.tag(&format!("t={time};"));
+    if !settings.expiration.is_zero() {
+        let end = now.after(settings.expiration).0 / 1_000_000;
+        tail.tag(&format!("x={end};"));
+    }
+    tail.names(&names);
+    tail.tag(&format!("bh={}", STANDARD.encode(body)));
+    let tail = tail.as_str();
+
+    let form = match settings.canonicalization.header_relaxed() {
+        true => Form::Relaxed,
+        false => Form::Simple,
+    };
+    let mut covered = Vec::with_capacity(4096);
+    for place in header.select(names.iter().map(String::as_bytes), None) {
+        canonical::field(form, header.written(place), &mut covered);
+    }
+    let unsigned = format!("{head}\r\n\tb=;{tail}");
+    canonical::field(form, unsigned.as_bytes(), &mut covered);
+    // The own field has no line end (RFC 6376 §3.7).
+    covered.truncate(covered.len().saturating_sub(2));
+    let signature = STANDARD.encode(key.sign(&digest(&SHA256, &covered))?);
+    // The signature is in one piece, so that a server on the way finds no place to fold it.
+    Ok(format!("{head}\r\n\tb={signature};{tail}\r\n"))
+}
+
+fn body_form(settings: &DkimSelector) -> Form {
+    match settings.canonicalization.body_relaxed() {
+        true => Form::Relaxed,
+        false => Form::Simple,
+    }
 }
 
 /// Reads until the header section is whole. Gives it, and the beginning of the body.
@@ -131,122 +165,46 @@ fn header_section(
     }
 }
 
-fn signer(
-    domain: &Domain,
-    selector: &Domain,
-    settings: &DkimSelector,
-    section: &[u8],
-) -> Result<DkimSigner<DkimKey, Done>, String> {
-    let key = match settings.algorithm {
-        DkimAlgorithm::Ed25519 => {
-            Ed25519Key::from_pkcs8_maybe_unchecked_der(settings.key.pkcs8()).map(DkimKey::from)
-        }
-        DkimAlgorithm::Rsa => {
-            let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(settings.key.pkcs8()));
-            RsaKey::<Sha256>::from_key_der(der).map(DkimKey::from)
-        }
-    };
-    let form = |relaxed: bool| {
-        if relaxed {
-            Canonicalization::Relaxed
-        } else {
-            Canonicalization::Simple
-        }
-    };
-    Ok(
-        DkimSigner::from_key(key.map_err(|error| error.to_string())?)
-            .domain(domain.ascii())
-            .selector(selector.ascii())
-            .headers(signed_headers(settings, section))
-            .expiration(settings.expiration.as_secs())
-            .header_canonicalization(form(settings.canonicalization.header_relaxed()))
-            .body_canonicalization(form(settings.canonicalization.body_relaxed())),
-    )
-}
-
-/// The configured fields, as the library wants them. It signs each named field as often as the
-/// message has it, and once more for each time that the field is named again. Sealed, a present
-/// field is named twice and an absent field once, so that none can be added (RFC 6376 §8.15).
-fn signed_headers(settings: &DkimSelector, section: &[u8]) -> Vec<String> {
-    let present: Vec<&[u8]> = section
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| {
-            let name = line.split(|byte| *byte == b':').next()?;
-            Some(name.trim_ascii_end())
-        })
-        .collect();
-    let times = |name: &str| {
-        let there = present
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(name.as_bytes()));
-        match (there, settings.dont_seal_headers) {
-            (true, false) => 2,
-            (true, true) | (false, false) => 1,
-            (false, true) => 0,
-        }
-    };
-    settings
-        .headers
-        .iter()
-        .flat_map(|name| std::iter::repeat_n(name.clone(), times(name)))
-        .collect()
-}
-
-/// How the body goes into a signature.
-enum Body {
-    Simple,
-    /// The library counts lines of white space at the end of a body, which the relaxed form ignores
-    /// (RFC 6376 §3.4.4). So it gets the relaxed form, which it leaves as it is.
-    Relaxed(canonical::Body),
-}
-
-impl Body {
-    fn write(&mut self, piece: &[u8], stream: &mut DkimSigningStream<'_, DkimKey>) {
-        match self {
-            Self::Simple => stream.write(piece),
-            Self::Relaxed(body) => body.write(piece, &mut |bytes| stream.write(bytes)),
-        }
-    }
-
-    fn finish(self, stream: &mut DkimSigningStream<'_, DkimKey>) {
-        match self {
-            Self::Simple => {}
-            Self::Relaxed(body) => body.finish(&mut |bytes| stream.write(bytes)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::time::Duration;
 
-    use base64::{Engine, engine::general_purpose::STANDARD};
-    use postrider_config::{Canonicalization, DkimHash};
-    use sha2::Digest;
+    use postrider_config::{Canonicalization, DkimAlgorithm, DkimHash, DkimKey};
 
     use super::*;
 
-    /// A signature of this body by a new key, which comes in pieces.
-    fn signature(canonicalization: Canonicalization, body: &str, size: usize) -> String {
-        let settings = DkimSelector {
+    fn selector(canonicalization: Canonicalization, expiration: Duration) -> DkimSelector {
+        DkimSelector {
             private_key_file: std::path::PathBuf::new(),
             algorithm: DkimAlgorithm::Ed25519,
             hash: DkimHash::Sha256,
             canonicalization,
             headers: vec!["From".to_owned()],
             dont_seal_headers: false,
-            expiration: std::time::Duration::ZERO,
-            key: Arc::new(postrider_config::DkimKey::generate(DkimAlgorithm::Ed25519).unwrap()),
-        };
+            expiration,
+            key: Arc::new(DkimKey::generate(DkimAlgorithm::Ed25519).unwrap()),
+        }
+    }
+
+    /// A signature by this key of a body that comes in pieces.
+    fn signature_of(settings: DkimSelector, body: &str, size: usize) -> String {
         let (domain, selector) = (Domain::parse("example.org"), Domain::parse("k"));
         let text = format!("From: a@example.org\r\n\r\n{body}");
         let mut pieces = text.as_bytes().chunks(size);
         let mut pieces = pieces
             .by_ref()
             .map(|piece| Ok(Bytes::copy_from_slice(piece)));
-        let keys = [(&selector.unwrap(), &settings)];
-        let signed = sign(&domain.unwrap(), &keys, &mut pieces).unwrap();
+        let keys = [(selector.unwrap(), Arc::new(settings))];
+        let now = Time(1_800_000_000_000_000);
+        let signed = sign(&domain.unwrap(), &keys, now, &mut pieces).unwrap();
         String::from_utf8(signed.fields.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_clock() {
+        let settings = selector(Canonicalization::SimpleSimple, Duration::from_secs(600));
+        let field = signature_of(settings, "Hi\r\n", 1000);
+        assert!(field.contains(" t=1800000000; x=1800000600;"), "{field}");
     }
 
     /// Blank lines at the end, with white space or without, do not count in the relaxed form.
@@ -272,10 +230,12 @@ mod tests {
             ),
             (Canonicalization::SimpleSimple, "Hi\r\n \r\n", "Hi\r\n \r\n"),
         ] {
-            let hash = STANDARD.encode(sha2::Sha256::digest(hashed));
+            let hash = STANDARD.encode(digest(&SHA256, hashed.as_bytes()));
             for size in [1, 3, 1000] {
-                let field: String = signature(form, body, size).split_whitespace().collect();
-                assert!(field.contains(&format!("bh={hash};")), "{body:?}: {field}");
+                let settings = selector(form, Duration::ZERO);
+                let field = signature_of(settings, body, size);
+                let field: String = field.split_whitespace().collect();
+                assert!(field.ends_with(&format!("bh={hash}")), "{body:?}: {field}");
             }
         }
     }

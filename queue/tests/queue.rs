@@ -36,7 +36,7 @@ use std::{
     time::Duration,
 };
 
-use postrider_config::DkimAlgorithm;
+use postrider_config::DkimKey;
 use postrider_smtp::ReversePath;
 use postrider_store::{Event, Notify, QueueId};
 use remote::{Act, Point, Remote};
@@ -396,7 +396,52 @@ async fn a_large_message_is_signed_in_pieces() {
     world.stop().await;
 }
 
-/// The configuration says RSA of the other key, so that it can't be used.
+/// A waiting message gets a new signature when half of the time of the first is over.
+#[tokio::test]
+async fn a_signature_that_gets_old_is_made_anew() {
+    let keys = support::DkimKeys::new();
+    let config = keys.config()
+        + "dkim.selectors.ed.expiration = \"2h\"
+dkim.selectors.rsa.expiration = \"2h\"
+";
+    // The second attempt comes after 7 minutes, and the fifth after 112 minutes.
+    for (attempts, is_new) in [(2, false), (5, true)] {
+        let world = World::start(Setup {
+            domain: &config,
+            ..Setup::default()
+        });
+        let turns = Arc::new(AtomicUsize::new(1));
+        let counted = Arc::clone(&turns);
+        let remote = Remote::start(move |point, _| match point {
+            Point::EndOfData if counted.fetch_add(1, Ordering::Relaxed) < attempts => {
+                Some(Act::Say("451 4.3.0 not yet"))
+            }
+            _ => None,
+        })
+        .await;
+        world.mx("remote.test", &[(10, "a.test")]);
+        world.host("a.test", "192.0.2.1");
+        world.lead("192.0.2.1", &remote);
+        let start = world.now();
+        let [id] = world.add(Message::to(&["a@remote.test"])).await;
+        for attempt in 1..attempts {
+            world.events(attempt).await;
+            let queued = world.store.queued(id).await.unwrap().unwrap();
+            world.clock.advance(queued.next_attempt.since(world.now()));
+        }
+        world.events(attempts).await;
+        let made = match is_new {
+            true => world.now(),
+            false => start,
+        };
+        let text = remote.wait_for(1).await.pop().unwrap().text;
+        let time = format!(" t={};", made.0 / 1_000_000);
+        assert_eq!(text.matches(&time).count(), 2, "{text}");
+        world.stop().await;
+    }
+}
+
+/// An RSA key of 1024 bits does not sign.
 #[tokio::test]
 async fn a_key_that_cannot_be_used_leaves_the_signing_to_the_others() {
     let keys = support::DkimKeys::new();
@@ -408,15 +453,14 @@ async fn a_key_that_cannot_be_used_leaves_the_signing_to_the_others() {
     world.mx("remote.test", &[(10, "a.test")]);
     world.host("a.test", "192.0.2.1");
     world.lead("192.0.2.1", &remote);
+    let short = include_str!("../../testdata/config/dynamic/keys/rsa1024.pem");
+    let short = Arc::new(DkimKey::from_pem(short).unwrap());
     let spoil = |selectors: &[&str]| {
         let mut config = postrider_config::Dynamic::clone(&world.config.load());
         for domain in config.domains.values_mut() {
             for (name, selector) in &mut domain.dkim.selectors {
                 if selectors.contains(&name.ascii()) {
-                    selector.algorithm = match selector.algorithm {
-                        DkimAlgorithm::Rsa => DkimAlgorithm::Ed25519,
-                        DkimAlgorithm::Ed25519 => DkimAlgorithm::Rsa,
-                    };
+                    Arc::make_mut(selector).key = Arc::clone(&short);
                 }
             }
         }

@@ -13,9 +13,9 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use criterion::Criterion;
+use postrider_config::SigningKey;
 use postrider_dns::{FakeResolver, Record};
 use postrider_receive::checks::{
-    arc::{SealKey, SigningKey},
     dkim::{BodyForms, BodyHasher, DkimCheck, DkimOutcome, HeaderFields},
     questions::Questions,
 };

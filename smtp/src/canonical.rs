@@ -1,10 +1,25 @@
 //! The canonical forms of header fields and bodies that DKIM and ARC sign (RFC 6376 §3.4).
 //!
 //! A server on the way may change white space and empty lines. A canonical form has what such
-//! changes leave as it is. The functions make the bytes only. They compute no hash, and a body may
-//! come in pieces of any size.
+//! changes leave as it is. A body may come in pieces of any size.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | `fields` | the header fields, found by name |
+//! | `hash` | the hashes of a body |
+//! | `tags` | the lines of a signature's field |
+
+mod fields;
+mod hash;
+mod tags;
 
 use memchr::memchr;
+
+pub use self::{
+    fields::{HeaderFields, MAX_FIELDS, MAX_NAMES},
+    hash::{BodyForms, BodyHasher, BodyHashes},
+    tags::TagLines,
+};
 
 /// A canonical form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

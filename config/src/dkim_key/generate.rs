@@ -40,12 +40,7 @@ impl DkimKey {
                 (RSA_CHECKED_BITS, der.map_err(failed)?.as_bytes().to_vec())
             }
         };
-        let der = der.into();
-        Ok(Self {
-            algorithm,
-            bits,
-            der,
-        })
+        Ok(Self::new(algorithm, bits, der))
     }
 
     /// The kind of the key: `ed25519`, or `rsa-2048` with its number of bits.

@@ -12,6 +12,7 @@ use postrider_config::{
     replace_private,
     schema::{Default, Key, Section},
 };
+use postrider_smtp::canonical::HeaderFields;
 use proptest::prelude::*;
 
 use crate::support::{self, dynamic, private_copies, statics};
@@ -307,7 +308,7 @@ fn keys_are_read_into_their_fields() {
     private_copies(&keys, &folder.path().join("keys"));
     let text = r#"
 [domains."example.org"]
-dkim.sign = ["ED"]
+dkim.sign = ["ED", "rsa"]
 dkim.selectors.ed.private_key_file = "keys/ed25519.pem"
 dkim.selectors.rsa = { private_key_file = "keys/rsa2048.pem", hash = "sha1" }
 [accounts.alice]
@@ -337,9 +338,11 @@ secret = "whsec_aGlkZGVu"
     let signing: Vec<&str> = domain
         .dkim
         .signing()
+        .into_iter()
         .map(|(name, _)| name.ascii())
         .collect();
-    assert_eq!(signing, ["ed"]);
+    // Many receivers know RSA only.
+    assert_eq!(signing, ["rsa", "ed"]);
     for (selector, bits) in domain.dkim.selectors.values().zip([256, 2048]) {
         assert_eq!(selector.key.bits(), bits);
         assert_eq!(selector.key.algorithm(), selector.algorithm);
@@ -348,7 +351,12 @@ secret = "whsec_aGlkZGVu"
         assert!(
             selector.canonicalization.header_relaxed() && selector.canonicalization.body_relaxed()
         );
-        assert!(selector.headers.iter().any(|header| header == "From"));
+        let fields = "From: a\r\nReceived: b\r\nList-Id: c\r\nList-Id: d\r\nBcc: e\r\n";
+        let names = selector.names_to_sign(&HeaderFields::new(fields.into()));
+        let count = |name| names.iter().filter(|signed| *signed == name).count();
+        // A field of a list is signed, and one more may come. Nobody may add another From or Cc.
+        let counts = ["From", "Cc", "List-Id", "List-Post", "Received", "Bcc"].map(count);
+        assert_eq!(counts, [2, 1, 2, 0, 0, 0]);
     }
     let hook = config.accounts["alice"].outgoing_webhook.as_ref().unwrap();
     assert_eq!(hook.secret[0].0, b"hidden");
@@ -360,7 +368,7 @@ secret = "whsec_aGlkZGVu"
     );
     let warnings = config.warnings().join("\n");
     assert!(
-        warnings.contains("selectors.rsa.hash: sha1 is deprecated"),
+        warnings.contains("selectors.rsa.hash: sha1 has no effect"),
         "{warnings}"
     );
     assert!(

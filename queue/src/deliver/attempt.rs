@@ -282,17 +282,20 @@ impl<'a> OngoingAttempt<'a> {
     /// Makes the signatures before any connection is made. A message that can't be signed is not
     /// sent. It waits until the key is mended.
     pub(super) async fn sign_or_postpone(&mut self) {
-        let mut unsigned = Vec::new();
-        for (at, (message, _)) in self.pending.iter().enumerate() {
-            if let Err(error) = self.queue.signature(self.config, message).await {
-                unsigned.push((at, error));
-            }
+        let messages = self.pending.iter().map(|(message, _)| message);
+        let failed = self.queue.sign_all(self.config, messages).await;
+        if failed.is_empty() {
+            return;
         }
-        for (at, text) in unsigned.into_iter().rev() {
-            let (message, _) = self.pending.swap_remove(at);
-            let code = EnhancedCode::CRYPTOGRAPHIC_FAILURE;
-            let status = DeliveryStatus::transient(Cause::Local, code, text);
-            self.postpone_for_us(message, status);
+        for (message, status) in std::mem::take(&mut self.pending) {
+            match failed.get(&(message.text, message.top.clone())) {
+                Some(text) => {
+                    let code = EnhancedCode::MISCONFIGURED;
+                    let status = DeliveryStatus::transient(Cause::Local, code, text.clone());
+                    self.postpone_for_us(message, status);
+                }
+                None => self.pending.push((message, status)),
+            }
         }
     }
 

@@ -5,27 +5,35 @@
 //! A key that can't be used leaves the signing to the other keys of the domain. The log tells of
 //! it. If no key is left, the message waits.
 //!
-//! A small message is read into memory and signed where the delivery runs. A large message is read
-//! and hashed in pieces on a thread that may block, so that neither its size nor its disk holds up
-//! other deliveries. Only a few large messages are hashed at once.
+//! A small message is read into memory. A large message is read and hashed in pieces. Both are hashed
+//! and signed on threads that may block, so that neither their size nor a slow key holds up other
+//! deliveries. Only a few are signed at once.
+//!
+//! A signature has an end. When half of its time is over, the next attempt makes a new one.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, HashMap},
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
+use lru::LruCache;
 use postrider_config::{DkimSelector, Dynamic};
 use postrider_smtp::{Address, Domain};
-use postrider_store::{Message, Origin, Queued, TextId, Top};
+use postrider_store::{Message, Origin, Queued, TextId, Time, Top};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use tracing::error;
 
-use crate::{Queue, dkim};
+use crate::{
+    Queue,
+    dkim::{self, Selector},
+};
 
 /// How many messages' signatures are known at most.
-const KNOWN_MAX: usize = 256;
-/// The largest message that is signed where the delivery runs.
+const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(2048).unwrap();
+/// The largest message that is read into memory.
 const SMALL_MAX: u64 = 64 * 1024;
 /// How much of a large message is in memory while it is signed.
 const PIECE: u64 = 64 * 1024;
@@ -35,24 +43,28 @@ const LARGE_AT_ONCE: usize = 4;
 /// The signatures that are known, and the places for messages that are being signed.
 #[derive(Debug)]
 pub(crate) struct Signatures {
-    known: Mutex<VecDeque<Known>>,
+    /// By text and top, and by their last use.
+    known: Mutex<LruCache<(TextId, Top), Known>>,
+    small: Semaphore,
     large: Semaphore,
     /// The keys that could not be used, by domain and selector, with the number of messages that
     /// have no signature by them.
     unusable: Mutex<BTreeMap<(Domain, Domain), u64>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
-    text: TextId,
-    top: Top,
     fields: Bytes,
+    /// From then on the message is signed anew.
+    until: Time,
 }
 
 impl Default for Signatures {
     fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
-            known: Mutex::default(),
+            known: Mutex::new(LruCache::new(KNOWN_MAX)),
+            small: Semaphore::new(cores),
             large: Semaphore::new(LARGE_AT_ONCE),
             unusable: Mutex::default(),
         }
@@ -60,16 +72,15 @@ impl Default for Signatures {
 }
 
 impl Signatures {
-    fn known(&self) -> MutexGuard<'_, VecDeque<Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn find(&self, message: &Queued, now: Time) -> Option<Bytes> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.get(&(message.text, message.top.clone()))?;
+        (now < found.until).then(|| found.fields.clone())
     }
 
-    fn find(&self, message: &Queued) -> Option<Bytes> {
-        let known = self.known();
-        let mut latest_first = known.iter().rev();
-        latest_first
-            .find(|known| known.text == message.text && known.top == message.top)
-            .map(|known| known.fields.clone())
+    fn add(&self, message: &Queued, known: Known) {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        all.put((message.text, message.top.clone()), known);
     }
 
     /// Counts a message without a signature by this key. Gives the number of such messages so far.
@@ -80,18 +91,6 @@ impl Signatures {
         let count = unusable.entry(key).or_default();
         *count += 1;
         *count
-    }
-
-    fn add(&self, message: &Queued, fields: Bytes) {
-        let mut known = self.known();
-        if known.len() >= KNOWN_MAX {
-            known.pop_front();
-        }
-        known.push_back(Known {
-            text: message.text,
-            top: message.top.clone(),
-            fields,
-        });
     }
 }
 
@@ -106,21 +105,21 @@ impl Queue {
         // Anybody could get our signature under a message that is only passed on.
         let is_passed = matches!(message.common.origin, Origin::Passed { .. });
         let author = message.common.from.as_ref().filter(|_| !is_passed);
-        let Some((domain, keys)) = signing_keys(config, author) else {
+        let Some((domain, keys)) = signing_keys(config, author, &message.common.origin) else {
             return Ok(Bytes::new());
         };
-        if let Some(known) = self.signatures.find(message) {
+        let now = self.clock.now();
+        if let Some(known) = self.signatures.find(message, now) {
             return Ok(known);
         }
+        let half = keys
+            .iter()
+            .map(|(_, settings)| settings.expiration / 2)
+            .filter(|half| !half.is_zero());
+        let until = half.min().map_or(Time(i64::MAX), |half| now.after(half));
         let stored = self.store.queued_message(message).await;
         let stored = stored.map_err(|error| error.to_string())?;
-        let signed = if stored.len() <= SMALL_MAX {
-            let whole = stored.whole().await.map_err(|error| error.to_string())?;
-            let mut pieces = std::iter::once(Ok(whole));
-            dkim::sign(domain, &keys, &mut pieces)
-        } else {
-            self.sign_large(domain, keys, stored).await?
-        };
+        let signed = self.sign(domain, keys, now, stored).await?;
         let signed = signed.map_err(|error| error.to_string())?;
         for (selector, error) in &signed.unusable {
             let messages = self.signatures.count_unusable(domain, selector);
@@ -129,45 +128,79 @@ impl Queue {
                 error!(%error, messages, "a DKIM key can't be used; the other keys of the domain sign");
             }
         }
-        self.signatures.add(message, signed.fields.clone());
+        let fields = signed.fields.clone();
+        self.signatures.add(message, Known { fields, until });
         Ok(signed.fields)
     }
 
-    async fn sign_large(
+    async fn sign(
         &self,
         domain: &Domain,
-        keys: Vec<(&Domain, &DkimSelector)>,
+        keys: Vec<Selector>,
+        now: Time,
         stored: Message,
     ) -> Result<Result<dkim::Signed, dkim::SignError>, String> {
-        let place = self.signatures.large.acquire().await;
-        let _place = place.map_err(|error| error.to_string())?;
         let domain = domain.clone();
-        let keys: Vec<(Domain, DkimSelector)> = keys
-            .into_iter()
-            .map(|(selector, settings)| (selector.clone(), settings.clone()))
-            .collect();
-        let work = move || {
-            let keys: Vec<_> = keys
-                .iter()
-                .map(|(name, settings)| (name, settings))
-                .collect();
-            let pieces = stored.into_pieces().blocking(PIECE);
-            let mut pieces = pieces.map(|piece| piece.map_err(|error| error.to_string()));
-            dkim::sign(&domain, &keys, &mut pieces)
+        let is_small = stored.len() <= SMALL_MAX;
+        let places = match is_small {
+            true => &self.signatures.small,
+            false => &self.signatures.large,
         };
-        spawn_blocking(work)
-            .await
-            .map_err(|error| error.to_string())
+        let place = places.acquire().await;
+        let _place = place.map_err(|error| error.to_string())?;
+        let signing = if is_small {
+            let whole = stored.whole().await.map_err(|error| error.to_string())?;
+            spawn_blocking(move || {
+                let mut pieces = std::iter::once(Ok(whole));
+                dkim::sign(&domain, &keys, now, &mut pieces)
+            })
+        } else {
+            spawn_blocking(move || {
+                let pieces = stored.into_pieces().blocking(PIECE);
+                let mut pieces = pieces.map(|piece| piece.map_err(|error| error.to_string()));
+                dkim::sign(&domain, &keys, now, &mut pieces)
+            })
+        };
+        signing.await.map_err(|error| error.to_string())
+    }
+
+    /// Makes the signatures of these messages, each text once. Gives those that can't be signed, by
+    /// text and top, and why.
+    pub(super) async fn sign_all<'a>(
+        &self,
+        config: &Dynamic,
+        messages: impl Iterator<Item = &'a Queued>,
+    ) -> HashMap<(TextId, Top), String> {
+        let key = |message: &Queued| (message.text, message.top.clone());
+        let distinct: HashMap<_, _> = messages.map(|message| (key(message), message)).collect();
+        let signing = distinct.into_iter().map(async |(key, message)| {
+            let signed = self.signature(config, message).await;
+            signed.err().map(|error| (key, error))
+        });
+        join_all(signing).await.into_iter().flatten().collect()
     }
 }
 
-/// The domain that signs the messages of an author, and its selectors that sign. None if nothing is
-/// to be signed.
+/// The domain that signs the messages of an author, and its selectors that sign. What the server
+/// wrote is signed by the nearest domain above its own name. None if nothing is to be signed.
 fn signing_keys<'a>(
     config: &'a Dynamic,
     from: Option<&Address>,
-) -> Option<(&'a Domain, Vec<(&'a Domain, &'a DkimSelector)>)> {
-    let (name, domain) = config.domains.get_key_value(from?.host.domain()?)?;
-    let keys: Vec<_> = domain.dkim.signing().collect();
+    origin: &Origin,
+) -> Option<(&'a Domain, Vec<Selector>)> {
+    let author = from?.host.domain()?;
+    let mut found = config.domains.get_key_value(author);
+    let mut above = author.ascii();
+    while found.is_none() && *origin == Origin::Server {
+        above = above.split_once('.')?.1;
+        found = config.domains.get_key_value(&Domain::parse(above).ok()?);
+    }
+    let (name, domain) = found?;
+    let keys: Vec<Selector> = domain
+        .dkim
+        .signing()
+        .into_iter()
+        .map(|(name, settings): (&Domain, &Arc<DkimSelector>)| (name.clone(), Arc::clone(settings)))
+        .collect();
     (!keys.is_empty()).then_some((name, keys))
 }

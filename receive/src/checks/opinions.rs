@@ -11,12 +11,13 @@ use std::{
 
 use aws_lc_rs::encoding::{AsBigEndian, AsDer, Curve25519SeedBin, Pkcs8V1Der};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use postrider_config::SigningKey;
 use postrider_dns::{FakeResolver, Record};
 use postrider_smtp::Domain;
 use postrider_store::{Clock, SystemClock, Time};
 
 use super::{
-    arc::{ArcChain, ArcOutcome, Sealer, SigningKey},
+    arc::{ArcChain, ArcOutcome, Sealer},
     dkim::{
         DkimOutcome, HeaderFields,
         tests::support::{

@@ -1,6 +1,6 @@
 //! Our ARC set for a forward (RFC 8617 §5.1).
 
-use postrider_config::{DkimAlgorithm, DkimSelector, Dynamic};
+use postrider_config::{DkimSelector, Dynamic};
 use postrider_smtp::Domain;
 use tracing::warn;
 
@@ -8,14 +8,11 @@ use crate::{
     SessionContext,
     checks::{
         ForwardChain,
-        arc::{SealError, Sealer, SigningKey, names_to_sign},
+        arc::{SealError, Sealer, names_to_sign},
         dkim::BodyHashes,
     },
     deliver::Incoming,
 };
-
-/// Fields that servers on the way add. A signature over them does not last.
-const ADDED_ON_THE_WAY: [&str; 3] = ["received", "return-path", "delivered-to"];
 
 impl SessionContext {
     /// The fields of our set by the key of a domain. Empty if the domain has no key that signs, the
@@ -53,10 +50,11 @@ impl SessionContext {
     }
 }
 
-/// The key that seals: RSA before Ed25519, which few verifiers of ARC know.
+/// The key that seals: RSA if there is one, since few verifiers of ARC know Ed25519.
 fn sealing_key<'a>(config: &'a Dynamic, domain: &Domain) -> Option<(&'a Domain, &'a DkimSelector)> {
     let keys = config.domains.get(domain)?.dkim.signing();
-    keys.min_by_key(|(_, settings)| settings.algorithm != DkimAlgorithm::Rsa)
+    let (name, selector) = keys.first()?;
+    Some((name, selector))
 }
 
 fn seal(
@@ -66,14 +64,11 @@ fn seal(
     body: &BodyHashes,
     now: postrider_store::Time,
 ) -> Result<String, SealError> {
-    let key = SigningKey::new(&settings.key)?;
-    let lasting = |name: &&String| !ADDED_ON_THE_WAY.contains(&&*name.to_ascii_lowercase());
-    let names: Vec<String> = settings.headers.iter().filter(lasting).cloned().collect();
-    let names = names_to_sign(&names, !settings.dont_seal_headers, chain.arc.fields());
+    let names = names_to_sign(settings, chain.arc.fields());
     let sealer = Sealer {
         domain,
         selector,
-        key: &key,
+        key: settings.key.signing()?,
         names: &names,
     };
     let fields = chain

@@ -34,7 +34,7 @@ use self::{
 };
 pub use self::{
     result::{ArcOutcome, ArcResult},
-    seal::{SealError, SealKey, Sealer, SigningKey, names_to_sign},
+    seal::{SealError, SealKey, Sealer, names_to_sign},
     set::{ArcFault, MAX_SETS},
 };
 use super::{
@@ -197,7 +197,7 @@ impl ArcChain {
     fn work(&self, keys: &Keys) -> usize {
         match keys.is_long_work() {
             true => usize::MAX,
-            false => self.fields.len(),
+            false => self.fields.size(),
         }
     }
 

@@ -1,31 +1,23 @@
 //! Our own set, for a message that is forwarded (RFC 8617 §5.1).
 
-use aws_lc_rs::{
-    digest::{Digest, SHA256, digest},
-    signature::{Ed25519KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
-};
+use aws_lc_rs::digest::{Digest, SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_config::{DkimAlgorithm, DkimKey};
+use postrider_config::{DkimSelector, SigningKey, UnusableKey};
 use postrider_smtp::{
     Domain,
-    canonical::{self, Form},
+    canonical::{self, Form, TagLines},
 };
 use postrider_store::Time;
 
 use super::{ArcChain, ArcOutcome, ArcResult, MAX_SETS};
 use crate::checks::dkim::{BodyHashes, HeaderFields, MAX_NAMES};
 
-/// The longest line of a field, as far as its parts allow.
-const LINE: usize = 76;
-
 /// Why a message can't be sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The private key can't be used.
-    #[error(
-        "the private key can't be used: aws-lc-rs signs with RSA keys of at least 2048 bits and Ed25519 keys"
-    )]
-    Key,
+    #[error(transparent)]
+    Key(#[from] UnusableKey),
     /// The body was not hashed in the relaxed form.
     #[error("the body was not hashed in the relaxed form")]
     BodyNotRead,
@@ -43,52 +35,13 @@ pub trait SealKey {
     fn sign(&self, digest: &Digest) -> Result<Vec<u8>, SealError>;
 }
 
-/// A private key of the configuration.
-#[derive(Debug)]
-pub enum SigningKey {
-    /// RFC 8301.
-    Rsa(RsaKeyPair),
-    /// RFC 8463.
-    Ed25519(Ed25519KeyPair),
-}
-
-impl SigningKey {
-    /// Prepares a private key.
-    ///
-    /// # Errors
-    /// The key can't sign.
-    pub fn new(key: &DkimKey) -> Result<Self, SealError> {
-        let made = match key.algorithm() {
-            DkimAlgorithm::Rsa => RsaKeyPair::from_pkcs8(key.pkcs8()).map(Self::Rsa),
-            DkimAlgorithm::Ed25519 => {
-                Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.pkcs8()).map(Self::Ed25519)
-            }
-        };
-        made.map_err(|_| SealError::Key)
-    }
-}
-
 impl SealKey for SigningKey {
     fn algorithm(&self) -> &'static str {
-        match self {
-            Self::Rsa(_) => "rsa-sha256",
-            Self::Ed25519(_) => "ed25519-sha256",
-        }
+        self.algorithm()
     }
 
     fn sign(&self, digest: &Digest) -> Result<Vec<u8>, SealError> {
-        match self {
-            Self::Rsa(key) => {
-                let mut signature = vec![0; key.public_modulus_len()];
-                key.sign_digest(&RSA_PKCS1_SHA256, digest, &mut signature)
-                    .map_err(|_| SealError::Key)?;
-                Ok(signature)
-            }
-            Self::Ed25519(key) => {
-                let signature = key.try_sign(digest.as_ref()).map_err(|_| SealError::Key)?;
-                Ok(signature.as_ref().to_vec())
-            }
-        }
+        Ok(self.sign(digest)?)
     }
 }
 
@@ -106,20 +59,10 @@ pub struct Sealer<'a> {
 
 /// The names that the message signature covers: those that the domain's DKIM signatures cover, and
 /// DKIM-Signature. Results of checks are not among them, since the next server removes ours, nor
-/// the fields of ARC. Each name is there for each field that the message has; `is_closed` adds it
-/// once more, so that nobody can add a field.
+/// the fields of ARC.
 #[must_use]
-pub fn names_to_sign(configured: &[String], is_closed: bool, fields: &HeaderFields) -> Vec<String> {
-    let is_fit = |name: &&String| {
-        let name = name.to_ascii_lowercase();
-        name != "authentication-results" && name != "dkim-signature" && !name.starts_with("arc-")
-    };
-    let mut names = Vec::new();
-    for name in configured.iter().filter(is_fit) {
-        let present = fields.named(name.as_bytes()).len();
-        let times = present + usize::from(is_closed);
-        names.extend(std::iter::repeat_n(name.clone(), times));
-    }
+pub fn names_to_sign(selector: &DkimSelector, fields: &HeaderFields) -> Vec<String> {
+    let mut names = selector.names_to_sign(fields);
     let signatures = fields.named(b"DKIM-Signature").len();
     names.extend(std::iter::repeat_n("DKIM-Signature".to_owned(), signatures));
     names.truncate(MAX_NAMES);
@@ -160,7 +103,7 @@ impl ArcChain {
 
         // The tags are in the order of the alphabet.
         let head = format!("ARC-Message-Signature: a={};", sealer.key.algorithm());
-        let mut tail = Line::default();
+        let mut tail = TagLines::default();
         tail.tag(&format!("bh={};", STANDARD.encode(body)));
         tail.tag("c=relaxed/relaxed;");
         tail.tag(&format!("d={domain};"));
@@ -177,10 +120,10 @@ impl ArcChain {
         for place in self.fields.select(names, None) {
             canonical::field(Form::Relaxed, self.fields.written(place), &mut covered);
         }
-        let message = signed(sealer.key, covered, &head, &tail.0)?;
+        let message = signed(sealer.key, covered, &head, tail.as_str())?;
 
         let head = format!("ARC-Seal: a={};", sealer.key.algorithm());
-        let mut tail = Line::default();
+        let mut tail = TagLines::default();
         for tag in [
             format!("cv={validation};"),
             format!("d={domain};"),
@@ -199,7 +142,7 @@ impl ArcChain {
         for own in [&results, &message] {
             canonical::field(Form::Relaxed, own.as_bytes(), &mut covered);
         }
-        let seal = signed(sealer.key, covered, &head, &tail.0)?;
+        let seal = signed(sealer.key, covered, &head, tail.as_str())?;
         Ok(Some([seal, message, results].concat().into_bytes()))
     }
 }
@@ -218,31 +161,4 @@ fn signed(
     let signature = STANDARD.encode(key.sign(&digest(&SHA256, &covered))?);
     // The signature is in one piece, so that a server on the way finds no place to fold it.
     Ok(format!("{head}\r\n\tb={signature};{tail}\r\n"))
-}
-
-/// The tags behind a signature, in lines. White space is only where a relaxed form has one space.
-#[derive(Default)]
-struct Line(String);
-
-impl Line {
-    fn tag(&mut self, tag: &str) {
-        let used = self.0.rsplit('\t').next().unwrap_or_default().len();
-        let begins = self.0.is_empty() || used + 1 + tag.len() > LINE - 1;
-        self.0.push_str(if begins { "\r\n\t" } else { " " });
-        self.0.push_str(tag);
-    }
-
-    /// `h=`, with line ends behind its colons.
-    fn names(&mut self, names: &[String]) {
-        let mut part = String::from("h=");
-        let names = names.join(":").to_ascii_lowercase() + ";";
-        for name in names.split_inclusive(':') {
-            if part.len() + name.len() > LINE - 1 {
-                self.tag(&part);
-                part.clear();
-            }
-            part.push_str(name);
-        }
-        self.tag(&part);
-    }
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use aws_lc_rs::digest::Digest;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use postrider_config::UnusableKey;
 use postrider_dns::{FakeResolver, Record};
 use postrider_smtp::{Domain, field};
 use postrider_store::Time;
@@ -154,7 +155,7 @@ impl SealKey for ShortKey {
         };
         self.0
             .sign(padding, digest.as_ref())
-            .map_err(|_| SealError::Key)
+            .map_err(|_| SealError::Key(UnusableKey))
     }
 }
 

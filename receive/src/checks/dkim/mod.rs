@@ -11,11 +11,10 @@
 //!
 //! | module | what it has |
 //! |---|---|
-//! | `fields` | the header fields, found by name |
 //! | `tags` | tag lists |
 //! | `signature` | a signature as its field says it |
 //! | `key` | public keys and their records |
-//! | `hash` | the hashes of body and header |
+//! | `hash` | the hash of the header |
 //! | `fault` | why a signature does not pass |
 //! | `result` | the results as plain data |
 //!
@@ -23,7 +22,6 @@
 //! that are signed in part (`l=`).
 
 mod fault;
-mod fields;
 pub(crate) mod hash;
 pub(crate) mod key;
 mod result;
@@ -37,13 +35,14 @@ use std::sync::Arc;
 use postrider_smtp::Domain;
 use postrider_store::Time;
 
+pub use postrider_smtp::canonical::{
+    BodyForms, BodyHasher, BodyHashes, HeaderFields, MAX_FIELDS, MAX_NAMES,
+};
+
 pub use self::{
     fault::SignatureFault,
-    fields::{HeaderFields, MAX_FIELDS},
-    hash::{BodyForms, BodyHasher, BodyHashes},
     key::Keys,
     result::{DkimOutcome, DkimResult},
-    signature::MAX_NAMES,
     tags::TagFault,
 };
 use self::{
@@ -130,7 +129,7 @@ impl DkimCheck {
     /// One result for each signature, and one more if there are too many.
     #[must_use]
     pub fn results(&self, keys: &Keys, body: &BodyHashes) -> Vec<DkimResult> {
-        let hashed = self.fields.len() * self.signatures.len();
+        let hashed = self.fields.size() * self.signatures.len();
         let size = if keys.is_long_work() {
             usize::MAX
         } else {

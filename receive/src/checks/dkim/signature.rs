@@ -7,14 +7,9 @@ use postrider_smtp::{Domain, canonical::Form};
 use postrider_store::Time;
 
 use super::{
-    SignatureFault,
-    fields::HeaderFields,
-    hash::BodyHashes,
+    BodyHashes, HeaderFields, MAX_NAMES, SignatureFault,
     tags::{Tags, base64, domain, number, parts, without_space},
 };
-
-/// The most names in `h=`.
-pub const MAX_NAMES: usize = 100;
 
 /// How far the clock of a signer may be ahead of ours, in seconds.
 const CLOCK_ERROR: u64 = 5 * 60;

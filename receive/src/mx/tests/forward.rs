@@ -60,7 +60,7 @@ impl World {
         let mut config = Dynamic::clone(&self.context.dynamic());
         for domain in config.domains.values_mut() {
             domain.dkim = Dkim {
-                selectors: BTreeMap::from([("s".parse().unwrap(), selector.clone())]),
+                selectors: BTreeMap::from([("s".parse().unwrap(), Arc::new(selector.clone()))]),
                 sign: vec!["s".parse().unwrap()],
             };
         }

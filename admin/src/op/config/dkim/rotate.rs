@@ -268,7 +268,11 @@ fn minute(time: Time) -> String {
 /// as all waits between attempts take, and its signature is valid for a time from then on. None: it
 /// is valid without end.
 fn needed_until(now: Time, dkim: &Dkim, statics: &Static) -> Option<Time> {
-    let lifetimes: Vec<Duration> = dkim.signing().map(|(_, key)| key.expiration).collect();
+    let lifetimes: Vec<Duration> = dkim
+        .signing()
+        .iter()
+        .map(|(_, key)| key.expiration)
+        .collect();
     if lifetimes.iter().any(Duration::is_zero) {
         return None;
     }

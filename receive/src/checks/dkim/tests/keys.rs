@@ -2,13 +2,14 @@
 
 use aws_lc_rs::{rsa::KeySize, signature::KeyPair};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use postrider_config::SigningKey;
 use postrider_dns::{DnsError, FakeResolver, Record};
 
 use super::{
     PASS, outcome, signed,
     support::{MESSAGE, ed25519, results, rsa, rsa_of, sign, zone},
 };
-use crate::checks::{arc::SigningKey, dkim::DkimOutcome};
+use crate::checks::dkim::DkimOutcome;
 
 const NAME: &str = "k._domainkey.example.org";
 

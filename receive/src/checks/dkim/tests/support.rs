@@ -10,12 +10,13 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use postrider_config::SigningKey;
 use postrider_dns::{FakeResolver, Record};
 use postrider_smtp::{Domain, canonical::Form};
 use postrider_store::{ManualClock, Time};
 
 use crate::checks::{
-    arc::{ArcChain, SealKey, SigningKey},
+    arc::ArcChain,
     dkim::{
         BodyForms, BodyHasher, BodyHashes, DkimCheck, DkimResult, HeaderFields,
         hash::header_digest,

@@ -1,10 +1,13 @@
 //! The header fields of a message, found by name from the bottom, as signatures name them.
 
+use crate::field::{self, Field};
 use bytes::Bytes;
-use postrider_smtp::field::{self, Field};
 
 /// The most fields of a header section that signatures are checked for.
 pub const MAX_FIELDS: usize = 1000;
+
+/// The most names of fields in a signature.
+pub const MAX_NAMES: usize = 100;
 
 /// The header section of a message, with an index of its fields. It is made once for all
 /// signatures.
@@ -55,26 +58,30 @@ impl HeaderFields {
     }
 
     /// The bytes of the section.
-    pub(crate) const fn len(&self) -> usize {
+    #[must_use]
+    pub const fn size(&self) -> usize {
         self.section.len()
     }
 
     /// A field as it is written. Empty if there is no such place.
-    pub(crate) fn written(&self, place: usize) -> &[u8] {
+    #[must_use]
+    pub fn written(&self, place: usize) -> &[u8] {
         let span = self.spans.get(place).copied();
         let (begin, end) = span.unwrap_or_default();
         self.section.get(begin..end).unwrap_or_default()
     }
 
     /// Where in the field, as it is written, its value begins.
-    pub(crate) fn value_begins(&self, place: usize) -> usize {
+    #[must_use]
+    pub fn value_begins(&self, place: usize) -> usize {
         let written = self.written(place);
         let colon = written.iter().position(|byte| *byte == b':');
         colon.map_or(written.len(), |colon| colon + 1)
     }
 
     /// The value of a field, with all line ends.
-    pub(crate) fn value(&self, place: usize) -> &[u8] {
+    #[must_use]
+    pub fn value(&self, place: usize) -> &[u8] {
         let begin = self.value_begins(place);
         self.written(place).get(begin..).unwrap_or_default()
     }
@@ -85,7 +92,8 @@ impl HeaderFields {
     }
 
     /// The places of all fields of this name, from the top. Case does not matter.
-    pub(crate) fn named(&self, name: &[u8]) -> &[usize] {
+    #[must_use]
+    pub fn named(&self, name: &[u8]) -> &[usize] {
         let (begin, end) = self.range(name);
         self.by_name.get(begin..end).unwrap_or_default()
     }
@@ -102,7 +110,8 @@ impl HeaderFields {
 
     /// The places of the fields that a list of names means (RFC 6376 §5.4.2): each name takes the
     /// lowest field of its name that is left, or nothing. The field at `own` is never taken.
-    pub(crate) fn select<'a>(
+    #[must_use]
+    pub fn select<'a>(
         &self,
         names: impl Iterator<Item = &'a [u8]>,
         own: Option<usize>,
