@@ -259,14 +259,14 @@ impl EnhancedCode {
     pub const NOT_AUTHORIZED: Self = Self::permanent(7, 1);
     /// 5.7.2: mailing list expansion prohibited (RFC 3463 §3.8).
     pub const LIST_PROHIBITED: Self = Self::permanent(7, 2);
+    /// 4.7.4: a needed security feature is not supported (RFC 3463 §3.8).
+    pub const NO_SECURITY_FEATURE: Self = Self::transient(7, 4);
     /// 4.7.5: a cryptographic failure.
     pub const CRYPTOGRAPHIC_FAILURE: Self = Self::transient(7, 5);
     /// 5.7.8: the credentials are wrong (RFC 4954).
     pub const BAD_CREDENTIALS: Self = Self::permanent(7, 8);
     /// 5.7.9: the credentials are too weak for this user (RFC 4954).
     pub const AUTHENTICATION_TOO_WEAK: Self = Self::permanent(7, 9);
-    /// 4.7.10: encryption is needed, and not available now.
-    pub const ENCRYPTION_NEEDED_TRANSIENT: Self = Self::transient(7, 10);
     /// 5.7.10: encryption is needed.
     pub const ENCRYPTION_NEEDED: Self = Self::permanent(7, 10);
     /// 5.7.11: the mechanism of authentication needs encryption.

@@ -9,7 +9,7 @@
 //! | [`reason`] | the names of the reasons for which a session refuses |
 //! | `stage` | the stages of a session |
 //! | `status` | the result of a delivery |
-//! | `tls` | the TLS of a connection |
+//! | `tls`, `certificate` | the TLS of a connection, and the certificate of a server |
 //! | `proxy` | the header that a proxy sends before the bytes of its client |
 //! | [`params`] | the values of the parameters of MAIL and RCPT |
 //! | [`sasl`] | the server's side of authentication mechanisms |
@@ -25,6 +25,7 @@
 mod address;
 pub mod bounce;
 pub mod canonical;
+mod certificate;
 pub mod client;
 mod code;
 pub mod dsn;
@@ -43,6 +44,7 @@ mod tls;
 pub use address::{
     Address, AddressError, Domain, ForwardPath, Host, LOCAL_PART_MAX, LocalPart, ReversePath,
 };
+pub use certificate::Certificate;
 pub use code::{EnhancedCode, InvalidCode, ReplyCode};
 pub use params::{BodyType, ByMode, DeliverBy, DeliveryOptions, Hold, Notify, Priority, Ret};
 pub use proxy::{PROXY_HEADER_MAX, ProxiedClient, ProxyError, ProxyHeader};

@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EnhancedCode, Reply, Stage};
 
+/// The most bytes of a text that are kept.
+const TEXT_MAX: usize = 4096;
+/// The end of a text that was cut.
+const CUT: &str = "...";
+
 /// The origin of a [`DeliveryStatus`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Cause {
@@ -41,7 +46,7 @@ pub struct DeliveryStatus {
     pub enhanced: Option<EnhancedCode>,
     /// Another try makes no sense. False for a success.
     pub permanent: bool,
-    /// The text of the server without codes, or ours, on one line.
+    /// The text of the server without codes, or ours, on one line. Of a reply, 4 KiB at most.
     pub text: String,
     /// The server, as `name [ip]`.
     pub remote: Option<String>,
@@ -86,6 +91,7 @@ impl DeliveryStatus {
             }
             text.push_str(line);
         }
+        cut(&mut text);
         Self {
             cause: Cause::Reply,
             code: reply.code().get(),
@@ -168,6 +174,15 @@ impl DeliveryStatus {
     }
 }
 
+/// Cuts a long text on a character, and says so at its end.
+fn cut(text: &mut String) {
+    if text.len() > TEXT_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_MAX.saturating_sub(CUT.len())));
+        text.push_str(CUT);
+        text.shrink_to_fit();
+    }
+}
+
 impl fmt::Display for DeliveryStatus {
     /// One line for the log, like `mx.example.com [192.0.2.1]: RCPT: 550 5.1.1 no such user`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -204,6 +219,25 @@ mod tests {
         );
         assert_eq!(status.diagnostic().unwrap(), "550 5.1.1 no such user");
         assert_eq!(status.status(), EnhancedCode::UNKNOWN_MAILBOX);
+    }
+
+    #[test]
+    fn a_long_reply_is_cut_on_a_character() {
+        let kept = |text: String| {
+            let reply = Reply::new(ReplyCode::MAILBOX_UNAVAILABLE, None, text);
+            DeliveryStatus::from_reply(&reply, "RCPT").text
+        };
+        assert_eq!(kept("x".repeat(TEXT_MAX)), "x".repeat(TEXT_MAX));
+        let long = kept(format!("{}\n", "x".repeat(500)).repeat(100));
+        assert!(
+            long.len() == TEXT_MAX && long.ends_with("xxx..."),
+            "{}",
+            long.len()
+        );
+        // Each of these has two bytes.
+        let umlauts = kept("\u{fc}".repeat(3000));
+        assert_eq!(umlauts.len(), TEXT_MAX - 1);
+        assert!(umlauts.ends_with("\u{fc}..."));
     }
 
     #[test]

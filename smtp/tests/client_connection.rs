@@ -9,15 +9,16 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use postrider_smtp::{
-    Address, BodyType, Cause, DeliveryStatus, Host, ReversePath,
+    Address, BodyType, Cause, Certificate, DeliveryStatus, Host, ReversePath,
     client::{
-        Again, Connection, Envelope, MessageSource, Options, OutgoingMessage, Prefixed, Remote,
-        Tls, TlsMode, opportunistic_config,
+        Again, AnyCertificate, Connection, Envelope, MessageSource, Options, OutgoingMessage,
+        Prefixed, Remote, Tls, TlsFault, TlsFaultKind, TlsMode, Unopened,
     },
 };
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    pki_types::{PrivateKeyDer, ServerName},
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
@@ -127,6 +128,11 @@ fn options(tls: TlsMode) -> Options {
 }
 
 async fn open(io: TcpStream, tls: TlsMode) -> Result<Connection, DeliveryStatus> {
+    let opened = try_open(io, tls).await;
+    opened.map_err(|unopened| unopened.status)
+}
+
+async fn try_open(io: TcpStream, tls: TlsMode) -> Result<Connection, Unopened> {
     let remote = Remote {
         name: "mx.x.org".to_owned(),
         ip: Some("127.0.0.1".parse().unwrap()),
@@ -474,11 +480,22 @@ fn name(name: &'static str) -> ServerName<'static> {
     ServerName::try_from(name).unwrap()
 }
 
+/// A configuration that accepts any certificate.
+fn any_config() -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider)))
+        .with_no_client_auth()
+}
+
 #[tokio::test]
 async fn starttls() {
     let (acceptor, trusting) = tls();
     let anyone = Tls {
-        config: Arc::new(opportunistic_config()),
+        config: Arc::new(any_config()),
         name: name("another.org"),
     };
     for mode in [TlsMode::Required(trusting), TlsMode::Opportunistic(anyone)] {
@@ -491,6 +508,8 @@ async fn starttls() {
             ("TLSv1.3", "TLS_AES_")
         );
         assert!(!connection.extensions().start_tls);
+        let certificate = Certificate::read(&connection.peer_certificates()[0]).unwrap();
+        assert_eq!(certificate.names, ["mx.x.org"]);
         let results = connection.send(vec![outgoing("a@x.org", text())]).await;
         assert!(results[0].recipients[0].status.is_success());
         connection.quit().await;
@@ -514,53 +533,127 @@ async fn check_tls_failure(
     script: &[Act],
     acceptor: Option<TlsAcceptor>,
     mode: TlsMode,
-) -> DeliveryStatus {
+    kind: TlsFaultKind,
+    text: &str,
+) -> TlsFault {
     let (io, served) = start(script, acceptor).await;
-    let status = open(io, mode).await.unwrap_err();
+    let Unopened { status, tls } = try_open(io, mode).await.unwrap_err();
     assert!(status.cause == Cause::Tls && !status.permanent, "{status}");
+    let fault = *tls.unwrap();
+    assert_eq!(fault.kind, kind, "{status}");
+    assert!(status.text.starts_with(text), "{status}");
     assert_eq!(status.remote.as_deref(), Some("mx.x.org [127.0.0.1]"));
     // The server's side of a failed handshake is of no interest.
     let _ = served.await.unwrap();
-    status
+    fault
 }
 
 #[tokio::test]
 async fn starttls_that_fails() {
+    use TlsFaultKind as Kind;
     let (acceptor, trusting) = tls();
     let required = || TlsMode::Required(trusting.clone());
-    let status = check_tls_failure(EHLO, None, required()).await;
-    assert_eq!(status.text, "the server does not offer STARTTLS");
-    check_tls_failure(
-        &[STARTTLS, &[Say("454 4.7.0 not now")]].concat(),
-        None,
-        required(),
-    )
-    .await;
-    // A certificate for another name.
+    let text = "the server does not offer STARTTLS";
+    check_tls_failure(EHLO, None, required(), Kind::NotOffered, text).await;
+    let refused = [STARTTLS, &[Say("454 4.7.0 not now")]].concat();
+    check_tls_failure(&refused, None, required(), Kind::Refused, "not now").await;
+    // A certificate for another name, and one that nobody trusts.
     let wrong = Tls {
         name: name("another.org"),
         ..trusting.clone()
     };
     let accept = [STARTTLS, &[Say("220 go"), StartTls]].concat();
-    check_tls_failure(&accept, Some(acceptor.clone()), TlsMode::Required(wrong)).await;
+    let text = "the certificate is not valid";
+    check_tls_failure(
+        &accept,
+        Some(acceptor.clone()),
+        TlsMode::Required(wrong),
+        Kind::NameMismatch,
+        "the certificate is for another name",
+    )
+    .await;
+    let stranger = Tls {
+        config: tls().1.config,
+        ..trusting.clone()
+    };
+    let stranger = TlsMode::Required(stranger);
+    check_tls_failure(
+        &accept,
+        Some(acceptor),
+        stranger,
+        Kind::BadCertificate,
+        text,
+    )
+    .await;
     // In the place of a handshake: bytes that are not TLS, the end, and silence.
-    check_tls_failure(
-        &[STARTTLS, &[Say("220 go\r\n250 mx")]].concat(),
-        None,
-        required(),
+    let injected = [STARTTLS, &[Say("220 go\r\n250 mx")]].concat();
+    let text = "the server sent more than the reply";
+    check_tls_failure(&injected, None, required(), Kind::Protocol, text).await;
+    let not_tls = [STARTTLS, &[Say("220 go"), Hear("")]].concat();
+    let text = "the connection ended during the TLS handshake";
+    check_tls_failure(&not_tls, None, required(), Kind::Broken, text).await;
+    let ends = [STARTTLS, &[Say("220 go")]].concat();
+    check_tls_failure(&ends, None, required(), Kind::Broken, text).await;
+    let sleeps = [STARTTLS, &[Say("220 go"), Sleep]].concat();
+    let text = "the TLS handshake took too long";
+    check_tls_failure(&sleeps, None, required(), Kind::TimedOut, text).await;
+}
+
+/// A verifier tells what is wrong with which certificate.
+#[tokio::test]
+async fn a_refused_certificate_is_named() {
+    #[derive(Debug)]
+    struct Refuses(AnyCertificate);
+    impl ServerCertVerifier for Refuses {
+        fn verify_server_cert(
+            &self,
+            leaf: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            let error = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+            Err(TlsFault::refusal(&error, leaf))
+        }
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            leaf: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            self.0.verify_tls12_signature(message, leaf, signed)
+        }
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            leaf: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            self.0.verify_tls13_signature(message, leaf, signed)
+        }
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.supported_verify_schemes()
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = any_config();
+    let verifier = Refuses(AnyCertificate::new(provider));
+    config
+        .dangerous()
+        .set_certificate_verifier(Arc::new(verifier));
+    let refusing = Tls {
+        config: Arc::new(config),
+        name: name("mx.x.org"),
+    };
+    let accept = [STARTTLS, &[Say("220 go"), StartTls]].concat();
+    let fault = check_tls_failure(
+        &accept,
+        Some(tls().0),
+        TlsMode::Required(refusing),
+        TlsFaultKind::Expired,
+        "the certificate has expired (subject \"CN=rcgen self signed cert\", issuer",
     )
     .await;
-    check_tls_failure(
-        &[STARTTLS, &[Say("220 go"), Hear("")]].concat(),
-        None,
-        required(),
-    )
-    .await;
-    check_tls_failure(&[STARTTLS, &[Say("220 go")]].concat(), None, required()).await;
-    check_tls_failure(
-        &[STARTTLS, &[Say("220 go"), Sleep]].concat(),
-        None,
-        required(),
-    )
-    .await;
+    assert_eq!(fault.certificate.unwrap().names, ["mx.x.org"]);
 }

@@ -184,7 +184,8 @@ fn telling(code: EnhancedCode) -> Option<Class> {
         (5, 1 | 2 | 4 | 5 | 6) => Class::Protocol,
         (5, 3) => Class::Split,
         (7, 8 | 9 | 11 | 12) => Class::Login,
-        (7, 10 | 30) => Class::Tls,
+        // 7.30 tells nothing: it is for REQUIRETLS (RFC 8689), and Gmail's is about DKIM.
+        (7, 10) => Class::Tls,
         // The mailbox or the domain has another owner than at the time that the message names (RFC
         // 7293 §7). Messages without such a demand arrive.
         (7, 17 | 18) => Class::Policy,

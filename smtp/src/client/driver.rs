@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::Sleep,
@@ -18,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     Extensions, Link, MessageSource, Options, OutgoingMessage, OutgoingResult, Remote, Security,
-    SessionConfig, Tls, TlsMode,
+    SessionConfig, Tls, TlsFault, TlsFaultKind, TlsMode, Unopened,
     session::{Output, Session},
     tls::Stream,
 };
@@ -55,13 +56,13 @@ impl Connection {
     ///
     /// # Errors
     /// The server refuses, it does not meet the conditions of `options`, or the connection broke.
-    /// The status names the server. After a failed handshake (`Cause::Tls`) of opportunistic TLS
-    /// the caller may connect again with [`TlsMode::Never`].
+    /// The status names the server. After a failed handshake of opportunistic TLS the caller may
+    /// connect again with [`TlsMode::Never`].
     pub async fn open(
         io: impl Into<Link>,
         remote: Remote,
         options: Options,
-    ) -> Result<Self, DeliveryStatus> {
+    ) -> Result<Self, Unopened> {
         let io = io.into();
         io.prepare();
         let remote = remote.to_string();
@@ -115,7 +116,7 @@ impl Connection {
         Ok(connection)
     }
 
-    async fn greet(&mut self, start_tls: Option<Tls>) -> Result<(), DeliveryStatus> {
+    async fn greet(&mut self, start_tls: Option<Tls>) -> Result<(), Unopened> {
         let mut start_tls = start_tls;
         loop {
             match (self.drive().await, start_tls.take()) {
@@ -123,7 +124,7 @@ impl Connection {
                     let config = self.session.config().clone();
                     let Stream::Plain(io) = std::mem::replace(&mut self.stream, Stream::Upgrading)
                     else {
-                        return Err(tls_failure(&config, "TLS is active already"));
+                        return Err(unexpected(&config, "TLS is active already"));
                     };
                     self.stream = handshake(io, tls, &config).await?;
                     self.tls = self.stream.info();
@@ -131,9 +132,15 @@ impl Connection {
                 }
                 (Output::Ready, _) => return Ok(()),
                 (output, _) => {
-                    let unexpected =
-                        || tls_failure(self.session.config(), &format!("unexpected {output:?}"));
-                    return Err(self.session.closed().cloned().unwrap_or_else(unexpected));
+                    let Some(status) = self.session.closed().cloned() else {
+                        let text = format!("unexpected {output:?}");
+                        return Err(unexpected(self.session.config(), &text));
+                    };
+                    let fault = self.session.tls_fault().map(TlsFault::new);
+                    return Err(Unopened {
+                        status,
+                        tls: fault.map(Box::new),
+                    });
                 }
             }
         }
@@ -186,6 +193,13 @@ impl Connection {
     #[must_use]
     pub const fn tls(&self) -> Option<&TlsInfo> {
         self.tls.as_ref()
+    }
+
+    /// The certificates of the server, its own first. Empty in clear. A resumed session has those of
+    /// the session that it resumes.
+    #[must_use]
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.stream.peer_certificates()
     }
 
     /// The connection can take more messages.
@@ -303,13 +317,25 @@ impl Connection {
     }
 }
 
-async fn handshake(io: Link, tls: Tls, config: &SessionConfig) -> Result<Stream, DeliveryStatus> {
+async fn handshake(io: Link, tls: Tls, config: &SessionConfig) -> Result<Stream, Unopened> {
     let connector = TlsConnector::from(tls.config);
     let handshake = pin!(connector.connect(tls.name, io));
-    match tokio::time::timeout(config.timeouts.tls, handshake).await {
-        Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
-        Ok(Err(error)) => Err(tls_failure(config, &format!("TLS handshake: {error}"))),
-        Err(_) => Err(tls_failure(config, "the TLS handshake took too long")),
+    let fault = match tokio::time::timeout(config.timeouts.tls, handshake).await {
+        Ok(Ok(stream)) => return Ok(Stream::Tls(Box::new(stream))),
+        Ok(Err(error)) => TlsFault::of_handshake(&error),
+        Err(_) => TlsFault::new(TlsFaultKind::TimedOut),
+    };
+    Err(Unopened {
+        status: tls_failure(config, &fault.to_string()),
+        tls: Some(Box::new(fault)),
+    })
+}
+
+/// The failure of a session that asks for something at the wrong time.
+fn unexpected(config: &SessionConfig, text: &str) -> Unopened {
+    Unopened {
+        status: tls_failure(config, text),
+        tls: Some(Box::new(TlsFault::new(TlsFaultKind::Protocol))),
     }
 }
 

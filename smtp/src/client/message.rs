@@ -31,6 +31,9 @@ pub enum Again {
     /// Another connection. This one ended before the server said anything of the message, or takes
     /// no further message.
     NewConnection,
+    /// Another host. This one lacks an extension that the message needs, or takes no message of its
+    /// size, so it was not asked. The failure is permanent if all hosts lack the same.
+    AnotherHost,
 }
 
 /// A message while it is sent.
@@ -154,7 +157,7 @@ impl Message {
     /// has the mailboxes (RFC 2033).
     pub(crate) fn check(&mut self, extensions: &Extensions, tls: bool, lmtp: bool) {
         if let Some(status) = self.refusal(extensions, tls, lmtp) {
-            self.decide_rest(&status, Again::No);
+            self.decide_rest(&status, Again::AnotherHost);
             return;
         }
         let mut open: u32 = 0;
@@ -165,7 +168,7 @@ impl Message {
                 .get(recipient)
                 .is_none_or(|to| to.address.is_ascii());
             if !ascii && !extensions.smtputf8 {
-                self.decide(recipient, no_smtputf8(), Again::No);
+                self.decide(recipient, no_smtputf8(), Again::AnotherHost);
             } else if extensions.rcpt_max.is_some_and(|max| open >= max) {
                 let text = "the server's limit of recipients is reached";
                 let status = DeliveryStatus::transient(
@@ -273,7 +276,7 @@ mod tests {
     fn a_server_that_cannot_take_it_is_not_asked() {
         let all = everything();
         let none = Extensions::default();
-        let one = |code: &str| vec![Some((code.to_owned(), Again::No))];
+        let one = |code: &str| vec![Some((code.to_owned(), Again::AnotherHost))];
         let small = Extensions {
             size: Some(1233),
             ..everything()
@@ -316,7 +319,7 @@ mod tests {
         };
         let mut many = message("", &["\u{fc}@b.org", "a@b.org", "c@b.org"]);
         let expected = vec![
-            Some(("5.6.7".to_owned(), Again::No)),
+            Some(("5.6.7".to_owned(), Again::AnotherHost)),
             None,
             Some(("4.5.3".to_owned(), Again::NewTransaction)),
         ];

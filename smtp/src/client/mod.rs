@@ -14,6 +14,7 @@
 //! | `parser`, `extensions` | the bytes of a server, parsed |
 //! | `envelope`, `message`, `source` | a message, its results and its bytes |
 //! | `driver`, `options`, `link`, `tls` | the sockets, and TLS |
+//! | `fault` | what is wrong with the TLS of a server |
 
 mod auth;
 mod command;
@@ -22,6 +23,7 @@ mod data;
 mod driver;
 mod envelope;
 mod extensions;
+mod fault;
 mod link;
 mod message;
 mod opening;
@@ -40,10 +42,11 @@ pub use config::{Security, SessionConfig, Timeouts};
 pub use driver::Connection;
 pub use envelope::{Envelope, Recipient};
 pub use extensions::Extensions;
+pub use fault::{TlsFault, TlsFaultKind, Unopened};
 pub use link::Link;
 pub use message::{Again, OutgoingResult, RecipientResult};
 pub use options::{Credentials, Options, Remote, Tls, TlsMode};
 pub use parser::{ReplyError, ReplyParser};
 pub use session::{Output, PieceRequest, Session};
 pub use source::{MessageSource, OutgoingMessage, Prefixed};
-pub use tls::opportunistic_config;
+pub use tls::AnyCertificate;

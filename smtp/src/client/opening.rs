@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Extensions,
+    Extensions, TlsFaultKind,
     config::Security,
     session::Session,
     state::{State, Step},
@@ -41,7 +41,11 @@ impl Session {
             Security::Opportunistic | Security::Required if self.extensions.start_tls => {
                 self.send_next(Step::StartTls);
             }
-            Security::Required => self.close(no_tls("the server does not offer STARTTLS")),
+            Security::Required => {
+                let text = TlsFaultKind::NotOffered.text();
+                self.tls_fault = Some(TlsFaultKind::NotOffered);
+                self.close(without_tls(EnhancedCode::NO_SECURITY_FEATURE, text));
+            }
             Security::Never | Security::Opportunistic | Security::Active => self.authenticate(),
         }
     }
@@ -51,15 +55,16 @@ impl Session {
             // Bytes in the buffer were sent in clear. Under TLS they must not count as the
             // server's.
             if !self.parser.is_empty() {
-                return self.close(no_tls(
-                    "the server sent more than the reply to STARTTLS in clear",
-                ));
+                let text = "the server sent more than the reply to STARTTLS in clear";
+                self.tls_fault = Some(TlsFaultKind::Protocol);
+                return self.close(without_tls(EnhancedCode::CRYPTOGRAPHIC_FAILURE, text));
             }
             return self.enter(State::ExpectTls);
         }
         match self.config.security {
             Security::Required => {
                 let status = DeliveryStatus::from_reply(reply, "STARTTLS");
+                self.tls_fault = Some(TlsFaultKind::Refused);
                 // Even a permanent refusal says nothing of the message.
                 self.close(DeliveryStatus {
                     permanent: false,
@@ -81,7 +86,6 @@ impl Session {
     }
 }
 
-fn no_tls(text: &str) -> DeliveryStatus {
-    let code = EnhancedCode::ENCRYPTION_NEEDED_TRANSIENT;
+fn without_tls(code: EnhancedCode, text: &str) -> DeliveryStatus {
     DeliveryStatus::transient(Cause::Tls, code, text).with_command("STARTTLS")
 }

@@ -57,7 +57,7 @@ pub enum TlsMode {
 /// The parameters of TLS.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// The trusted certificates. See [`super::opportunistic_config`].
+    /// The check of certificates. [`super::AnyCertificate`] makes none.
     pub config: Arc<ClientConfig>,
     /// The server's name, which its certificate must have.
     pub name: ServerName<'static>,

@@ -25,7 +25,7 @@ use std::{collections::VecDeque, time::Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Again, Envelope, Extensions, OutgoingResult, ReplyError, ReplyParser,
+    Again, Envelope, Extensions, OutgoingResult, ReplyError, ReplyParser, TlsFaultKind,
     config::{Security, SessionConfig},
     message::Message,
     rate::Rate,
@@ -90,6 +90,8 @@ pub struct Session {
     pub(super) rate: Rate,
     /// No message begins after it.
     pub(super) last_begin: Option<Instant>,
+    /// The reason for the end, if it is about TLS.
+    pub(super) tls_fault: Option<TlsFaultKind>,
 }
 
 impl Session {
@@ -114,6 +116,7 @@ impl Session {
             front: None,
             rate: Rate::new(now),
             last_begin: None,
+            tls_fault: None,
         }
     }
 
@@ -142,6 +145,12 @@ impl Session {
             State::Closed(status) => Some(status),
             _ => None,
         }
+    }
+
+    /// What is wrong with TLS, if the connection is over for that.
+    #[must_use]
+    pub const fn tls_fault(&self) -> Option<TlsFaultKind> {
+        self.tls_fault
     }
 
     /// The session can take more messages: the connection is open, and the server's limit of

@@ -1,4 +1,4 @@
-//! The TLS of a client: a configuration that trusts any server, and the stream.
+//! The TLS of a client: a verifier that accepts any certificate, and the stream.
 
 use std::{
     io,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
@@ -19,29 +19,47 @@ use tokio_rustls::client::TlsStream;
 use super::Link;
 use crate::TlsInfo;
 
-/// A configuration that encrypts without authentication (RFC 7435). It accepts any certificate,
-/// even an invalid one. It is for opportunistic TLS, where the other choice is no TLS.
-#[must_use]
-pub fn opportunistic_config() -> ClientConfig {
-    let provider = CryptoProvider::get_default()
-        .cloned()
-        .unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_protocol_versions(rustls::ALL_VERSIONS);
-    #[expect(
-        clippy::expect_used,
-        reason = "fails only for a provider without a cipher suite for these versions"
-    )]
-    let builder = builder.expect("the provider has cipher suites for all versions of rustls");
-    builder
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth()
+/// Accepts any certificate, even an invalid one, for TLS that encrypts without authentication (RFC
+/// 7435). The signature of the handshake proves that the server has the certificate's key.
+#[derive(Debug)]
+pub struct AnyCertificate {
+    provider: Arc<CryptoProvider>,
+    lenient: bool,
 }
 
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+impl AnyCertificate {
+    /// For TLS that a rule demands.
+    #[must_use]
+    pub const fn new(provider: Arc<CryptoProvider>) -> Self {
+        Self {
+            provider,
+            lenient: false,
+        }
+    }
+
+    /// For TLS where the other choice is none: a certificate that webpki can't read, like one of
+    /// version 1, is accepted without a check of the signature.
+    #[must_use]
+    pub const fn lenient(provider: Arc<CryptoProvider>) -> Self {
+        Self {
+            provider,
+            lenient: true,
+        }
+    }
+
+    /// Otherwise old servers would get the mail in clear.
+    fn forgive(
+        &self,
+        result: Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match result {
+            Err(Error::InvalidCertificate(
+                CertificateError::BadEncoding | CertificateError::Other(_),
+            )) if self.lenient => Ok(HandshakeSignatureValid::assertion()),
+            result => result,
+        }
+    }
+}
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
@@ -61,8 +79,8 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        forgive(verify_tls12_signature(message, cert, dss, algorithms))
+        let algorithms = &self.provider.signature_verification_algorithms;
+        self.forgive(verify_tls12_signature(message, cert, dss, algorithms))
     }
 
     fn verify_tls13_signature(
@@ -71,25 +89,14 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        forgive(verify_tls13_signature(message, cert, dss, algorithms))
+        let algorithms = &self.provider.signature_verification_algorithms;
+        self.forgive(verify_tls13_signature(message, cert, dss, algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Accepts certificates that webpki cannot read, like those of version 1. Otherwise old servers
-/// would get the mail in clear.
-fn forgive(
-    result: Result<HandshakeSignatureValid, Error>,
-) -> Result<HandshakeSignatureValid, Error> {
-    match result {
-        Err(Error::InvalidCertificate(
-            CertificateError::BadEncoding | CertificateError::Other(_),
-        )) => Ok(HandshakeSignatureValid::assertion()),
-        result => result,
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -109,6 +116,15 @@ impl Stream {
             Self::Tls(stream) => Some(TlsInfo::of(stream.get_ref().1)),
             Self::Plain(_) | Self::Upgrading => None,
         }
+    }
+
+    /// The certificates of the server, its own first.
+    pub(super) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        let certificates = match self {
+            Self::Tls(stream) => stream.get_ref().1.peer_certificates(),
+            Self::Plain(_) | Self::Upgrading => None,
+        };
+        certificates.unwrap_or_default()
     }
 }
 

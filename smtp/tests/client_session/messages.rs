@@ -363,13 +363,13 @@ fn extensions_decide_what_is_sent() {
     tls.envelope.require_tls = true;
     let mails = [mail(&["a"], "more than ten"), utf8, eight, tls];
     let expected = [
-        "failed Local 5.3.4 message of 13 bytes is larger than the server's limit of 10",
+        "failed Local 5.3.4 message of 13 bytes is larger than the server's limit of 10 AnotherHost",
         "--",
-        "failed Local 5.6.7 the message needs SMTPUTF8 and the server does not offer it",
+        "failed Local 5.6.7 the message needs SMTPUTF8 and the server does not offer it AnotherHost",
         "--",
         "ok end of data: 250 ok",
         "--",
-        "failed Local 5.7.30 REQUIRETLS is needed and the server does not offer it",
+        "failed Local 5.7.30 REQUIRETLS is needed and the server does not offer it AnotherHost",
     ];
     check(&mails, dialog, &expected);
 }

@@ -118,7 +118,7 @@ fn starttls_is_not_to_be_had() {
     check_closed(
         &required,
         PLAIN,
-        "transient Tls: STARTTLS: 4.7.10 the server does not offer STARTTLS",
+        "transient Tls: STARTTLS: 4.7.4 the server does not offer STARTTLS",
     );
     let opportunistic = SessionConfig {
         security: Security::Opportunistic,

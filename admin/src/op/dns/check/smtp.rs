@@ -92,7 +92,7 @@ async fn connect(
         ip: Some(address),
     };
     let opened = Connection::open(stream, remote, options).await;
-    let connection = opened.map_err(|status| failed(status.to_string()))?;
+    let connection = opened.map_err(|unopened| failed(unopened.status.to_string()))?;
     let encrypted = connection.tls().map(|tls| tls.version.clone());
     connection.quit().await;
     let (Some(version), Some(certificate)) = (encrypted, watch.certificate()) else {
