@@ -5,12 +5,15 @@
 //! | `addresses` | the connections of each address, and the addresses that failed lately |
 //! | `endpoint` | one connection, until its session is open |
 //! | `attempt` | the hosts and addresses of one attempt, one after another |
+//! | `tls` | the protection of connections |
+//! | `lacks` | the hosts that can't take a message |
 //! | `transaction` | which messages go in which transaction, envelopes, and what the replies mean |
 //! | `signing` | which messages need which signatures, and the signatures that are known |
 
 mod addresses;
 mod attempt;
 mod endpoint;
+mod lacks;
 mod signing;
 mod tls;
 mod transaction;
@@ -19,15 +22,16 @@ use postrider_config::Dynamic;
 use postrider_smtp::client::Connection;
 use postrider_store::Queued;
 
-pub(crate) use addresses::Addresses;
+pub(crate) use addresses::{Addresses, Peer};
 pub(crate) use signing::Signatures;
 
 use crate::{
     Queue,
-    next_hop::Plan,
+    next_hop::{Hop, Plan},
     run::Slot,
     schedule::Connected,
     settle::{EndedAttempt, Postponed},
+    tls::{Proven, Requested},
 };
 use addresses::Place;
 use attempt::OngoingAttempt;
@@ -37,8 +41,9 @@ pub(crate) struct KeptConnection {
     /// The transport that it was made by. A transport has its own addresses, login and rules of
     /// TLS.
     transport: String,
-    /// The server proved its name by a certificate.
-    verified: bool,
+    /// The host, by the plan that the connection was made for.
+    hop: Hop,
+    proven: Proven,
     connection: Connection,
     place: Place,
     _connected: Connected,
@@ -57,9 +62,15 @@ impl KeptConnection {
         self.place.wanted().await;
     }
 
-    /// Whether messages may go over this connection. Its site is that of the plan.
-    fn fits(&self, plan: &Plan, verified: bool) -> bool {
-        self.transport == plan.transport && (self.verified || !verified) && self.connection.usable()
+    /// Whether the messages of an attempt may go over this connection. Its site is that of the
+    /// plan.
+    fn fits(&self, attempt: &OngoingAttempt<'_>) -> bool {
+        let stays = attempt.stays(self.place.address());
+        self.transport == attempt.plan.transport
+            && self.connection.usable()
+            && attempt
+                .protection(&self.hop, stays)
+                .is_ok_and(|protection| protection.least() <= self.proven)
     }
 }
 
@@ -76,6 +87,9 @@ pub(crate) struct Delivered {
 impl Queue {
     /// Attempts messages that share a plan. `kept` is the connection of the last attempt at the
     /// same site, and is set to the connection for the next one.
+    ///
+    /// Messages whose senders ask for different TLS have attempts of their own: that one of them
+    /// can't have its TLS delays no other.
     pub(crate) async fn deliver(
         &self,
         config: &Dynamic,
@@ -84,11 +98,28 @@ impl Queue {
         kept: &mut Option<KeptConnection>,
         slot: &Slot,
     ) -> Delivered {
+        let mut delivered = Delivered {
+            connects: true,
+            ..Delivered::default()
+        };
+        for (requested, messages) in by_request(messages) {
+            let attempt = OngoingAttempt::new(self, config, plan, (requested, messages), slot);
+            let part = self.deliver_alike(attempt, kept).await;
+            delivered.ended.extend(part.ended);
+            delivered.postponed.extend(part.postponed);
+            delivered.connects &= part.connects;
+        }
+        delivered
+    }
+
+    async fn deliver_alike(
+        &self,
+        mut attempt: OngoingAttempt<'_>,
+        kept: &mut Option<KeptConnection>,
+    ) -> Delivered {
         let began = self.clock.moment();
-        let mut attempt = OngoingAttempt::new(self, config, plan, messages, slot);
         attempt.sign_or_postpone().await;
-        let verified = attempt.wants_verified_tls();
-        if let Some(mut old) = kept.take_if(|kept| kept.fits(plan, verified)) {
+        if let Some(mut old) = kept.take_if(|kept| kept.fits(&attempt)) {
             attempt.send_again(&mut old).await;
             *kept = Some(old);
         } else if let Some(old) = kept.take() {
@@ -102,7 +133,7 @@ impl Queue {
             attempt.try_hosts(kept).await;
         }
         let (answered, now) = (attempt.answered(), self.clock.moment());
-        let took = now.since(began);
+        let (took, slot) = (now.since(began), attempt.slot);
         if answered > 0 {
             if slot.health.answered(answered, took, now) {
                 slot.answers().await;
@@ -112,4 +143,17 @@ impl Queue {
         }
         attempt.finish()
     }
+}
+
+/// The messages by what their senders ask of TLS, in their order.
+fn by_request(messages: Vec<Queued>) -> Vec<(Requested, Vec<Queued>)> {
+    let mut groups: Vec<(Requested, Vec<Queued>)> = Vec::with_capacity(1);
+    for message in messages {
+        let requested = Requested::of(&message);
+        match groups.iter_mut().find(|(of, _)| *of == requested) {
+            Some((_, group)) => group.push(message),
+            None => groups.push((requested, vec![message])),
+        }
+    }
+    groups
 }

@@ -14,10 +14,14 @@ const REFUSALS: u32 = 3;
 ///
 /// Most 5xx replies are final. Some tell of a state that passes: a rate, greylisting, a login that
 /// fails. A server that refuses to speak with us often does so for a while: the third attempt is
-/// final then. 521 is final at once (RFC 7504).
+/// final then. 521 is final at once (RFC 7504). 503 says that the commands came in the wrong order,
+/// which is a matter of the connection.
 pub(crate) fn is_final(status: &DeliveryStatus, attempts: u32) -> bool {
     if !status.permanent || status.cause != Cause::Reply {
         return status.permanent;
+    }
+    if status.code == 503 {
+        return false;
     }
     if refuses_to_speak(status) {
         return status.code == 521 || attempts >= REFUSALS;
@@ -89,6 +93,8 @@ mod tests {
             ("end of data", "535 5.0.0 as asked for", Some(1)),
             ("greeting", "554 no", Some(3)),
             ("EHLO", "550 not you", Some(3)),
+            ("RCPT", "503 5.5.1 MAIL first", None),
+            ("EHLO", "503 bad sequence", None),
             ("greeting", "521 no mail here", Some(1)),
             ("MAIL", "550 5.1.8 Domain not found", Some(1)),
         ] {

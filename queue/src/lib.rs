@@ -11,6 +11,7 @@
 //! | `deadline` | the time and the priority that a submitter asked for |
 //! | `schedule` | what may begin and when a message is tried again, as pure functions |
 //! | `route`, `next_hop` | where a message goes: the transport, then the plan with its site |
+//! | `tls` | the TLS that a connection needs, and the checks of certificates |
 //! | `deliver`, `dkim`, [`dial`] | attempts over the network, signatures, connections |
 //! | `local`, [`simulate`] | the delivery of localserve |
 //! | `settle`, `judge`, `suppress` | what the result of an attempt means and changes |
@@ -43,6 +44,7 @@ mod schedule;
 mod settle;
 pub mod simulate;
 mod suppress;
+mod tls;
 
 use std::{
     fmt,
@@ -51,16 +53,14 @@ use std::{
 
 use postrider_config::{Live, Static};
 use postrider_dns::Resolver;
-use postrider_smtp::client::opportunistic_config;
 use postrider_store::{Clock, Store};
 use rand::{SeedableRng, rngs::StdRng};
-use rustls::{ClientConfig, client::danger::ServerCertVerifier};
-use rustls_platform_verifier::Verifier;
 use tokio::sync::Semaphore;
 
-use deliver::{Addresses, Signatures};
+use deliver::{Addresses, Peer, Signatures};
 use faults::Faults;
 use next_hop::Plans;
+use tls::{Configs, Habits};
 
 pub use add::{
     AddError, DoOnce, MakeAnswer, Named, Staged, Submission, Submitted, SubmittedRecipient,
@@ -73,6 +73,7 @@ pub use passed::{JUNK_FIELD, Passed};
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
 pub use settle::Outlook;
 pub use suppress::base_address;
+pub use tls::certificate_verifier;
 
 /// The place of delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,10 +132,10 @@ pub struct Queue {
     limits: Mutex<explain::UsedUp>,
     /// The messages that submissions are about to add, for the limits of accounts.
     reserved: Mutex<limits::Reserved>,
-    /// Trusts the system's CAs and the configured ones.
-    verifying_tls: Arc<ClientConfig>,
-    /// Trusts any certificate (RFC 7435).
-    any_tls: Arc<ClientConfig>,
+    /// The configurations of TLS.
+    tls: Configs,
+    /// The addresses where TLS works only in part.
+    habits: Habits<Peer>,
 }
 
 /// Why no queue can be made.
@@ -159,7 +160,7 @@ impl Queue {
     /// # Errors
     /// If the trusted CAs can't be loaded.
     pub fn new(parts: QueueParts) -> Result<Self, QueueSetupError> {
-        let verifying_tls = Arc::new(verifying_config(&parts.statics)?);
+        let tls = Configs::new(&parts.statics, Arc::clone(&parts.clock))?;
         let plans = Plans::new(&parts.statics);
         let delivery = &parts.statics.delivery;
         let addresses = Addresses::new(delivery.connections_per_address);
@@ -180,8 +181,8 @@ impl Queue {
             faults: Faults::default(),
             limits: Mutex::default(),
             reserved: Mutex::default(),
-            verifying_tls,
-            any_tls: Arc::new(opportunistic_config()),
+            tls,
+            habits: Habits::new(),
         })
     }
 
@@ -207,46 +208,6 @@ impl Queue {
     fn fork_rng(&self) -> StdRng {
         StdRng::from_rng(&mut *self.rng())
     }
-}
-
-/// The check of certificates of other servers: the system's CAs and those of `tls.ca_files` are
-/// trusted.
-///
-/// # Errors
-/// If a file of `tls.ca_files` or the system's CAs can't be used.
-pub fn certificate_verifier(
-    statics: &Static,
-) -> Result<Arc<dyn ServerCertVerifier>, QueueSetupError> {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
-
-    let mut extra = Vec::new();
-    for path in &statics.tls.ca_files {
-        let failed = |reason: String| QueueSetupError::CaFile {
-            path: path.display().to_string(),
-            reason,
-        };
-        let certificates =
-            CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
-        for certificate in certificates {
-            extra.push(certificate.map_err(|error| failed(error.to_string()))?);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(Arc::new(match extra.is_empty() {
-        true => Verifier::new(provider)?,
-        false => Verifier::new_with_extra_roots(extra, provider)?,
-    }))
-}
-
-fn verifying_config(statics: &Static) -> Result<ClientConfig, QueueSetupError> {
-    let verifier = certificate_verifier(statics)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(rustls::ALL_VERSIONS)?;
-    Ok(builder
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth())
 }
 
 impl fmt::Debug for Queue {

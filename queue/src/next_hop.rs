@@ -22,6 +22,7 @@ pub(crate) use plans::Plans;
 use crate::{
     faults::OwnFault,
     route::{self, SmarthostTls},
+    tls::TlsRule,
 };
 
 /// A site shares connections and limits: a set of MX hosts, an address, or a transport.
@@ -80,19 +81,6 @@ impl Hop {
     }
 }
 
-/// The TLS that a plan asks for. A message may ask for more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TlsRule {
-    /// TLS if the host offers it, with any certificate; else plain text (RFC 7435).
-    Opportunistic,
-    /// As the transport says.
-    Smarthost {
-        tls: SmarthostTls,
-        /// The certificate must be valid for the host.
-        verify: bool,
-    },
-}
-
 /// How the hosts are reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -135,6 +123,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// The plan for a smarthost.
     pub(crate) fn smarthost(transport: &str, host: &Smarthost, tls: SmarthostTls) -> Self {
+        let login = route::login(host);
         Self {
             site: format!("transport:{transport}").as_str().into(),
             transport: transport.to_owned(),
@@ -142,8 +131,9 @@ impl Plan {
             tls: TlsRule::Smarthost {
                 tls,
                 verify: !host.insecure_skip_verify,
+                login: login.is_some(),
             },
-            way: Way::Smarthost(route::login(host)),
+            way: Way::Smarthost(login),
         }
     }
 
@@ -157,7 +147,7 @@ impl Plan {
             site: format!("transport:{transport}").as_str().into(),
             transport: transport.to_owned(),
             hops,
-            tls: TlsRule::Opportunistic,
+            tls: TlsRule::Lmtp,
             way: Way::Lmtp(place),
         }
     }
@@ -168,7 +158,7 @@ impl Plan {
             site: format!("local:{destination}").as_str().into(),
             transport: String::new(),
             hops: Vec::new(),
-            tls: TlsRule::Opportunistic,
+            tls: TlsRule::ByHost,
             way: Way::Direct(Direct::default()),
         }
     }
@@ -239,7 +229,7 @@ pub(crate) async fn plan(
         site,
         transport: transport.to_owned(),
         hops,
-        tls: TlsRule::Opportunistic,
+        tls: TlsRule::ByHost,
         way: Way::Direct(settings.clone()),
     };
     Planned {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use postrider_config::{Direct, Dynamic};
-use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, client::TlsMode};
+use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, client::Unopened};
 use postrider_store::{Moment, QueueId, Queued, Time};
 use rand::RngExt;
 use tokio::time::Instant;
@@ -20,15 +20,17 @@ use super::{
     Delivered, KeptConnection,
     addresses::Peer,
     endpoint::{Endpoint, Unconnected, unreached},
-    tls::is_verifying,
+    lacks::Lacks,
+    tls::Protection,
 };
 use crate::{
     Queue,
     faults::OwnFault,
     judge,
-    next_hop::{self, LmtpPlace, LookUpFailure, Plan, Way},
+    next_hop::{self, Hop, LmtpPlace, LookUpFailure, Plan, Way},
     run::Slot,
     settle::{EndedAttempt, LastHop, Postponed},
+    tls::{Refusal, Requested},
 };
 
 /// How many hosts are tried in one attempt.
@@ -45,6 +47,8 @@ pub(super) struct OngoingAttempt<'a> {
     pub(super) queue: &'a Queue,
     pub(super) config: &'a Dynamic,
     pub(super) plan: &'a Plan,
+    /// What the senders of all messages ask of TLS.
+    pub(super) requested: Requested,
     pub(super) start: Time,
     pub(super) slot: &'a Slot,
     /// No further host is tried after it.
@@ -66,6 +70,8 @@ pub(super) struct OngoingAttempt<'a> {
     pub(super) ended: Vec<EndedAttempt>,
     /// Some host failed in a way that may pass.
     pub(super) may_pass: bool,
+    /// The hosts that can't take messages.
+    pub(super) lacks: Lacks,
 }
 
 /// What stood in the way of connections.
@@ -90,7 +96,7 @@ impl<'a> OngoingAttempt<'a> {
         queue: &'a Queue,
         config: &'a Dynamic,
         plan: &'a Plan,
-        messages: Vec<Queued>,
+        (requested, messages): (Requested, Vec<Queued>),
         slot: &'a Slot,
     ) -> Self {
         let untried = DeliveryStatus::transient(
@@ -102,6 +108,7 @@ impl<'a> OngoingAttempt<'a> {
             queue,
             config,
             plan,
+            requested,
             start: queue.clock.now(),
             slot,
             end: Instant::now() + queue.statics.delivery.message_time,
@@ -117,6 +124,7 @@ impl<'a> OngoingAttempt<'a> {
                 .collect(),
             ended: Vec::new(),
             may_pass: false,
+            lacks: Lacks::default(),
         }
     }
 
@@ -142,7 +150,12 @@ impl<'a> OngoingAttempt<'a> {
     /// Sends the messages over a connection that was open before.
     pub(super) async fn send_again(&mut self, kept: &mut KeptConnection) {
         let peer = kept.place.address().clone();
-        self.send(&mut kept.connection, &peer, &mut kept.sent).await;
+        self.send(
+            &mut kept.connection,
+            (&kept.hop.name, &peer),
+            &mut kept.sent,
+        )
+        .await;
         self.before = Some((peer, !kept.connection.usable()));
         // A server may close a connection at any time. That says nothing of the next connection.
         self.reached = !self.ended.is_empty() || !self.begun.is_empty();
@@ -166,10 +179,25 @@ impl<'a> OngoingAttempt<'a> {
         found.map(|(_, status)| status)
     }
 
-    /// Ends the attempt. A message whose MAIL was sent gets the last thing that a host said of it.
-    /// If no connection could be made, that counts for one of the others. The rest is postponed.
+    /// Ends the attempt. A message whose MAIL was sent gets the last thing that a host said of it,
+    /// and a message that a host can't take gets what the host lacks. If no connection could be made, that counts for one of the others. The rest is postponed.
     pub(super) fn finish(mut self) -> Delivered {
         let mut rest = std::mem::take(&mut self.pending);
+        let hops = &self.plan.hops;
+        let lacking: Vec<_> = rest
+            .extract_if(.., |(message, status)| {
+                let lack = self.lacks.status(message.id, hops);
+                let counts = |lack: &DeliveryStatus| lack.permanent || !self.is_begun(message.id);
+                let lack = lack.filter(counts);
+                lack.is_some_and(|lack| {
+                    *status = lack;
+                    true
+                })
+            })
+            .collect();
+        for (message, status) in lacking {
+            self.end(message, status, LastHop::SendsNoDsns);
+        }
         let tried = rest.extract_if(.., |(message, _)| self.is_begun(message.id));
         self.pending = tried.collect();
         self.end_pending();
@@ -299,14 +327,6 @@ impl<'a> OngoingAttempt<'a> {
         }
     }
 
-    /// Whether some message may only go over verified TLS. The others go over the same connection:
-    /// that harms none.
-    pub(super) fn wants_verified_tls(&self) -> bool {
-        self.pending
-            .iter()
-            .any(|(message, _)| message.common.require_tls == Some(true))
-    }
-
     /// Tries the hosts of the plan.
     pub(super) async fn try_hosts(&mut self, kept: &mut Option<KeptConnection>) {
         let plan = self.plan;
@@ -325,6 +345,9 @@ impl<'a> OngoingAttempt<'a> {
                 .is_some_and(|(message, _)| message.attempts % 2 == 0);
         let (mut tried, mut marked) = (0, Vec::new());
         for hop in hops.iter().take(HOSTS_MAX) {
+            if self.all_lack(&hop.name) {
+                continue;
+            }
             let resolver = &*self.queue.resolver;
             let addresses = match next_hop::addresses(resolver, &hop.name, first_ipv6).await {
                 Ok(addresses) => addresses,
@@ -336,7 +359,7 @@ impl<'a> OngoingAttempt<'a> {
                     continue;
                 }
                 let address = Peer::Ip(SocketAddr::new(ip, hop.port));
-                if !self.is_worth_a_connection(&address) {
+                if !self.is_worth_a_connection(&address) || self.all_lack(&hop.name) {
                     continue;
                 }
                 if Instant::now() >= self.end {
@@ -350,13 +373,18 @@ impl<'a> OngoingAttempt<'a> {
                 if direct.is_some() && self.is_forbidden(&hop.name, ip) {
                     continue;
                 }
-                let stays = plan.way.is_last() && address.is_on_this_machine();
-                let verified = self.wants_verified_tls() && !stays;
+                let protection = match self.protection(hop, self.stays(&address)) {
+                    Ok(protection) => protection,
+                    Err(refusal) => {
+                        self.refused(&hop.name, refusal);
+                        continue;
+                    }
+                };
                 let endpoint = Endpoint {
-                    host: Cow::Borrowed(&hop.name),
+                    hop: Cow::Borrowed(hop),
                     address,
                     from: direct.and_then(|settings| own_address(ip, settings)),
-                    tls: self.queue.tls_for(hop, plan.tls, verified),
+                    protection,
                     login: login.cloned(),
                 };
                 let now = self.queue.clock.moment();
@@ -373,10 +401,14 @@ impl<'a> OngoingAttempt<'a> {
     /// Tries the Unix socket of an LMTP server.
     async fn try_socket(&mut self, path: &Arc<Path>, kept: &mut Option<KeptConnection>) {
         let endpoint = Endpoint {
-            host: path.to_string_lossy().into_owned().into(),
+            hop: Cow::Owned(Hop {
+                name: path.to_string_lossy().into_owned(),
+                preference: 0,
+                port: 0,
+            }),
             address: Peer::Socket(Arc::clone(path)),
             from: None,
-            tls: TlsMode::Never,
+            protection: Protection::NONE,
             login: None,
         };
         if !self.is_worth_a_connection(&endpoint.address) {
@@ -399,6 +431,25 @@ impl<'a> OngoingAttempt<'a> {
                 false
             }
         }
+    }
+
+    /// Notes that no connection is to be made to a host, as the rules of TLS say.
+    fn refused(&mut self, host: &str, refusal: Refusal) {
+        match refusal {
+            Refusal::ForNow(status) => self.note(&status.with_remote(host)),
+            Refusal::Lacks(status) => {
+                let status = status.with_remote(host);
+                for (message, _) in &self.pending {
+                    self.lacks.note(message.id, host, status.clone());
+                }
+            }
+        }
+    }
+
+    /// Whether a host can't take any of the messages.
+    fn all_lack(&self, host: &str) -> bool {
+        let mut pending = self.pending.iter();
+        pending.all(|(message, _)| self.lacks.has(message.id, host))
     }
 
     /// Whether to connect to an address. The address of the connection that was open before is
@@ -481,22 +532,14 @@ impl<'a> OngoingAttempt<'a> {
             ));
             return false;
         };
-        let mut connected = self.connect(&endpoint, endpoint.tls.clone()).await;
-        // Opportunistic TLS that does not work is worth no more than plain text (RFC 7435 §3).
-        if let (Err(Unconnected::Theirs(status)), TlsMode::Opportunistic(_)) =
-            (&connected, &endpoint.tls)
-            && status.cause == Cause::Tls
-        {
-            debug!(%status, "TLS failed, once more without");
-            connected = self.connect(&endpoint, TlsMode::Never).await;
-        }
-        let mut connection = match connected {
-            Ok(connection) => connection,
+        let (mut connection, proven) = match self.connect_protected(&endpoint).await {
+            Ok(connected) => connected,
             Err(Unconnected::Ours(fault, error)) => {
                 return self.own_fault(fault, &unreached(&endpoint, error.to_string()));
             }
-            Err(Unconnected::Theirs(status)) => {
-                self.trouble.failed = true;
+            Err(Unconnected::Theirs(Unopened { status, tls })) => {
+                // That a host does not have the TLS of a few messages says nothing of the site.
+                self.trouble.failed |= tls.is_none() || self.requested != Requested::Required;
                 if blames_address(&status) {
                     place.failed(clock.moment(), status.code == 421);
                 }
@@ -525,12 +568,14 @@ impl<'a> OngoingAttempt<'a> {
                 |(message, _): &mut (Queued, _)| begun.iter().any(|(id, _)| *id == message.id);
             aside = self.pending.extract_if(.., is_begun).collect();
         }
-        self.send(&mut connection, address, &mut sent).await;
+        let host = &endpoint.hop.name;
+        self.send(&mut connection, (host, address), &mut sent).await;
         self.pending.extend(aside);
         if connection.usable() {
             let old = kept.replace(KeptConnection {
                 transport: self.plan.transport.clone(),
-                verified: is_verifying(&endpoint.tls, self.plan.tls),
+                hop: endpoint.hop.into_owned(),
+                proven,
                 connection,
                 place,
                 _connected: connected,

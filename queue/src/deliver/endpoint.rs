@@ -4,11 +4,11 @@ use std::{borrow::Cow, io, net::IpAddr, pin::pin, time::Duration};
 
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Host,
-    client::{Connection, Credentials, Link, Options, Remote, TlsMode},
+    client::{Connection, Credentials, Link, Options, Remote, TlsMode, Unopened},
 };
 
-use super::{addresses::Peer, attempt::OngoingAttempt};
-use crate::{faults::OwnFault, route};
+use super::{addresses::Peer, attempt::OngoingAttempt, tls::Protection};
+use crate::{faults::OwnFault, next_hop::Hop, route};
 
 /// A connection whose session did not begin by then counts as slow.
 const SLOW_AFTER: Duration = Duration::from_secs(60);
@@ -18,17 +18,17 @@ pub(super) enum Unconnected {
     /// It is our fault.
     Ours(OwnFault, io::Error),
     /// It is the host's fault.
-    Theirs(DeliveryStatus),
+    Theirs(Unopened),
 }
 
 /// An address to try.
 #[derive(Clone)]
 pub(super) struct Endpoint<'a> {
-    pub(super) host: Cow<'a, str>,
+    pub(super) hop: Cow<'a, Hop>,
     pub(super) address: Peer,
     /// Our own address; None: the system chooses.
     pub(super) from: Option<IpAddr>,
-    pub(super) tls: TlsMode,
+    pub(super) protection: Protection,
     pub(super) login: Option<Credentials>,
 }
 
@@ -55,16 +55,16 @@ impl OngoingAttempt<'_> {
             Ok(Err(error)) => {
                 return Err(match OwnFault::of(&error) {
                     Some(fault) => Unconnected::Ours(fault, error),
-                    None => Unconnected::Theirs(unreached(
-                        endpoint,
-                        format!("connecting to {}: {error}", endpoint.door()),
-                    )),
+                    None => {
+                        let text = format!("connecting to {}: {error}", endpoint.door());
+                        Unconnected::Theirs(unreached(endpoint, text).into())
+                    }
                 });
             }
             Err(_) => {
                 let door = endpoint.door();
                 let text = format!("connecting to {door} took longer than {limit:?}");
-                return Err(Unconnected::Theirs(unreached(endpoint, text)));
+                return Err(Unconnected::Theirs(unreached(endpoint, text).into()));
             }
         };
         self.queue.faults.connected();
@@ -84,8 +84,8 @@ impl OngoingAttempt<'_> {
     async fn open(
         &self,
         endpoint: &Endpoint<'_>,
-        opening: impl Future<Output = Result<Connection, DeliveryStatus>>,
-    ) -> Result<Connection, DeliveryStatus> {
+        opening: impl Future<Output = Result<Connection, Unopened>>,
+    ) -> Result<Connection, Unopened> {
         let limit = self.queue.statics.delivery.message_time;
         let mut opening = pin!(opening);
         let first = SLOW_AFTER.min(limit);
@@ -95,10 +95,10 @@ impl OngoingAttempt<'_> {
         let late = |limit: Duration| {
             let text = format!("the session did not begin within {limit:?}");
             let status = unreached(endpoint, text);
-            DeliveryStatus {
+            Unopened::from(DeliveryStatus {
                 cause: Cause::Timeout,
                 ..status.with_command("greeting")
-            }
+            })
         };
         let place = self.queue.slow.try_acquire();
         let (Ok(_place), Some(rest)) = (place, limit.checked_sub(first)) else {
@@ -114,7 +114,7 @@ impl OngoingAttempt<'_> {
 impl Endpoint<'_> {
     fn remote(&self) -> Remote {
         Remote {
-            name: self.host.clone().into_owned(),
+            name: self.hop.name.clone(),
             ip: match &self.address {
                 Peer::Ip(address) => Some(address.ip()),
                 Peer::Socket(_) => None,

@@ -41,11 +41,24 @@ impl OngoingAttempt<'_> {
     pub(super) async fn send(
         &mut self,
         connection: &mut Connection,
-        peer: &Peer,
+        (host, peer): (&str, &Peer),
         sent: &mut usize,
     ) {
-        // Nobody can read a message on the way to an LMTP server on this machine.
-        let stays = self.plan.way.is_last() && peer.is_on_this_machine();
+        let lacks = &self.lacks;
+        let lacking = |(message, _): &mut (Queued, _)| lacks.has(message.id, host);
+        let aside: Vec<_> = self.pending.extract_if(.., lacking).collect();
+        self.send_all(connection, host, self.stays(peer), sent)
+            .await;
+        self.pending.extend(aside);
+    }
+
+    async fn send_all(
+        &mut self,
+        connection: &mut Connection,
+        host: &str,
+        stays: bool,
+        sent: &mut usize,
+    ) {
         connection.begin_none_after(self.end_of_time().into_std());
         for _ in 0..TRANSACTIONS_MAX {
             if self.pending.is_empty() || !connection.usable() {
@@ -65,6 +78,11 @@ impl OngoingAttempt<'_> {
             for (group, result) in groups.into_iter().zip(results) {
                 for (message, result) in group.into_iter().zip(result.recipients) {
                     again = again || result.again == Again::NewTransaction;
+                    if result.again == Again::AnotherHost {
+                        self.lacks.note(message.id, host, result.status.clone());
+                        self.pending.push((message, result.status));
+                        continue;
+                    }
                     if result.again == Again::No && !result.status.is_success() {
                         self.begin(message.id, result.status.clone());
                     }
@@ -105,6 +123,7 @@ impl OngoingAttempt<'_> {
                             && first.reverse_path == message.reverse_path
                             && first.recipient.host == message.recipient.host
                             && first.common.urgency == message.common.urgency
+                            && first.common.require_tls == message.common.require_tls
                     })
             };
             let place = groups.iter().rposition(fits);

@@ -1,0 +1,20 @@
+//! TLS of delivery: what a connection needs, and the checks of certificates.
+//!
+//! | module | its job |
+//! |---|---|
+//! | `demand` | the rules, in the order in which they apply, as one pure function |
+//! | `verifiers` | the checks of certificates |
+//! | `configs` | the configurations of rustls: one for each check, so that sessions resume only under the check that they began with |
+//! | `habits` | the addresses where TLS works only in part |
+
+mod configs;
+mod demand;
+mod habits;
+mod verifiers;
+
+pub(crate) use configs::{Configs, KeyShares};
+pub(crate) use demand::{
+    Check, Demand, Facts, MtaStsFact, Proven, Refusal, Requested, Start, TlsRule, TlsaFact, demand,
+};
+pub(crate) use habits::Habits;
+pub use verifiers::certificate_verifier;

@@ -1,0 +1,291 @@
+//! What TLS a connection to a host needs for a message: the first rule that applies.
+//!
+//! | rule | applies | TLS | plain text |
+//! |---|---|---|---|
+//! | [`Waived`](Rule::Waived) | the sender says `TLS-Required: No` (RFC 8689 §5) | if offered, any certificate | yes |
+//! | [`Transport`](Rule::Transport) | the configuration names the host | as it says | as it says |
+//! | | it is not known whether there are TLSA records | the next host | no |
+//! | [`Dane`](Rule::Dane) | TLSA records can be used (RFC 7672) | a match | no |
+//! | [`MtaSts`](Rule::MtaSts) | the domain's policy is "enforce" (RFC 8461) | hosts of the policy, with a valid certificate for the host's name | no |
+//! | [`UnusableTlsa`](Rule::UnusableTlsa) | there are TLSA records, and none can be used | any certificate | no |
+//! | [`Opportunistic`](Rule::Opportunistic) | else (RFC 7435) | if offered, any certificate | yes |
+//!
+//! `MtaSts` comes before `UnusableTlsa`, as it demands more. A message with REQUIRETLS (RFC 8689
+//! §4) needs `Dane` or `MtaSts`, or a host that the configuration names and whose certificate is
+//! checked: only these prove that the host is the right one.
+
+use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
+use postrider_store::Queued;
+
+use crate::route::SmarthostTls;
+
+/// What the sender of a message asks of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Requested {
+    /// `TLS-Required: No`: the delivery counts more than TLS.
+    Waived,
+    /// Nothing.
+    Unsaid,
+    /// REQUIRETLS.
+    Required,
+}
+
+impl Requested {
+    /// What the sender of this message asks.
+    pub(crate) fn of(message: &Queued) -> Self {
+        match message.common.require_tls {
+            Some(true) => Self::Required,
+            Some(false) => Self::Waived,
+            None => Self::Unsaid,
+        }
+    }
+}
+
+/// The TLS that the configuration sets for a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsRule {
+    /// Nothing: what DANE and MTA-STS say of each host counts.
+    ByHost,
+    /// An LMTP server: if offered, with any certificate.
+    Lmtp,
+    /// As the transport says.
+    Smarthost {
+        tls: SmarthostTls,
+        /// The certificate must be valid for the host.
+        verify: bool,
+        /// There is a login. Its password goes only where the transport says.
+        login: bool,
+    },
+}
+
+/// What a connection proves. More is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Proven {
+    /// Nothing: it is in clear.
+    Plain,
+    /// It is encrypted.
+    Encrypted,
+    /// A trusted CA says that the server has the host's name.
+    Pkix,
+    /// TLSA records of the host match (RFC 7672).
+    Dane,
+}
+
+/// The TLSA records of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsaFact<'a> {
+    /// There are none, or DNSSEC does not prove the way to them.
+    Absent,
+    /// It is not known whether there are any, for this reason.
+    #[expect(dead_code, reason = "no look-up yet")]
+    Failed(&'a str),
+    /// There are some, and none can be used.
+    #[expect(dead_code, reason = "no look-up yet")]
+    Unusable,
+    /// Some can be used.
+    #[expect(dead_code, reason = "no look-up yet")]
+    Usable,
+}
+
+/// The MTA-STS policy of the recipient's domain, and a host. A policy in mode "testing" or "none"
+/// changes no delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MtaStsFact {
+    /// No policy is enforced.
+    Absent,
+    /// The policy is enforced, and has the host.
+    #[expect(dead_code, reason = "no policies yet")]
+    Listed,
+    /// The policy is enforced, and does not have the host.
+    #[expect(dead_code, reason = "no policies yet")]
+    NotListed,
+}
+
+/// All that the rules go by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) requested: Requested,
+    pub(crate) rule: TlsRule,
+    pub(crate) tlsa: TlsaFact<'a>,
+    pub(crate) mta_sts: MtaStsFact,
+}
+
+/// The rule that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    Waived,
+    Transport,
+    Dane,
+    UnusableTlsa,
+    MtaSts,
+    Opportunistic,
+}
+
+impl Rule {
+    /// The name in the texts of failures and in logs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Waived => "TLS-Required: No",
+            Self::Transport => "the transport",
+            Self::Dane => "DANE",
+            Self::UnusableTlsa => "a TLSA record that can't be used",
+            Self::MtaSts => "MTA-STS",
+            Self::Opportunistic => "opportunistic TLS",
+        }
+    }
+}
+
+/// When TLS begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    Never,
+    /// After STARTTLS, if the host offers it and the handshake works.
+    IfOffered,
+    /// After STARTTLS.
+    Upgrade,
+    /// With the first byte.
+    Implicit,
+}
+
+/// The check of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// None, for TLS that may as well be left out.
+    Lenient,
+    /// None, but the server has its key.
+    Encrypted,
+    /// By the trusted CAs, for the host's name (RFC 6125).
+    Pkix,
+    /// By the host's TLSA records.
+    Dane,
+}
+
+/// The TLS that a connection needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Demand {
+    pub(crate) rule: Rule,
+    pub(crate) start: Start,
+    pub(crate) check: Check,
+}
+
+impl Demand {
+    /// No TLS, and none needed.
+    pub(crate) const PLAIN: Self = Self {
+        rule: Rule::Transport,
+        start: Start::Never,
+        check: Check::Lenient,
+    };
+
+    const fn opportunistic(rule: Rule) -> Self {
+        Self {
+            rule,
+            start: Start::IfOffered,
+            check: Check::Lenient,
+        }
+    }
+
+    const fn start_tls(rule: Rule, check: Check) -> Self {
+        Self {
+            rule,
+            start: Start::Upgrade,
+            check,
+        }
+    }
+
+    /// The least that a connection must prove.
+    pub(crate) const fn least(&self) -> Proven {
+        match (self.start, self.check) {
+            (Start::Never | Start::IfOffered, _) => Proven::Plain,
+            (_, Check::Lenient | Check::Encrypted) => Proven::Encrypted,
+            (_, Check::Pkix) => Proven::Pkix,
+            (_, Check::Dane) => Proven::Dane,
+        }
+    }
+}
+
+/// Why a host is left out before a connection to it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It may do later.
+    ForNow(DeliveryStatus),
+    /// It lacks what the message needs. The status is permanent, and counts if all hosts lack it.
+    Lacks(DeliveryStatus),
+}
+
+/// The TLS for a message at a host.
+///
+/// # Errors
+/// Why there is to be no connection.
+pub(crate) fn demand(facts: &Facts<'_>) -> Result<Demand, Refusal> {
+    let required = facts.requested == Requested::Required;
+    let demand = match (facts.requested, facts.rule) {
+        (Requested::Waived, rule) => return Ok(waived(rule)),
+        (_, TlsRule::Smarthost { tls, verify, .. }) => transport(tls, verify),
+        (Requested::Required, TlsRule::Lmtp) => Demand::start_tls(Rule::Transport, Check::Pkix),
+        (Requested::Unsaid, TlsRule::Lmtp) => Demand::opportunistic(Rule::Transport),
+        (_, TlsRule::ByHost) => by_host(facts)?,
+    };
+    if required && demand.least() < Proven::Pkix {
+        let text = match facts.rule {
+            TlsRule::ByHost => "REQUIRETLS is needed, and neither DANE nor MTA-STS proves the host",
+            _ => "REQUIRETLS is needed, and the transport does not check the certificate",
+        };
+        let code = EnhancedCode::REQUIRETLS_NEEDED;
+        return Err(Refusal::Lacks(DeliveryStatus::permanent(
+            Cause::Local,
+            code,
+            text,
+        )));
+    }
+    Ok(demand)
+}
+
+/// The sender's waiver is about the rules of the recipient's side. It opens no password, and does
+/// not change how a port works.
+const fn waived(rule: TlsRule) -> Demand {
+    match rule {
+        TlsRule::Smarthost {
+            tls, verify, login, ..
+        } => match tls {
+            SmarthostTls::StartTls if !login => Demand::opportunistic(Rule::Waived),
+            tls => transport(tls, verify),
+        },
+        TlsRule::ByHost | TlsRule::Lmtp => Demand::opportunistic(Rule::Waived),
+    }
+}
+
+const fn transport(tls: SmarthostTls, verify: bool) -> Demand {
+    Demand {
+        rule: Rule::Transport,
+        start: match tls {
+            SmarthostTls::Implicit => Start::Implicit,
+            SmarthostTls::StartTls => Start::Upgrade,
+            SmarthostTls::Never => Start::Never,
+        },
+        check: match verify {
+            true => Check::Pkix,
+            false => Check::Encrypted,
+        },
+    }
+}
+
+fn by_host(facts: &Facts<'_>) -> Result<Demand, Refusal> {
+    match (facts.tlsa, facts.mta_sts) {
+        (TlsaFact::Failed(reason), _) => Err(Refusal::ForNow(DeliveryStatus::transient(
+            Cause::Dns,
+            EnhancedCode::DIRECTORY_FAILURE,
+            format!("looking up the TLSA records of the host: {reason}"),
+        ))),
+        (TlsaFact::Usable, _) => Ok(Demand::start_tls(Rule::Dane, Check::Dane)),
+        (_, MtaStsFact::Listed) => Ok(Demand::start_tls(Rule::MtaSts, Check::Pkix)),
+        (_, MtaStsFact::NotListed) => Err(Refusal::ForNow(DeliveryStatus::transient(
+            Cause::Tls,
+            EnhancedCode::CRYPTOGRAPHIC_FAILURE,
+            "the MTA-STS policy of the domain does not have the host",
+        ))),
+        (TlsaFact::Unusable, MtaStsFact::Absent) => {
+            Ok(Demand::start_tls(Rule::UnusableTlsa, Check::Encrypted))
+        }
+        (TlsaFact::Absent, MtaStsFact::Absent) => Ok(Demand::opportunistic(Rule::Opportunistic)),
+    }
+}
