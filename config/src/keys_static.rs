@@ -12,7 +12,9 @@ use crate::{
         },
         Section, key,
     },
-    values::{DmarcHandling, LogFormat, LogLevel, ReportsTls, StoreEngine, TsigAlgorithm},
+    values::{
+        DmarcHandling, LogFormat, LogLevel, ReportsTls, RequireTls, StoreEngine, TsigAlgorithm,
+    },
 };
 
 pub(crate) static SECTIONS: &[Section] = &[
@@ -213,6 +215,15 @@ static GENERAL: &[Key] = &[
             queue.max_concurrency. Further ones are closed.",
     )
     .range("0", "100000"),
+    key(
+        "delivery.require_tls",
+        Word(RequireTls::WORDS),
+        Value("\"enforce\""),
+        "What a message with REQUIRETLS (RFC 8689) needs. enforce: a host that TLSA records, an \
+            enforced MTA-STS policy or a transport with a checked certificate prove, and that \
+            offers REQUIRETLS. verified: such a host, with REQUIRETLS or without; hosts that do \
+            not offer it may then send the message on without TLS.",
+    ),
     key(
         "policy.dmarc",
         Word(DmarcHandling::WORDS),

@@ -95,7 +95,7 @@ pub use statics::{
 pub use values::{
     Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern,
     FailureDsn, LogFormat, LogLevel, Mechanism, MtaStsMode, Network, Pattern, ReportsTls,
-    StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent, WebhookSecret,
+    RequireTls, StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent, WebhookSecret,
 };
 pub use watch::{Outcome, ReadAgain, Watcher};
 

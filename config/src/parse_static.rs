@@ -20,7 +20,9 @@ use crate::{
         OutgoingTls, PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig,
         Smarthost, SmtpClient, Socks, Static, StoreConfig, Transport, TransportAuth, WebhookConfig,
     },
-    values::{DmarcHandling, LogFormat, LogLevel, ReportsTls, StoreEngine, missing_domain},
+    values::{
+        DmarcHandling, LogFormat, LogLevel, ReportsTls, RequireTls, StoreEngine, missing_domain,
+    },
 };
 
 impl Static {
@@ -144,6 +146,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
             min_rate: delivery.get("min_rate"),
             connections_per_address: delivery.get("connections_per_address"),
             slow_connections: delivery.get("slow_connections"),
+            require_tls: delivery.opt("require_tls").unwrap_or(RequireTls::Enforce),
         },
         policy: Policy {
             dmarc: policy.opt("dmarc").unwrap_or(DmarcHandling::Enforce),

@@ -17,8 +17,8 @@ use crate::{
     schema::Kind,
     values::{
         Canonicalization, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern, FailureDsn,
-        LogFormat, LogLevel, Mechanism, MtaStsMode, Network, Pattern, ReportsTls, StoreEngine,
-        TlsVersion, TsigAlgorithm, WebhookEvent, parse_address, parse_domain,
+        LogFormat, LogLevel, Mechanism, MtaStsMode, Network, Pattern, ReportsTls, RequireTls,
+        StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent, parse_address, parse_domain,
     },
 };
 
@@ -239,6 +239,7 @@ word!(
     WebhookEvent,
     FailureDsn,
     ReportsTls,
+    RequireTls,
     TsigAlgorithm,
     HookKind,
     HookStage,

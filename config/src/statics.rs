@@ -16,7 +16,8 @@ use crate::{
     oauth::OauthConfig,
     quantity::Size,
     values::{
-        DmarcHandling, LogFormat, LogLevel, Mechanism, Network, ReportsTls, StoreEngine, TlsVersion,
+        DmarcHandling, LogFormat, LogLevel, Mechanism, Network, ReportsTls, RequireTls,
+        StoreEngine, TlsVersion,
     },
 };
 
@@ -653,6 +654,8 @@ pub struct Delivery {
     pub connections_per_address: usize,
     /// The most connections that wait long for a greeting.
     pub slow_connections: usize,
+    /// What a message with REQUIRETLS needs.
+    pub require_tls: RequireTls,
 }
 
 /// `policy`.

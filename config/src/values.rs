@@ -65,6 +65,16 @@ words! {
 }
 
 words! {
+    /// What a message with REQUIRETLS (RFC 8689) needs.
+    RequireTls {
+        /// A proven host that offers the extension REQUIRETLS under TLS.
+        Enforce = "enforce",
+        /// A proven host.
+        Verified = "verified",
+    }
+}
+
+words! {
     /// A SASL mechanism for a login at a next hop.
     Mechanism {
         /// RFC 4616.

@@ -23,7 +23,12 @@ pub struct Header {
     received: usize,
     delivered_to: Vec<Address>,
     report: bool,
+    tls_optional: bool,
 }
+
+/// The field by which a sender says that the delivery counts more than TLS (RFC 8689 §5). Its only
+/// value is `No`.
+pub const TLS_REQUIRED: &str = "TLS-Required";
 
 /// The most Delivered-To fields that are read. Each server puts its field on top, so those of a
 /// loop are among the first.
@@ -70,6 +75,8 @@ impl Header {
                 .count(),
             delivered_to: delivered_to(section),
             report: first("Content-Type").is_some_and(is_dsn),
+            tls_optional: first(TLS_REQUIRED)
+                .is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"No")),
             names,
         }
     }
@@ -117,6 +124,17 @@ impl Header {
     #[must_use]
     pub fn delivered_to(&self) -> &[Address] {
         &self.delivered_to
+    }
+
+    /// What the sender asks of TLS, for the record of a queued message. `require_tls`: MAIL said
+    /// REQUIRETLS, which counts more than the field `TLS-Required: No` (RFC 8689 §5).
+    #[must_use]
+    pub const fn requested_tls(&self, require_tls: bool) -> Option<bool> {
+        match (require_tls, self.tls_optional) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        }
     }
 
     /// Whether the message is a DSN by its type. A read receipt (RFC 8098) and a complaint (RFC
@@ -305,6 +323,21 @@ mod tests {
         };
         assert_eq!(shown(section), ["a@x.example", "\"b c\"@x.example"]);
         assert_eq!(shown(&section.repeat(40)).len(), 67);
+    }
+
+    #[test]
+    fn a_sender_may_waive_tls() {
+        for (section, expected) in [
+            ("TLS-Required: No\r\n", Some(false)),
+            ("tls-required:\r\n no \r\n", Some(false)),
+            ("TLS-Required: Yes\r\n", None),
+            ("X-TLS-Required: No\r\n", None),
+            ("", None),
+        ] {
+            let header = Header::scan(section.as_bytes());
+            assert_eq!(header.requested_tls(false), expected, "{section:?}");
+            assert_eq!(header.requested_tls(true), Some(true), "{section:?}");
+        }
     }
 
     #[test]

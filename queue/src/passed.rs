@@ -46,8 +46,8 @@ pub struct Passed {
     pub eight_bit: bool,
     /// The header section or the envelope needs SMTPUTF8.
     pub smtputf8: bool,
-    /// It came with REQUIRETLS (RFC 8689).
-    pub require_tls: bool,
+    /// What the sender asks of TLS: true for REQUIRETLS, false for `TLS-Required: No` (RFC 8689).
+    pub require_tls: Option<bool>,
     /// RET: full (true) or headers (false).
     pub ret_full: Option<bool>,
     /// ENVID. Empty without one.
@@ -145,7 +145,7 @@ impl Queue {
                 size: passed.top.len() + passed.size,
                 eight_bit: passed.eight_bit,
                 smtputf8: passed.smtputf8,
-                require_tls: passed.require_tls.then_some(true),
+                require_tls: passed.require_tls,
                 future_release: String::new(),
                 ret_full: passed.ret_full,
                 envid: passed.envid,

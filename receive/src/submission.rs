@@ -95,9 +95,11 @@ impl SubmissionSession {
         self.decide(Stage::End(transaction)).answer()?;
         let Message { intake, mut fields } = self.message.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
+        let require_tls = transaction.mail.require_tls;
         let (text, _memory) = intake
             .finish(|section| {
-                let complete = || complete_header(context, facts, section, &mut fields);
+                let complete =
+                    || complete_header(context, facts, section, &mut fields, require_tls);
                 long_work(section.len(), complete)
             })
             .await?;
@@ -207,7 +209,7 @@ fn submission(
         // Many clients say SMTPUTF8 with each message, so that proves no need. The addresses of the
         // envelope are looked at when it is sent.
         smtputf8: fields.smtputf8,
-        require_tls: mail.require_tls.then_some(true),
+        require_tls: fields.require_tls,
         not_before: urgency::not_before(&mail.delivery, now),
         future_release: mail
             .delivery

@@ -7,7 +7,7 @@ use std::{
 use postrider_config::{
     CertificateSource, DmarcHandling, Dynamic, FailureDsn, HookAuth, HookBody, HookConditions,
     HookError, HookKind, HookQuarantine, HookStage, Lmtp, LogFormat, LogLevel, MilterSocket,
-    ReportsTls, Size, Static, TlsVersion, Transport, TsigAlgorithm, describe,
+    ReportsTls, RequireTls, Size, Static, TlsVersion, Transport, TsigAlgorithm, describe,
     keys::{DYNAMIC, STATIC},
     replace_private,
     schema::{Default, Key, Section},
@@ -87,6 +87,7 @@ fn defaults_of_postrider_conf() {
     assert_eq!(delivery.min_rate, 500);
     assert_eq!(delivery.connections_per_address, 20);
     assert_eq!(delivery.slow_connections, 100);
+    assert_eq!(delivery.require_tls, RequireTls::Enforce);
     assert_eq!(config.store.segment_size, Size(64 << 20));
     assert_eq!(config.policy.dmarc, DmarcHandling::Enforce);
     assert!(config.policy.arc_trusted_sealers.is_empty());

@@ -4,7 +4,7 @@
 use std::io;
 
 use bytes::Bytes;
-use postrider_config::Dynamic;
+use postrider_config::{Dynamic, RequireTls};
 use postrider_smtp::{
     BodyType, Cause, DeliveryStatus, EnhancedCode, Notify as SmtpNotify, Ret,
     client::{Again, Connection, Envelope, MessageSource, OutgoingMessage, Prefixed, Recipient},
@@ -231,7 +231,8 @@ impl Queue {
             message: StoredMessage(stored.into_pieces()),
         };
         let mut envelope = envelope(first, group, own_envid, self.clock.now());
-        envelope.require_tls &= !stays;
+        let extension = self.statics.delivery.require_tls == RequireTls::Enforce;
+        envelope.require_tls &= !stays && extension;
         Ok(OutgoingMessage { envelope, source })
     }
 }

@@ -41,7 +41,7 @@ async fn pass_with(world: &World, change: impl FnOnce(&mut Passed)) -> QueueId {
         from: Some("ann@example.org".parse().unwrap()),
         eight_bit: false,
         smtputf8: false,
-        require_tls: false,
+        require_tls: None,
         ret_full: None,
         envid: "E7".into(),
     };
@@ -240,7 +240,7 @@ async fn an_lmtp_server_on_this_machine_takes_what_needs_tls_and_utf8() {
     }
     let to = |transport: &'static str| {
         move |passed: &mut Passed| {
-            passed.require_tls = true;
+            passed.require_tls = Some(true);
             passed.smtputf8 = true;
             passed.reports = false;
             passed.transport = transport.into();

@@ -238,7 +238,10 @@ impl Way<'_> {
             from: header.and_then(Header::from).cloned(),
             eight_bit: text.eight_bit || !top.bytes().is_ascii(),
             smtputf8: needs_smtputf8(incoming) || !top.bytes().is_ascii(),
-            require_tls: mail.require_tls,
+            require_tls: match header {
+                Some(header) => header.requested_tls(mail.require_tls),
+                None => mail.require_tls.then_some(true),
+            },
             ret_full: mail.ret.map(|ret| ret == Ret::Full),
             envid: mail.envid.clone().unwrap_or_default(),
             top,

@@ -104,6 +104,16 @@ pub(super) async fn prepare(
         let fields = unsubscribe(context, user, &draft, &recipients)?;
         draft.headers.extend(fields);
     }
+    let field = (header::TLS_REQUIRED, "No");
+    let waives = |(name, value): &(String, String)| {
+        name.eq_ignore_ascii_case(field.0) && value.trim().eq_ignore_ascii_case(field.1)
+    };
+    if draft.require_tls.is_none() && draft.headers.iter().any(waives) {
+        draft.require_tls = Some(false);
+    } else if draft.require_tls == Some(false) && !draft.headers.iter().any(waives) {
+        // The next servers must know it too.
+        draft.headers.push((field.0.to_owned(), field.1.to_owned()));
+    }
     let options = SendOptions {
         extra: mem::take(&mut draft.extra),
         require_tls: draft.require_tls,

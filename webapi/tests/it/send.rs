@@ -128,6 +128,7 @@ async fn a_message_is_queued_for_each_recipient() {
     assert_eq!(first.reverse_path.to_string(), "ann@example.org");
     let text = world.text(first).await;
     assert_eq!(first.common.size, text.len() as u64);
+    assert_eq!(text.matches("TLS-Required: No\r\n").count(), 1, "{text}");
     assert!(
         text.starts_with("Received: from mail.example.org by mail.example.org\r\n\twith HTTP id "),
         "{text}"

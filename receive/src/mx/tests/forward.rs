@@ -409,6 +409,19 @@ async fn what_the_sender_asks_goes_on_with_a_forward() {
     assert_eq!(forward.common.require_tls, Some(true));
 }
 
+#[tokio::test]
+async fn a_sender_who_waives_tls_waives_it_for_a_forward() {
+    for (requires, expected) in [(false, Some(false)), (true, Some(true))] {
+        let world = world();
+        let mut transaction = asking("away@example.org", SUCCESS);
+        transaction.mail.require_tls = requires;
+        let text = format!("TLS-Required: No\r\n{MESSAGE}");
+        let reply = world.give(REMOTE, transaction, &text);
+        assert!(reply.await.starts_with("250 "));
+        assert_eq!(world.queued().await[0].common.require_tls, expected);
+    }
+}
+
 /// The names of one list are one list. Each that asks has its report.
 #[tokio::test]
 async fn a_list_by_two_names_is_expanded_once() {
