@@ -27,6 +27,8 @@ mod patience;
 mod remote;
 #[allow(dead_code, reason = "the other tests of this crate use more of it")]
 mod support;
+#[path = "queue/tls.rs"]
+mod tls;
 
 use std::{
     sync::{

@@ -28,6 +28,7 @@ mod log;
 mod logins;
 mod mx;
 mod onward;
+mod onward_tls;
 mod operate;
 mod proxy;
 mod recipients;

@@ -180,7 +180,8 @@ impl<'a> OngoingAttempt<'a> {
     }
 
     /// Ends the attempt. A message whose MAIL was sent gets the last thing that a host said of it,
-    /// and a message that a host can't take gets what the host lacks. If no connection could be made, that counts for one of the others. The rest is postponed.
+    /// and a message that a host can't take gets what the host lacks. If no connection could be
+    /// made, that counts for one of the others. The rest is postponed.
     pub(super) fn finish(mut self) -> Delivered {
         let mut rest = std::mem::take(&mut self.pending);
         let hops = &self.plan.hops;

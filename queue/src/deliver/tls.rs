@@ -35,6 +35,22 @@ impl Protection {
         name: None,
     };
 
+    /// What a demand means for the host of this name.
+    ///
+    /// # Errors
+    /// If TLS is demanded, and no certificate can have the name.
+    fn new(demand: Demand, host: &str) -> Result<Self, Refusal> {
+        let name = ServerName::try_from(host.to_owned()).ok();
+        if name.is_none() && demand.least() > Proven::Plain {
+            let rule = demand.rule.name();
+            let text = format!("{rule} demands TLS, and no certificate can have the host's name");
+            let code = EnhancedCode::NO_SECURITY_FEATURE;
+            let status = DeliveryStatus::transient(Cause::Tls, code, text);
+            return Err(Refusal::ForNow(status));
+        }
+        Ok(Self { demand, name })
+    }
+
     /// The least that a connection must prove.
     pub(super) const fn least(&self) -> Proven {
         self.demand.least()
@@ -57,22 +73,7 @@ impl OngoingAttempt<'_> {
             tlsa: TlsaFact::Absent,
             mta_sts: MtaStsFact::Absent,
         };
-        let demand = demand(&facts)?;
-        let name = ServerName::try_from(hop.name.clone()).ok();
-        if name.is_none() && demand.least() > Proven::Plain {
-            let text = format!(
-                "{} demands TLS, and no certificate can have the name {:?}",
-                demand.rule.name(),
-                hop.name
-            );
-            let code = EnhancedCode::NO_SECURITY_FEATURE;
-            return Err(Refusal::ForNow(DeliveryStatus::transient(
-                Cause::Tls,
-                code,
-                text,
-            )));
-        }
-        Ok(Protection { demand, name })
+        Protection::new(demand(&facts)?, &hop.name)
     }
 
     /// Opens a session that is protected as the endpoint says, and tells what it proves. A
@@ -184,5 +185,48 @@ impl OngoingAttempt<'_> {
     /// no TLS.
     pub(super) fn stays(&self, peer: &Peer) -> bool {
         self.plan.way.is_last() && peer.is_on_this_machine()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::TlsRule;
+
+    #[test]
+    fn a_name_without_certificates_gives_no_plain_text_where_tls_is_demanded() {
+        let demand = |rule| {
+            let facts = Facts {
+                requested: Requested::Unsaid,
+                rule,
+                tlsa: TlsaFact::Absent,
+                mta_sts: MtaStsFact::Absent,
+            };
+            demand(&facts).unwrap()
+        };
+        let optional = demand(TlsRule::ByHost);
+        let needed = demand(TlsRule::Smarthost {
+            tls: crate::route::SmarthostTls::StartTls,
+            verify: false,
+            login: false,
+        });
+        for (host, has_name) in [
+            ("mx.test", true),
+            ("_mx.test", true),
+            ("192.0.2.1", true),
+            ("2001:db8::1", true),
+            ("mx test", false),
+            ("mx..test", false),
+        ] {
+            let protection = Protection::new(optional, host).unwrap();
+            assert_eq!(protection.name.is_some(), has_name, "{host}");
+            let refusal = Protection::new(needed, host).err();
+            assert_eq!(refusal.is_none(), has_name, "{host}");
+            if let Some(Refusal::ForNow(status)) = refusal {
+                let text = "4.7.4 the transport demands TLS, and no certificate can have the \
+                            host's name";
+                assert_eq!(status.to_string(), text);
+            }
+        }
     }
 }

@@ -153,3 +153,153 @@ fn unix_time(clock: &dyn Clock) -> UnixTime {
     let micros = u64::try_from(clock.now().0).unwrap_or(0);
     UnixTime::since_unix_epoch(std::time::Duration::from_micros(micros))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use postrider_store::{ManualClock, Time};
+    use rustls::{
+        ClientConnection, HandshakeKind, ServerConfig, ServerConnection, pki_types::PrivateKeyDer,
+    };
+
+    use super::*;
+
+    /// 2027, when certificates of rcgen are valid.
+    const NOW: Time = Time(1_800_000_000_000_000);
+
+    /// A server with a certificate for `mx.test`, and configurations that trust it.
+    struct Table {
+        server: Arc<ServerConfig>,
+        configs: Configs,
+        clock: ManualClock,
+    }
+
+    impl Table {
+        fn new() -> Self {
+            let mut params = rcgen::CertificateParams::new(["mx.test".to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+            let key = rcgen::KeyPair::generate().unwrap();
+            let made = params.self_signed(&key).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let ca = dir.path().join("ca.pem");
+            std::fs::File::create(&ca)
+                .unwrap()
+                .write_all(made.pem().as_bytes())
+                .unwrap();
+            let config = format!(
+                "hostname = \"mail.test\"\n[postmaster]\naccount = \"ann\"\n\
+                 [listeners.l]\nips = [\"127.0.0.1\"]\n[tls]\nca_files = [{ca:?}]\n"
+            );
+            let statics = Static::parse(&config, "postrider.conf").unwrap();
+            let clock = ManualClock::new(NOW);
+            let server = ServerConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(
+                    vec![made.der().clone()],
+                    PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+                );
+            Self {
+                server: Arc::new(server.unwrap()),
+                configs: Configs::new(&statics, Arc::new(clock.clone())).unwrap(),
+                clock,
+            }
+        }
+
+        /// A handshake with the server.
+        fn shake(
+            &self,
+            check: Check,
+            shares: KeyShares,
+            name: &str,
+        ) -> Result<ClientConnection, rustls::Error> {
+            let config = self.configs.of(check, shares);
+            let name = ServerName::try_from(name.to_owned()).unwrap();
+            let mut client = ClientConnection::new(config, name).unwrap();
+            let mut server = ServerConnection::new(Arc::clone(&self.server)).unwrap();
+            // The last of these has the tickets.
+            for _ in 0..4 {
+                let mut bytes = Vec::new();
+                while client.wants_write() {
+                    client.write_tls(&mut bytes).unwrap();
+                }
+                while !bytes.is_empty() {
+                    let mut rest = bytes.as_slice();
+                    server.read_tls(&mut rest).unwrap();
+                    bytes = rest.to_vec();
+                    server.process_new_packets().unwrap();
+                }
+                while server.wants_write() {
+                    server.write_tls(&mut bytes).unwrap();
+                }
+                while !bytes.is_empty() {
+                    let mut rest = bytes.as_slice();
+                    client.read_tls(&mut rest).unwrap();
+                    bytes = rest.to_vec();
+                    client.process_new_packets()?;
+                }
+            }
+            Ok(client)
+        }
+
+        fn kind(&self, check: Check, shares: KeyShares) -> HandshakeKind {
+            let client = self.shake(check, shares, "mx.test").unwrap();
+            assert_eq!(client.peer_certificates().unwrap().len(), 1);
+            client.handshake_kind().unwrap()
+        }
+    }
+
+    #[test]
+    fn a_session_resumes_only_under_the_check_that_it_began_with() {
+        use KeyShares::{Classical, PostQuantum};
+        let table = Table::new();
+        for check in [Check::Lenient, Check::Encrypted, Check::Pkix] {
+            assert_eq!(table.kind(check, PostQuantum), HandshakeKind::Full);
+            assert_eq!(table.kind(check, PostQuantum), HandshakeKind::Resumed);
+            assert_eq!(table.kind(check, Classical), HandshakeKind::Resumed);
+        }
+    }
+
+    #[test]
+    fn the_key_shares_are_those_asked_for() {
+        let table = Table::new();
+        for (shares, expected) in [
+            (KeyShares::PostQuantum, NamedGroup::X25519MLKEM768),
+            (KeyShares::Classical, NamedGroup::X25519),
+        ] {
+            let client = table.shake(Check::Lenient, shares, "mx.test").unwrap();
+            let group = client.negotiated_key_exchange_group().unwrap();
+            assert_eq!(group.name(), expected);
+        }
+    }
+
+    #[test]
+    fn each_check_refuses_what_it_should() {
+        let table = Table::new();
+        let shake = |check, name| table.shake(check, KeyShares::PostQuantum, name);
+        let refused = |check, name| TlsFault::of_check(&shake(check, name).unwrap_err(), &[]).kind;
+        assert!(shake(Check::Pkix, "mx.test").is_ok());
+        assert_eq!(
+            refused(Check::Pkix, "other.test"),
+            TlsFaultKind::NameMismatch
+        );
+        // What was let in is judged afterwards.
+        let judged = |name: &str| {
+            let client = shake(Check::Encrypted, name).unwrap();
+            let name = ServerName::try_from(name.to_owned()).unwrap();
+            let certificates = client.peer_certificates().unwrap();
+            let judged = table.configs.check_pkix(certificates, &name);
+            judged.map_err(|fault| fault.kind)
+        };
+        assert_eq!(judged("mx.test"), Ok(()));
+        assert_eq!(judged("other.test"), Err(TlsFaultKind::NameMismatch));
+        // The certificate ends in 2030. Sessions that resume are too old by then.
+        table
+            .clock
+            .advance(std::time::Duration::from_secs(4 * 366 * 24 * 3600));
+        assert_eq!(refused(Check::Pkix, "mx.test"), TlsFaultKind::Expired);
+        assert_eq!(judged("mx.test"), Err(TlsFaultKind::Expired));
+    }
+}

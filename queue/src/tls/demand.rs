@@ -77,13 +77,13 @@ pub(crate) enum TlsaFact<'a> {
     /// There are none, or DNSSEC does not prove the way to them.
     Absent,
     /// It is not known whether there are any, for this reason.
-    #[expect(dead_code, reason = "no look-up yet")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "no look-up yet"))]
     Failed(&'a str),
     /// There are some, and none can be used.
-    #[expect(dead_code, reason = "no look-up yet")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "no look-up yet"))]
     Unusable,
     /// Some can be used.
-    #[expect(dead_code, reason = "no look-up yet")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "no look-up yet"))]
     Usable,
 }
 
@@ -94,10 +94,10 @@ pub(crate) enum MtaStsFact {
     /// No policy is enforced.
     Absent,
     /// The policy is enforced, and has the host.
-    #[expect(dead_code, reason = "no policies yet")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "no policies yet"))]
     Listed,
     /// The policy is enforced, and does not have the host.
-    #[expect(dead_code, reason = "no policies yet")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "no policies yet"))]
     NotListed,
 }
 
@@ -287,5 +287,130 @@ fn by_host(facts: &Facts<'_>) -> Result<Demand, Refusal> {
             Ok(Demand::start_tls(Rule::UnusableTlsa, Check::Encrypted))
         }
         (TlsaFact::Absent, MtaStsFact::Absent) => Ok(Demand::opportunistic(Rule::Opportunistic)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use Requested::{Required, Unsaid, Waived};
+
+    use super::*;
+
+    const SMARTHOST: TlsRule = TlsRule::Smarthost {
+        tls: SmarthostTls::StartTls,
+        verify: true,
+        login: true,
+    };
+
+    /// The decision in one line: the rule, when TLS begins, the check; or the status.
+    fn shown(facts: &Facts<'_>) -> String {
+        match demand(facts) {
+            Ok(demand) => format!("{:?} {:?} {:?}", demand.rule, demand.start, demand.check),
+            Err(Refusal::ForNow(status)) => format!("wait: {status}"),
+            Err(Refusal::Lacks(status)) => format!("lacks: {status}"),
+        }
+    }
+
+    /// One line for each rule, and for what comes before what.
+    #[test]
+    fn the_first_rule_that_applies_counts() {
+        use MtaStsFact::{Absent, Listed, NotListed};
+        use TlsaFact::{Failed, Unusable, Usable};
+        const NONE: TlsaFact<'static> = TlsaFact::Absent;
+        const LACKS: &str = "lacks: 5.7.30 REQUIRETLS is needed, and neither DANE nor MTA-STS \
+                             proves the host";
+        const UNLISTED: &str =
+            "wait: 4.7.5 the MTA-STS policy of the domain does not have the host";
+        const FAILED: &str = "wait: 4.4.3 looking up the TLSA records of the host: bogus";
+        for (requested, tlsa, mta_sts, expected) in [
+            (Unsaid, NONE, Absent, "Opportunistic IfOffered Lenient"),
+            (Unsaid, NONE, Listed, "MtaSts Upgrade Pkix"),
+            (Unsaid, NONE, NotListed, UNLISTED),
+            (Unsaid, Unusable, Absent, "UnusableTlsa Upgrade Encrypted"),
+            (Unsaid, Unusable, Listed, "MtaSts Upgrade Pkix"),
+            (Unsaid, Unusable, NotListed, UNLISTED),
+            (Unsaid, Usable, Absent, "Dane Upgrade Dane"),
+            (Unsaid, Usable, NotListed, "Dane Upgrade Dane"),
+            (Unsaid, Failed("bogus"), Listed, FAILED),
+            (Waived, Failed("bogus"), Absent, "Waived IfOffered Lenient"),
+            (Waived, Usable, Listed, "Waived IfOffered Lenient"),
+            (Required, NONE, Absent, LACKS),
+            (Required, Unusable, Absent, LACKS),
+            (Required, Failed("bogus"), Absent, FAILED),
+            (Required, NONE, Listed, "MtaSts Upgrade Pkix"),
+            (Required, NONE, NotListed, UNLISTED),
+            (Required, Usable, Absent, "Dane Upgrade Dane"),
+        ] {
+            let facts = Facts {
+                requested,
+                rule: TlsRule::ByHost,
+                tlsa,
+                mta_sts,
+            };
+            assert_eq!(shown(&facts), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_transport_is_as_configured() {
+        let smarthost = |tls, verify, login| TlsRule::Smarthost { tls, verify, login };
+        const LACKS: &str = "lacks: 5.7.30 REQUIRETLS is needed, and the transport does not check \
+                             the certificate";
+        use SmarthostTls::{Implicit, Never, StartTls};
+        for (requested, rule, expected) in [
+            (Unsaid, SMARTHOST, "Transport Upgrade Pkix"),
+            (Required, SMARTHOST, "Transport Upgrade Pkix"),
+            (
+                Unsaid,
+                smarthost(StartTls, false, true),
+                "Transport Upgrade Encrypted",
+            ),
+            (Required, smarthost(StartTls, false, true), LACKS),
+            (
+                Unsaid,
+                smarthost(Implicit, true, true),
+                "Transport Implicit Pkix",
+            ),
+            (Unsaid, smarthost(Never, true, true), "Transport Never Pkix"),
+            (Required, smarthost(Never, true, true), LACKS),
+            // A waiver opens no password, and does not change how a port works.
+            (Waived, SMARTHOST, "Transport Upgrade Pkix"),
+            (
+                Waived,
+                smarthost(StartTls, true, false),
+                "Waived IfOffered Lenient",
+            ),
+            (
+                Waived,
+                smarthost(Implicit, true, false),
+                "Transport Implicit Pkix",
+            ),
+            (Unsaid, TlsRule::Lmtp, "Transport IfOffered Lenient"),
+            (Waived, TlsRule::Lmtp, "Waived IfOffered Lenient"),
+            (Required, TlsRule::Lmtp, "Transport Upgrade Pkix"),
+        ] {
+            let facts = Facts {
+                requested,
+                rule,
+                tlsa: TlsaFact::Absent,
+                mta_sts: MtaStsFact::Absent,
+            };
+            assert_eq!(shown(&facts), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_proven_has_an_order() {
+        assert!(Proven::Plain < Proven::Encrypted && Proven::Encrypted < Proven::Pkix);
+        assert!(Proven::Pkix < Proven::Dane);
+        let least = |start, check| {
+            let rule = Rule::Transport;
+            Demand { rule, start, check }.least()
+        };
+        assert_eq!(least(Start::IfOffered, Check::Pkix), Proven::Plain);
+        assert_eq!(least(Start::Never, Check::Pkix), Proven::Plain);
+        assert_eq!(least(Start::Upgrade, Check::Encrypted), Proven::Encrypted);
+        assert_eq!(least(Start::Implicit, Check::Pkix), Proven::Pkix);
+        assert_eq!(least(Start::Upgrade, Check::Dane), Proven::Dane);
     }
 }

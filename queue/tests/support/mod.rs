@@ -123,6 +123,7 @@ pub(crate) struct Message<'a> {
     pub(crate) login: &'a str,
     pub(crate) seconds: u64,
     pub(crate) list: &'a str,
+    pub(crate) require_tls: Option<bool>,
 }
 
 impl<'a> Message<'a> {
@@ -137,6 +138,7 @@ impl<'a> Message<'a> {
             list: "",
             login: "ann@example.org",
             seconds: 0,
+            require_tls: None,
         }
     }
 
@@ -305,7 +307,7 @@ impl World {
             from: header.from().cloned(),
             eight_bit: false,
             smtputf8: false,
-            require_tls: None,
+            require_tls: message.require_tls,
             not_before: Some(self.now().after(Duration::from_secs(message.seconds))),
             future_release: String::new(),
             extra: BTreeMap::from([("K".into(), "v".into())]),

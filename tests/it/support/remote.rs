@@ -6,10 +6,11 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
     sync::watch,
 };
+use tokio_rustls::{TlsAcceptor, rustls};
 
 use super::patience::patiently;
 
@@ -20,6 +21,10 @@ pub enum Act {
     Say(&'static str),
     /// Closes the connection without a reply.
     Drop,
+    /// Says yes, and then closes the connection.
+    Cut,
+    /// Says yes to STARTTLS, and then does nothing.
+    Hang,
 }
 
 /// A point of a session.
@@ -36,6 +41,8 @@ pub enum Point {
 pub struct Received {
     /// The MAIL line.
     pub mail: String,
+    /// The key exchange of the TLS under which it came, as rustls writes it. None: in clear.
+    pub tls: Option<String>,
     /// The RCPT lines that were accepted.
     pub rcpts: Vec<String>,
     /// The text without dot-stuffing.
@@ -52,8 +59,40 @@ pub struct Remote {
     received: Arc<watch::Sender<Vec<Received>>>,
 }
 
+/// The TLS of a remote, by STARTTLS.
+#[derive(Clone)]
+pub struct RemoteTls {
+    acceptor: TlsAcceptor,
+    /// The certificate in PEM. A client that trusts it takes the remote for a host of its names.
+    pub certificate: String,
+    /// What EHLO says under TLS, beside the usual.
+    pub extensions: &'static str,
+}
+
+impl RemoteTls {
+    /// With a certificate for these names that the remote issued itself.
+    pub fn new(names: &[&str], extensions: &'static str) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        Self {
+            acceptor: Arc::new(config).into(),
+            certificate: made.cert.pem(),
+            extensions,
+        }
+    }
+}
+
 struct State {
     script: Arc<Script>,
+    tls: Option<RemoteTls>,
     /// How often sessions passed each kind of point, in all connections.
     seen: Mutex<std::collections::HashMap<String, usize>>,
     received: Arc<watch::Sender<Vec<Received>>>,
@@ -65,11 +104,20 @@ impl Remote {
     pub async fn start(
         script: impl Fn(&Point, usize) -> Option<Act> + Send + Sync + 'static,
     ) -> Self {
+        Self::start_with(None, script).await
+    }
+
+    /// Starts a remote that offers STARTTLS.
+    pub async fn start_with(
+        tls: Option<RemoteTls>,
+        script: impl Fn(&Point, usize) -> Option<Act> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let received = Arc::new(watch::Sender::new(Vec::new()));
         let state = Arc::new(State {
             script: Arc::new(script),
+            tls,
             seen: Mutex::default(),
             received: Arc::clone(&received),
         });
@@ -120,17 +168,25 @@ impl State {
     }
 }
 
-async fn say(out: &mut OwnedWriteHalf, line: &str) -> std::io::Result<()> {
-    out.write_all(format!("{line}\r\n").as_bytes()).await
+/// The connection of a session, with or without TLS.
+trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+type Lines = BufReader<Box<dyn Io>>;
+
+async fn say(lines: &mut Lines, line: &str) -> std::io::Result<()> {
+    let out = lines.get_mut();
+    out.write_all(format!("{line}\r\n").as_bytes()).await?;
+    out.flush().await
 }
 
 async fn session(stream: TcpStream, state: &State) -> std::io::Result<()> {
     // Each reply is a write of its own. Without this, the second one waits for an acknowledgement.
     stream.set_nodelay(true)?;
-    let (read, mut out) = stream.into_split();
-    let mut lines = BufReader::new(read);
-    say(&mut out, "220 remote.test ESMTP").await?;
-    let (mut mail, mut rcpts) = (String::new(), Vec::new());
+    let mut lines: Lines = BufReader::new(Box::new(stream));
+    say(&mut lines, "220 remote.test ESMTP").await?;
+    let (mut mail, mut rcpts, mut tls) = (String::new(), Vec::new(), None);
     loop {
         let mut line = String::new();
         if lines.read_line(&mut line).await? == 0 {
@@ -145,25 +201,48 @@ async fn session(stream: TcpStream, state: &State) -> std::io::Result<()> {
         let point = Point::Command(line.clone());
         match state.act(&point, &verb) {
             Some(Act::Drop) => return Ok(()),
+            Some(Act::Cut) => return say(&mut lines, "220 2.0.0 yes").await,
+            Some(Act::Hang) => {
+                say(&mut lines, "220 2.0.0 yes").await?;
+                return std::future::pending().await;
+            }
             Some(Act::Say(reply)) => {
-                say(&mut out, reply).await?;
+                say(&mut lines, reply).await?;
                 if !reply.starts_with('2') && !reply.starts_with('3') {
                     continue;
                 }
             }
-            None => match verb.as_str() {
-                "EHLO" => say(
-                    &mut out,
-                    "250-remote.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES",
-                )
-                .await?,
-                "DATA" if rcpts.is_empty() => {
-                    say(&mut out, "554 5.5.1 no valid recipients").await?;
+            None => match (verb.as_str(), &state.tls) {
+                ("EHLO", offered) => {
+                    let more = match (&tls, offered) {
+                        (Some(_), Some(offered)) => offered.extensions,
+                        (None, Some(_)) => "STARTTLS",
+                        (_, None) => "",
+                    };
+                    let words = ["remote.test", "PIPELINING", "8BITMIME"].into_iter();
+                    let words = words.chain(more.split_whitespace());
+                    let mut reply: String = words.map(|word| format!("250-{word}\r\n")).collect();
+                    reply.push_str("250 ENHANCEDSTATUSCODES");
+                    say(&mut lines, &reply).await?;
+                }
+                ("STARTTLS", Some(offered)) => {
+                    say(&mut lines, "220 2.0.0 go").await?;
+                    let stream = offered.acceptor.accept(lines.into_inner()).await?;
+                    let group = stream.get_ref().1.negotiated_key_exchange_group();
+                    tls = Some(
+                        group
+                            .map(|group| format!("{:?}", group.name()))
+                            .unwrap_or_default(),
+                    );
+                    lines = BufReader::new(Box::new(stream));
+                }
+                ("DATA", _) if rcpts.is_empty() => {
+                    say(&mut lines, "554 5.5.1 no valid recipients").await?;
                     continue;
                 }
-                "DATA" => say(&mut out, "354 go on").await?,
-                "QUIT" => return say(&mut out, "221 2.0.0 bye").await,
-                _ => say(&mut out, "250 2.0.0 ok").await?,
+                ("DATA", _) => say(&mut lines, "354 go on").await?,
+                ("QUIT", _) => return say(&mut lines, "221 2.0.0 bye").await,
+                _ => say(&mut lines, "250 2.0.0 ok").await?,
             },
         }
         match verb.as_str() {
@@ -175,6 +254,7 @@ async fn session(stream: TcpStream, state: &State) -> std::io::Result<()> {
                 let act = state.act(&Point::EndOfData, "end of data");
                 let message = Received {
                     mail: mail.clone(),
+                    tls: tls.clone(),
                     rcpts: std::mem::take(&mut rcpts),
                     text,
                 };
@@ -182,9 +262,9 @@ async fn session(stream: TcpStream, state: &State) -> std::io::Result<()> {
                     .received
                     .send_modify(|received| received.push(message));
                 match act {
-                    None => say(&mut out, "250 2.0.0 taken").await?,
-                    Some(Act::Say(reply)) => say(&mut out, reply).await?,
-                    Some(Act::Drop) => return Ok(()),
+                    None => say(&mut lines, "250 2.0.0 taken").await?,
+                    Some(Act::Say(reply)) => say(&mut lines, reply).await?,
+                    Some(Act::Drop | Act::Cut | Act::Hang) => return Ok(()),
                 }
             }
             _ => {}
@@ -192,9 +272,7 @@ async fn session(stream: TcpStream, state: &State) -> std::io::Result<()> {
     }
 }
 
-async fn read_data(
-    lines: &mut BufReader<tokio::net::tcp::OwnedReadHalf>,
-) -> std::io::Result<String> {
+async fn read_data(lines: &mut Lines) -> std::io::Result<String> {
     let mut text = Vec::new();
     loop {
         let mut line = Vec::new();
