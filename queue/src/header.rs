@@ -23,7 +23,7 @@ pub struct Header {
     received: usize,
     delivered_to: Vec<Address>,
     report: bool,
-    tls_optional: bool,
+    waives_tls: bool,
 }
 
 /// The field by which a sender says that the delivery counts more than TLS (RFC 8689 §5). Its only
@@ -75,7 +75,7 @@ impl Header {
                 .count(),
             delivered_to: delivered_to(section),
             report: first("Content-Type").is_some_and(is_dsn),
-            tls_optional: first(TLS_REQUIRED)
+            waives_tls: first(TLS_REQUIRED)
                 .is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"No")),
             names,
         }
@@ -126,15 +126,10 @@ impl Header {
         &self.delivered_to
     }
 
-    /// What the sender asks of TLS, for the record of a queued message. `require_tls`: MAIL said
-    /// REQUIRETLS, which counts more than the field `TLS-Required: No` (RFC 8689 §5).
+    /// Whether the field [`TLS_REQUIRED`] says `No`.
     #[must_use]
-    pub const fn requested_tls(&self, require_tls: bool) -> Option<bool> {
-        match (require_tls, self.tls_optional) {
-            (true, _) => Some(true),
-            (false, true) => Some(false),
-            (false, false) => None,
-        }
+    pub const fn waives_tls(&self) -> bool {
+        self.waives_tls
     }
 
     /// Whether the message is a DSN by its type. A read receipt (RFC 8098) and a complaint (RFC
@@ -142,6 +137,17 @@ impl Header {
     #[must_use]
     pub const fn is_report(&self) -> bool {
         self.report
+    }
+}
+
+/// What the sender of a message asks of TLS, for its record in the queue. REQUIRETLS in MAIL
+/// (`requires`) counts more than the field `TLS-Required: No` (`waives`; RFC 8689 §5).
+#[must_use]
+pub const fn requested_tls(requires: bool, waives: bool) -> Option<bool> {
+    match (requires, waives) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
     }
 }
 
@@ -335,8 +341,9 @@ mod tests {
             ("", None),
         ] {
             let header = Header::scan(section.as_bytes());
-            assert_eq!(header.requested_tls(false), expected, "{section:?}");
-            assert_eq!(header.requested_tls(true), Some(true), "{section:?}");
+            let waives = header.waives_tls();
+            assert_eq!(requested_tls(false, waives), expected, "{section:?}");
+            assert_eq!(requested_tls(true, waives), Some(true), "{section:?}");
         }
     }
 

@@ -95,11 +95,9 @@ impl SubmissionSession {
         self.decide(Stage::End(transaction)).answer()?;
         let Message { intake, mut fields } = self.message.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
-        let require_tls = transaction.mail.require_tls;
         let (text, _memory) = intake
             .finish(|section| {
-                let complete =
-                    || complete_header(context, facts, section, &mut fields, require_tls);
+                let complete = || complete_header(context, facts, section, &mut fields);
                 long_work(section.len(), complete)
             })
             .await?;
@@ -209,7 +207,7 @@ fn submission(
         // Many clients say SMTPUTF8 with each message, so that proves no need. The addresses of the
         // envelope are looked at when it is sent.
         smtputf8: fields.smtputf8,
-        require_tls: fields.require_tls,
+        require_tls: header::requested_tls(mail.require_tls, fields.waives_tls),
         not_before: urgency::not_before(&mail.delivery, now),
         future_release: mail
             .delivery

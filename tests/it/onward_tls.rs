@@ -83,13 +83,10 @@ async fn a_wrong_certificate_is_named_and_a_sender_may_not_care() {
     let calls = receiver.wait_for(1).await;
     assert_eq!(calls[0].payload["Event"], "delayed");
     let error = calls[0].payload["Error"].as_str().unwrap();
-    for part in [
-        "mx.remote.test [127.0.0.2]: STARTTLS: 4.7.5 the transport demands TLS: the certificate \
+    let part = "mx.remote.test [127.0.0.2]: STARTTLS: 4.7.5 the transport demands TLS: the certificate \
          is for another name (subject \"CN=rcgen self signed cert\", issuer \"CN=rcgen self \
-         signed cert\", names other.test, valid 1975-01-01 to 4096-01-01, SPKI SHA-256 ",
-    ] {
-        assert!(error.contains(part), "{error}");
-    }
+         signed cert\", names other.test, valid 1975-01-01 to 4096-01-01, SPKI SHA-256 ";
+    assert!(error.contains(part), "{error}");
     assert!(remote.received().is_empty());
     let text = format!("TLS-Required: No\r\n{}", message("urgent"));
     let reply = client

@@ -278,8 +278,9 @@ mod tests {
     #[test]
     fn each_check_refuses_what_it_should() {
         let table = Table::new();
-        let shake = |check, name| table.shake(check, KeyShares::PostQuantum, name);
-        let refused = |check, name| TlsFault::of_check(&shake(check, name).unwrap_err(), &[]).kind;
+        let shake = |check, name: &str| table.shake(check, KeyShares::PostQuantum, name);
+        let refused =
+            |check, name: &str| TlsFault::of_check(&shake(check, name).unwrap_err(), &[]).kind;
         assert!(shake(Check::Pkix, "mx.test").is_ok());
         assert_eq!(
             refused(Check::Pkix, "other.test"),

@@ -141,13 +141,10 @@ async fn the_certificate_of_a_smarthost_is_checked_and_named() {
     let found = attempt(&world, id, 1).await;
     assert_eq!(code(&found), "4.7.5");
     assert_eq!(found.remote, "smart.test [192.0.2.1]");
-    for part in [
-        "the transport demands TLS: the certificate is for another name (subject \"CN=rcgen self \
+    let part = "the transport demands TLS: the certificate is for another name (subject \"CN=rcgen self \
          signed cert\", issuer \"CN=rcgen self signed cert\", names other.test, valid 1975-01-01 \
-         to 4096-01-01, SPKI SHA-256 ",
-    ] {
-        assert!(found.error.contains(part), "{}", found.error);
-    }
+         to 4096-01-01, SPKI SHA-256 ";
+    assert!(found.error.contains(part), "{}", found.error);
     assert!(remote.received().is_empty());
     world.stop().await;
 }

@@ -19,7 +19,7 @@ use postrider_config::Dynamic;
 use postrider_dns::is_within;
 use postrider_queue::{
     JUNK_FIELD, Passed, SubmittedRecipient,
-    header::{Header, Received},
+    header::{self, Header, Received},
 };
 use postrider_smtp::{
     Address, Domain, Ret, ReversePath,
@@ -238,10 +238,10 @@ impl Way<'_> {
             from: header.and_then(Header::from).cloned(),
             eight_bit: text.eight_bit || !top.bytes().is_ascii(),
             smtputf8: needs_smtputf8(incoming) || !top.bytes().is_ascii(),
-            require_tls: match header {
-                Some(header) => header.requested_tls(mail.require_tls),
-                None => mail.require_tls.then_some(true),
-            },
+            require_tls: header::requested_tls(
+                mail.require_tls,
+                header.is_some_and(Header::waives_tls),
+            ),
             ret_full: mail.ret.map(|ret| ret == Ret::Full),
             envid: mail.envid.clone().unwrap_or_default(),
             top,

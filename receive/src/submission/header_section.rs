@@ -35,8 +35,8 @@ pub(super) struct Fields {
     pub(super) subject: String,
     /// The header section itself needs SMTPUTF8.
     pub(super) smtputf8: bool,
-    /// What the sender asks of TLS.
-    pub(super) require_tls: Option<bool>,
+    /// The sender waives TLS.
+    pub(super) waives_tls: bool,
     /// The application's own data.
     pub(super) extra: BTreeMap<String, String>,
 }
@@ -48,7 +48,6 @@ pub(super) fn complete_header(
     facts: &mut Facts,
     section: &[u8],
     fields: &mut Fields,
-    require_tls: bool,
 ) -> Result<HeaderEdit, Reply> {
     let taken = extra::extract(section).map_err(|error| {
         Reply::new(
@@ -70,7 +69,7 @@ pub(super) fn complete_header(
     let header = facts.header.insert(Header::scan(&edited));
     let message_id = header.message_id().to_owned();
     let subject = header.subject().to_owned();
-    let require_tls = header.requested_tls(require_tls);
+    let waives_tls = header.waives_tls();
     let has_date = header.has("Date");
     let config = context.dynamic();
     let policy = context.policy(Role::Submission, &config);
@@ -98,7 +97,7 @@ pub(super) fn complete_header(
     }
     *fields = Fields {
         smtputf8: encoded.needs_smtputf8 || !added.is_ascii(),
-        require_tls,
+        waives_tls,
         author: Some(author),
         message_id,
         subject,
