@@ -109,7 +109,7 @@ impl Configured {
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, rustls::Error> {
         let resumption = Resumption::in_memory_sessions(TICKETS_MAX);
-        let made = |provider: Arc<CryptoProvider>| -> Result<Arc<ClientConfig>, rustls::Error> {
+        let made = |provider: Arc<CryptoProvider>| -> Result<ClientConfig, rustls::Error> {
             let time = Arc::new(QueueTime(Arc::clone(clock)));
             let builder = ClientConfig::builder_with_details(provider, time);
             let mut config = builder
@@ -118,18 +118,22 @@ impl Configured {
                 .with_custom_certificate_verifier(Arc::clone(&verifier))
                 .with_no_client_auth();
             config.resumption = resumption.clone();
-            Ok(Arc::new(config))
+            Ok(config)
         };
-        let mut classical = CryptoProvider::clone(&provider());
-        classical.kx_groups.retain(|group| {
+        let mut few = CryptoProvider::clone(&provider());
+        few.kx_groups.retain(|group| {
             matches!(
                 group.name(),
                 NamedGroup::X25519 | NamedGroup::secp256r1 | NamedGroup::secp384r1
             )
         });
+        let (post_quantum, mut classical) = (made(provider())?, made(Arc::new(few))?);
+        // rustls resumes sessions only under the same object for logins by certificate, too. There
+        // is none.
+        classical.client_auth_cert_resolver = Arc::clone(&post_quantum.client_auth_cert_resolver);
         Ok(Self {
-            post_quantum: made(provider())?,
-            classical: made(Arc::new(classical))?,
+            post_quantum: Arc::new(post_quantum),
+            classical: Arc::new(classical),
         })
     }
 }
