@@ -57,6 +57,17 @@ fn session(extensions: &str) -> Session {
     while session.poll_output().is_some() {}
     session.receive(format!("250-mx\r\n{extensions}").as_bytes(), now);
     while session.poll_output().is_some() {}
+    // After a success, messages are pipelined.
+    session.submit([(envelope(), 1)], now);
+    for reply in ["250 ok\r\n", "250 ok\r\n", "354 go\r\n", "250 ok\r\n"] {
+        while let Some(output) = session.poll_output() {
+            if matches!(output, Output::Ask(_)) {
+                session.answer(Some(b"x"), now);
+            }
+        }
+        session.receive(reply.as_bytes(), now);
+    }
+    while session.poll_output().is_some() {}
     session
 }
 

@@ -61,6 +61,8 @@ pub struct Timeouts {
     pub message: Duration,
     /// The least bytes of a text per second that the server takes, in each minute.
     pub min_rate: u64,
+    /// For a connection from the end of its opening on. No message begins after it.
+    pub connection: Duration,
     /// For the reply to QUIT. The RFC has no figure for it, and nothing depends on it.
     pub quit: Duration,
 }
@@ -79,6 +81,7 @@ impl Default for Timeouts {
             dot: minutes(10),
             message: minutes(15),
             min_rate: 500,
+            connection: minutes(5),
             quit: Duration::from_secs(5),
         }
     }

@@ -40,6 +40,7 @@ impl Session {
             return self.final_reply(id, reply, step);
         }
         let status = DeliveryStatus::from_reply(reply, step.name());
+        self.succeeded |= status.is_success();
         if let Some(recipient) = message.first_accepted() {
             message.decide(recipient, status, Again::No);
         }
@@ -66,6 +67,7 @@ impl Session {
         if !reply.code().is_positive() {
             return self.refuse(id, reply, step);
         }
+        self.succeeded = true;
         if let Some(message) = self.messages.get_mut(id) {
             message.decide_rest(&DeliveryStatus::from_reply(reply, step.name()), Again::No);
         }

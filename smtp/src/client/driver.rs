@@ -205,7 +205,7 @@ impl Connection {
     /// The connection can take more messages.
     #[must_use]
     pub fn usable(&self) -> bool {
-        self.session.usable()
+        self.session.usable(now())
     }
 
     /// Sends QUIT (RFC 5321 §4.1.1.10), and closes.

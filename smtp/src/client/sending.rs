@@ -14,12 +14,19 @@ use crate::{Cause, DeliveryStatus, EnhancedCode};
 /// of a text that the session asks for.
 const OUTPUT_MAX: usize = 64 * 1024;
 /// The size of a BDAT chunk. Only the last chunk of a text is smaller.
-const CHUNK: u64 = 1024 * 1024;
+const CHUNK: u64 = 256 * 1024;
+/// The most chunks of a text that await their replies.
+const CHUNKS_MAX: usize = 2;
 /// The session sends a text of up to this size by BDAT before it knows the replies to the
 /// recipients. If the server refuses them all, that wastes less than the wait.
 const EAGER_MAX: u64 = 64 * 1024;
 /// The most steps that may await their replies.
 const WINDOW: usize = 256;
+/// The most RCPT commands that may await their replies.
+const RCPTS_MAX: usize = 100;
+/// The most bytes of commands that may await their replies. A server that writes its replies before
+/// it reads on finds room for these in its buffers.
+const COMMANDS_MAX: usize = 16 * 1024;
 
 impl Session {
     /// Makes output. A request: the next output is this piece of a text.
@@ -40,7 +47,9 @@ impl Session {
             let Some(step) = step.filter(|step| self.may_send(*step)) else {
                 break;
             };
-            self.send(step);
+            if !self.send(step) {
+                break;
+            }
         }
         None
     }
@@ -48,8 +57,10 @@ impl Session {
     /// Puts the steps of the next message on the list. False if there is no message, or it has to
     /// wait.
     fn plan(&mut self) -> bool {
-        // A step before it may still turn out to need RSET.
-        let wait = |last: &Step| last.ends_group() || !self.extensions.pipelining;
+        // A step before it may still turn out to need RSET. Whether the server can take commands
+        // behind a text shows with its first success.
+        let wait =
+            |last: &Step| last.ends_group() || !self.extensions.pipelining || !self.succeeded;
         if self.steps.back().is_some_and(wait) {
             return false;
         }
@@ -83,6 +94,10 @@ impl Session {
             let text = "the server's limit of messages on a connection is reached";
             return status(EnhancedCode::TOO_MANY_RECIPIENTS, text);
         }
+        if self.is_too_old(self.since) {
+            let text = "the time for messages on a connection is over";
+            return status(EnhancedCode::SYSTEM_TRANSIENT, text);
+        }
         // A message begins after a reply, or when the bytes before it are written.
         if self.last_begin.is_some_and(|last| self.since > last) {
             let text = "the time for the messages of this connection is over";
@@ -93,7 +108,7 @@ impl Session {
 
     fn plan_message(&mut self, id: usize, size: u64, recipients: Vec<usize>, needs_bdat: bool) {
         self.mails = self.mails.saturating_add(1);
-        let bdat = self.config.chunking && self.extensions.chunking && self.extensions.pipelining;
+        let bdat = self.config.chunking && self.extensions.chunking;
         let bdat = (bdat && !self.config.lmtp) || needs_bdat;
         // A refused BDAT leaves the transaction in an unknown state (RFC 3030 §2), and the session
         // does not wait for the reply.
@@ -123,22 +138,25 @@ impl Session {
             return false;
         }
         match step {
+            Step::Rcpt(..) => self.open_rcpts < RCPTS_MAX,
             Step::Bdat(id, _)
                 if self
                     .messages
                     .get(id)
                     .is_some_and(|message| message.size > EAGER_MAX) =>
             {
+                let open = || self.steps.iter().take(self.sent);
                 let envelope =
                     |step: &Step| step.message() == Some(id) && !matches!(step, Step::Bdat(..));
-                !self.steps.iter().take(self.sent).any(envelope)
+                let chunk = |step: &&Step| matches!(step, Step::Bdat(message, _) if *message == id);
+                !open().any(envelope) && open().filter(chunk).count() < CHUNKS_MAX
             }
             _ => true,
         }
     }
 
-    /// Writes a command, or begins a text.
-    fn send(&mut self, step: Step) {
+    /// Writes a command, or begins a text. False: the command is too much for now.
+    fn send(&mut self, step: Step) -> bool {
         if matches!(step, Step::Text(_) | Step::Bdat(..)) {
             self.rate.begin_text();
         }
@@ -168,10 +186,25 @@ impl Session {
                 });
             }
             _ => {
+                let before = self.output.len();
                 self.write_command(step);
-                self.sent += 1;
+                let length = self.output.len().saturating_sub(before);
+                if self.sent > 0 && self.open_bytes.saturating_add(length) > COMMANDS_MAX {
+                    self.output.truncate(before);
+                    return false;
+                }
+                self.sent_step(step, length);
             }
         }
+        true
+    }
+
+    /// A step is written. Its command has this length.
+    fn sent_step(&mut self, step: Step, length: usize) {
+        self.sent += 1;
+        self.open_rcpts += usize::from(matches!(step, Step::Rcpt(..)));
+        self.open_bytes = self.open_bytes.saturating_add(length);
+        self.lengths.push_back(length);
     }
 
     /// Keeps a text for its next piece, or ends it.
@@ -242,7 +275,10 @@ impl Session {
         if let Some(message) = self.messages.get_mut(text.message) {
             message.end_sent = text.end >= message.size;
         }
-        self.sent += 1;
+        // The length of a text is limited in other ways.
+        if let Some(step) = self.steps.get(self.sent).copied() {
+            self.sent_step(step, 0);
+        }
     }
 
     /// Takes the unsent steps of a message off the list. A chunk that has begun stays.

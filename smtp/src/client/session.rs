@@ -72,6 +72,15 @@ pub struct Session {
     pub(super) steps: VecDeque<Step>,
     /// The sending cursor: the number of steps that are sent.
     pub(super) sent: usize,
+    /// The lengths of the commands of the sent steps, in their order, and their sum.
+    pub(super) lengths: VecDeque<usize>,
+    pub(super) open_bytes: usize,
+    /// The RCPT commands among the sent steps.
+    pub(super) open_rcpts: usize,
+    /// The server took a message on this connection.
+    pub(super) succeeded: bool,
+    /// The end of the opening. None before.
+    ready: Option<Instant>,
     /// The messages of the last [`Self::submit`].
     pub(super) messages: Vec<Message>,
     /// A transaction may be open at the server, and no message of ours is in it.
@@ -106,6 +115,11 @@ impl Session {
             parser: ReplyParser::new(),
             steps: VecDeque::from([Step::Greeting]),
             sent: 1,
+            lengths: VecDeque::from([0]),
+            open_bytes: 0,
+            open_rcpts: 0,
+            succeeded: false,
+            ready: None,
             messages: Vec::new(),
             needs_reset: false,
             mails: 0,
@@ -153,11 +167,20 @@ impl Session {
         self.tls_fault
     }
 
-    /// The session can take more messages: the connection is open, and the server's limit of
-    /// messages (LIMITS MAILMAX, RFC 9422) is not reached.
+    /// The session can take more messages now: the connection is open and not too old
+    /// ([`Timeouts::connection`]), and the server's limit of messages (LIMITS MAILMAX, RFC 9422) is
+    /// not reached.
+    ///
+    /// [`Timeouts::connection`]: super::Timeouts::connection
     #[must_use]
-    pub fn usable(&self) -> bool {
-        self.closed().is_none() && !self.mails_exhausted()
+    pub fn usable(&self, now: Instant) -> bool {
+        self.closed().is_none() && !self.mails_exhausted() && !self.is_too_old(now)
+    }
+
+    /// The connection takes no further message for its age.
+    pub(super) fn is_too_old(&self, now: Instant) -> bool {
+        let age = self.ready.map(|ready| now.saturating_duration_since(ready));
+        age.is_some_and(|age| age >= self.config.timeouts.connection)
     }
 
     pub(super) fn mails_exhausted(&self) -> bool {
@@ -308,8 +331,16 @@ impl Session {
 
     /// The front step is answered.
     pub(super) fn pop(&mut self) {
-        self.steps.pop_front();
-        self.sent = self.sent.saturating_sub(1);
+        let step = self.steps.pop_front();
+        if self.sent == 0 {
+            return;
+        }
+        self.sent -= 1;
+        let length = self.lengths.pop_front().unwrap_or_default();
+        self.open_bytes = self.open_bytes.saturating_sub(length);
+        if matches!(step, Some(Step::Rcpt(..))) {
+            self.open_rcpts = self.open_rcpts.saturating_sub(1);
+        }
     }
 
     /// Puts a step at the front, to be sent next. No step may await its reply.
@@ -453,6 +484,8 @@ impl Session {
         }
         self.steps.clear();
         self.sent = 0;
+        self.lengths.clear();
+        (self.open_bytes, self.open_rcpts) = (0, 0);
         self.output.clear();
         self.enter(State::Closed(status.with_remote(&self.config.remote)));
     }
@@ -473,6 +506,9 @@ impl Session {
             (_, State::Closed(_)) => Some(Output::Closed),
             (_, State::Opening | State::Sending(_) | State::Quitting) => None,
         };
+        if matches!(next, State::Ready) && self.ready.is_none() {
+            self.ready = Some(self.since);
+        }
         self.state = next;
     }
 }

@@ -25,7 +25,7 @@ fn unavailable_at_any_point() {
     };
     let check = |dialog: &str, expected: &[String]| {
         let expected: Vec<_> = expected.iter().map(String::as_str).collect();
-        assert!(!check(&mails, &format!("{commands}{dialog}"), &expected).usable());
+        assert!(!check(&mails, &format!("{commands}{dialog}"), &expected).usable(Instant::now()));
     };
     check(&format!("S: {bye}"), &both("MAIL"));
     check(&format!("S: 250 ok\nS: {bye}"), &both("RCPT"));
@@ -39,8 +39,7 @@ fn unavailable_at_any_point() {
         &format!("S: 250 ok\nS: 550 no\nS: 250 ok\nS: {bye}"),
         &refused,
     );
-    let text = "S: 250 ok\nS: 250 ok\nS: 250 ok\nS: 354 go\nC: x\nC: .\n\
-        C: MAIL FROM:<s@example.org>\nC: RCPT TO:<c@x.org>\nC: DATA\n";
+    let text = "S: 250 ok\nS: 250 ok\nS: 250 ok\nS: 354 go\nC: x\nC: .\n";
     check(&format!("{text}S: {bye}"), &both("end of data"));
     let ok = "ok end of data: 250 ok".to_owned();
     let next = [
@@ -49,7 +48,8 @@ fn unavailable_at_any_point() {
         "--".to_owned(),
         format!("later MAIL: {bye} NewConnection"),
     ];
-    check(&format!("{text}S: 250 ok\nS: {bye}"), &next);
+    let commands = "C: MAIL FROM:<s@example.org>\nC: RCPT TO:<c@x.org>\nC: DATA\n";
+    check(&format!("{text}S: 250 ok\n{commands}S: {bye}"), &next);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn lost_between_two_messages() {
 #[test]
 fn lost_with_several_texts_under_way() {
     let dialog = format!(
-        "{CHUNKING} C: MAIL FROM:<s@example.org>
+        "{CHUNKING}{TAKEN} C: MAIL FROM:<s@example.org>
         C: RCPT TO:<a@x.org>
         C: BDAT 3 LAST
         C: x
@@ -122,9 +122,14 @@ fn lost_with_several_texts_under_way() {
         S: 250 ok
         X: lost"
     );
-    let mails = [mail(&["a"], "x\r\n"), mail(&["b"], "y\r\n")];
+    let mails = [
+        mail(&["z"], "z\r\n"),
+        mail(&["a"], "x\r\n"),
+        mail(&["b"], "y\r\n"),
+    ];
     let lost = "later Lost BDAT: 4.4.2 connection closed by the server; the message may have been delivered";
-    check(&mails, &dialog, &[lost, "--", lost]);
+    let expected = ["ok BDAT: 250 taken", "--", lost, "--", lost];
+    check(&mails, &dialog, &expected);
 }
 
 #[test]
@@ -189,7 +194,7 @@ fn a_server_that_gives_up_in_the_middle_of_a_text() {
         show(&run.results.unwrap()[0]),
         ["failed end of data: 552 5.3.4 too big"]
     );
-    assert!(!run.session.usable());
+    assert!(!run.session.usable(Instant::now()));
 }
 
 #[test]
@@ -261,7 +266,7 @@ fn a_server_that_closed_while_nothing_was_asked() {
     let mut run = run(&config(), &[], PLAIN, 1000);
     run.session
         .receive(b"421 4.4.2 idle for too long\r\n", run.now);
-    assert!(!run.session.usable());
+    assert!(!run.session.usable(Instant::now()));
     run.session
         .submit([(mail(&["a"], "x").envelope, 1)], run.now);
     run.drain();
@@ -294,7 +299,7 @@ fn refused_in_the_packet_of_the_go() {
             show(&results[1]),
             [format!("later end of data: {reply} NewConnection")]
         );
-        assert!(!run.session.usable());
+        assert!(!run.session.usable(Instant::now()));
     }
     // A success that nobody asked for is none.
     let dialog = format!("{PLAIN}{commands}S: 354 go\nS: 250 2.0.0 taken");

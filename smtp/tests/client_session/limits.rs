@@ -4,9 +4,11 @@ use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The session after this dialog.
+/// The session after this dialog. Its age does not matter.
 fn after<'a>(mails: &'a [Mail], dialog: &str) -> Run<'a> {
-    run(&config(), mails, dialog, 1000)
+    let mut config = config();
+    config.timeouts.connection = 60 * MINUTE;
+    run(&config, mails, dialog, 1000)
 }
 
 /// The server sends one byte of `reply` in each minute. Gives the time until the session ends.
@@ -173,7 +175,7 @@ fn the_time_of_a_message_begins_with_its_mail() {
         run.session.receive(reply.as_bytes(), run.now);
         run.drain();
     }
-    assert!(run.session.usable());
+    assert!(run.session.usable(Instant::now()));
     assert_eq!(run.results.map(|results| results.len()), Some(2));
 }
 
@@ -246,9 +248,31 @@ fn no_message_begins_when_the_time_for_messages_is_over() {
                 let expected = [Again::No, Again::NewConnection, Again::NewConnection];
                 assert_eq!(again.collect::<Vec<_>>(), expected);
                 assert!(results[0].recipients[0].status.is_success());
-                assert!(run.session.usable(), "it takes messages of a later attempt");
+                assert!(
+                    run.session.usable(Instant::now()),
+                    "it takes messages of a later attempt"
+                );
             }
             (output, _) => panic!("{output:?}"),
         }
     }
+}
+
+#[test]
+fn a_connection_takes_mail_for_five_minutes() {
+    let mut run = run(&config(), &[], PLAIN, 1000);
+    let (ready, session) = (run.now, &mut run.session);
+    let almost = ready + 5 * MINUTE - Duration::from_nanos(1);
+    assert!(session.usable(almost));
+    assert!(!session.usable(ready + 5 * MINUTE));
+    let envelope = mail(&["a"], "x").envelope;
+    session.submit([(envelope.clone(), 1), (envelope.clone(), 1)], almost);
+    let begun = Output::Send("MAIL FROM:<s@example.org>\r\n".into());
+    assert_eq!(session.poll_output(), Some(begun));
+    // A message that began may end later. The next one does not begin.
+    session.receive(b"450 later\r\n", ready + 6 * MINUTE);
+    assert_eq!(session.poll_output(), Some(Output::Done));
+    let again = session.results();
+    let again: Vec<_> = again.iter().map(|it| it.recipients[0].again).collect();
+    assert_eq!(again, [Again::No, Again::NewConnection]);
 }

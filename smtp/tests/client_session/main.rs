@@ -243,3 +243,11 @@ const CHUNKING: &str = "S: 220-mx.x.org
     S: 250-mx.x.org
     S: 250-PIPELINING
     S: 250 CHUNKING\n";
+/// The first message of a connection with CHUNKING, which the server takes.
+const TAKEN: &str = "C: MAIL FROM:<s@example.org>
+    C: RCPT TO:<z@x.org>
+    C: BDAT 3 LAST
+    C: z
+    S: 250 ok
+    S: 250 ok
+    S: 250 taken\n";

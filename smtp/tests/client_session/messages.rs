@@ -28,11 +28,11 @@ fn in_lock_step() {
         &dialog,
         &expected,
     );
-    assert!(session.usable());
+    assert!(session.usable(Instant::now()));
 }
 
 #[test]
-fn pipelined_over_several_messages() {
+fn pipelined_over_several_messages_after_a_success() {
     let dialog = format!(
         "{PIPELINING} C: MAIL FROM:<s@example.org>
         C: RCPT TO:<a@x.org>
@@ -42,18 +42,38 @@ fn pipelined_over_several_messages() {
         S: 354 go
         C: one
         C: .
+        S: 451 not now
         C: MAIL FROM:<s@example.org>
         C: RCPT TO:<b@x.org>
         C: DATA
-        S: 451 not now
         S: 250 ok
         S: 250 ok
         S: 354 go
         C: two
         C: .
-        S: 250 queued"
+        S: 250 queued
+        C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<c@x.org>
+        C: DATA
+        S: 250 ok
+        S: 250 ok
+        S: 354 go
+        C: three
+        C: .
+        C: MAIL FROM:<s@example.org>
+        C: RCPT TO:<d@x.org>
+        C: DATA
+        S: 452 full
+        S: 450 later
+        S: 503 need MAIL
+        S: 503 need RCPT"
     );
-    let mails = [mail(&["a"], "one\r\n"), mail(&["b"], "two")];
+    let mails = [
+        mail(&["a"], "one\r\n"),
+        mail(&["b"], "two"),
+        mail(&["c"], "three"),
+        mail(&["d"], "four"),
+    ];
     check(
         &mails,
         &dialog,
@@ -61,14 +81,18 @@ fn pipelined_over_several_messages() {
             "later end of data: 451 not now",
             "--",
             "ok end of data: 250 queued",
+            "--",
+            "later end of data: 452 full",
+            "--",
+            "later MAIL: 450 later",
         ],
     );
 }
 
 #[test]
-fn chunks_need_no_waiting_at_all() {
+fn chunks_need_no_waiting_after_a_success() {
     let dialog = format!(
-        "{CHUNKING} C: MAIL FROM:<s@example.org>
+        "{CHUNKING}{TAKEN} C: MAIL FROM:<s@example.org>
         C: RCPT TO:<a@x.org>
         C: BDAT 5 LAST
         C: one
@@ -85,12 +109,109 @@ fn chunks_need_no_waiting_at_all() {
         S: 250 ok
         S: 250 queued"
     );
-    let mails = [mail(&["a"], "one\r\n"), mail(&["b"], ".\r\n")];
-    check(
-        &mails,
-        &dialog,
-        &["failed RCPT: 550 no", "--", "ok BDAT: 250 queued"],
-    );
+    let mails = [
+        mail(&["z"], "z\r\n"),
+        mail(&["a"], "one\r\n"),
+        mail(&["b"], ".\r\n"),
+    ];
+    let taken = "ok BDAT: 250 taken";
+    let expected = [
+        taken,
+        "--",
+        "failed RCPT: 550 no",
+        "--",
+        "ok BDAT: 250 queued",
+    ];
+    check(&mails, &dialog, &expected);
+}
+
+#[test]
+fn chunks_in_lock_step() {
+    let dialog = "S: 220 mx
+        C: EHLO client.example.org
+        S: 250-mx
+        S: 250 CHUNKING
+        C: MAIL FROM:<s@example.org>
+        S: 250 ok
+        C: RCPT TO:<a@x.org>
+        S: 250 ok
+        C: BDAT 3 LAST
+        C: .
+        S: 250 queued";
+    check(&[mail(&["a"], ".\r\n")], dialog, &["ok BDAT: 250 queued"]);
+}
+
+/// Gives the session's bytes until it waits for the server.
+fn written(session: &mut Session, now: Instant) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(output) = session.poll_output() {
+        match output {
+            Output::Send(bytes) => {
+                all.extend_from_slice(&bytes);
+                session.wrote(now);
+            }
+            Output::Ask(request) => session.answer(Some(&vec![b'x'; request.max]), now),
+            output => panic!("{output:?}"),
+        }
+    }
+    all
+}
+
+#[test]
+fn two_chunks_of_a_text_are_open() {
+    const KIB: usize = 1024;
+    let mut run = run(&config(), &[], CHUNKING, 1000);
+    let (now, session) = (run.now, &mut run.session);
+    session.submit([(mail(&["a"], "").envelope, 700 * KIB as u64)], now);
+    written(session, now);
+    session.receive(b"250 ok\r\n250 ok\r\n", now);
+    let line = "BDAT 262144\r\n".len();
+    assert_eq!(written(session, now).len(), 2 * (line + 256 * KIB));
+    session.receive(b"250 ok\r\n", now);
+    let last = written(session, now);
+    assert!(last.starts_with(b"BDAT 192512 LAST\r\n"));
+    assert_eq!(last.len(), 18 + 188 * KIB);
+    session.receive(b"250 ok\r\n", now);
+    assert_eq!(written(session, now).len(), 0);
+    session.receive(b"250 queued\r\n", now);
+    assert_eq!(session.poll_output(), Some(Output::Done));
+    assert_eq!(show(&session.results()[0]), ["ok BDAT: 250 queued"]);
+}
+
+#[test]
+fn commands_that_await_replies_are_limited() {
+    let count = |bytes: &[u8]| {
+        let text = std::str::from_utf8(bytes).unwrap();
+        let ends = text.ends_with("DATA\r\n");
+        (text.matches("RCPT").count(), ends)
+    };
+    let names: Vec<String> = (0..130).map(|number| format!("r{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut many = run(&config(), &[], PIPELINING, 1000);
+    let (now, session) = (many.now, &mut many.session);
+    session.submit([(mail(&names, "").envelope, 1)], now);
+    assert_eq!(count(&written(session, now)), (100, false));
+    session.receive("250 ok\r\n".repeat(21).as_bytes(), now);
+    assert_eq!(count(&written(session, now)), (20, false));
+    session.receive("250 ok\r\n".repeat(40).as_bytes(), now);
+    assert_eq!(count(&written(session, now)), (10, true));
+
+    let names: Vec<String> = (10..90)
+        .map(|number| format!("{number}{}", "r".repeat(62)))
+        .collect();
+    let mut long = mail(&[], "x");
+    let domain = ["x".repeat(63), "y".repeat(63), "z".repeat(60)].join(".");
+    let address = |name| Address::parse(&format!("{name}@{domain}")).unwrap();
+    long.envelope.recipients = names.iter().map(|name| address(name).into()).collect();
+    let mut long_run = run(&config(), &[], PIPELINING, 1000);
+    let (now, session) = (long_run.now, &mut long_run.session);
+    session.submit([(long.envelope, 1)], now);
+    // "RCPT TO:<" and ">" with the end of the line.
+    let (first, line) = ("MAIL FROM:<s@example.org>\r\n".len(), 9 + 64 + 1 + 188 + 3);
+    let fit = (16 * 1024 - first) / line;
+    assert_eq!(written(session, now).len(), first + fit * line);
+    session.receive("250 ok\r\n".repeat(fit + 1).as_bytes(), now);
+    assert_eq!(count(&written(session, now)), (80 - fit, true));
 }
 
 #[test]
@@ -205,11 +326,11 @@ fn no_recipient_left_but_the_text_is_awaited() {
         S: 451 later
         S: 354 go
         C: .
+        S: 554 no valid recipients
         C: RSET
         C: MAIL FROM:<s@example.org>
         C: RCPT TO:<c@x.org>
         C: DATA
-        S: 554 no valid recipients
         S: 250 reset
         S: 250 ok
         S: 250 ok
@@ -245,7 +366,7 @@ fn data_is_refused() {
         &dialog,
         &["later DATA: 451 4.3.0 try later", "failed RCPT: 550 no"],
     );
-    assert!(session.usable());
+    assert!(session.usable(Instant::now()));
 }
 
 #[test]
@@ -336,7 +457,7 @@ fn limits_are_kept() {
         "--",
         "later Local 4.5.3 the server's limit of messages on a connection is reached NewConnection",
     ];
-    assert!(!check(&mails, dialog, &expected).usable());
+    assert!(!check(&mails, dialog, &expected).usable(Instant::now()));
 }
 
 #[test]
