@@ -16,6 +16,7 @@ use postrider_smtp::{
 use crate::{
     dkim_key::DkimKey,
     lookup::Index,
+    providers::Providers,
     quantity::Size,
     values::{
         Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn,
@@ -43,6 +44,8 @@ pub struct Dynamic {
     pub monitor_dnsbls: Vec<Domain>,
     /// Pairs of domains. The web pages of the first lead to the second.
     pub web_redirects: Vec<(Domain, Domain)>,
+    /// Known providers: those of the static configuration, with the changes of `providers`.
+    pub providers: Arc<Providers>,
     pub(crate) text: Text,
     pub(crate) index: Index,
     pub(crate) not_yet: Vec<String>,
@@ -96,6 +99,7 @@ impl PartialEq for Dynamic {
             && self.srs_domain == other.srs_domain
             && self.monitor_dnsbls == other.monitor_dnsbls
             && self.web_redirects == other.web_redirects
+            && self.providers == other.providers
     }
 }
 

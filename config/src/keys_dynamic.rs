@@ -1,6 +1,7 @@
 //! The keys of `domains.conf`.
 
 use crate::{
+    keys_providers,
     schema::{
         Default::{Absent, Required, Value},
         Key,
@@ -32,6 +33,7 @@ pub(crate) static SECTIONS: &[Section] = &[
             of the domain without another destination.",
         keys: &[ACCOUNT, DESTINATION, &ACCOUNT_ROUTES],
     },
+    keys_providers::SECTION,
 ];
 
 static GENERAL: &[Key] = &[

@@ -183,7 +183,8 @@ static GENERAL: &[Key] = &[
         "delivery.forbid_private_addresses",
         Bool,
         Value("false"),
-        "Refuse to deliver to MX hosts at loopback or private addresses.",
+        "Do not deliver to MX hosts at loopback, private, shared or link-local addresses. They count as \
+            no addresses.",
     ),
     key(
         "delivery.message_time",
@@ -223,6 +224,13 @@ static GENERAL: &[Key] = &[
             enforced MTA-STS policy or a transport with a checked certificate prove, and that \
             offers REQUIRETLS. verified: such a host, with REQUIRETLS or without; hosts that do \
             not offer it may then send the message on without TLS.",
+    ),
+    key(
+        "delivery.providers_file",
+        Path,
+        Absent("none"),
+        "A file with entries of known providers, which change the shipped ones. It has the keys of \
+            `providers.<name>` in domains.conf, without `providers.` in front.",
     ),
     key(
         "policy.dmarc",
@@ -391,7 +399,8 @@ static FLOW: &[Key] = &[
         "queue.per_destination.connections",
         Integer,
         Value("10"),
-        "The most connections at once to one site: a set of MX hosts, an address or a smarthost.",
+        "The most connections at once to one site: a set of MX hosts, an address or a smarthost. \
+            Known providers have figures of their own (providers in domains.conf).",
     )
     .range("1", "10000"),
     key(

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`schema`], [`keys`], `keys_*`, `describe` | the keys and their description |
 //! | `statics`, `dynamics`, `hooks`, `words`, `values`, `quantity`, `duration`, `dkim_key`, `oauth` | the types |
+//! | `providers`, `providers.toml` | known providers: the entries, and which one is for a domain |
 //! | `reader`, `scalar`, `tables`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
 //! | `lookup` | questions to a [`Dynamic`], such as the account of an address |
 //! | `loaded`, `last_good` | both files together, and the last `domains.conf` without errors |
@@ -37,6 +38,7 @@ mod keys_dynamic;
 mod keys_hooks;
 mod keys_listeners;
 mod keys_oauth;
+mod keys_providers;
 mod keys_static;
 mod keys_transports;
 mod last_good;
@@ -45,7 +47,9 @@ mod loaded;
 mod lookup;
 mod oauth;
 mod parse_dynamic;
+mod parse_providers;
 mod parse_static;
+mod providers;
 mod public;
 mod quantity;
 mod reader;
@@ -79,8 +83,9 @@ pub use last_good::{LastGood, keep_good, last_good};
 pub use loaded::Loaded;
 pub use lookup::{Found, LoginName, Match, Target};
 pub use oauth::{ClientSecret, OauthConfig};
+pub use providers::{Provider, ProviderTls, Providers, ReplyRule, ReplyRules, ReplyScope};
 pub use public::is_public;
-pub use quantity::{Size, format_duration};
+pub use quantity::{Rate, Size, format_duration};
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
     Difference, HIDDEN, Settings, differences, is_secret, settings, shown, shown_url,

@@ -13,8 +13,9 @@ use crate::{
         MtaSts, OutgoingWebhook, ReportAddress, Route, Ruleset, Text,
     },
     error::Errors,
-    keys,
+    keys, parse_providers,
     parse_static::{mailbox_problem, read_mailbox},
+    providers::{Layer, Providers},
     reader::{Reader, Source, read_text},
     scalar::{Scalar as _, parse_host_port, parse_localpart},
     secret_file::{SecretFileError, read_secret_file},
@@ -67,6 +68,7 @@ impl Dynamic {
             srs_domain: root.opt("srs_domain"),
             monitor_dnsbls: root.set("monitor_dnsbls"),
             web_redirects: read_redirects(&root.section("web")),
+            providers: read_providers(&root, &statics.providers),
             text: Text(text.into()),
             index: Default::default(),
             not_yet: Vec::new(),
@@ -82,6 +84,14 @@ impl Dynamic {
             }
         }
     }
+}
+
+fn read_providers(root: &Reader<'_>, below: &Arc<Providers>) -> Arc<Providers> {
+    let Some(section) = root.table("providers") else {
+        return Arc::clone(below);
+    };
+    let entries = parse_providers::read(&section, Layer::Domains, Some(below));
+    Arc::new(below.under(entries))
 }
 
 fn read_domain(domain: &Domain, reader: &Reader<'_>, statics: &Static) -> DomainConfig {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use postrider_smtp::{Address, Domain, Host};
@@ -12,7 +13,8 @@ use crate::{
     dns_update,
     error::Errors,
     hooks::{read_hook, read_milter},
-    keys, listeners, oauth,
+    keys, listeners, oauth, parse_providers,
+    providers::Providers,
     reader::{Reader, Source, read_text},
     scalar::{Url, parse_host_port},
     statics::{
@@ -105,6 +107,9 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
     let policy = root.section("policy");
     let store = root.section("store");
     let delivery = root.section("delivery");
+    let queue = read_queue(&root.section("queue"));
+    let shipped = Providers::shipped(&queue.per_destination);
+    let providers = parse_providers::read_static(&delivery, shipped);
     Static {
         path: path.to_owned(),
         data_dir: root.get("data_dir"),
@@ -136,7 +141,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         transports,
         hooks,
         milters,
-        queue: read_queue(&root.section("queue")),
+        queue,
         webhook: read_webhook(&root.section("webhook")),
         limits: read_limits(&root.section("limits")),
         smtp_client: read_smtp_client(&root.section("smtp_client")),
@@ -148,6 +153,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
             slow_connections: delivery.get("slow_connections"),
             require_tls: delivery.opt("require_tls").unwrap_or(RequireTls::Enforce),
         },
+        providers: Arc::new(providers),
         policy: Policy {
             dmarc: policy.opt("dmarc").unwrap_or(DmarcHandling::Enforce),
             arc_trusted_sealers: policy.set("arc_trusted_sealers"),

@@ -1,6 +1,6 @@
-//! Sizes, and the written form of durations.
+//! Sizes, rates, and the written form of durations.
 
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroU32, time::Duration};
 
 use crate::duration::{UNITS, split_number};
 
@@ -63,6 +63,57 @@ impl fmt::Display for Size {
     }
 }
 
+/// A number of things in a time. It is written as `"100/minute"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rate {
+    /// The number.
+    pub count: NonZeroU32,
+    /// The time: a second, a minute, an hour or a day.
+    pub per: Duration,
+}
+
+/// The times of rates in seconds.
+const RATE_UNITS: [(&str, u64); 4] = [
+    ("second", 1),
+    ("minute", 60),
+    ("hour", 60 * 60),
+    ("day", 24 * 60 * 60),
+];
+
+impl Rate {
+    /// Reads `"100/minute"`. The error is a sentence about the text.
+    ///
+    /// # Errors
+    /// If the text is not a rate.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{text:?} is not a rate; write a number per second, minute, hour or day, as in \
+                \"100/minute\", or \"none\""
+            )
+        };
+        let (count, unit) = text.split_once('/').ok_or_else(wrong)?;
+        let (digits, rest) = split_number(count);
+        let count = digits.parse().map_err(|_| wrong())?;
+        let mut units = RATE_UNITS.iter();
+        let (_, seconds) = units
+            .find(|(name, _)| *name == unit && rest.is_empty())
+            .ok_or_else(wrong)?;
+        let per = Duration::from_secs(*seconds);
+        Ok(Self { count, per })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut units = RATE_UNITS.iter();
+        match units.find(|(_, seconds)| *seconds == self.per.as_secs()) {
+            Some((unit, _)) => write!(f, "{}/{unit}", self.count),
+            None => write!(f, "{} in {}", self.count, format_duration(self.per)),
+        }
+    }
+}
+
 /// Writes a duration so that [`crate::parse_duration`] reads the same value. A part below a
 /// millisecond is cut.
 #[must_use]
@@ -116,6 +167,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rates() {
+        for (text, count, seconds) in [
+            ("1/second", 1, 1),
+            ("100/minute", 100, 60),
+            ("4294967295/hour", u32::MAX, 3600),
+            ("20/day", 20, 86400),
+        ] {
+            let rate = Rate::parse(text).unwrap();
+            assert_eq!((rate.count.get(), rate.per.as_secs()), (count, seconds));
+            assert_eq!(rate.to_string(), text);
+        }
+        for text in [
+            "",
+            "100",
+            "/minute",
+            "0/minute",
+            "-1/minute",
+            "+1/minute",
+            "1.5/minute",
+            "1 /minute",
+            "1/minutes",
+            "1/m",
+            "4294967296/day",
+            "none",
+        ] {
+            assert!(Rate::parse(text).is_err(), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn sizes_and_durations_are_written_and_read_again(number in 0..=i64::MAX as u64) {
@@ -127,6 +208,7 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text in ".*") {
             let _ = Size::parse(&text);
+            let _ = Rate::parse(&text);
             let _ = parse_duration(&text);
         }
     }

@@ -213,6 +213,11 @@ impl<'a> Reader<'a> {
             .report(self.span_of(table), key, message.to_owned());
     }
 
+    /// Reports a problem in another file, which this one names.
+    pub(crate) fn report_elsewhere(&self, problem: ConfigError) {
+        self.source.report_elsewhere(problem);
+    }
+
     /// Warns of a value that is valid but probably wrong.
     pub(crate) fn warn(&self, name: &str, message: &str) {
         self.source

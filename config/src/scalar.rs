@@ -6,14 +6,15 @@ use std::{
     time::Duration,
 };
 
-use postrider_smtp::{Address, Domain, Host, LocalPart};
+use postrider_smtp::{Address, Domain, Host, LocalPart, bounce::Class};
 use toml_edit::Value;
 
 use crate::{
     duration::parse_duration,
     dynamics::SmtpError,
     hooks::{HookBody, HookError, HookKind, HookQuarantine, HookStage},
-    quantity::Size,
+    providers::{ProviderTls, ReplyScope},
+    quantity::{Rate, Size},
     schema::Kind,
     values::{
         Canonicalization, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern, FailureDsn,
@@ -173,6 +174,27 @@ impl Scalar for Size {
     }
 }
 
+/// None: no limit.
+impl Scalar for Option<Rate> {
+    const KIND: Kind = Kind::Rate;
+
+    fn read(value: &Value, _: &Path) -> Result<Self, String> {
+        match text::<Self>(value)? {
+            "none" => Ok(None),
+            text => Rate::parse(text).map(Some),
+        }
+    }
+}
+
+impl Scalar for Class {
+    const KIND: Kind = Kind::Word(Self::NAMES);
+
+    fn read(value: &Value, _: &Path) -> Result<Self, String> {
+        let text = text::<Self>(value)?;
+        Self::named(text).ok_or_else(|| not_a_word(text, Self::KIND))
+    }
+}
+
 impl Scalar for PathBuf {
     const KIND: Kind = Kind::Path;
 
@@ -212,6 +234,10 @@ parsed! {
     SmtpError, Kind::Reply, parse_reply;
 }
 
+fn not_a_word(text: &str, kind: Kind) -> String {
+    format!("{text:?} is not a value of this key; write {kind}")
+}
+
 macro_rules! word {
     ($($type:ty),+) => {$(
         impl Scalar for $type {
@@ -219,7 +245,7 @@ macro_rules! word {
 
             fn read(value: &Value, _: &Path) -> Result<Self, String> {
                 let text = text::<Self>(value)?;
-                Self::from_word(text).ok_or_else(|| format!("{text:?} is not a value of this key; write {}", Self::KIND))
+                Self::from_word(text).ok_or_else(|| not_a_word(text, Self::KIND))
             }
         }
     )+};
@@ -236,6 +262,8 @@ word!(
     DkimHash,
     Canonicalization,
     MtaStsMode,
+    ProviderTls,
+    ReplyScope,
     WebhookEvent,
     FailureDsn,
     ReportsTls,

@@ -22,6 +22,8 @@ pub enum Kind {
     Duration,
     /// `"25MB"`, `"25MiB"`, or a number of bytes.
     Size,
+    /// `"100/minute"`, or `"none"`.
+    Rate,
     /// A path. It is relative to the folder of the configuration file.
     Path,
     /// A domain name, in Unicode or ASCII.
@@ -65,6 +67,7 @@ impl fmt::Display for Kind {
             Self::Number => f.write_str("number"),
             Self::Duration => f.write_str("duration"),
             Self::Size => f.write_str("size"),
+            Self::Rate => f.write_str("rate"),
             Self::Path => f.write_str("path"),
             Self::Domain => f.write_str("domain"),
             Self::DomainPattern => f.write_str("domain or .domain"),

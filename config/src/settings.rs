@@ -343,6 +343,7 @@ mod tests {
         "oauth.username_claim",
         "postmaster.account",
         "postmaster.mailbox",
+        "providers.<name>.from",
         "routes[].transport",
         "transports.<name>.fail.message",
         "transports.<name>.smtp.auth.username",

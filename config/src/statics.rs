@@ -5,6 +5,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use crate::{
     dns_update::DnsUpdate,
     hooks::{Hook, Milter},
     oauth::OauthConfig,
+    providers::Providers,
     quantity::Size,
     values::{
         DmarcHandling, LogFormat, LogLevel, Mechanism, Network, ReportsTls, RequireTls,
@@ -74,6 +76,9 @@ pub struct Static {
     pub smtp_client: SmtpClient,
     /// Delivery to MX hosts.
     pub delivery: Delivery,
+    /// Known providers: the shipped entries, with those of `delivery.providers_file`. The entries
+    /// in force are [`Dynamic::providers`](crate::Dynamic::providers).
+    pub providers: Arc<Providers>,
     /// The treatment of unknown senders.
     pub policy: Policy,
     /// The mailboxes of a new account.

@@ -54,7 +54,21 @@ pub fn classify(said: &Said<'_>) -> Class {
 /// A refusal by policy ([`Class::Policy`]) blames nobody here. A caller may decide otherwise.
 #[must_use]
 pub fn blame(said: &Said<'_>) -> Blame {
-    let judged = judge(said);
+    blame_for(said, &judge(said))
+}
+
+/// As [`blame`], if somebody who knows this server gives the class: a pattern of a known provider.
+#[must_use]
+pub fn blame_as(said: &Said<'_>, class: Class) -> Blame {
+    let judged = Judged {
+        class,
+        evidence: Evidence::Words,
+        stage: said.stage.or_else(|| Stage::in_text(said.text)),
+    };
+    blame_for(said, &judged)
+}
+
+fn blame_for(said: &Said<'_>, judged: &Judged) -> Blame {
     if said.code == 0 || judged.stage.is_some_and(Stage::is_without_recipient) {
         return Blame::No;
     }

@@ -43,7 +43,7 @@ use letter::{Letter, Origin};
 use text::Text;
 
 pub use class::{Blame, Class};
-pub use classify::{Said, blame, classify};
+pub use classify::{Said, blame, blame_as, classify};
 
 /// The most recipients of a report.
 const RECIPIENTS_MAX: usize = 1000;

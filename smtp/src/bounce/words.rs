@@ -35,8 +35,7 @@ fn rule(head: &str) -> Option<Rule> {
         Some(name) => (name, false),
         None => (head, true),
     };
-    let class = Class::ALL.into_iter().find(|class| class.name() == name)?;
-    Some((class, clear))
+    Some((Class::named(name)?, clear))
 }
 
 /// The classes that the words of a text tell.
