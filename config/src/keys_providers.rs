@@ -83,9 +83,10 @@ static ENTRY: &[Key] = &[
         "providers.<name>.tls",
         Word(ProviderTls::WORDS),
         Absent("as in the entry default"),
-        "The TLS of connections. opportunistic: TLS if the host offers it. none: no TLS. encrypt: \
-            only with TLS, with any certificate. verify: only with a valid certificate for the \
-            name of the host.",
+        "The least TLS of connections; DANE and MTA-STS may demand more. opportunistic: TLS if the \
+            host offers it. encrypt: only with TLS, with any certificate. verify: only with a valid \
+            certificate for the name of the host. dane: only with a certificate that TLSA records \
+            name. none: no TLS at all.",
     ),
     key(
         "providers.<name>.chunking",

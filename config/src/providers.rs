@@ -33,6 +33,8 @@ words! {
         Encrypt = "encrypt",
         /// Only with a valid certificate for the name of the host.
         Verify = "verify",
+        /// Only with a certificate that the TLSA records of the host name (RFC 7672).
+        Dane = "dane",
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) use signing::Signatures;
 
 use crate::{
     Queue,
-    next_hop::{Hop, Plan},
+    next_hop::{Hop, HostSet, Plan},
     run::Slot,
     schedule::Connected,
     settle::{EndedAttempt, Postponed},
@@ -38,6 +38,8 @@ use attempt::OngoingAttempt;
 
 /// A connection that is kept for more messages.
 pub(crate) struct KeptConnection {
+    /// The hosts that it belongs to. Mail for other hosts of the same site needs another connection.
+    set: HostSet,
     /// The transport that it was made by. A transport has its own addresses, login and rules of
     /// TLS.
     transport: String,
@@ -66,11 +68,17 @@ impl KeptConnection {
     /// plan.
     fn fits(&self, attempt: &OngoingAttempt<'_>) -> bool {
         let stays = attempt.stays(self.place.address());
-        self.transport == attempt.plan.transport
-            && self.connection.usable()
+        self.set == attempt.plan.set
+            && self.transport == attempt.plan.transport
+            && self.takes_more(attempt.plan)
             && attempt
                 .protection(&self.hop, stays)
                 .is_ok_and(|protection| protection.least() <= self.proven)
+    }
+
+    /// Whether the connection takes a further message.
+    fn takes_more(&self, plan: &Plan) -> bool {
+        self.connection.usable() && self.sent < plan.provider.messages_per_connection
     }
 }
 
@@ -125,12 +133,14 @@ impl Queue {
         } else if let Some(old) = kept.take() {
             tokio::spawn(old.quit());
         }
-        let limit = self.statics.queue.per_destination.messages_per_connection;
-        if let Some(full) = kept.take_if(|kept| kept.sent >= limit || !kept.connection.usable()) {
+        if let Some(full) = kept.take_if(|kept| !kept.takes_more(attempt.plan)) {
             tokio::spawn(full.quit());
         }
-        if attempt.has_pending() {
+        if attempt.has_pending() && !attempt.rests() {
             attempt.try_hosts(kept).await;
+        }
+        if let Some(full) = kept.take_if(|kept| !kept.takes_more(attempt.plan)) {
+            tokio::spawn(full.quit());
         }
         let (answered, now) = (attempt.answered(), self.clock.moment());
         let (took, slot) = (now.since(began), attempt.slot);

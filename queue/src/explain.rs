@@ -1,12 +1,12 @@
 //! Answers "why is this message still here?" in words.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use postrider_store::{Attempt, HoldFilter, HoldRule, Queued, Retired, StoreError, Time};
 
 use crate::{
     Queue,
-    next_hop::{PlanKey, Site},
+    next_hop::{Plan, PlanKey, Site},
     route::{self, Route},
 };
 
@@ -15,7 +15,7 @@ use crate::{
 pub(crate) struct UsedUp {
     /// `queue.max_concurrency`.
     pub(crate) all: bool,
-    /// The sites that have used up `queue.per_destination.connections`.
+    /// The sites that have all connections that they may have.
     pub(crate) full: HashSet<Site>,
 }
 
@@ -55,13 +55,12 @@ impl Queue {
         }
         let since = due_since(message.next_attempt);
         let destination = message.destination();
-        let site = self.site_of(message);
+        let plan = self.plan_of(message);
         let limits = self.limits();
-        if site.is_some_and(|site| limits.full.contains(&site)) {
-            let connections = settings.per_destination.connections;
+        if let Some(plan) = plan.filter(|plan| limits.full.contains(&plan.site)) {
+            let (connections, key) = (plan.provider.connections, limit_of_connections(&plan));
             format!(
-                "{since}, and waits for one of the {connections} connections to {destination} \
-                 (queue.per_destination.connections)"
+                "{since}, and waits for one of the {connections} connections to {destination} ({key})"
             )
         } else if limits.all {
             let all = settings.max_concurrency;
@@ -75,12 +74,12 @@ impl Queue {
 }
 
 impl Queue {
-    /// The site that a message waits for, if its plan is known.
-    fn site_of(&self, message: &Queued) -> Option<Site> {
+    /// The plan of a message, if it is known.
+    fn plan_of(&self, message: &Queued) -> Option<Arc<Plan>> {
         let transport = match route::route(message, &self.statics, &self.config.load()) {
             Route::End(_) => return None,
             Route::Named(transport) => {
-                return Some(self.plans().named(transport)?.site.clone());
+                return self.plans().named(transport);
             }
             Route::Direct(transport) => transport,
         };
@@ -89,7 +88,15 @@ impl Queue {
             transport: transport.to_owned(),
         };
         let found = self.plans().find(&key, self.clock.moment())?;
-        Some(found.plan.ok()?.site.clone())
+        found.plan.ok()
+    }
+}
+
+/// The name of the key that limits the connections of a plan.
+fn limit_of_connections(plan: &Plan) -> String {
+    match plan.provider.name.as_str() {
+        "default" => "queue.per_destination.connections".to_owned(),
+        name => format!("providers.{name}.connections"),
     }
 }
 

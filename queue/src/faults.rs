@@ -1,6 +1,7 @@
 //! Faults of our own: they count for no message, and are told once.
 
 use std::{
+    collections::VecDeque,
     fmt, io,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -52,6 +53,15 @@ impl OwnFault {
     }
 }
 
+/// How many look-ups tell whether our resolver works, each of another name.
+const LOOK_UPS: usize = 50;
+/// If so many of them have no answer, our resolver is out of order.
+const UNANSWERED: usize = 40;
+/// How long a look-up counts.
+const LOOK_UP_COUNTS: Duration = Duration::from_secs(10 * 60);
+/// How long all deliveries wait for our resolver.
+const RESOLVER_PAUSE: Duration = Duration::from_secs(30);
+
 /// Our own faults now.
 #[derive(Debug)]
 pub(crate) struct Faults {
@@ -71,6 +81,18 @@ struct State {
     pause: Duration,
     /// When a fault of single destinations or keys was told.
     told: Option<Moment>,
+    /// The last look-ups, the last one at the end.
+    look_ups: VecDeque<LookUp>,
+    /// The resolver is out of order. Nothing is to be looked up before.
+    resolver: Option<Moment>,
+}
+
+/// The last look-up of a name.
+#[derive(Debug)]
+struct LookUp {
+    name: String,
+    answered: bool,
+    at: Moment,
 }
 
 impl Default for Faults {
@@ -117,6 +139,44 @@ impl Faults {
         }
     }
 
+    /// A name was looked up. If most names have no answer, it is our resolver that is out of order.
+    /// Then this gives the moment until which all wait. The log is told when this begins and ends.
+    pub(crate) fn looked_up(&self, name: &str, answered: bool, now: Moment) -> Option<Moment> {
+        let mut state = self.state();
+        state
+            .look_ups
+            .retain(|it| it.name != name && now.since(it.at) < LOOK_UP_COUNTS);
+        if state.look_ups.len() >= LOOK_UPS {
+            state.look_ups.pop_front();
+        }
+        state.look_ups.push_back(LookUp {
+            name: name.to_owned(),
+            answered,
+            at: now,
+        });
+        let unanswered = state.look_ups.iter().filter(|it| !it.answered).count();
+        if unanswered < UNANSWERED {
+            if state.resolver.take().is_some() {
+                info!("the resolver answers again");
+            }
+            return None;
+        }
+        if answered {
+            return state.resolver;
+        }
+        if state.resolver.is_none() {
+            error!(
+                unanswered,
+                of = LOOK_UPS,
+                "most look-ups have no answer, so the resolver seems to be out of order; all deliveries wait, and no attempt counts"
+            );
+        }
+        let until = state.resolver.filter(|until| now < *until);
+        let until = until.unwrap_or_else(|| now.after(RESOLVER_PAUSE));
+        state.resolver = Some(until);
+        Some(until)
+    }
+
     /// Whether to tell of a fault that many messages share.
     pub(crate) fn tell(&self, now: Moment) -> bool {
         let mut state = self.state();
@@ -129,7 +189,8 @@ impl Faults {
 
     /// The moment before which nothing is to be claimed.
     pub(crate) fn until(&self, now: Moment) -> Option<Moment> {
-        self.state().until.filter(|until| now < *until)
+        let state = self.state();
+        state.until.max(state.resolver).filter(|until| now < *until)
     }
 
     /// Some results could not be stored so far.
@@ -211,6 +272,47 @@ mod tests {
         }
         faults.connected();
         assert_eq!(faults.used_up(&error, now).since(now).as_secs(), 1);
+    }
+
+    #[test]
+    fn most_names_without_an_answer_are_a_fault_of_our_resolver() {
+        let faults = Faults::default();
+        let at = |seconds| Moment(Duration::from_secs(seconds));
+        let look_up = |number: usize, answered, now| {
+            faults.looked_up(&format!("{number}.test"), answered, at(now))
+        };
+        for _ in 0..100 {
+            assert_eq!(
+                look_up(0, false, 0),
+                None,
+                "one name that fails often is one name"
+            );
+        }
+        for number in 1..UNANSWERED - 1 {
+            assert_eq!(look_up(number, false, 0), None);
+        }
+        assert_eq!(faults.until(at(0)), None);
+        assert_eq!(look_up(100, false, 0), Some(at(30)));
+        assert_eq!(look_up(101, false, 5), Some(at(30)));
+        assert_eq!(
+            (faults.until(at(29)), faults.until(at(30))),
+            (Some(at(30)), None)
+        );
+        assert_eq!(look_up(102, false, 40), Some(at(70)), "it goes on");
+        for number in 0..LOOK_UPS - UNANSWERED {
+            look_up(200 + number, true, 70);
+        }
+        assert_eq!(look_up(300, false, 70), Some(at(100)));
+        for number in 0..3 {
+            look_up(400 + number, true, 70);
+        }
+        assert_eq!((look_up(500, true, 70), faults.until(at(70))), (None, None));
+        // What is long ago says nothing.
+        for number in 0..UNANSWERED - 1 {
+            look_up(600 + number, false, 2000);
+        }
+        assert_eq!(look_up(700, false, 2600), None);
+        assert!(faults.state().look_ups.len() <= LOOK_UPS);
     }
 
     #[test]

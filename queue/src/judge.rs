@@ -2,21 +2,35 @@
 //! address is to blame.
 
 use postrider_smtp::{
-    Cause, DeliveryStatus, Stage,
-    bounce::{Blame, Class, Said, blame, classify},
+    Cause, DeliveryStatus, EnhancedCode, Stage,
+    bounce::{Blame, Class, Said, blame, blame_as, classify},
 };
 
-/// The attempt at which a refusal to speak with us is final.
+/// The attempt at which a refusal to speak with us is final, and that no host has an address.
 const REFUSALS: u32 = 3;
 
+/// The status of an attempt, with what its number says of it: at the third attempt it is final that
+/// no host of the domain has an address. `attempts` counts this attempt.
+pub(crate) fn in_the_end(status: DeliveryStatus, attempts: u32) -> DeliveryStatus {
+    let nowhere = status.enhanced == Some(EnhancedCode::NO_ROUTE_TRANSIENT);
+    match status.cause == Cause::Dns && nowhere && attempts >= REFUSALS {
+        true => DeliveryStatus {
+            permanent: true,
+            enhanced: Some(EnhancedCode::NO_ROUTE),
+            ..status
+        },
+        false => status,
+    }
+}
+
 /// Whether a failed attempt is the last one, though more attempts are left. `attempts` counts this
-/// attempt.
+/// attempt. `known` is the class that a rule of the provider gives.
 ///
 /// Most 5xx replies are final. Some tell of a state that passes: a rate, greylisting, a login that
 /// fails. A server that refuses to speak with us often does so for a while: the third attempt is
 /// final then. 521 is final at once (RFC 7504). 503 says that the commands came in the wrong order,
 /// which is a matter of the connection.
-pub(crate) fn is_final(status: &DeliveryStatus, attempts: u32) -> bool {
+pub(crate) fn is_final(status: &DeliveryStatus, known: Option<Class>, attempts: u32) -> bool {
     if !status.permanent || status.cause != Cause::Reply {
         return status.permanent;
     }
@@ -26,7 +40,7 @@ pub(crate) fn is_final(status: &DeliveryStatus, attempts: u32) -> bool {
     if refuses_to_speak(status) {
         return status.code == 521 || attempts >= REFUSALS;
     }
-    match classify(&Said::from(status)) {
+    match known.unwrap_or_else(|| classify(&Said::from(status))) {
         // Some servers refuse messages with the codes of AUTH.
         Class::Login => status.stage() != Some(Stage::Auth),
         class => !class.waits(),
@@ -43,15 +57,19 @@ pub(crate) fn refuses_to_speak(status: &DeliveryStatus) -> bool {
 }
 
 /// Whether a final failure blames the recipient's address. With `policy_blocks`, the refusal of a
-/// message by policy and the block of our host do too.
-pub(crate) fn blames(said: &Said<'_>, policy_blocks: bool) -> Blame {
-    let blame = blame(said);
+/// message by policy and the block of our host do too. `known` is the class that a rule of the
+/// provider gives.
+pub(crate) fn blames(said: &Said<'_>, known: Option<Class>, policy_blocks: bool) -> Blame {
+    let blame = match known {
+        Some(class) => blame_as(said, class),
+        None => blame(said),
+    };
     if blame != Blame::No || !policy_blocks || said.code < 500 {
         return blame;
     }
     let stage = said.stage.or_else(|| Stage::in_text(said.text));
     let early = stage.is_some_and(Stage::is_without_recipient);
-    match classify(said) {
+    match known.unwrap_or_else(|| classify(said)) {
         Class::Policy | Class::Blocked if !early => Blame::Yes,
         _ => Blame::No,
     }
@@ -59,7 +77,7 @@ pub(crate) fn blames(said: &Said<'_>, policy_blocks: bool) -> Blame {
 
 #[cfg(test)]
 mod tests {
-    use postrider_smtp::{EnhancedCode, Reply, ReplyCode};
+    use postrider_smtp::{Reply, ReplyCode};
 
     use super::*;
 
@@ -99,11 +117,11 @@ mod tests {
             ("MAIL", "550 5.1.8 Domain not found", Some(1)),
         ] {
             let status = status(command, line);
-            let found = (1..9).find(|attempt| is_final(&status, *attempt));
+            let found = (1..9).find(|attempt| is_final(&status, None, *attempt));
             assert_eq!(found, last, "{command}: {line}");
         }
         let ours = DeliveryStatus::permanent(Cause::Tls, EnhancedCode::SYSTEM, "no REQUIRETLS");
-        assert!(is_final(&ours, 1), "we know what we say");
+        assert!(is_final(&ours, None, 1), "we know what we say");
     }
 
     #[test]
@@ -200,7 +218,7 @@ mod tests {
         ] {
             let status = status(command, line);
             assert_eq!(
-                blames(&Said::from(&status), false),
+                blames(&Said::from(&status), None, false),
                 expected,
                 "{command}: {line}"
             );
@@ -236,7 +254,11 @@ mod tests {
                 text,
             };
             assert!(said.enhanced.is_some());
-            assert_eq!(blames(&said, false), expected, "{code} {enhanced} {text}");
+            assert_eq!(
+                blames(&said, None, false),
+                expected,
+                "{code} {enhanced} {text}"
+            );
         }
     }
 
@@ -252,9 +274,70 @@ mod tests {
         ] {
             let status = status(command, line);
             let said = Said::from(&status);
-            assert_eq!(blames(&said, false), Blame::No, "{line}");
+            assert_eq!(blames(&said, None, false), Blame::No, "{line}");
             let expected = if blamed { Blame::Yes } else { Blame::No };
-            assert_eq!(blames(&said, true), expected, "{command}: {line}");
+            assert_eq!(blames(&said, None, true), expected, "{command}: {line}");
         }
+    }
+
+    #[test]
+    fn the_rule_of_a_provider_counts_more_than_all_else() {
+        use Blame::{No, OnThird, Yes};
+        for (command, line, class, last, expected) in [
+            (
+                "RCPT",
+                "550 5.4.1 Access denied",
+                Class::UnknownMailbox,
+                Some(1),
+                Yes,
+            ),
+            (
+                "RCPT",
+                "550 5.1.1 no such user",
+                Class::RateLimited,
+                None,
+                No,
+            ),
+            (
+                "RCPT",
+                "550 5.1.1 no such user",
+                Class::Connections,
+                None,
+                No,
+            ),
+            ("end of data", "554 5.7.1 no", Class::Spam, Some(1), No),
+            (
+                "end of data",
+                "554 no",
+                Class::MailboxFull,
+                Some(1),
+                OnThird,
+            ),
+            // Nothing that a server says before RCPT is about the recipient.
+            ("greeting", "554 no", Class::UnknownMailbox, Some(3), No),
+            ("MAIL", "550 no", Class::UnknownMailbox, Some(1), No),
+            ("RCPT", "450 no", Class::UnknownMailbox, None, OnThird),
+        ] {
+            let (status, known) = (status(command, line), Some(class));
+            let found = (1..9).find(|attempt| is_final(&status, known, *attempt));
+            assert_eq!(found, last, "{command}: {line}");
+            let blamed = blames(&Said::from(&status), known, false);
+            assert_eq!(blamed, expected, "{command}: {line}");
+        }
+        let status = status("RCPT", "550 5.1.1 no such user");
+        let blocked = blames(&Said::from(&status), Some(Class::Blocked), true);
+        assert_eq!(blocked, Yes, "with suppress_policy_blocks");
+    }
+
+    #[test]
+    fn no_address_is_final_at_the_third_attempt() {
+        let nowhere = crate::next_hop::nowhere("no address".to_owned());
+        assert_eq!(in_the_end(nowhere.clone(), 2), nowhere);
+        let last = in_the_end(nowhere, 3);
+        assert!(is_final(&last, None, 3));
+        assert_eq!(last.to_string(), "5.4.4 no address");
+        let code = EnhancedCode::DIRECTORY_FAILURE;
+        let unknown = DeliveryStatus::transient(Cause::Dns, code, "no answer");
+        assert_eq!(in_the_end(unknown.clone(), 9), unknown);
     }
 }

@@ -59,7 +59,7 @@ use tokio::sync::Semaphore;
 
 use deliver::{Addresses, Peer, Signatures};
 use faults::Faults;
-use next_hop::Plans;
+use next_hop::{Ours, Plans};
 use tls::{Configs, Habits};
 
 pub use add::{
@@ -68,6 +68,7 @@ pub use add::{
 pub use dial::{Dialer, Dialing, SocketDialing, TcpDialer};
 pub use explain::{describe, explain_retired};
 pub use limits::{Allowance, LimitError};
+pub use next_hop::interfaces;
 pub use operate::{ChangedCount, EndAs, EndedCount, OperateError};
 pub use passed::{JUNK_FIELD, Passed};
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
@@ -124,6 +125,8 @@ pub struct Queue {
     rng: Mutex<StdRng>,
     signatures: Signatures,
     plans: Mutex<Plans>,
+    /// This server as an MX host.
+    ours: Ours,
     addresses: Arc<Addresses>,
     /// The places of connections that wait long for a greeting.
     slow: Semaphore,
@@ -162,6 +165,7 @@ impl Queue {
     pub fn new(parts: QueueParts) -> Result<Self, QueueSetupError> {
         let tls = Configs::new(&parts.statics, Arc::clone(&parts.clock))?;
         let plans = Plans::new(&parts.statics);
+        let ours = Ours::new(&parts.statics, interfaces);
         let delivery = &parts.statics.delivery;
         let addresses = Addresses::new(delivery.connections_per_address);
         let slow = Semaphore::new(delivery.slow_connections);
@@ -176,6 +180,7 @@ impl Queue {
             rng: Mutex::new(parts.rng),
             signatures: Signatures::default(),
             plans: Mutex::new(plans),
+            ours,
             addresses: Arc::new(addresses),
             slow,
             faults: Faults::default(),

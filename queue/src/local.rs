@@ -27,6 +27,7 @@ impl Queue {
         let ended = EndedAttempt {
             message,
             status,
+            known: None,
             start,
             hop: LastHop::Mailbox,
         };

@@ -6,17 +6,23 @@
 //! them.
 
 mod hosts;
+mod ours;
 mod plans;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-use postrider_config::{Direct, Lmtp, Smarthost};
+use postrider_config::{Direct, Lmtp, Provider, Providers, ReplyRule, Smarthost};
 use postrider_dns::Resolver;
-use postrider_smtp::{DeliveryStatus, Host, client::Credentials};
+use postrider_smtp::{Cause, DeliveryStatus, Domain, EnhancedCode, Host, client::Credentials};
 use postrider_store::Destination;
 use rand::{Rng, seq::SliceRandom};
+use sha2::{Digest, Sha256};
 
-pub(crate) use hosts::{LookUpFailure, addresses};
+use hosts::MailHosts;
+
+pub(crate) use hosts::{LookUpFailure, addresses, nowhere};
+pub(crate) use ours::Ours;
+pub use ours::interfaces;
 pub(crate) use plans::Plans;
 
 use crate::{
@@ -25,23 +31,61 @@ use crate::{
     tls::TlsRule,
 };
 
-/// A site shares connections and limits: a set of MX hosts, an address, or a transport.
+/// What shares limits: the hosts of a provider, a set of MX hosts, an address, or a transport.
 ///
 /// | kind | text |
 /// |---|---|
-/// | MX hosts | their names, sorted, without preferences, with commas between them |
+/// | MX hosts of a provider whose entry rolls up | the name of the entry |
+/// | other MX hosts | `mx:` and their [`HostSet`] in hexadecimal |
 /// | address literal | `[192.0.2.1]` |
-/// | smarthost, LMTP server | `transport:NAME` |
+/// | smarthost | `transport:NAME` |
+/// | LMTP server | `lmtp:HOST:PORT`, `lmtp:PATH` |
 /// | this machine (localserve) | `local:DESTINATION` |
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Site(Arc<str>);
 
 impl Site {
-    fn of_hosts(hops: &[Hop]) -> Self {
-        let mut names: Vec<&str> = hops.iter().map(|hop| hop.name.as_str()).collect();
+    /// The site of MX hosts. An entry that has the domain itself, and not only its hosts, is for no
+    /// other domain with the same hosts. So the domain has a site of its own.
+    fn of_hosts(hosts: &[&str], domain: &Domain, provider: &Provider) -> Self {
+        if provider.rollup && provider.has_all(hosts) {
+            return Self(provider.name.as_str().into());
+        }
+        let set = match provider.domains.contains(domain) {
+            true => HostSet::of(hosts.iter().copied().chain([domain.ascii()])),
+            false => HostSet::of(hosts.iter().copied()),
+        };
+        Self(format!("mx:{set}").into())
+    }
+}
+
+/// The first 128 bits of a hash of host names: sorted, without preferences. Connections belong to a
+/// set. A site may have several sets, and mail of one never goes to the hosts of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct HostSet([u8; 16]);
+
+impl HostSet {
+    pub(crate) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let mut names: Vec<&str> = names.collect();
         names.sort_unstable();
         names.dedup();
-        Self(names.join(",").into())
+        let mut hash = Sha256::new();
+        for name in names {
+            hash.update(name);
+            // A NUL is in no name.
+            hash.update([0]);
+        }
+        let mut set = [0; 16];
+        for (to, from) in set.iter_mut().zip(hash.finalize()) {
+            *to = from;
+        }
+        Self(set)
+    }
+}
+
+impl fmt::Display for HostSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -112,21 +156,66 @@ impl Way {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) site: Site,
+    /// The hosts that connections of the plan belong to.
+    pub(crate) set: HostSet,
+    /// The limits of the site, and the meaning of its replies. Those of hosts that the configuration
+    /// names are the figures of `queue.per_destination`.
+    pub(crate) provider: Arc<Provider>,
     /// The transport's name; empty without one.
     pub(crate) transport: String,
     /// By preference.
     pub(crate) hops: Vec<Hop>,
+    /// The domain has no MX records, so it is its own host.
+    pub(crate) implicit: bool,
     pub(crate) tls: TlsRule,
     pub(crate) way: Way,
 }
 
 impl Plan {
-    /// The plan for a smarthost.
-    pub(crate) fn smarthost(transport: &str, host: &Smarthost, tls: SmarthostTls) -> Self {
-        let login = route::login(host);
+    /// The same plan with other entries of providers. A plan by a transport that names a host has
+    /// none.
+    pub(crate) fn with(&self, destination: &Host, providers: &Providers) -> Self {
+        let Host::Domain(domain) = destination else {
+            let provider = Arc::clone(providers.default());
+            return Self {
+                tls: TlsRule::of_provider(&provider),
+                provider,
+                ..self.clone()
+            };
+        };
+        let hosts: Vec<&str> = self.hops.iter().map(|hop| hop.name.as_str()).collect();
+        let provider = providers.find(domain, &hosts);
         Self {
-            site: format!("transport:{transport}").as_str().into(),
+            site: Site::of_hosts(&hosts, domain, provider),
+            tls: TlsRule::of_provider(provider),
+            provider: Arc::clone(provider),
+            ..self.clone()
+        }
+    }
+
+    /// The rule of the provider for a reply. None for what is no reply, or a success.
+    pub(crate) fn rule_for(&self, status: &DeliveryStatus) -> Option<&ReplyRule> {
+        if status.cause != Cause::Reply || status.is_success() {
+            return None;
+        }
+        self.provider.replies.find(&status.diagnostic()?)
+    }
+
+    /// The plan for a smarthost.
+    pub(crate) fn smarthost(
+        transport: &str,
+        host: &Smarthost,
+        tls: SmarthostTls,
+        providers: &Providers,
+    ) -> Self {
+        let login = route::login(host);
+        let site = format!("transport:{transport}");
+        Self {
+            set: HostSet::of(std::iter::once(site.as_str())),
+            site: site.as_str().into(),
+            provider: Arc::clone(providers.per_destination()),
             transport: transport.to_owned(),
+            implicit: false,
             hops: vec![Hop::named(&host.host, host.port)],
             tls: TlsRule::Smarthost {
                 tls,
@@ -138,26 +227,41 @@ impl Plan {
     }
 
     /// The plan for an LMTP server. Over TCP it gets TLS if it offers it.
-    pub(crate) fn lmtp(transport: &str, place: &Lmtp) -> Self {
-        let (hops, place) = match place {
-            Lmtp::Tcp { host, port } => (vec![Hop::named(host, *port)], LmtpPlace::Hops),
-            Lmtp::Socket(path) => (Vec::new(), LmtpPlace::Socket(path.as_path().into())),
+    pub(crate) fn lmtp(transport: &str, place: &Lmtp, providers: &Providers) -> Self {
+        let (address, hops, place) = match place {
+            Lmtp::Tcp { host, port } => (
+                format!("lmtp:{}:{port}", host.ascii()),
+                vec![Hop::named(host, *port)],
+                LmtpPlace::Hops,
+            ),
+            Lmtp::Socket(path) => (
+                format!("lmtp:{}", path.display()),
+                Vec::new(),
+                LmtpPlace::Socket(path.as_path().into()),
+            ),
         };
         Self {
-            site: format!("transport:{transport}").as_str().into(),
+            set: HostSet::of(std::iter::once(address.as_str())),
+            site: address.as_str().into(),
+            provider: Arc::clone(providers.per_destination()),
             transport: transport.to_owned(),
             hops,
+            implicit: false,
             tls: TlsRule::Lmtp,
             way: Way::Lmtp(place),
         }
     }
 
     /// The plan for messages that do not leave this machine.
-    pub(crate) fn local(destination: &str) -> Self {
+    pub(crate) fn local(destination: &str, providers: &Providers) -> Self {
+        let site = format!("local:{destination}");
         Self {
-            site: format!("local:{destination}").as_str().into(),
+            set: HostSet::of(std::iter::once(site.as_str())),
+            site: site.as_str().into(),
+            provider: Arc::clone(providers.per_destination()),
             transport: String::new(),
             hops: Vec::new(),
+            implicit: false,
             tls: TlsRule::ByHost,
             way: Way::Direct(Direct::default()),
         }
@@ -187,69 +291,192 @@ pub(crate) struct Planned {
     pub(crate) plan: Result<Arc<Plan>, DeliveryStatus>,
     /// There is none by a fault of ours.
     pub(crate) fault: Option<OwnFault>,
+    /// There is none because a look-up had no answer.
+    pub(crate) unanswered: bool,
     /// How long it holds. Zero after a failure that may be over at once.
     pub(crate) holds: Duration,
 }
 
-/// Makes the plan for a destination whose hosts are reached directly. An address literal is its own
-/// host.
-pub(crate) async fn plan(
-    resolver: &dyn Resolver,
-    destination: &Host,
-    transport: &str,
-    settings: &Direct,
-) -> Planned {
-    let found = match destination {
-        Host::Literal(address) => Ok((vec![(0, address.to_string())], Duration::MAX)),
-        Host::Domain(domain) => hosts::mail_hosts(domain, resolver.mx(domain.ascii()).await),
-    };
-    let (hosts, holds) = match found {
-        Ok(found) => found,
-        Err(failure) => {
-            return Planned {
-                plan: Err(failure.status),
-                fault: failure.fault,
-                holds: failure.holds,
-            };
-        }
-    };
-    let hops: Vec<Hop> = hosts
-        .into_iter()
-        .map(|(preference, name)| Hop {
+/// What plans follow from, beside the answers of DNS.
+#[derive(Clone, Copy)]
+pub(crate) struct Planner<'a> {
+    pub(crate) resolver: &'a dyn Resolver,
+    pub(crate) providers: &'a Providers,
+    pub(crate) ours: &'a Ours,
+}
+
+impl Planner<'_> {
+    /// Makes the plan for a destination whose hosts are reached directly. An address literal is its
+    /// own host.
+    pub(crate) async fn plan(
+        self,
+        destination: &Host,
+        transport: &str,
+        settings: &Direct,
+    ) -> Planned {
+        let found = match destination {
+            Host::Literal(address) => Ok(MailHosts {
+                hosts: vec![(0, address.to_string())],
+                implicit: false,
+                holds: Duration::MAX,
+            }),
+            Host::Domain(domain) => {
+                let answer = self.resolver.mx(domain.ascii()).await;
+                hosts::mail_hosts(domain, answer)
+            }
+        };
+        let found = found.and_then(|found| self.without_ours(destination, found));
+        let MailHosts {
+            hosts,
+            implicit,
+            holds,
+        } = match found {
+            Ok(found) => found,
+            Err(failure) => {
+                return Planned {
+                    plan: Err(failure.status),
+                    fault: failure.fault,
+                    unanswered: failure.unanswered,
+                    holds: failure.holds,
+                };
+            }
+        };
+        let hops = hosts.into_iter().map(|(preference, name)| Hop {
             name,
             preference,
             port: 25,
-        })
-        .collect();
-    let site = match destination {
-        Host::Literal(_) => destination.ascii().as_str().into(),
-        Host::Domain(_) => Site::of_hosts(&hops),
-    };
-    let plan = Plan {
-        site,
-        transport: transport.to_owned(),
-        hops,
-        tls: TlsRule::ByHost,
-        way: Way::Direct(settings.clone()),
-    };
-    Planned {
-        plan: Ok(Arc::new(plan)),
-        fault: None,
-        holds,
+        });
+        let hops: Vec<Hop> = hops.collect();
+        let plan = Plan {
+            site: destination.ascii().as_str().into(),
+            set: HostSet::of(hops.iter().map(|hop| hop.name.as_str())),
+            provider: Arc::clone(self.providers.default()),
+            transport: transport.to_owned(),
+            hops,
+            implicit,
+            tls: TlsRule::ByHost,
+            way: Way::Direct(settings.clone()),
+        };
+        Planned {
+            plan: Ok(Arc::new(plan.with(destination, self.providers))),
+            fault: None,
+            unanswered: false,
+            holds,
+        }
     }
+
+    /// Leaves out this server, and all hosts that are no better: they would send the mail here
+    /// (RFC 5321 §5.1).
+    fn without_ours(
+        self,
+        destination: &Host,
+        mut found: MailHosts,
+    ) -> Result<MailHosts, LookUpFailure> {
+        let mut hosts = found.hosts.iter();
+        let Some((limit, name)) = hosts.find(|(_, name)| self.ours.has_name(name)).cloned() else {
+            return Ok(found);
+        };
+        found.hosts.retain(|(preference, _)| *preference < limit);
+        match found.hosts.is_empty() {
+            false => Ok(found),
+            true => Err(LookUpFailure {
+                status: circle(destination, &name),
+                fault: None,
+                unanswered: false,
+                holds: found.holds,
+            }),
+        }
+    }
+}
+
+/// The host of a destination is this server, which takes no mail for the destination.
+pub(crate) fn circle(destination: impl fmt::Display, host: &str) -> DeliveryStatus {
+    let text = format!("{host} is this server, so mail for {destination} would come back to it");
+    DeliveryStatus::permanent(Cause::Local, EnhancedCode::LOOP, text)
 }
 
 #[cfg(test)]
 mod tests {
+    use postrider_config::{Dynamic, Static};
     use postrider_dns::FakeResolver;
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
 
-    async fn direct(resolver: &FakeResolver, destination: &str) -> Plan {
+    const STATIC: &str = "hostname = \"a.example\"\npostmaster.account = \"a\"\n\
+                          listeners.l.ips = [\"127.0.0.1\"]\n";
+
+    /// The shipped entries, under those of a `domains.conf`.
+    fn providers(text: &str) -> Arc<Providers> {
+        let statics = Static::parse(STATIC, "postrider.conf").unwrap();
+        let text =
+            format!("domains.\"a.example\" = {{}}\n[accounts.a]\ndomain = \"a.example\"\n{text}");
+        let config = Dynamic::parse(&text, "domains.conf", &statics).unwrap();
+        config.providers
+    }
+
+    async fn direct(resolver: &FakeResolver, destination: &str, providers: &Providers) -> Plan {
         let destination = Host::parse(destination).unwrap();
-        let planned = plan(resolver, &destination, "", &Direct::default()).await;
+        let ours = Ours::default();
+        let planner = Planner {
+            resolver,
+            providers,
+            ours: &ours,
+        };
+        let planned = planner.plan(&destination, "", &Direct::default()).await;
         Plan::clone(&planned.plan.unwrap())
+    }
+
+    #[tokio::test]
+    async fn this_server_is_no_host_and_neither_are_those_that_are_no_better() {
+        let text =
+            format!("{STATIC}[listeners.mx]\nips = [\"127.0.0.2\"]\nhostname = \"mx.a.example\"\n");
+        let statics = Static::parse(&text, "postrider.conf").unwrap();
+        let (ours, providers) = (Ours::new(&statics, Vec::new), providers(""));
+        let resolver = FakeResolver::default();
+        resolver.set_mx(
+            "backup.test",
+            &[(10, "b.test"), (20, "mx.a.example"), (30, "c.test")],
+        );
+        resolver.set_mx(
+            "same.test",
+            &[(10, "b.test"), (20, "mx.a.example"), (20, "c.test")],
+        );
+        resolver.set_mx(
+            "first.test",
+            &[(10, "a.example"), (10, "b.test"), (20, "c.test")],
+        );
+        resolver.set_mx("a.example", &[]);
+        let planner = Planner {
+            resolver: &resolver,
+            providers: &providers,
+            ours: &ours,
+        };
+        for (domain, expected) in [
+            ("backup.test", Ok("b.test")),
+            ("same.test", Ok("b.test")),
+            (
+                "first.test",
+                Err("5.4.6 a.example is this server, so mail for first.test would come back to it"),
+            ),
+            (
+                "a.example",
+                Err("5.4.6 a.example is this server, so mail for a.example would come back to it"),
+            ),
+        ] {
+            let destination = Host::parse(domain).unwrap();
+            let planned = planner.plan(&destination, "", &Direct::default()).await;
+            let found = planned.plan.map(|plan| {
+                let names: Vec<&str> = plan.hops.iter().map(|hop| hop.name.as_str()).collect();
+                names.join(" ")
+            });
+            let found = found.map_err(|status| status.to_string());
+            assert_eq!(
+                found,
+                expected.map(str::to_owned).map_err(str::to_owned),
+                "{domain}"
+            );
+        }
     }
 
     #[tokio::test]
@@ -259,13 +486,82 @@ mod tests {
         resolver.set_mx("b.test", &[(5, "mx2.test"), (5, "mx1.test")]);
         resolver.set_mx("c.test", &[(10, "mx1.test")]);
         resolver.set_mx("d.test", &[]);
-        let site = async |destination: &str| direct(&resolver, destination).await.site.to_string();
-        assert_eq!(site("a.test").await, "mx1.test,mx2.test");
-        assert_eq!(site("b.test").await, "mx1.test,mx2.test");
-        assert_eq!(site("c.test").await, "mx1.test");
-        assert_eq!(site("d.test").await, "d.test");
+        let providers = providers("");
+        let plan = async |destination: &str| direct(&resolver, destination, &providers).await;
+        let site = async |destination: &str| plan(destination).await.site.to_string();
+        // 128 bits of SHA-256 of "mx1.test\0mx2.test\0". What is stored of sites relies on it.
+        let both = "mx:ef5ea4e69f30d1d5163646cb91df29a3";
+        assert_eq!(site("a.test").await, both);
+        assert_eq!(site("b.test").await, both);
+        assert_ne!(site("c.test").await, both);
+        assert_eq!(plan("a.test").await.set, plan("b.test").await.set);
+        let set = HostSet::of(["d.test"].into_iter());
+        assert_eq!(site("d.test").await, format!("mx:{set}"));
+        assert_eq!(plan("d.test").await.set, set);
         assert_eq!(site("[192.0.2.1]").await, "[192.0.2.1]");
         assert_eq!(site("[IPv6:2001:db8::1]").await, "[IPv6:2001:db8::1]");
+        assert_eq!(plan("[192.0.2.1]").await.provider.name, "default");
+    }
+
+    #[tokio::test]
+    async fn hosts_of_a_provider_are_one_site_and_several_sets() {
+        let resolver = FakeResolver::default();
+        resolver.set_mx("one.test", &[(1, "mx1.google.com"), (2, "mx2.google.com")]);
+        resolver.set_mx("two.test", &[(1, "mx3.googlemail.com")]);
+        resolver.set_mx("backup.test", &[(1, "mx1.google.com"), (2, "mx.test")]);
+        resolver.set_mx("filtered.test", &[(1, "a.pphosted.com")]);
+        resolver.set_mx("filtered2.test", &[(1, "b.pphosted.com")]);
+        resolver.set_mx("own.test", &[(1, "mx1.google.com"), (2, "mx2.google.com")]);
+        let providers = providers("[providers.own]\ndomains = [\"own.test\"]\nconnections = 1\n");
+        let plan = async |destination: &str| direct(&resolver, destination, &providers).await;
+        let (one, two) = (plan("one.test").await, plan("two.test").await);
+        assert_eq!(
+            (one.site.to_string(), one.provider.connections),
+            ("google".to_owned(), 5)
+        );
+        assert_eq!(two.site, one.site);
+        assert_ne!(two.set, one.set);
+        let backup = plan("backup.test").await;
+        assert_eq!(backup.provider.name, "default");
+        assert!(backup.site.to_string().starts_with("mx:"));
+        // Without roll-up, each set has the limits for itself.
+        let filtered = (plan("filtered.test").await, plan("filtered2.test").await);
+        assert_eq!(filtered.0.provider.name, "proofpoint");
+        assert_ne!(filtered.0.site, filtered.1.site);
+        // The same hosts, but other limits.
+        let own = plan("own.test").await;
+        assert_eq!((own.provider.connections, own.set), (1, one.set));
+        assert!(own.site.to_string().starts_with("mx:"));
+        // A change of the entries moves the domain, without a look-up.
+        let destination = Host::parse("one.test").unwrap();
+        let config = self::providers("[providers.google]\nrollup = false\nconnections = 3\n");
+        let changed = one.with(&destination, &config);
+        assert_eq!((changed.provider.connections, changed.set), (3, one.set));
+        assert_eq!(changed.site.to_string(), format!("mx:{}", one.set));
+        assert_eq!(changed.with(&destination, &providers), one);
+    }
+
+    #[test]
+    fn hosts_of_the_configuration_have_the_limits_of_the_queue() {
+        let text = format!(
+            "{STATIC}queue.per_destination.connections = 3\n\
+             [transports]\nrelay.smtp.host = \"mx1.google.com\"\n\
+             box.lmtp = {{ host = \"127.0.0.1\", port = 24 }}\nsocket.lmtp.socket = \"/run/lmtp\"\n"
+        );
+        let statics = Static::parse(&text, "postrider.conf").unwrap();
+        let plans = Plans::new(&statics);
+        for (transport, site) in [
+            ("relay", "transport:relay"),
+            ("box", "lmtp:[127.0.0.1]:24"),
+            ("socket", "lmtp:/run/lmtp"),
+        ] {
+            let plan = plans.named(transport).unwrap();
+            assert_eq!(plan.site.to_string(), site);
+            assert_eq!(
+                (plan.provider.connections, plan.provider.connect_rate),
+                (3, None)
+            );
+        }
     }
 
     #[tokio::test]
@@ -275,7 +571,7 @@ mod tests {
             "a.test",
             &[(10, "mx1.test"), (10, "mx2.test"), (5, "mx3.test")],
         );
-        let plan = direct(&resolver, "a.test").await;
+        let plan = direct(&resolver, "a.test", &providers("")).await;
         let mut rng = StdRng::seed_from_u64(1);
         let mut seconds = std::collections::BTreeSet::new();
         for _ in 0..50 {

@@ -342,6 +342,7 @@ impl Queue {
         let failure = Failure {
             source: HeardFrom::Dsn,
             said: heard.said,
+            known: None,
             host: heard.remote,
         };
         let proven = heard.event == Event::Failed && trust == Trust::Proof;

@@ -311,6 +311,7 @@ impl QueueLoop {
         };
         if queue.faults.take_forgiveness() {
             self.in_flight.forgive();
+            self.queue.plans().forgive();
         }
         // The end of either wakes the loop.
         if queue.faults.is_unsettled() {

@@ -14,7 +14,7 @@ use rand::{Rng, RngExt};
 pub(crate) use health::{Connected, Down, Health};
 pub(crate) use in_flight::{InFlight, May};
 #[cfg(test)]
-pub(crate) use turns::tests::message as test_message;
+pub(crate) use turns::tests::{local_plan, message as test_message};
 pub(crate) use turns::{ClaimedBatch, Turn, Turns};
 
 /// How long a claim holds unless it is renewed.
@@ -23,6 +23,14 @@ pub(crate) const LEASE: Duration = Duration::from_secs(600);
 /// How many messages a worker takes at once: enough to fill a pipeline, few enough that ten
 /// connections share a burst.
 pub(crate) const BATCH: usize = 32;
+
+/// How long nothing is tried after so many failures in a row, before this one: of connections to a
+/// site, or of look-ups for a domain.
+pub(crate) fn down_for(failures: usize) -> Duration {
+    const MINUTES: [u64; 6] = [1, 2, 4, 8, 15, 30];
+    let minutes = MINUTES.get(failures).or(MINUTES.last());
+    Duration::from_secs(60 * minutes.copied().unwrap_or(1))
+}
 
 /// When a message is tried again whose attempt number `attempts` (from 1) failed at `now`. None
 /// after the last attempt.

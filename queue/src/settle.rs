@@ -6,7 +6,7 @@ use std::time::Duration;
 use postrider_config::{Account, Dynamic};
 use postrider_smtp::{
     Address, Cause, DeliveryStatus, EnhancedCode,
-    bounce::Said,
+    bounce::{Class, Said},
     dsn::{self, Action, Report, Reported, Returned},
 };
 use postrider_store::{
@@ -30,6 +30,8 @@ const HEADER_MAX: u64 = 64 * 1024;
 pub(crate) struct EndedAttempt {
     pub(crate) message: Queued,
     pub(crate) status: DeliveryStatus,
+    /// The class of the reply, if a rule of the provider gives it.
+    pub(crate) known: Option<Class>,
     pub(crate) start: Time,
     /// The host or mailbox that took the message.
     pub(crate) hop: LastHop,
@@ -102,12 +104,15 @@ impl Queue {
         let EndedAttempt {
             message,
             status,
+            known,
             start,
             hop,
         } = ended;
+        let status = judge::in_the_end(status, message.attempts);
         let now = self.clock.now();
         let account = config.accounts.get(&message.common.account);
-        let fate = self.fate(&message, account, &status, hop, now).await;
+        let said = (&status, known);
+        let fate = self.fate(&message, account, said, hop, now).await;
         log(&message, &status, fate.event);
         let mut outgoing = event(&message, fate.event, &status, now);
         outgoing.suppressing = fate.consequence.entry.is_some();
@@ -195,6 +200,7 @@ impl Queue {
             let ended = EndedAttempt {
                 message,
                 status,
+                known: None,
                 start: now,
                 hop: LastHop::SendsNoDsns,
             };
@@ -243,6 +249,7 @@ impl Queue {
         let ended = EndedAttempt {
             message,
             status,
+            known: None,
             start: self.clock.now(),
             hop: LastHop::SendsNoDsns,
         };
@@ -381,7 +388,7 @@ impl Queue {
         &self,
         message: &Queued,
         account: Option<&Account>,
-        status: &DeliveryStatus,
+        (status, known): (&DeliveryStatus, Option<Class>),
         hop: LastHop,
         now: Time,
     ) -> Fate {
@@ -405,7 +412,7 @@ impl Queue {
             };
         }
         let settings = &self.statics.queue;
-        let next = if judge::is_final(status, message.attempts) {
+        let next = if judge::is_final(status, known, message.attempts) {
             None
         } else {
             schedule::retry_at(now, message.attempts, settings, &mut *self.rng())
@@ -415,6 +422,7 @@ impl Queue {
             let failure = Failure {
                 source: HeardFrom::Queue,
                 said: Said::from(status),
+                known,
                 host: status.remote.as_deref().unwrap_or_default(),
             };
             let consequence = match account {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use postrider_config::Account;
 use postrider_smtp::{
     Address, LocalPart,
-    bounce::{Blame, Said},
+    bounce::{Blame, Class, Said},
 };
 use postrider_store::{
     NewSuppression, Order, Queued, Retired, RetiredFilter, StoreError, SuppressingReply,
@@ -45,6 +45,8 @@ impl HeardFrom {
 pub(crate) struct Failure<'a> {
     pub(crate) source: HeardFrom,
     pub(crate) said: Said<'a>,
+    /// The class that a rule of the provider gives.
+    pub(crate) known: Option<Class>,
     /// The host that replied. Empty if it is not known.
     pub(crate) host: &'a str,
 }
@@ -118,7 +120,7 @@ impl Queue {
         if !is_sent(message) {
             return Consequence::default();
         }
-        let blame = judge::blames(&failure.said, account.suppress_policy_blocks);
+        let blame = judge::blames(&failure.said, failure.known, account.suppress_policy_blocks);
         let wanted = match blame {
             Blame::Yes => true,
             Blame::OnThird => self.is_last_of_row(message).await,
@@ -258,6 +260,7 @@ mod tests {
                 text: &long,
                 ..Said::default()
             },
+            known: None,
             host: "",
         };
         assert_eq!(failure.reply().text.chars().count(), TEXT_MAX);

@@ -7,9 +7,13 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "sites/edges.rs"]
+mod edges;
 #[path = "../../tests/it/support/patience.rs"]
 #[allow(unreachable_pub, reason = "the whole-server tests share it")]
 mod patience;
+#[path = "sites/providers.rs"]
+mod providers;
 #[path = "../../tests/it/support/remote.rs"]
 #[allow(
     dead_code,
@@ -35,7 +39,7 @@ use std::{
 use patience::patiently;
 use postrider_dns::{Question, RecordType};
 use postrider_store::{Event, QueueId};
-use remote::{Point, Remote};
+use remote::{Act, Point, Remote};
 use support::{Message, Setup, World};
 use tokio::net::TcpListener;
 

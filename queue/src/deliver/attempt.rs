@@ -3,7 +3,7 @@
 
 use std::{
     borrow::Cow,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -14,7 +14,7 @@ use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, client::Unopened};
 use postrider_store::{Moment, QueueId, Queued, Time};
 use rand::RngExt;
 use tokio::time::Instant;
-use tracing::{debug, error};
+use tracing::{debug, error, info};
 
 use super::{
     Delivered, KeptConnection,
@@ -57,7 +57,10 @@ pub(super) struct OngoingAttempt<'a> {
     trouble: Trouble,
     /// A connection was opened, or an open one was of use.
     reached: bool,
-    /// The address of a connection that was open before, and whether that connection is lost.
+    /// A reply wants us to leave the site in peace. No further host is tried.
+    rests: bool,
+    /// The address of a connection that was open before, and whether it takes no more: it is lost,
+    /// or it has had all messages that it may have.
     before: Option<(Peer, bool)>,
     /// The messages whose MAIL was sent, and that have no final result, with the last that a host
     /// said of them.
@@ -77,12 +80,15 @@ pub(super) struct OngoingAttempt<'a> {
 /// What stood in the way of connections.
 #[derive(Debug, Default)]
 struct Trouble {
-    /// We have no means for a connection. This is the moment of the next try.
+    /// We have no means for a connection, or our resolver is out of order. This is the moment of the
+    /// next try.
     used_up: Option<Moment>,
     /// We have no way to an address.
     no_way: bool,
     /// A host did not answer as it should.
     failed: bool,
+    /// A look-up of a host had no answer.
+    unanswered: bool,
     /// All places at an address are taken.
     crowded: bool,
     /// An address was left out, as connections to it failed lately.
@@ -114,6 +120,7 @@ impl<'a> OngoingAttempt<'a> {
             end: Instant::now() + queue.statics.delivery.message_time,
             trouble: Trouble::default(),
             reached: false,
+            rests: false,
             before: None,
             begun: Vec::new(),
             postponed: Vec::new(),
@@ -137,6 +144,11 @@ impl<'a> OngoingAttempt<'a> {
         self.answered
     }
 
+    /// Whether a reply wants us to leave the site in peace.
+    pub(super) const fn rests(&self) -> bool {
+        self.rests
+    }
+
     /// Whether there was a connection.
     pub(super) const fn reached(&self) -> bool {
         self.reached
@@ -156,7 +168,7 @@ impl<'a> OngoingAttempt<'a> {
             &mut kept.sent,
         )
         .await;
-        self.before = Some((peer, !kept.connection.usable()));
+        self.before = Some((peer, !kept.takes_more(self.plan)));
         // A server may close a connection at any time. That says nothing of the next connection.
         self.reached = !self.ended.is_empty() || !self.begun.is_empty();
     }
@@ -215,7 +227,8 @@ impl<'a> OngoingAttempt<'a> {
                     let first = rest.first();
                     let expired =
                         first.is_none_or(|(first, _)| failing && self.queue.is_expired(first));
-                    let counts = self.trouble.failed && !self.reached && !expired;
+                    let failed = self.trouble.failed || self.trouble.unanswered;
+                    let counts = failed && !self.reached && !expired;
                     if counts && self.ended.is_empty() {
                         let (message, status) = rest.remove(0);
                         self.end(message, status, LastHop::SendsNoDsns);
@@ -233,7 +246,7 @@ impl<'a> OngoingAttempt<'a> {
         Delivered {
             ended: self.ended,
             postponed: self.postponed,
-            connects,
+            connects: connects && !self.rests,
         }
     }
 
@@ -254,13 +267,13 @@ impl<'a> OngoingAttempt<'a> {
             };
             return Some((until, false));
         }
-        if status.permanent && judge::is_final(status, 1) {
+        if status.permanent && self.is_final(status) {
             // The host never takes mail.
             return None;
         }
-        if trouble.failed || trouble.marked {
-            let intervals = &self.queue.statics.queue.retry_intervals;
-            let longest = intervals.iter().max().copied().unwrap_or(PAUSE);
+        let unanswered = trouble.unanswered && !trouble.crowded && !trouble.no_way;
+        if trouble.failed || trouble.marked || (unanswered && !trouble.late) {
+            let longest = self.queue.longest_retry_interval();
             health.failed(status, longest, moment);
         } else if trouble.late {
             return Some((now.after(PAUSE), false));
@@ -274,6 +287,23 @@ impl<'a> OngoingAttempt<'a> {
             Some(down) => (now.after(down.until.since(moment)), down.failing),
             None => (now.after(PAUSE), false),
         })
+    }
+
+    /// Whether a failure is final at the first attempt.
+    fn is_final(&self, status: &DeliveryStatus) -> bool {
+        let known = self.plan.rule_for(status).map(|rule| rule.class);
+        judge::is_final(status, known, 1)
+    }
+
+    /// Has the site rest, if a rule for the reply of a host says so.
+    pub(super) fn hear(&mut self, status: &DeliveryStatus) {
+        let rest = self.plan.rule_for(status).and_then(|rule| rule.rest);
+        if let Some(rest) = rest {
+            info!(site = %self.plan.site, ?rest, %status, "the site rests after a reply");
+            let until = self.queue.clock.moment().after(rest);
+            self.slot.health.rest_as_told(status, until);
+            self.rests = true;
+        }
     }
 
     /// Postpones a message that can't be sent by a fault of ours.
@@ -300,8 +330,10 @@ impl<'a> OngoingAttempt<'a> {
     pub(super) fn end(&mut self, message: Queued, status: DeliveryStatus, hop: LastHop) {
         let replied = status.cause == Cause::Reply && !blames_address(&status);
         self.answered += usize::from(status.is_success() || replied);
+        let known = self.plan.rule_for(&status).map(|rule| rule.class);
         self.ended.push(EndedAttempt {
             message,
+            known,
             status,
             start: self.start,
             hop,
@@ -345,20 +377,25 @@ impl<'a> OngoingAttempt<'a> {
                 .first()
                 .is_some_and(|(message, _)| message.attempts % 2 == 0);
         let (mut tried, mut marked) = (0, Vec::new());
-        for hop in hops.iter().take(HOSTS_MAX) {
-            if self.all_lack(&hop.name) {
-                continue;
-            }
-            let resolver = &*self.queue.resolver;
-            let addresses = match next_hop::addresses(resolver, &hop.name, first_ipv6).await {
-                Ok(addresses) => addresses,
-                Err(failure) if self.no_addresses(&failure) => return,
-                Err(_) => continue,
-            };
-            for ip in addresses {
-                if direct.is_some_and(|settings| is_disabled(ip, settings)) {
+        // Why hosts have no address, as the last of them says.
+        let mut nowhere = None;
+        let hops = hops.get(..HOSTS_MAX).unwrap_or(&hops);
+        for level in hops.chunk_by(|one, other| one.preference == other.preference) {
+            let mut found: Vec<(&Hop, IpAddr)> = Vec::with_capacity(level.len());
+            for hop in level {
+                if self.all_lack(&hop.name) {
                     continue;
                 }
+                match self.addresses_of(hop, direct, first_ipv6).await {
+                    Ok(addresses) => found.extend(addresses.into_iter().map(|ip| (hop, ip))),
+                    Err(failure) if self.no_addresses(hop, &failure, &mut nowhere) => return,
+                    Err(_) => {}
+                }
+            }
+            if direct.is_some() && self.leads_here(&found) {
+                break;
+            }
+            for (hop, ip) in found {
                 let address = Peer::Ip(SocketAddr::new(ip, hop.port));
                 if !self.is_worth_a_connection(&address) || self.all_lack(&hop.name) {
                     continue;
@@ -371,9 +408,6 @@ impl<'a> OngoingAttempt<'a> {
                     return;
                 }
                 tried += 1;
-                if direct.is_some() && self.is_forbidden(&hop.name, ip) {
-                    continue;
-                }
                 let protection = match self.protection(hop, self.stays(&address)) {
                     Ok(protection) => protection,
                     Err(refusal) => {
@@ -396,7 +430,68 @@ impl<'a> OngoingAttempt<'a> {
                 }
             }
         }
+        if let Some(status) = nowhere.filter(|_| tried == 0 && !self.trouble.unanswered) {
+            self.note(&status);
+        }
         self.try_marked(marked, kept).await;
+    }
+
+    /// The addresses of a host. Those that may not be connected to do not count.
+    async fn addresses_of(
+        &self,
+        hop: &Hop,
+        direct: Option<&Direct>,
+        first_ipv6: bool,
+    ) -> Result<Vec<IpAddr>, LookUpFailure> {
+        let queue = self.queue;
+        let name = &hop.name;
+        let found = next_hop::addresses(&*queue.resolver, name, first_ipv6).await;
+        let answered = found.as_ref().map_or_else(|it| !it.unanswered, |_| true);
+        if answered && name.parse::<IpAddr>().is_err() {
+            queue.faults.looked_up(name, true, queue.clock.moment());
+        }
+        let mut found = found?;
+        let Some(settings) = direct else {
+            return Ok(found);
+        };
+        let only_public = queue.statics.delivery.forbid_private_addresses;
+        let mut reason = None;
+        found.retain(|ip| {
+            let excluded = exclusion(*ip, settings, only_public);
+            if let Some(why) = excluded {
+                reason = Some(format!(
+                    "{name} has no address that may be used: {ip} is {why}"
+                ));
+            }
+            excluded.is_none()
+        });
+        match reason.filter(|_| found.is_empty()) {
+            Some(text) => Err(LookUpFailure {
+                status: next_hop::nowhere(text),
+                fault: None,
+                unanswered: false,
+                holds: Duration::ZERO,
+            }),
+            None => Ok(found),
+        }
+    }
+
+    /// Whether a host of these is this server. Then no other host helps: those that are no better
+    /// would send the mail here (RFC 5321 §5.1).
+    fn leads_here(&mut self, hosts: &[(&Hop, IpAddr)]) -> bool {
+        let ours = &self.queue.ours;
+        let mut hosts = hosts.iter();
+        let found = hosts.find(|(hop, ip)| ours.has_address(SocketAddr::new(*ip, hop.port)));
+        let Some((hop, ip)) = found else {
+            return false;
+        };
+        let first = self
+            .pending
+            .first()
+            .map(|(message, _)| message.destination());
+        let host = format!("{} [{ip}]", hop.name);
+        self.note(&next_hop::circle(first.unwrap_or_default(), &host));
+        true
     }
 
     /// Tries the Unix socket of an LMTP server.
@@ -423,15 +518,33 @@ impl<'a> OngoingAttempt<'a> {
         }
     }
 
-    /// Notes that the addresses of a host are not known. Returns true if no other host helps.
-    fn no_addresses(&mut self, failure: &LookUpFailure) -> bool {
-        match failure.fault {
-            Some(fault) => self.own_fault(fault, &failure.status),
-            None => {
-                self.note(&failure.status);
-                false
-            }
+    /// Notes why a host has no addresses. Returns true if no other host helps.
+    fn no_addresses(
+        &mut self,
+        hop: &Hop,
+        failure: &LookUpFailure,
+        nowhere: &mut Option<DeliveryStatus>,
+    ) -> bool {
+        let status = &failure.status;
+        if let Some(fault) = failure.fault {
+            return self.own_fault(fault, status);
         }
+        if !failure.unanswered {
+            // Without an MX record, a domain without an address takes no mail.
+            *nowhere = Some(match self.plan.implicit {
+                true => {
+                    DeliveryStatus::permanent(Cause::Dns, EnhancedCode::NO_ROUTE, &*status.text)
+                }
+                false => status.clone(),
+            });
+            return false;
+        }
+        self.note(status);
+        let now = self.queue.clock.moment();
+        // Our resolver is out of order: no other host helps, and no attempt counts.
+        self.trouble.used_up = self.queue.faults.looked_up(&hop.name, false, now);
+        self.trouble.unanswered = true;
+        self.trouble.used_up.is_some()
     }
 
     /// Notes that no connection is to be made to a host, as the rules of TLS say.
@@ -454,15 +567,18 @@ impl<'a> OngoingAttempt<'a> {
     }
 
     /// Whether to connect to an address. The address of the connection that was open before is
-    /// tried again only if that connection is lost, for the messages that it did not come to.
+    /// tried again only if that connection takes no more, for the messages that it did not come to.
     fn is_worth_a_connection(&self, address: &Peer) -> bool {
         match &self.before {
-            Some((before, lost)) if before == address => {
-                let mut pending = self.pending.iter();
-                *lost && pending.any(|(message, _)| !self.is_begun(message.id))
-            }
+            Some((before, over)) if before == address => *over && self.has_untried(),
             _ => true,
         }
+    }
+
+    /// Whether MAIL was not sent yet for a message without a result.
+    fn has_untried(&self) -> bool {
+        let mut pending = self.pending.iter();
+        pending.any(|(message, _)| !self.is_begun(message.id))
     }
 
     /// Tries an address that failed lately, if there was no other and the site is to be probed.
@@ -486,22 +602,6 @@ impl<'a> OngoingAttempt<'a> {
         ));
     }
 
-    /// Whether the configuration excludes this address. The messages are told so.
-    fn is_forbidden(&mut self, host: &str, ip: IpAddr) -> bool {
-        let forbidden = self.queue.statics.delivery.forbid_private_addresses && is_private(ip);
-        if forbidden {
-            let text = format!(
-                "{host} is at {ip}, a private address, which delivery.forbid_private_addresses excludes"
-            );
-            self.note(&DeliveryStatus::transient(
-                Cause::Local,
-                EnhancedCode::NO_ROUTE_TRANSIENT,
-                text,
-            ));
-        }
-        forbidden
-    }
-
     /// Notes what happened to the messages without a result. A refusal counts only if all hosts
     /// refuse.
     fn note(&mut self, status: &DeliveryStatus) {
@@ -515,10 +615,42 @@ impl<'a> OngoingAttempt<'a> {
         }
     }
 
-    /// Tries one address. Returns true when nothing is left to do.
+    /// Tries one address, with as many connections as the messages need: each takes so many and no
+    /// more. Returns true when nothing is left to do.
     async fn visit(
         &mut self,
         endpoint: Endpoint<'_>,
+        even_marked: bool,
+        kept: &mut Option<KeptConnection>,
+    ) -> bool {
+        loop {
+            let done = self.connect_and_send(&endpoint, even_marked, kept).await;
+            let full = kept.take_if(|kept| kept.place.address() == &endpoint.address);
+            match full {
+                Some(full)
+                    if !done
+                        && !full.takes_more(self.plan)
+                        && self.has_untried()
+                        && !self.all_lack(&endpoint.hop.name) =>
+                {
+                    self.before = Some((endpoint.address.clone(), true));
+                    tokio::spawn(full.quit());
+                    if Instant::now() >= self.end {
+                        return true;
+                    }
+                }
+                other => {
+                    *kept = other.or_else(|| kept.take());
+                    return done;
+                }
+            }
+        }
+    }
+
+    /// Tries one address with one connection. Returns true when nothing is left to do.
+    async fn connect_and_send(
+        &mut self,
+        endpoint: &Endpoint<'_>,
         even_marked: bool,
         kept: &mut Option<KeptConnection>,
     ) -> bool {
@@ -528,17 +660,18 @@ impl<'a> OngoingAttempt<'a> {
         let Some(mut place) = place else {
             self.trouble.crowded = true;
             self.note(&unreached(
-                &endpoint,
+                endpoint,
                 "all connections that the address may have are in use".to_owned(),
             ));
             return false;
         };
-        let (mut connection, proven) = match self.connect_protected(&endpoint).await {
+        let (mut connection, proven) = match self.connect_protected(endpoint).await {
             Ok(connected) => connected,
             Err(Unconnected::Ours(fault, error)) => {
-                return self.own_fault(fault, &unreached(&endpoint, error.to_string()));
+                return self.own_fault(fault, &unreached(endpoint, error.to_string()));
             }
             Err(Unconnected::Theirs(Unopened { status, tls })) => {
+                self.hear(&status);
                 // That a host does not have the TLS of a few messages says nothing of the site.
                 self.trouble.failed |= tls.is_none() || self.requested != Requested::Required;
                 if blames_address(&status) {
@@ -554,7 +687,7 @@ impl<'a> OngoingAttempt<'a> {
                 if last_word {
                     self.end_pending();
                 }
-                return last_word;
+                return last_word || self.rests;
             }
         };
         self.reached = true;
@@ -574,8 +707,9 @@ impl<'a> OngoingAttempt<'a> {
         self.pending.extend(aside);
         if connection.usable() {
             let old = kept.replace(KeptConnection {
+                set: self.plan.set,
                 transport: self.plan.transport.clone(),
-                hop: endpoint.hop.into_owned(),
+                hop: endpoint.hop.clone().into_owned(),
                 proven,
                 connection,
                 place,
@@ -586,7 +720,7 @@ impl<'a> OngoingAttempt<'a> {
                 tokio::spawn(old.quit());
             }
         }
-        self.pending.is_empty()
+        self.pending.is_empty() || self.rests
     }
 
     /// Notes a fault of ours. Returns true if no other address helps.
@@ -609,6 +743,12 @@ fn blames_address(status: &DeliveryStatus) -> bool {
 }
 
 impl Queue {
+    /// No site and no look-up that failed waits longer than the messages.
+    pub(crate) fn longest_retry_interval(&self) -> Duration {
+        let intervals = self.statics.queue.retry_intervals.iter();
+        intervals.max().copied().unwrap_or(PAUSE)
+    }
+
     /// Tells of a fault of ours, which counts for no message. Gives the moment of the next try.
     pub(crate) fn own_fault(&self, fault: OwnFault, status: &DeliveryStatus) -> Moment {
         let now = self.clock.moment();
@@ -624,10 +764,21 @@ impl Queue {
     }
 }
 
-fn is_disabled(ip: IpAddr, settings: &Direct) -> bool {
-    match ip {
+/// Why an address of an MX host is never connected to, in words.
+fn exclusion(ip: IpAddr, settings: &Direct, only_public: bool) -> Option<&'static str> {
+    let ip = ip.to_canonical();
+    let disabled = match ip {
         IpAddr::V4(_) => settings.disable_ipv4,
         IpAddr::V6(_) => settings.disable_ipv6,
+    };
+    if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        Some("not the address of a host")
+    } else if disabled {
+        Some("of a family that the transport disables")
+    } else if only_public && is_private(ip) {
+        Some("private, which delivery.forbid_private_addresses excludes")
+    } else {
+        None
     }
 }
 
@@ -636,16 +787,86 @@ fn own_address(ip: IpAddr, settings: &Direct) -> Option<IpAddr> {
     own.find(|local| local.is_ipv4() == ip.is_ipv4())
 }
 
+/// Whether an address leads to no host of the internet: loopback, private use (RFC 1918), shared
+/// between customers of a provider (RFC 6598), link-local, unique local (RFC 4193).
 fn is_private(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
+    match ip {
         IpAddr::V4(ip) => {
-            ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
+            let [a, b, ..] = ip.octets();
+            let is_shared = a == 100 && (64..128).contains(&b);
+            ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared
         }
-        IpAddr::V6(ip) => {
-            ip.is_loopback()
-                || ip.is_unique_local()
-                || ip.is_unicast_link_local()
-                || ip.is_unspecified()
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_addresses_are_never_connected_to_and_private_ones_on_request() {
+        let check = |address: &str, always: bool, on_request: bool| {
+            let (ip, settings) = (address.parse().unwrap(), Direct::default());
+            assert_eq!(
+                exclusion(ip, &settings, false).is_some(),
+                always,
+                "{address}"
+            );
+            assert_eq!(
+                exclusion(ip, &settings, true).is_some(),
+                on_request,
+                "{address}"
+            );
+        };
+        for address in [
+            "0.0.0.0",
+            "::",
+            "::ffff:0.0.0.0",
+            "224.0.0.1",
+            "239.255.255.255",
+            "255.255.255.255",
+            "ff02::1",
+        ] {
+            check(address, true, true);
+        }
+        for address in [
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "169.254.1.1",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "::ffff:10.0.0.1",
+        ] {
+            check(address, false, true);
+        }
+        for address in [
+            "192.0.2.1",
+            "100.63.255.255",
+            "100.128.0.0",
+            "172.32.0.1",
+            "2001:db8::1",
+        ] {
+            check(address, false, false);
+        }
+        let only_v6 = Direct {
+            disable_ipv4: true,
+            ..Direct::default()
+        };
+        for (address, excluded) in [
+            ("192.0.2.1", true),
+            ("::ffff:192.0.2.1", true),
+            ("2001:db8::1", false),
+        ] {
+            let found = exclusion(address.parse().unwrap(), &only_v6, false);
+            assert_eq!(found.is_some(), excluded, "{address}");
         }
     }
 }

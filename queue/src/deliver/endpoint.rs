@@ -72,6 +72,7 @@ impl OngoingAttempt<'_> {
             login: endpoint.login.clone(),
             timeouts: route::timeouts(statics),
             lmtp: self.plan.way.is_last(),
+            chunking: self.plan.provider.chunking,
             ..Options::new(Host::Domain(statics.hostname.clone()), tls)
         };
         let opening = Connection::open(stream, endpoint.remote(), options);

@@ -36,8 +36,9 @@ impl MessageSource for StoredMessage {
 }
 
 impl OngoingAttempt<'_> {
-    /// Sends all pending messages to a peer, in as many transactions as that takes. `sent` counts
-    /// them. When the time of the attempt is over, no further message begins.
+    /// Sends the pending messages to a peer, in as many transactions as that takes, but no more than
+    /// the connection may have. `sent` counts them. When the time of the attempt is over, no further
+    /// message begins.
     pub(super) async fn send(
         &mut self,
         connection: &mut Connection,
@@ -61,12 +62,14 @@ impl OngoingAttempt<'_> {
     ) {
         connection.begin_none_after(self.end_of_time().into_std());
         for _ in 0..TRANSACTIONS_MAX {
-            if self.pending.is_empty() || !connection.usable() {
+            let left = self.plan.provider.messages_per_connection;
+            let left = left.saturating_sub(*sent);
+            if self.pending.is_empty() || !connection.usable() || left == 0 {
                 return;
             }
             let before = self.pending.len();
             let dsn = connection.extensions().dsn;
-            let (groups, batch) = self.transactions(dsn, stays).await;
+            let (groups, batch) = self.transactions(left, dsn, stays).await;
             *sent += batch.len();
             let hop = match dsn {
                 true => LastHop::SendsDsns,
@@ -77,6 +80,7 @@ impl OngoingAttempt<'_> {
             let mut again = false;
             for (group, result) in groups.into_iter().zip(results) {
                 for (message, result) in group.into_iter().zip(result.recipients) {
+                    self.hear(&result.status);
                     again = again || result.again == Again::NewTransaction;
                     if result.again == Again::AnotherHost {
                         self.lacks.note(message.id, host, result.status.clone());
@@ -100,7 +104,7 @@ impl OngoingAttempt<'_> {
         }
     }
 
-    /// Takes pending messages into transactions, [`BATCH`] at most. Messages that share top, text,
+    /// Takes pending messages into transactions, `most` and [`BATCH`] at most. Messages that share top, text,
     /// reverse-path and the recipient's domain share a transaction: some providers refuse a
     /// transaction for several domains.
     ///
@@ -108,11 +112,12 @@ impl OngoingAttempt<'_> {
     /// store knows these before MAIL is sent.
     async fn transactions(
         &mut self,
+        most: usize,
         dsn: bool,
         stays: bool,
     ) -> (Vec<Vec<Queued>>, Vec<OutgoingMessage<SignedMessage>>) {
-        let limits = &self.queue.statics.queue.per_destination;
-        let max = limits.recipients_per_transaction.max(1);
+        let max = self.plan.provider.recipients_per_transaction;
+        let most = most.min(BATCH);
         let mut groups: Vec<Vec<Queued>> = Vec::new();
         for (message, status) in std::mem::take(&mut self.pending) {
             let fits = |group: &Vec<Queued>| {
@@ -127,7 +132,7 @@ impl OngoingAttempt<'_> {
                     })
             };
             let place = groups.iter().rposition(fits);
-            let full = groups.len() >= BATCH;
+            let full = groups.len() >= most;
             match place.and_then(|at| groups.get_mut(at)) {
                 Some(group) => group.push(message),
                 None if full => self.pending.push((message, status)),

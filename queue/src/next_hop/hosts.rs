@@ -20,6 +20,8 @@ pub(crate) struct LookUpFailure {
     pub(crate) status: DeliveryStatus,
     /// It is a fault of ours. It counts for no message.
     pub(crate) fault: Option<OwnFault>,
+    /// There was no answer. Another time there may be one.
+    pub(crate) unanswered: bool,
     /// How long that holds. Zero: it may be over at once.
     pub(crate) holds: Duration,
 }
@@ -34,29 +36,54 @@ fn unanswered(what: &str, error: &DnsError) -> LookUpFailure {
     LookUpFailure {
         status: DeliveryStatus::transient(Cause::Dns, EnhancedCode::DIRECTORY_FAILURE, text),
         fault,
+        unanswered: true,
         holds: Duration::ZERO,
     }
 }
 
-/// The hosts that the MX answer of a domain names, by preference (RFC 5321 §5.1), and how long
-/// that holds.
+/// No host of a domain has an address. That is often repaired, so only the third attempt is final.
+pub(crate) fn nowhere(text: String) -> DeliveryStatus {
+    DeliveryStatus::transient(Cause::Dns, EnhancedCode::NO_ROUTE_TRANSIENT, text)
+}
+
+/// The hosts of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MailHosts {
+    /// By preference.
+    pub(super) hosts: Vec<MailHost>,
+    /// The domain has no MX records, so it is its own host.
+    pub(super) implicit: bool,
+    /// How long that holds.
+    pub(super) holds: Duration,
+}
+
+/// The hosts that the MX answer of a domain names, by preference (RFC 5321 §5.1). An address in
+/// the place of a name is no host.
 ///
 /// # Errors
 /// Why the domain has no hosts. A failed look-up does not hold.
 pub(super) fn mail_hosts(
     domain: &Domain,
     answer: Result<Answer<Mx>, DnsError>,
-) -> Result<(Vec<MailHost>, Duration), LookUpFailure> {
-    let never = |code, text: String, holds| LookUpFailure {
-        status: DeliveryStatus::permanent(Cause::Dns, code, text),
+) -> Result<MailHosts, LookUpFailure> {
+    let answered = |status, holds| LookUpFailure {
+        status,
         fault: None,
+        unanswered: false,
         holds,
+    };
+    let never = |code, text: String, holds| {
+        answered(DeliveryStatus::permanent(Cause::Dns, code, text), holds)
     };
     let Answer { records, ttl, .. } = match answer {
         Ok(answer) => answer,
         // Without MX records the domain itself is the host.
         Err(DnsError::NoRecords(negative)) => {
-            return Ok((vec![(0, domain.ascii().to_owned())], negative.ttl));
+            return Ok(MailHosts {
+                hosts: vec![(0, domain.ascii().to_owned())],
+                implicit: true,
+                holds: negative.ttl,
+            });
         }
         Err(DnsError::NoName(negative)) => {
             let text = format!("the domain {domain} does not exist");
@@ -76,12 +103,21 @@ pub(super) fn mail_hosts(
         let text = format!("{domain} says that it takes no mail (null MX)");
         return Err(never(EnhancedCode::NULL_MX, text, ttl));
     }
+    hosts.retain(|(_, host)| host.parse::<IpAddr>().is_err());
+    if hosts.is_empty() {
+        let text = format!("the MX hosts of {domain} are addresses, not names");
+        return Err(answered(nowhere(text), ttl));
+    }
     // Each host once, with its lowest preference.
     hosts.sort_by(|(preference_a, a), (preference_b, b)| (a, preference_a).cmp(&(b, preference_b)));
     hosts.dedup_by(|(_, next), (_, host)| next == host);
     hosts.sort_by_key(|(preference, _)| *preference);
     hosts.truncate(HOSTS_MAX);
-    Ok((hosts, ttl))
+    Ok(MailHosts {
+        hosts,
+        implicit: false,
+        holds: ttl,
+    })
 }
 
 /// The addresses of a host. The families take turns, so that one broken family does not take all
@@ -89,7 +125,7 @@ pub(super) fn mail_hosts(
 ///
 /// # Errors
 /// Why the host has no addresses. This is never permanent: another host of the domain may do, and
-/// names are often repaired.
+/// names are often repaired. It has the status [`nowhere`] if the DNS says that there are none.
 pub(crate) async fn addresses(
     resolver: &dyn Resolver,
     host: &str,
@@ -99,7 +135,15 @@ pub(crate) async fn addresses(
         return Ok(vec![address]);
     }
     let found = resolver.addresses(host).await;
-    let found = found.map_err(|error| unanswered(&format!("the addresses of {host}"), &error))?;
+    let found = found.map_err(|error| match error.negative() {
+        Some(negative) => LookUpFailure {
+            status: nowhere(format!("{host} has no address: {error}")),
+            fault: None,
+            unanswered: false,
+            holds: negative.ttl,
+        },
+        None => unanswered(&format!("the addresses of {host}"), &error),
+    })?;
     let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = found.records.into_iter().partition(IpAddr::is_ipv6);
     let (first, second) = if first_ipv6 { (v6, v4) } else { (v4, v6) };
     let mut mixed = Vec::with_capacity(first.len() + second.len());
@@ -121,9 +165,10 @@ mod tests {
     async fn of(resolver: &FakeResolver, domain: &str) -> Result<Vec<MailHost>, String> {
         let domain: Domain = domain.parse().unwrap();
         match mail_hosts(&domain, resolver.mx(domain.ascii()).await) {
-            Ok((hosts, ttl)) => {
-                assert_eq!(ttl, Duration::from_secs(60));
-                Ok(hosts)
+            Ok(found) => {
+                assert_eq!(found.holds, Duration::from_secs(60));
+                assert_eq!(found.implicit, domain.ascii() == "none.test");
+                Ok(found.hosts)
             }
             Err(failure) => Err(failure.status.to_string()),
         }
@@ -140,10 +185,13 @@ mod tests {
                 (0, ""),
                 (20, "b.test"),
                 (30, "a.test"),
+                (5, "192.0.2.1"),
+                (5, "2001:db8::1"),
             ],
         );
         resolver.set_mx("null.test", &[(0, "")]);
         resolver.set_mx("none.test", &[]);
+        resolver.set_mx("addresses.test", &[(10, "192.0.2.1")]);
         resolver.fail("fail.test");
         assert_eq!(
             of(&resolver, "two.test").await,
@@ -156,6 +204,7 @@ mod tests {
         for (domain, code) in [
             ("null.test", "5.1.10"),
             ("gone.test", "5.1.2"),
+            ("addresses.test", "4.4.4"),
             ("fail.test", "4.4.3"),
         ] {
             let error = of(&resolver, domain).await.unwrap_err();
@@ -172,6 +221,16 @@ mod tests {
         }
         let turns = addresses(&resolver, "a.test", true).await.unwrap();
         assert_eq!(turns, ["2001:db8::1", "192.0.2.1", "192.0.2.2"].map(ip));
-        assert!(addresses(&resolver, "b.test", true).await.is_err());
+        resolver.set_mx("mx-only.test", &[(10, "a.test")]);
+        resolver.fail("fail.test");
+        for (host, code, is_unanswered) in [
+            ("b.test", "4.4.4", false),
+            ("mx-only.test", "4.4.4", false),
+            ("fail.test", "4.4.3", true),
+        ] {
+            let failure = addresses(&resolver, host, true).await.unwrap_err();
+            assert_eq!(failure.status.enhanced.unwrap().to_string(), code, "{host}");
+            assert_eq!(failure.unanswered, is_unanswered, "{host}");
+        }
     }
 }

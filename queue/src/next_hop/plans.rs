@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use postrider_config::{Static, Transport};
-use postrider_smtp::DeliveryStatus;
+use postrider_config::{Providers, Static, Transport};
+use postrider_smtp::{DeliveryStatus, Host};
 use postrider_store::Moment;
 
 use super::{Plan, PlanKey, Planned};
-use crate::route;
+use crate::{route, schedule};
 
 /// The shortest time that a plan holds: mail to a domain comes in bursts.
 const HOLDS_MIN: Duration = Duration::from_secs(60);
@@ -21,6 +21,20 @@ const HOLDS_MAX: Duration = Duration::from_secs(60 * 60);
 const STALE_MAX: Duration = Duration::from_secs(5 * 60);
 /// How many plans are remembered.
 const PLANS_MAX: usize = 20_000;
+
+/// How long after the time of the next look-up the earlier failures count.
+const FAILURE_COUNTS: Duration = Duration::from_secs(60 * 60);
+/// How many destinations are remembered whose look-up failed.
+const FAILURES_MAX: usize = 20_000;
+
+/// The look-ups of a destination that failed in a row.
+#[derive(Clone, Debug)]
+struct Failure {
+    times: usize,
+    /// None is made before.
+    until: Moment,
+    status: DeliveryStatus,
+}
 
 /// A remembered plan.
 #[derive(Clone, Debug)]
@@ -41,7 +55,10 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Plans {
     named: BTreeMap<String, Arc<Plan>>,
+    /// The entries of providers that the plans have.
+    providers: Option<Arc<Providers>>,
     entries: HashMap<PlanKey, Entry>,
+    failures: HashMap<PlanKey, Failure>,
     /// The entries by the moment until which they hold.
     ends: BTreeSet<(Moment, PlanKey)>,
 }
@@ -50,10 +67,10 @@ impl Plans {
     pub(crate) fn new(statics: &Static) -> Self {
         let named = statics.transports.iter().filter_map(|(name, transport)| {
             let plan = match transport {
-                Transport::Lmtp(place) => Plan::lmtp(name, place),
+                Transport::Lmtp(place) => Plan::lmtp(name, place, &statics.providers),
                 other => {
                     let (host, tls) = route::smarthost(other)?;
-                    Plan::smarthost(name, host, tls)
+                    Plan::smarthost(name, host, tls, &statics.providers)
                 }
             };
             Some((name.clone(), Arc::new(plan)))
@@ -61,6 +78,20 @@ impl Plans {
         Self {
             named: named.collect(),
             ..Self::default()
+        }
+    }
+
+    /// Gives all plans these entries of providers. It does nothing unless the entries have changed.
+    pub(crate) fn set_providers(&mut self, providers: &Arc<Providers>) {
+        let before = self.providers.replace(Arc::clone(providers));
+        let same = |before: &Arc<Providers>| Arc::ptr_eq(before, providers) || before == providers;
+        if before.as_ref().is_some_and(same) {
+            return;
+        }
+        for (key, entry) in &mut self.entries {
+            if let (Ok(plan), Ok(destination)) = (&mut entry.plan, Host::parse(&key.destination)) {
+                *plan = Arc::new(plan.with(&destination, providers));
+            }
         }
     }
 
@@ -81,11 +112,53 @@ impl Plans {
         })
     }
 
+    /// A look-up had no answer. Gives when the next one is to be made, at most `max` from now.
+    pub(crate) fn failed(
+        &mut self,
+        key: &PlanKey,
+        status: &DeliveryStatus,
+        max: Duration,
+        now: Moment,
+    ) -> Moment {
+        if self.failures.len() >= FAILURES_MAX {
+            self.failures
+                .retain(|_, failure| now < failure.until.after(FAILURE_COUNTS));
+        }
+        let known = self.failures.get(key);
+        let known = known.filter(|failure| now < failure.until.after(FAILURE_COUNTS));
+        let times = known.map_or(0, |failure| failure.times);
+        let until = now.after(schedule::down_for(times).min(max));
+        if self.failures.len() < FAILURES_MAX || self.failures.contains_key(key) {
+            let failure = Failure {
+                times: times.saturating_add(1),
+                until,
+                status: status.clone(),
+            };
+            self.failures.insert(key.clone(), failure);
+        }
+        until
+    }
+
+    /// Until when no look-up is made, after some that had no answer, and what came of the last one.
+    pub(crate) fn failure(&self, key: &PlanKey, now: Moment) -> Option<(Moment, DeliveryStatus)> {
+        let failure = self
+            .failures
+            .get(key)
+            .filter(|failure| now < failure.until)?;
+        Some((failure.until, failure.status.clone()))
+    }
+
+    /// Lets all look-ups be made again that wait after a failure.
+    pub(crate) fn forgive(&mut self) {
+        self.failures.clear();
+    }
+
     /// Remembers a plan, if it holds. A failure that may be over soon does not end an older plan.
     pub(crate) fn remember(&mut self, key: PlanKey, planned: &Planned, now: Moment) {
         if planned.holds.is_zero() && planned.plan.is_err() {
             return;
         }
+        self.failures.remove(&key);
         self.forget(&key);
         while let Some((_, first)) = self
             .ends
@@ -116,6 +189,7 @@ mod tests {
     use postrider_smtp::{Cause, EnhancedCode};
 
     use super::*;
+    use crate::schedule::local_plan;
 
     fn key(destination: &str) -> PlanKey {
         PlanKey {
@@ -126,8 +200,9 @@ mod tests {
 
     fn planned(holds: u64) -> Planned {
         Planned {
-            plan: Ok(Arc::new(Plan::local("a.test"))),
+            plan: Ok(Arc::new(local_plan("a.test"))),
             fault: None,
+            unanswered: false,
             holds: Duration::from_secs(holds),
         }
     }
@@ -137,6 +212,7 @@ mod tests {
         Planned {
             plan: Err(status),
             fault: None,
+            unanswered: false,
             holds: Duration::from_secs(holds),
         }
     }
@@ -172,6 +248,47 @@ mod tests {
         plans.remember(key("a.test"), &planned(60), at(0));
         plans.remember(key("a.test"), &failed(0), at(60));
         assert!(plans.find(&key("a.test"), at(61)).unwrap().plan.is_ok());
+    }
+
+    #[test]
+    fn look_ups_that_fail_are_made_at_longer_and_longer_intervals() {
+        let mut plans = Plans::default();
+        let (a, max) = (key("a.test"), Duration::from_secs(1000));
+        let status = failed(0).plan.unwrap_err();
+        let mut now = 0;
+        for seconds in [60, 120, 240, 480, 900, 1000, 1000] {
+            assert_eq!(plans.failed(&a, &status, max, at(now)), at(now + seconds));
+            let (until, _) = plans.failure(&a, at(now + seconds - 1)).unwrap();
+            assert_eq!(until, at(now + seconds));
+            now += seconds;
+            assert!(plans.failure(&a, at(now)).is_none());
+        }
+        assert_eq!(
+            plans.failed(&a, &status, max, at(now + 3600)),
+            at(now + 3660),
+            "it is long ago"
+        );
+        plans.remember(a.clone(), &planned(60), at(now + 3660));
+        assert_eq!(
+            plans.failed(&a, &status, max, at(now + 3660)),
+            at(now + 3720),
+            "one succeeded"
+        );
+        plans.forgive();
+        assert!(plans.failure(&a, at(now + 3660)).is_none());
+    }
+
+    #[test]
+    fn the_number_of_failures_is_bounded() {
+        let mut plans = Plans::default();
+        let status = failed(0).plan.unwrap_err();
+        for number in 0..=FAILURES_MAX {
+            let until = plans.failed(&key(&format!("{number}.test")), &status, HOLDS_MAX, at(0));
+            assert_eq!(until, at(60));
+        }
+        assert_eq!(plans.failures.len(), FAILURES_MAX);
+        plans.failed(&key("a.test"), &status, HOLDS_MAX, at(10_000));
+        assert_eq!(plans.failures.len(), 1);
     }
 
     #[test]

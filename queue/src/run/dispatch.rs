@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use postrider_config::Dynamic;
@@ -14,7 +15,7 @@ use tracing::error;
 use super::{QueueLoop, Slot, worker::Worker};
 use crate::{
     DeliveryMode, Queue,
-    next_hop::{self, Plan, PlanKey, Planned, Site},
+    next_hop::{Plan, PlanKey, Planned, Planner, Site},
     route::{self, Route},
     schedule::{ClaimedBatch, Down, May},
     settle::{EndedAttempt, LastHop},
@@ -35,6 +36,8 @@ pub(super) enum Course {
     },
     /// A plan is to be made first.
     Unknown(PlanKey),
+    /// Nowhere for now: a look-up had no answer, and the next one is made later.
+    Later(Down),
     /// Nowhere: this is what becomes of the messages.
     End(DeliveryStatus),
 }
@@ -57,15 +60,21 @@ impl Queue {
         }
         let routes = routes.into_iter().filter_map(|(route, messages)| {
             let destination = messages.first()?.destination();
-            Some((self.course(route, destination, now), messages))
+            Some((self.course(config, route, destination, now), messages))
         });
         routes.collect()
     }
 
-    fn course(&self, route: Route<'_>, destination: Destination, now: Moment) -> Course {
+    fn course(
+        &self,
+        config: &Dynamic,
+        route: Route<'_>,
+        destination: Destination,
+        now: Moment,
+    ) -> Course {
         let known = |plan| Course::Known { plan, stale: None };
         if self.delivery == DeliveryMode::Local {
-            return known(Arc::new(Plan::local(&destination)));
+            return known(Arc::new(Plan::local(&destination, &self.statics.providers)));
         }
         let transport = match route {
             Route::End(status) => return Course::End(status),
@@ -79,13 +88,24 @@ impl Queue {
             destination,
             transport: transport.to_owned(),
         };
-        let found = self.plans().find(&key, now);
+        let (found, failure) = {
+            let mut plans = self.plans();
+            plans.set_providers(&config.providers);
+            (plans.find(&key, now), plans.failure(&key, now))
+        };
         match found {
-            None => Course::Unknown(key),
+            None => match failure {
+                Some((until, status)) => Course::Later(Down {
+                    until,
+                    failing: true,
+                    status,
+                }),
+                None => Course::Unknown(key),
+            },
             Some(found) => match found.plan {
                 Ok(plan) => Course::Known {
                     plan,
-                    stale: found.stale.then_some(key),
+                    stale: (found.stale && failure.is_none()).then_some(key),
                 },
                 Err(status) => Course::End(status),
             },
@@ -103,6 +123,7 @@ impl Queue {
             let ended = EndedAttempt {
                 message,
                 status: status.clone(),
+                known: None,
                 start,
                 hop: LastHop::SendsNoDsns,
             };
@@ -164,8 +185,17 @@ impl Planning {
         let task = self.tasks.spawn(async move {
             let settings = route::direct(&queue.statics, &wanted.transport);
             let destination = Host::parse(&wanted.destination).ok()?;
-            let resolver = &*queue.resolver;
-            Some(next_hop::plan(resolver, &destination, &wanted.transport, &settings).await)
+            let providers = Arc::clone(&queue.config.load().providers);
+            let planner = Planner {
+                resolver: &*queue.resolver,
+                providers: &providers,
+                ours: &queue.ours,
+            };
+            Some(
+                planner
+                    .plan(&destination, &wanted.transport, &settings)
+                    .await,
+            )
         });
         self.keys.insert(task.id(), (key.clone(), task));
         self.waiting.insert(key, messages.into_iter().collect());
@@ -212,6 +242,7 @@ impl QueueLoop {
                         let waits = WaitsForPlan { messages, claimed };
                         self.planning.begin(&queue, key, Some(waits));
                     }
+                    Course::Later(down) => self.postpone(messages, down),
                     Course::End(status) => self.end(messages, status),
                 }
             }
@@ -236,46 +267,87 @@ impl QueueLoop {
         };
         let waiting = self.planning.waiting.remove(&key).unwrap_or_default();
         let now = self.queue.clock.moment();
-        let fault = planned.as_ref().and_then(|planned| planned.fault);
-        let plan = match planned {
-            Some(planned) => {
-                self.queue.plans().remember(key, &planned, now);
-                planned.plan
+        let planned = match planned {
+            Some(planned) => self.remember(&key, planned, now),
+            None => Planned {
+                plan: Err(DeliveryStatus::transient(
+                    Cause::Local,
+                    EnhancedCode::SYSTEM_TRANSIENT,
+                    format!("no plan could be made for {}", key.destination),
+                )),
+                fault: None,
+                unanswered: false,
+                holds: Duration::ZERO,
+            },
+        };
+        let answered = !planned.unanswered;
+        let faults = &self.queue.faults;
+        let is_literal = key.destination.starts_with('[');
+        let out = match planned.fault {
+            None if !is_literal => faults.looked_up(&key.destination, answered, now),
+            _ => None,
+        };
+        let plan = match &planned.plan {
+            Ok(plan) => plan,
+            Err(status) => {
+                let messages = waiting.into_iter().flat_map(|waits| waits.messages);
+                return self.without_plan(&key, &planned, (status, out), messages.collect());
             }
-            None => Err(DeliveryStatus::transient(
-                Cause::Local,
-                EnhancedCode::SYSTEM_TRANSIENT,
-                format!("no plan could be made for {}", key.destination),
-            )),
         };
         let mut refused = Vec::new();
         for WaitsForPlan { messages, claimed } in waiting {
-            match &plan {
-                Ok(plan) => {
-                    let batch = batch(Arc::clone(plan), messages, claimed);
-                    refused.extend(self.place(batch, false));
-                }
-                Err(status) => match fault {
-                    Some(fault) => {
-                        let until = self.queue.own_fault(fault, status);
-                        let (status, failing) = (status.clone(), false);
-                        self.postpone(
-                            messages,
-                            Down {
-                                until,
-                                failing,
-                                status,
-                            },
-                        );
-                    }
-                    None => self.end(messages, status.clone()),
-                },
-            }
+            let batch = batch(Arc::clone(plan), messages, claimed);
+            refused.extend(self.place(batch, false));
         }
         self.give_back(refused);
-        if let Ok(plan) = plan {
-            self.serve(&plan.site);
+        self.serve(&plan.site);
+    }
+
+    /// Remembers a plan.
+    fn remember(&self, key: &PlanKey, mut planned: Planned, now: Moment) -> Planned {
+        // The entries of providers may have changed during the look-up.
+        let providers = Arc::clone(&self.queue.config.load().providers);
+        let mut plans = self.queue.plans();
+        plans.set_providers(&providers);
+        if let (Ok(plan), Ok(destination)) = (&mut planned.plan, Host::parse(&key.destination)) {
+            *plan = Arc::new(plan.with(&destination, &providers));
         }
+        plans.remember(key.clone(), &planned, now);
+        planned
+    }
+
+    /// No plan could be made. What the DNS says counts for all messages, and a fault of ours for
+    /// none. If there was no answer, that counts for one, as a failed connection does, and the others
+    /// wait for the next look-up. `out`: our resolver is out of order until then.
+    fn without_plan(
+        &mut self,
+        key: &PlanKey,
+        planned: &Planned,
+        (status, out): (&DeliveryStatus, Option<Moment>),
+        mut messages: Vec<Queued>,
+    ) {
+        let now = self.queue.clock.moment();
+        let down = |until, failing| Down {
+            until,
+            failing,
+            status: status.clone(),
+        };
+        if let Some(fault) = planned.fault {
+            let until = self.queue.own_fault(fault, status);
+            return self.postpone(messages, down(until, false));
+        }
+        if !planned.unanswered {
+            return self.end(messages, status.clone());
+        }
+        if let Some(until) = out {
+            return self.postpone(messages, down(until, false));
+        }
+        let max = self.queue.longest_retry_interval();
+        let until = self.queue.plans().failed(key, status, max, now);
+        let expired = messages.first().is_none_or(|it| self.queue.is_expired(it));
+        let others = messages.split_off(usize::from(!expired));
+        self.end(messages, status.clone());
+        self.postpone(others, down(until, true));
     }
 
     /// Has a new plan made while the old one is used.
@@ -293,6 +365,8 @@ impl QueueLoop {
             self.postpone(batch.messages, down);
             return Vec::new();
         }
+        let connections = batch.plan.provider.connections;
+        self.in_flight.limit(&site, connections);
         let may = self.may_begin(&site);
         let turns = self.in_flight.turns(&site);
         let waits = matches!(may, May::NotAtThisSite | May::NotUnproven | May::NotPoor);
@@ -312,6 +386,9 @@ impl QueueLoop {
 
     /// Gives back messages that can't be attempted now, in a task.
     fn postpone(&mut self, messages: Vec<Queued>, down: Down) {
+        if messages.is_empty() {
+            return;
+        }
         let queue = Arc::clone(&self.queue);
         self.planning.tasks.spawn(async move {
             queue.postpone(messages, &down).await;
@@ -321,6 +398,9 @@ impl QueueLoop {
 
     /// Ends messages without a plan, in a task.
     fn end(&mut self, messages: Vec<Queued>, status: DeliveryStatus) {
+        if messages.is_empty() {
+            return;
+        }
         let queue = Arc::clone(&self.queue);
         self.planning.tasks.spawn(async move {
             queue.end_unplanned(messages, status).await;

@@ -12,14 +12,14 @@ use std::{
 use postrider_smtp::DeliveryStatus;
 use postrider_store::Moment;
 
+use super::down_for;
+
 /// How long a success counts.
 const GOOD_FOR: Duration = Duration::from_secs(10 * 60);
 /// The mean time of a message from which on a site is not good.
 const SLOW: Duration = Duration::from_secs(5);
 /// How long it counts that a site was slow. Until then it is tried again, also if there are many.
 const SLOW_FOR: Duration = Duration::from_secs(6 * 60 * 60);
-/// How long a site is down after its failures in a row, in minutes.
-const DOWN: [u64; 6] = [1, 2, 4, 8, 15, 30];
 /// The connections of a site that did not answer lately.
 const UNKNOWN_MAX: usize = 2;
 /// How long a site has no more connections than it had when one failed.
@@ -113,11 +113,11 @@ impl Health {
             known.cap = Some((known.connected, now.after(CAPPED_FOR)));
             return;
         }
-        let at = usize::try_from(known.failures).unwrap_or(usize::MAX);
-        let minutes = DOWN.get(at).or(DOWN.last()).copied().unwrap_or(1);
+        let down = down_for(usize::try_from(known.failures).unwrap_or(usize::MAX));
         known.failures = known.failures.saturating_add(1);
+        let rests = known.down.as_ref().map_or(now, |down| down.until);
         known.down = Some(Down {
-            until: now.after(Duration::from_secs(60 * minutes).min(max)),
+            until: now.after(down.min(max)).max(rests),
             failing: true,
             status: status.clone(),
         });
@@ -133,6 +133,16 @@ impl Health {
                 status: status.clone(),
             });
         }
+    }
+
+    /// A host said that nothing is to come until then. Connections that are open change nothing.
+    pub(crate) fn rest_as_told(&self, status: &DeliveryStatus, until: Moment) {
+        let mut known = self.known();
+        known.down = Some(Down {
+            until,
+            failing: known.failures > 0,
+            status: status.clone(),
+        });
     }
 
     /// The site is no more down. If it failed, the next connection is a probe.
@@ -237,6 +247,18 @@ mod tests {
         let down = health.down(at(now)).unwrap();
         assert_eq!(down.until, at(now).after(MINUTE / 2));
         assert!(down.failing);
+    }
+
+    #[test]
+    fn a_site_rests_as_it_says_for_longer_than_a_failure_takes() {
+        let health = Arc::new(Health::default());
+        let open = health.connected();
+        health.rest_as_told(&status(), at(120));
+        let down = health.down(at(119)).unwrap();
+        assert!(!down.failing && health.down(at(120)).is_none());
+        drop(open);
+        health.failed(&status(), MAX, at(1));
+        assert_eq!(health.down(at(1)).unwrap().until, at(120));
     }
 
     #[test]

@@ -78,6 +78,8 @@ impl Unproven {
 
 #[derive(Debug)]
 struct Workers<W> {
+    /// The most connections, as the plans of the site say. None: as for all sites.
+    connections: Option<usize>,
     busy: usize,
     unproven: Unproven,
     /// Those of the busy ones that wait long for a greeting.
@@ -91,6 +93,7 @@ impl<W> Workers<W> {
     /// The site has all connections that it may have.
     fn is_full(&self, limits: &QueueConfig, now: Moment) -> bool {
         let max = limits.per_destination.connections;
+        let max = self.connections.unwrap_or(max);
         self.busy >= self.health.connections(max, now)
     }
 
@@ -128,6 +131,11 @@ impl<W> InFlight<W> {
         self.busy
     }
 
+    /// Sets how many connections a site may have.
+    pub(crate) fn limit(&mut self, site: &Site, connections: usize) {
+        self.workers(site).connections = Some(connections);
+    }
+
     /// The messages that wait for the workers of a site.
     pub(crate) fn turns(&mut self, site: &Site) -> &Arc<Turns> {
         &self.workers(site).turns
@@ -136,6 +144,7 @@ impl<W> InFlight<W> {
     fn workers(&mut self, site: &Site) -> &mut Workers<W> {
         let health = &mut self.health;
         self.sites.entry(site.clone()).or_insert_with(|| Workers {
+            connections: None,
             busy: 0,
             unproven: Unproven::default(),
             slow: 0,
@@ -179,7 +188,8 @@ impl<W> InFlight<W> {
         let busy = workers.map_or(0, |workers| workers.busy);
         let health = workers.map(|workers| &workers.health);
         let health = health.or_else(|| self.health.get(site));
-        let max = limits.per_destination.connections;
+        let max = workers.and_then(|workers| workers.connections);
+        let max = max.unwrap_or(limits.per_destination.connections);
         let max = health.map_or(max, |health| health.connections(max, now));
         if busy >= max {
             May::NotAtThisSite

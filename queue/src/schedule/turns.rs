@@ -236,8 +236,9 @@ impl State {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, sync::LazyLock};
 
+    use postrider_config::Static;
     use postrider_smtp::ReversePath;
     use postrider_store::{Common, Notify, QueueId, TextId, Top};
 
@@ -286,11 +287,20 @@ pub(super) mod tests {
         }
     }
 
+    pub(crate) fn local_plan(destination: &str) -> Plan {
+        static STATICS: LazyLock<Static> = LazyLock::new(|| {
+            let statics = "hostname = \"a.example\"\npostmaster.account = \"a\"\n\
+                           listeners.l.ips = [\"127.0.0.1\"]\n";
+            Static::parse(statics, "postrider.conf").unwrap()
+        });
+        Plan::local(destination, &STATICS.providers)
+    }
+
     pub(crate) fn batch(destination: &str, messages: usize) -> ClaimedBatch {
         let recipient = format!("x@{destination}");
         ClaimedBatch {
             destination: destination.into(),
-            plan: Arc::new(Plan::local("site")),
+            plan: Arc::new(local_plan("site")),
             messages: (0..messages)
                 .map(|id| message(id as u64, &recipient))
                 .collect(),

@@ -4,16 +4,22 @@
 //! |---|---|---|---|
 //! | [`Waived`](Rule::Waived) | the sender says `TLS-Required: No` (RFC 8689 §5) | if offered, any certificate | yes |
 //! | [`Transport`](Rule::Transport) | the configuration names the host | as it says | as it says |
+//! | [`Provider`](Rule::Provider) | the entry of the provider says `none` | none | yes |
 //! | | it is not known whether there are TLSA records | the next host | no |
 //! | [`Dane`](Rule::Dane) | TLSA records can be used (RFC 7672) | a match | no |
 //! | [`MtaSts`](Rule::MtaSts) | the domain's policy is "enforce" (RFC 8461) | hosts of the policy, with a valid certificate for the host's name | no |
 //! | [`UnusableTlsa`](Rule::UnusableTlsa) | there are TLSA records, and none can be used | any certificate | no |
+//! | [`Provider`](Rule::Provider) | the entry of the provider says `encrypt`, `verify` or `dane` | any certificate, a valid one, a match | no |
 //! | [`Opportunistic`](Rule::Opportunistic) | else (RFC 7435) | if offered, any certificate | yes |
+//!
+//! An entry with `encrypt`, `verify` or `dane` is the least: the rules above it hold too where they
+//! demand more. Otherwise the figures for a provider would weaken what its domains publish.
 //!
 //! `MtaSts` comes before `UnusableTlsa`, as it demands more. A message with REQUIRETLS (RFC 8689
 //! §4) needs `Dane` or `MtaSts`, or a host that the configuration names and whose certificate is
 //! checked: only these prove that the host is the right one.
 
+use postrider_config::{Provider, ProviderTls};
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
 use postrider_store::Queued;
 
@@ -46,6 +52,8 @@ impl Requested {
 pub(crate) enum TlsRule {
     /// Nothing: what DANE and MTA-STS say of each host counts.
     ByHost,
+    /// As the entry of the provider says. It is not `opportunistic`.
+    Provider(ProviderTls),
     /// An LMTP server: if offered, with any certificate.
     Lmtp,
     /// As the transport says.
@@ -56,6 +64,16 @@ pub(crate) enum TlsRule {
         /// There is a login. Its password goes only where the transport says.
         login: bool,
     },
+}
+
+impl TlsRule {
+    /// The TLS for the hosts of a provider.
+    pub(crate) const fn of_provider(provider: &Provider) -> Self {
+        match provider.tls {
+            ProviderTls::Opportunistic => Self::ByHost,
+            tls => Self::Provider(tls),
+        }
+    }
 }
 
 /// What a connection proves. More is greater.
@@ -115,6 +133,7 @@ pub(crate) struct Facts<'a> {
 pub(crate) enum Rule {
     Waived,
     Transport,
+    Provider,
     Dane,
     UnusableTlsa,
     MtaSts,
@@ -127,6 +146,7 @@ impl Rule {
         match self {
             Self::Waived => "TLS-Required: No",
             Self::Transport => "the transport",
+            Self::Provider => "the entry of the provider",
             Self::Dane => "DANE",
             Self::UnusableTlsa => "a TLSA record that can't be used",
             Self::MtaSts => "MTA-STS",
@@ -223,11 +243,14 @@ pub(crate) fn demand(facts: &Facts<'_>) -> Result<Demand, Refusal> {
         (_, TlsRule::Smarthost { tls, verify, .. }) => transport(tls, verify),
         (Requested::Required, TlsRule::Lmtp) => Demand::start_tls(Rule::Transport, Check::Pkix),
         (Requested::Unsaid, TlsRule::Lmtp) => Demand::opportunistic(Rule::Transport),
-        (_, TlsRule::ByHost) => by_host(facts)?,
+        (Requested::Unsaid, TlsRule::Provider(tls)) => by_provider(tls, facts)?,
+        (Requested::Required, TlsRule::Provider(_)) | (_, TlsRule::ByHost) => by_host(facts)?,
     };
     if required && demand.least() < Proven::Pkix {
         let text = match facts.rule {
-            TlsRule::ByHost => "REQUIRETLS is needed, and neither DANE nor MTA-STS proves the host",
+            TlsRule::ByHost | TlsRule::Provider(_) => {
+                "REQUIRETLS is needed, and neither DANE nor MTA-STS proves the host"
+            }
             _ => "REQUIRETLS is needed, and the transport does not check the certificate",
         };
         let code = EnhancedCode::REQUIRETLS_NEEDED;
@@ -250,7 +273,9 @@ const fn waived(rule: TlsRule) -> Demand {
             SmarthostTls::StartTls if !login => Demand::opportunistic(Rule::Waived),
             tls => transport(tls, verify),
         },
-        TlsRule::ByHost | TlsRule::Lmtp => Demand::opportunistic(Rule::Waived),
+        TlsRule::ByHost | TlsRule::Provider(_) | TlsRule::Lmtp => {
+            Demand::opportunistic(Rule::Waived)
+        }
     }
 }
 
@@ -267,6 +292,35 @@ const fn transport(tls: SmarthostTls, verify: bool) -> Demand {
             false => Check::Encrypted,
         },
     }
+}
+
+/// The least that the entry says, or more if the host demands it.
+fn by_provider(tls: ProviderTls, facts: &Facts<'_>) -> Result<Demand, Refusal> {
+    let least = match tls {
+        ProviderTls::None => {
+            return Ok(Demand {
+                rule: Rule::Provider,
+                ..Demand::PLAIN
+            });
+        }
+        ProviderTls::Opportunistic => return by_host(facts),
+        ProviderTls::Encrypt => Demand::start_tls(Rule::Provider, Check::Encrypted),
+        ProviderTls::Verify => Demand::start_tls(Rule::Provider, Check::Pkix),
+        ProviderTls::Dane => Demand::start_tls(Rule::Provider, Check::Dane),
+    };
+    let by_host = by_host(facts)?;
+    if by_host.least() >= least.least() {
+        return Ok(by_host);
+    }
+    if tls == ProviderTls::Dane {
+        return Err(Refusal::ForNow(DeliveryStatus::transient(
+            Cause::Tls,
+            EnhancedCode::CRYPTOGRAPHIC_FAILURE,
+            "the entry of the provider demands DANE, and the host has no TLSA records that can be \
+             used",
+        )));
+    }
+    Ok(least)
 }
 
 fn by_host(facts: &Facts<'_>) -> Result<Demand, Refusal> {
@@ -348,6 +402,64 @@ mod tests {
                 mta_sts,
             };
             assert_eq!(shown(&facts), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn the_entry_of_a_provider_is_the_least() {
+        use MtaStsFact::{Absent, Listed, NotListed};
+        use ProviderTls::{Dane, Encrypt, None, Verify};
+        use TlsaFact::{Failed, Unusable, Usable};
+        const NO_TLSA: TlsaFact<'static> = TlsaFact::Absent;
+        const NO_DANE: &str = "wait: 4.7.5 the entry of the provider demands DANE, and the host has \
+                               no TLSA records that can be used";
+        const LACKS: &str = "lacks: 5.7.30 REQUIRETLS is needed, and neither DANE nor MTA-STS \
+                             proves the host";
+        for (requested, tls, tlsa, mta_sts, expected) in [
+            (Unsaid, None, NO_TLSA, Absent, "Provider Never Lenient"),
+            (Unsaid, None, Usable, Listed, "Provider Never Lenient"),
+            (
+                Unsaid,
+                Encrypt,
+                NO_TLSA,
+                Absent,
+                "Provider Upgrade Encrypted",
+            ),
+            (
+                Unsaid,
+                Encrypt,
+                Unusable,
+                Absent,
+                "UnusableTlsa Upgrade Encrypted",
+            ),
+            (Unsaid, Encrypt, Usable, Absent, "Dane Upgrade Dane"),
+            (Unsaid, Encrypt, NO_TLSA, Listed, "MtaSts Upgrade Pkix"),
+            (Unsaid, Verify, NO_TLSA, Absent, "Provider Upgrade Pkix"),
+            (Unsaid, Verify, Unusable, Absent, "Provider Upgrade Pkix"),
+            (Unsaid, Verify, Usable, Absent, "Dane Upgrade Dane"),
+            (Unsaid, Dane, Usable, NotListed, "Dane Upgrade Dane"),
+            (Unsaid, Dane, NO_TLSA, Listed, NO_DANE),
+            (Unsaid, Dane, Unusable, Absent, NO_DANE),
+            (Waived, Verify, Usable, Listed, "Waived IfOffered Lenient"),
+            (Required, Verify, NO_TLSA, Absent, LACKS),
+            (Required, None, NO_TLSA, Listed, "MtaSts Upgrade Pkix"),
+        ] {
+            let facts = Facts {
+                requested,
+                rule: TlsRule::Provider(tls),
+                tlsa,
+                mta_sts,
+            };
+            assert_eq!(shown(&facts), expected, "{facts:?}");
+        }
+        for tls in [Encrypt, Verify, Dane] {
+            let facts = Facts {
+                requested: Unsaid,
+                rule: TlsRule::Provider(tls),
+                tlsa: Failed("bogus"),
+                mta_sts: Absent,
+            };
+            assert!(shown(&facts).starts_with("wait: 4.4.3 "), "{facts:?}");
         }
     }
 
