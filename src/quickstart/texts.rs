@@ -77,6 +77,12 @@ impl Subject<'_> {
              \n",
             hostname = quoted(facts.hostname.ascii()),
         );
+        text.push_str(
+            "# MX hosts at addresses of this machine or of its network get no mail.\n\
+             [delivery]\n\
+             forbid_private_addresses = true\n\
+             \n",
+        );
         if facts.hostname == *self.domain {
             let _ = write!(text, "[host_tls_rpt]\naccount = {account}\n\n");
         }

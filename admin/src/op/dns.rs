@@ -23,13 +23,14 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use postrider_config::DomainConfig;
+use postrider_queue::interfaces;
 use postrider_smtp::Domain;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 pub use self::{
     check::{CheckItem, Verdict, World},
-    facts::{Ca, HostFacts, TlsKey, interfaces},
+    facts::{Ca, HostFacts, TlsKey},
     publish::{ChangeItem, LeftItem, Published},
     record::{Need, Purpose, RecordItem, TTL, Wanted},
     records::wanted,

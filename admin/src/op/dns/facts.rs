@@ -212,21 +212,6 @@ pub(super) fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-/// The addresses of the network interfaces. Empty if the system does not tell.
-#[must_use]
-pub fn interfaces() -> Vec<IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
-        return Vec::new();
-    };
-    let address = |address: nix::sys::socket::SockaddrStorage| {
-        let v4 = address.as_sockaddr_in().map(|address| address.ip().into());
-        v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
-    };
-    interfaces
-        .filter_map(|interface| address(interface.address?))
-        .collect()
-}
-
 /// The digest of the public half of a private key in a PEM file.
 fn digest(file: &Path) -> Result<[u8; 32], String> {
     let bytes = read_secret_file(file).map_err(|error| error.to_string())?;
