@@ -4,7 +4,7 @@
 use crate::support::{
     Setup, World, message,
     receiver::Receiver,
-    remote::{Remote, RemoteTls},
+    remote::{Act, Point, Remote, RemoteTls},
 };
 
 /// A server whose mail goes to a smarthost, and the events of its account. `trusted` has the
@@ -96,4 +96,25 @@ async fn a_wrong_certificate_is_named_and_a_sender_may_not_care() {
     let received = remote.wait_for(1).await;
     assert!(received[0].text.contains("TLS-Required: No\r\n"));
     world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_for_a_domain_goes_under_tls_if_it_works_and_else_in_clear() {
+    for (works, expected) in [(true, Some("X25519MLKEM768")), (false, None)] {
+        let tls = RemoteTls::new(&["mx.remote.test"], "");
+        let script = move |point: &Point, _| match point {
+            Point::Command(line) if line == "STARTTLS" && !works => Some(Act::Cut),
+            _ => None,
+        };
+        let remote = Remote::start_with(Some(tls), script).await;
+        let world = World::facing(&remote, String::new()).await;
+        let mut client = world.submission().await;
+        let reply = client
+            .submit("app@example.org", &["x@remote.test"], &message("x"))
+            .await;
+        assert!(reply.starts_with("250"), "{reply}");
+        let received = remote.wait_for(1).await;
+        assert_eq!(received[0].tls.as_deref(), expected);
+        world.server.stop().await;
+    }
 }

@@ -21,10 +21,8 @@ pub enum Act {
     Say(&'static str),
     /// Closes the connection without a reply.
     Drop,
-    /// Says yes, and then closes the connection.
+    /// Says yes to STARTTLS, and then closes the connection.
     Cut,
-    /// Says yes to STARTTLS, and then does nothing.
-    Hang,
 }
 
 /// A point of a session.
@@ -202,10 +200,6 @@ async fn session(stream: TcpStream, state: &State) -> std::io::Result<()> {
         match state.act(&point, &verb) {
             Some(Act::Drop) => return Ok(()),
             Some(Act::Cut) => return say(&mut lines, "220 2.0.0 yes").await,
-            Some(Act::Hang) => {
-                say(&mut lines, "220 2.0.0 yes").await?;
-                return std::future::pending().await;
-            }
             Some(Act::Say(reply)) => {
                 say(&mut lines, reply).await?;
                 if !reply.starts_with('2') && !reply.starts_with('3') {
@@ -264,7 +258,7 @@ async fn session(stream: TcpStream, state: &State) -> std::io::Result<()> {
                 match act {
                     None => say(&mut lines, "250 2.0.0 taken").await?,
                     Some(Act::Say(reply)) => say(&mut lines, reply).await?,
-                    Some(Act::Drop | Act::Cut | Act::Hang) => return Ok(()),
+                    Some(Act::Drop | Act::Cut) => return Ok(()),
                 }
             }
             _ => {}
