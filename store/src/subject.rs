@@ -334,6 +334,7 @@ subjects! {
     21 srs Srs,
     22 rejects Rejects,
     23 tls_keys TlsKeys,
+    27 mta_sts MtaSts,
 }
 
 #[cfg(test)]
@@ -405,6 +406,7 @@ mod tests {
                 "junk Junk(Train(",
                 "srs Srs(Keep(",
                 "tls_keys TlsKeys(Add(",
+                "mta_sts MtaSts(Keep(",
             ]
         );
     }

@@ -20,7 +20,7 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 11] = [
+        let checks: [Check; 12] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,
@@ -32,6 +32,7 @@ impl State {
             Self::check_junk,
             Self::check_history,
             Self::check_greylist,
+            Self::check_mta_sts,
         ];
         for check in checks {
             if let Err(fault) = check(self, faults) {
