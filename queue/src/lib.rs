@@ -12,6 +12,7 @@
 //! | `schedule` | what may begin and when a message is tried again, as pure functions |
 //! | `route`, `next_hop` | where a message goes: the transport, then the plan with its site |
 //! | `tls` | the TLS that a connection needs, and the checks of certificates |
+//! | [`mta_sts`], [`https`] | the policies of domains about TLS, and requests over HTTPS |
 //! | `deliver`, `dkim`, [`dial`] | attempts over the network, signatures, connections |
 //! | `local`, [`simulate`] | the delivery of localserve |
 //! | `settle`, `judge`, `suppress` | what the result of an attempt means and changes |
@@ -31,9 +32,11 @@ mod explain;
 pub mod extra;
 mod faults;
 pub mod header;
+pub mod https;
 mod judge;
 mod limits;
 mod local;
+pub mod mta_sts;
 mod next_hop;
 mod operate;
 mod passed;
@@ -45,6 +48,17 @@ mod settle;
 pub mod simulate;
 mod suppress;
 mod tls;
+
+#[cfg(test)]
+#[path = "../../tests/it/support/https.rs"]
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::new_without_default,
+    reason = "the whole-server tests share it"
+)]
+mod https_host;
 
 use std::{
     fmt,

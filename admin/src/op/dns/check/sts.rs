@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use postrider_config::{MtaSts, MtaStsMode};
 use postrider_dns::Resolver;
+use postrider_queue::{
+    https::HTTPS_PORT,
+    mta_sts::{POLICY_PATH, Policy, matches},
+};
 
 use super::{
     About, Found, Row, Subject, Verdict,
     dmarc::one,
-    http,
     mx::hosts,
     tags::{tag, texts},
     web::own_name,
@@ -17,10 +20,6 @@ use crate::op::dns::records;
 
 /// A policy that others forget sooner protects little.
 const SHORT: Duration = Duration::from_secs(24 * 60 * 60);
-/// The HTTPS port.
-const HTTPS_PORT: u16 = 443;
-/// The place of the policy (RFC 8461 §3.3).
-const POLICY_PATH: &str = "/.well-known/mta-sts.txt";
 
 /// The record that announces the policy, and the name of its host.
 pub(super) fn records<'a>(subject: &'a Subject<'a>, resolver: &'a dyn Resolver) -> Row<'a> {
@@ -96,14 +95,13 @@ pub(super) fn policy<'a>(subject: &'a Subject<'a>, resolver: &'a dyn Resolver) -
             check: "MTA-STS",
             record_type: "HTTPS",
             name: &name,
-            wanted: one_line(&Policy::of(wanted)),
+            wanted: one_line(&configured(wanted)),
             needed: true,
         };
-        let answer = http::get(subject, &name, HTTPS_PORT, POLICY_PATH, resolver).await;
-        let answer = match answer {
+        let answer = match subject.get(&name, HTTPS_PORT, POLICY_PATH, resolver).await {
             Ok(answer) => answer,
-            Err(reason) => {
-                let advice = format!("https://{name}{POLICY_PATH}: {reason}");
+            Err(error) => {
+                let advice = format!("https://{name}{POLICY_PATH}: {error}");
                 return vec![about.found(Verdict::Error, Vec::new(), advice)];
             }
         };
@@ -118,19 +116,20 @@ pub(super) fn policy<'a>(subject: &'a Subject<'a>, resolver: &'a dyn Resolver) -
     })
 }
 
-fn judge(about: &About<'_>, body: &str, wanted: &MtaSts, hosts: &[String]) -> Found {
-    let Some(served) = Policy::parse(body) else {
-        let advice = "the answer is not a policy (RFC 8461 section 3.2)";
-        return about.found(Verdict::Differs, Vec::new(), advice);
+fn judge(about: &About<'_>, body: &[u8], wanted: &MtaSts, hosts: &[String]) -> Found {
+    let served = match Policy::parse(body) {
+        Ok(policy) => sorted(policy),
+        Err(error) => {
+            let advice = format!("the answer is not a policy: {error} (RFC 8461 section 3.2)");
+            return about.found(Verdict::Differs, Vec::new(), advice);
+        }
     };
     let found = vec![one_line(&served)];
-    if served != Policy::of(wanted) {
+    if served != configured(wanted) {
         let advice = "another policy is served than domains.D.mta_sts has";
         return about.found(Verdict::Differs, found, advice);
     }
-    let outside = hosts
-        .iter()
-        .find(|host| !served.mx.iter().any(|pattern| matches(pattern, host)));
+    let outside = hosts.iter().find(|host| !served.allows(host));
     if let Some(host) = outside {
         let advice = format!("the MX host {host} is not in the policy; add it to mta_sts.mx");
         return about.found(Verdict::Differs, found, advice);
@@ -155,84 +154,22 @@ fn judge(about: &About<'_>, body: &str, wanted: &MtaSts, hosts: &[String]) -> Fo
     about.ok(found)
 }
 
-/// A policy, with its hosts in alphabetical order.
-#[derive(Debug, PartialEq, Eq)]
-struct Policy {
-    mode: String,
-    max_age: u64,
-    mx: Vec<String>,
+/// The policy of the configuration, with its hosts in alphabetical order.
+fn configured(config: &MtaSts) -> Policy {
+    sorted(Policy {
+        mode: config.mode,
+        mx: config.mx.iter().map(|mx| mx.to_ascii_lowercase()).collect(),
+        max_age: config.max_age,
+    })
 }
 
-impl Policy {
-    fn of(config: &MtaSts) -> Self {
-        let mut mx = config.mx.clone();
-        mx.sort();
-        Self {
-            mode: config.mode.as_str().to_owned(),
-            max_age: config.max_age.as_secs(),
-            mx,
-        }
-    }
-
-    /// Reads the text of a policy. Unknown fields do not count.
-    fn parse(text: &str) -> Option<Self> {
-        let (mut version, mut mode, mut max_age, mut mx) = (None, None, None, Vec::new());
-        for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let (name, value) = line.split_once(':')?;
-            let value = value.trim();
-            match name.trim() {
-                "version" => version = version.or(Some(value)),
-                "mode" => mode = mode.or(Some(value)),
-                "max_age" => max_age = max_age.or(Some(value)),
-                "mx" => mx.push(value.to_ascii_lowercase()),
-                _ => {}
-            }
-        }
-        mx.sort();
-        (version == Some("STSv1")).then_some(())?;
-        Some(Self {
-            mode: mode?.to_owned(),
-            max_age: max_age?.parse().ok()?,
-            mx,
-        })
-    }
+fn sorted(mut policy: Policy) -> Policy {
+    policy.mx.sort();
+    policy
 }
 
 fn one_line(policy: &Policy) -> String {
     let Policy { mode, max_age, mx } = policy;
-    format!("mode: {mode}, max_age: {max_age}, mx: {}", mx.join(" "))
-}
-
-/// Whether a pattern of a policy stands for a host (RFC 8461 §4.1).
-fn matches(pattern: &str, host: &str) -> bool {
-    match pattern.strip_prefix("*.") {
-        Some(parent) => host
-            .split_once('.')
-            .is_some_and(|(_, above)| above.eq_ignore_ascii_case(parent)),
-        None => pattern.eq_ignore_ascii_case(host),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn policies_are_read_and_compared() {
-        let text = "version: STSv1\r\nmode: enforce\r\nmx: b.test\r\nmx: *.a.test\r\n\
-            max_age: 604800\r\nother: x\r\n";
-        let policy = Policy::parse(text).unwrap();
-        let shown = "mode: enforce, max_age: 604800, mx: *.a.test b.test";
-        assert_eq!(one_line(&policy), shown);
-        for wrong in [
-            "",
-            "version: STSv2\nmode: none\nmax_age: 1\n",
-            "<html>",
-            "version: STSv1",
-        ] {
-            assert_eq!(Policy::parse(wrong), None, "{wrong}");
-        }
-        assert!(matches("*.a.test", "mx.a.test") && matches("A.test", "a.test"));
-        assert!(!matches("*.a.test", "a.test") && !matches("*.a.test", "x.mx.a.test"));
-    }
+    let seconds = max_age.as_secs();
+    format!("mode: {mode}, max_age: {seconds}, mx: {}", mx.join(" "))
 }

@@ -18,6 +18,7 @@ const DAY: i64 = 24 * 60 * 60;
 pub(super) struct Trust {
     verifier: Arc<dyn ServerCertVerifier>,
     provider: Arc<CryptoProvider>,
+    verifying: Arc<ClientConfig>,
 }
 
 /// The certificate of a server.
@@ -39,10 +40,17 @@ pub(super) struct Watch {
 impl Trust {
     pub(super) fn new(statics: &Static) -> Result<Self, String> {
         let verifier = postrider_queue::certificate_verifier(statics);
+        let verifying = postrider_queue::https::tls_config(statics);
         Ok(Self {
             verifier: verifier.map_err(|error| error.to_string())?,
+            verifying: Arc::new(verifying.map_err(|error| error.to_string())?),
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
         })
+    }
+
+    /// The TLS configuration of requests over HTTPS. It takes trusted certificates only.
+    pub(super) fn verifying(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.verifying)
     }
 
     /// The TLS configuration of one connection, and the place of its certificate.

@@ -2,7 +2,7 @@
 
 use postrider_dns::{Record, Resolver};
 
-use super::{About, Found, Row, Subject, Verdict, http, tls::Certificate};
+use super::{About, Found, Row, Subject, Verdict, tls::Certificate};
 use crate::op::dns::{
     record::content,
     records::{ABSENT_SERVICES, autoconfig_port, services as offered},
@@ -188,7 +188,7 @@ async fn certificate_of(
         wanted: format!("port {port} with a certificate for {name}"),
         needed: true,
     };
-    match http::certificate(subject, name, port, resolver).await {
+    match subject.certificate(name, port, resolver).await {
         Ok(Certificate {
             trusted: Ok(()), ..
         }) => about.ok(vec![format!("port {port}")]),
@@ -214,12 +214,12 @@ async fn settings(subject: &Subject<'_>, port: u16, resolver: &dyn Resolver) -> 
         wanted: format!("{url} answers 200"),
         needed: true,
     };
-    match http::get(subject, &name, port, AUTOCONFIG_PATH, resolver).await {
+    match subject.get(&name, port, AUTOCONFIG_PATH, resolver).await {
         Ok(answer) if answer.status == 200 => about.ok(vec!["200".to_owned()]),
         Ok(answer) => {
             let found = vec![answer.status.to_string()];
             about.found(Verdict::Differs, found, "the settings are not there")
         }
-        Err(reason) => about.found(Verdict::Error, Vec::new(), reason),
+        Err(error) => about.found(Verdict::Error, Vec::new(), error.to_string()),
     }
 }
