@@ -233,6 +233,14 @@ static GENERAL: &[Key] = &[
             `providers.<name>` in domains.conf, without `providers.` in front.",
     ),
     key(
+        "delivery.mta_sts",
+        Bool,
+        Value("true"),
+        "Look up the MTA-STS policies of recipient domains (RFC 8461). Mail for a domain whose \
+            policy says enforce goes to the hosts of the policy only, over TLS with a valid \
+            certificate. Until then it waits.",
+    ),
+    key(
         "policy.dmarc",
         Word(DmarcHandling::WORDS),
         Value("\"enforce\""),

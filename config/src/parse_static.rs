@@ -152,6 +152,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
             connections_per_address: delivery.get("connections_per_address"),
             slow_connections: delivery.get("slow_connections"),
             require_tls: delivery.opt("require_tls").unwrap_or(RequireTls::Enforce),
+            mta_sts: delivery.get("mta_sts"),
         },
         providers: Arc::new(providers),
         policy: Policy {

@@ -661,6 +661,8 @@ pub struct Delivery {
     pub slow_connections: usize,
     /// What a message with REQUIRETLS needs.
     pub require_tls: RequireTls,
+    /// Whether the MTA-STS policies of recipient domains count.
+    pub mta_sts: bool,
 }
 
 /// `policy`.

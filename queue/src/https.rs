@@ -52,11 +52,12 @@ pub fn tls_config(statics: &Static) -> Result<ClientConfig, QueueSetupError> {
         .dangerous()
         .with_custom_certificate_verifier(certificate_verifier(statics)?)
         .with_no_client_auth();
-    Ok(for_https(config))
+    Ok(for_https(&config))
 }
 
 /// The same TLS, for requests.
-pub(crate) fn for_https(mut config: ClientConfig) -> ClientConfig {
+pub(crate) fn for_https(config: &ClientConfig) -> ClientConfig {
+    let mut config = config.clone();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config
 }

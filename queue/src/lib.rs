@@ -73,6 +73,7 @@ use tokio::sync::Semaphore;
 
 use deliver::{Addresses, Peer, Signatures};
 use faults::Faults;
+use mta_sts::Policies;
 use next_hop::{Ours, Plans};
 use tls::{Configs, Habits};
 
@@ -141,6 +142,8 @@ pub struct Queue {
     plans: Mutex<Plans>,
     /// This server as an MX host.
     ours: Ours,
+    /// None: MTA-STS does not count.
+    policies: Option<Arc<Policies>>,
     addresses: Arc<Addresses>,
     /// The places of connections that wait long for a greeting.
     slow: Semaphore,
@@ -183,6 +186,17 @@ impl Queue {
         let delivery = &parts.statics.delivery;
         let addresses = Addresses::new(delivery.connections_per_address);
         let slow = Semaphore::new(delivery.slow_connections);
+        let counts = delivery.mta_sts && parts.delivery == DeliveryMode::Remote;
+        let policies = counts.then(|| {
+            let tls = https::for_https(&tls.of(Check::Pkix, KeyShares::PostQuantum));
+            Policies::new(mta_sts::Parts {
+                store: parts.store.clone(),
+                clock: Arc::clone(&parts.clock),
+                resolver: Arc::clone(&parts.resolver),
+                dialer: Arc::clone(&parts.dialer),
+                tls: Arc::new(tls),
+            })
+        });
         Ok(Self {
             store: parts.store,
             config: parts.config,
@@ -195,6 +209,7 @@ impl Queue {
             signatures: Signatures::default(),
             plans: Mutex::new(plans),
             ours,
+            policies,
             addresses: Arc::new(addresses),
             slow,
             faults: Faults::default(),

@@ -2,10 +2,19 @@
 //!
 //! | module | its job |
 //! |---|---|
+//! | `record` | the record that announces a policy |
 //! | `policy` | the text of a policy, and the hosts that it is for |
+//! | `fetch` | the questions for both |
+//! | `policies` | the policies that are known, and when they are fetched again |
+//! | `failures` | when a domain is tried again whose policy can't be fetched |
 
+mod failures;
+mod fetch;
+mod policies;
 mod policy;
+mod record;
 
+pub(crate) use policies::{Applied, Known, Parts, Policies};
 pub use policy::{Policy, PolicyError, matches};
 
 /// The path of a policy at its host (RFC 8461 §3.3).

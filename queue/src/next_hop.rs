@@ -27,6 +27,7 @@ pub(crate) use plans::Plans;
 
 use crate::{
     faults::OwnFault,
+    mta_sts::{Applied, Known},
     route::{self, SmarthostTls},
     tls::TlsRule,
 };
@@ -168,6 +169,8 @@ pub(crate) struct Plan {
     /// The domain has no MX records, so it is its own host.
     pub(crate) implicit: bool,
     pub(crate) tls: TlsRule,
+    /// The MTA-STS policy of the destination.
+    pub(crate) mta_sts: Option<Arc<Applied>>,
     pub(crate) way: Way,
 }
 
@@ -222,6 +225,7 @@ impl Plan {
                 verify: !host.insecure_skip_verify,
                 login: login.is_some(),
             },
+            mta_sts: None,
             way: Way::Smarthost(login),
         }
     }
@@ -248,6 +252,7 @@ impl Plan {
             hops,
             implicit: false,
             tls: TlsRule::Lmtp,
+            mta_sts: None,
             way: Way::Lmtp(place),
         }
     }
@@ -263,6 +268,7 @@ impl Plan {
             hops: Vec::new(),
             implicit: false,
             tls: TlsRule::ByHost,
+            mta_sts: None,
             way: Way::Direct(Direct::default()),
         }
     }
@@ -295,6 +301,17 @@ pub(crate) struct Planned {
     pub(crate) unanswered: bool,
     /// How long it holds. Zero after a failure that may be over at once.
     pub(crate) holds: Duration,
+}
+
+impl Planned {
+    /// The same plan, under what is known of the destination's MTA-STS policy.
+    pub(crate) fn under(mut self, known: Known) -> Self {
+        if let Ok(plan) = &mut self.plan {
+            Arc::make_mut(plan).mta_sts = known.policy;
+            self.holds = self.holds.min(known.holds);
+        }
+        self
+    }
 }
 
 /// What plans follow from, beside the answers of DNS.
@@ -355,6 +372,7 @@ impl Planner<'_> {
             hops,
             implicit,
             tls: TlsRule::ByHost,
+            mta_sts: None,
             way: Way::Direct(settings.clone()),
         };
         Planned {

@@ -169,6 +169,10 @@ impl Queue {
     /// Delivers due messages until `shutdown` is true. Then waits for the attempts that are under
     /// way.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+        let refreshing = self.policies.as_ref().map(|policies| {
+            let policies = Arc::clone(policies);
+            tokio::spawn(policies.run(shutdown.clone()))
+        });
         let mut changed = self.store.queue_changed();
         let mut unsettled = self.faults.unsettled();
         let (notes, mut inbox) = mpsc::channel(64);
@@ -214,6 +218,10 @@ impl Queue {
             queue_loop.begin_waiting();
         }
         queue_loop.stop(inbox).await;
+        if let Some(refreshing) = refreshing {
+            // It fails only if it panicked.
+            let _ = refreshing.await;
+        }
     }
 
     /// Gives messages back to the store, as if they had not been claimed.

@@ -88,6 +88,7 @@ fn defaults_of_postrider_conf() {
     assert_eq!(delivery.connections_per_address, 20);
     assert_eq!(delivery.slow_connections, 100);
     assert_eq!(delivery.require_tls, RequireTls::Enforce);
+    assert!(delivery.mta_sts);
     assert_eq!(config.store.segment_size, Size(64 << 20));
     assert_eq!(config.policy.dmarc, DmarcHandling::Enforce);
     assert!(config.policy.arc_trusted_sealers.is_empty());

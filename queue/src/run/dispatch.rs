@@ -15,6 +15,7 @@ use tracing::error;
 use super::{QueueLoop, Slot, worker::Worker};
 use crate::{
     DeliveryMode, Queue,
+    mta_sts::Known,
     next_hop::{Plan, PlanKey, Planned, Planner, Site},
     route::{self, Route},
     schedule::{ClaimedBatch, Down, May},
@@ -112,6 +113,14 @@ impl Queue {
         }
     }
 
+    /// What is known of the MTA-STS policy of a destination. None: MTA-STS does not count.
+    async fn policy_of(&self, destination: &Host) -> Option<Known> {
+        match (&self.policies, destination) {
+            (Some(policies), Host::Domain(domain)) => Some(policies.find(domain.ascii()).await),
+            _ => None,
+        }
+    }
+
     /// Ends messages that have no plan.
     async fn end_unplanned(&self, messages: Vec<Queued>, status: DeliveryStatus) {
         let (config, start) = (self.config.load_full(), self.clock.now());
@@ -191,11 +200,12 @@ impl Planning {
                 providers: &providers,
                 ours: &queue.ours,
             };
-            Some(
-                planner
-                    .plan(&destination, &wanted.transport, &settings)
-                    .await,
-            )
+            let plan = planner.plan(&destination, &wanted.transport, &settings);
+            let (planned, known) = tokio::join!(plan, queue.policy_of(&destination));
+            Some(match known {
+                Some(known) => planned.under(known),
+                None => planned,
+            })
         });
         self.keys.insert(task.id(), (key.clone(), task));
         self.waiting.insert(key, messages.into_iter().collect());
