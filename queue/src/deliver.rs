@@ -7,6 +7,7 @@
 //! | `attempt` | the hosts and addresses of one attempt, one after another |
 //! | `tls` | the protection of connections |
 //! | `lacks` | the hosts that can't take a message |
+//! | `policy` | the MTA-STS policy of a destination |
 //! | `transaction` | which messages go in which transaction, envelopes, and what the replies mean |
 //! | `signing` | which messages need which signatures, and the signatures that are known |
 
@@ -14,6 +15,7 @@ mod addresses;
 mod attempt;
 mod endpoint;
 mod lacks;
+mod policy;
 mod signing;
 mod tls;
 mod transaction;
@@ -138,6 +140,7 @@ impl Queue {
         }
         if attempt.has_pending() && !attempt.rests() {
             attempt.try_hosts(kept).await;
+            attempt.look_at_policy_again().await;
         }
         if let Some(full) = kept.take_if(|kept| !kept.takes_more(attempt.plan)) {
             tokio::spawn(full.quit());

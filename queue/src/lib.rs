@@ -75,7 +75,7 @@ use deliver::{Addresses, Peer, Signatures};
 use faults::Faults;
 use mta_sts::Policies;
 use next_hop::{Ours, Plans};
-use tls::{Configs, Habits};
+use tls::{Check, Configs, Habits, KeyShares};
 
 pub use add::{
     AddError, DoOnce, MakeAnswer, Named, Staged, Submission, Submitted, SubmittedRecipient,

@@ -14,7 +14,8 @@ mod verifiers;
 
 pub(crate) use configs::{Configs, KeyShares};
 pub(crate) use demand::{
-    Check, Demand, Facts, MtaStsFact, Proven, Refusal, Requested, Start, TlsRule, TlsaFact, demand,
+    Check, Demand, Facts, MtaStsFact, Proven, Refusal, Requested, Rule, Start, TlsRule, TlsaFact,
+    demand,
 };
 pub(crate) use habits::Habits;
 pub use verifiers::certificate_verifier;

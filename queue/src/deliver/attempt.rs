@@ -30,7 +30,7 @@ use crate::{
     next_hop::{self, Hop, LmtpPlace, LookUpFailure, Plan, Way},
     run::Slot,
     settle::{EndedAttempt, LastHop, Postponed},
-    tls::{Refusal, Requested},
+    tls::{MtaStsFact, Refusal, Requested},
 };
 
 /// How many hosts are tried in one attempt.
@@ -65,7 +65,7 @@ pub(super) struct OngoingAttempt<'a> {
     /// The messages whose MAIL was sent, and that have no final result, with the last that a host
     /// said of them.
     pub(super) begun: Vec<(QueueId, DeliveryStatus)>,
-    postponed: Vec<Postponed>,
+    pub(super) postponed: Vec<Postponed>,
     /// How many messages the site answered for.
     answered: usize,
     /// The messages without a result, each with the last thing that happened to it.
@@ -73,6 +73,8 @@ pub(super) struct OngoingAttempt<'a> {
     pub(super) ended: Vec<EndedAttempt>,
     /// Some host failed in a way that may pass.
     pub(super) may_pass: bool,
+    /// Some host does not meet the MTA-STS policy of the destination.
+    pub(super) failed_by_policy: bool,
     /// The hosts that can't take messages.
     pub(super) lacks: Lacks,
 }
@@ -131,6 +133,7 @@ impl<'a> OngoingAttempt<'a> {
                 .collect(),
             ended: Vec::new(),
             may_pass: false,
+            failed_by_policy: false,
             lacks: Lacks::default(),
         }
     }
@@ -549,6 +552,7 @@ impl<'a> OngoingAttempt<'a> {
 
     /// Notes that no connection is to be made to a host, as the rules of TLS say.
     fn refused(&mut self, host: &str, refusal: Refusal) {
+        self.failed_by_policy |= self.mta_sts(host) == MtaStsFact::NotListed;
         match refusal {
             Refusal::ForNow(status) => self.note(&status.with_remote(host)),
             Refusal::Lacks(status) => {
@@ -672,8 +676,12 @@ impl<'a> OngoingAttempt<'a> {
             }
             Err(Unconnected::Theirs(Unopened { status, tls })) => {
                 self.hear(&status);
-                // That a host does not have the TLS of a few messages says nothing of the site.
-                self.trouble.failed |= tls.is_none() || self.requested != Requested::Required;
+                // That a host does not have the TLS of a few messages, or the TLS that one of its
+                // domains demands, says nothing of the site.
+                let by_policy = endpoint.protection.is_by_policy();
+                let demanded = by_policy || self.requested == Requested::Required;
+                self.trouble.failed |= tls.is_none() || !demanded;
+                self.failed_by_policy |= tls.is_some() && by_policy;
                 if blames_address(&status) {
                     place.failed(clock.moment(), status.code == 421);
                 }

@@ -15,8 +15,7 @@ use super::{
 use crate::{
     next_hop::Hop,
     tls::{
-        Check, Demand, Facts, KeyShares, MtaStsFact, Proven, Refusal, Requested, Start, TlsaFact,
-        demand,
+        Check, Demand, Facts, KeyShares, Proven, Refusal, Requested, Rule, Start, TlsaFact, demand,
     },
 };
 
@@ -51,6 +50,11 @@ impl Protection {
         Ok(Self { demand, name })
     }
 
+    /// Whether an MTA-STS policy demands it.
+    pub(super) const fn is_by_policy(&self) -> bool {
+        matches!(self.demand.rule, Rule::MtaSts)
+    }
+
     /// The least that a connection must prove.
     pub(super) const fn least(&self) -> Proven {
         self.demand.least()
@@ -71,7 +75,7 @@ impl OngoingAttempt<'_> {
             },
             rule: self.plan.tls,
             tlsa: TlsaFact::Absent,
-            mta_sts: MtaStsFact::Absent,
+            mta_sts: self.mta_sts(&hop.name),
         };
         Protection::new(demand(&facts)?, &hop.name)
     }
@@ -191,7 +195,7 @@ impl OngoingAttempt<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::TlsRule;
+    use crate::tls::{MtaStsFact, TlsRule};
 
     #[test]
     fn a_name_without_certificates_gives_no_plain_text_where_tls_is_demanded() {

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use postrider_config::MtaStsMode;
 use postrider_dns::Resolver;
 use postrider_store::{Clock, Store, StsPolicy, Time};
 use rustls::ClientConfig;
@@ -30,7 +31,7 @@ use super::{
     failures::{Failures, pause},
     fetch::{self, Announced, FETCH_TIME, FetchError},
 };
-use crate::{Dialer, https::HttpsClient};
+use crate::{Dialer, https::HttpsClient, tls::MtaStsFact};
 
 /// How long a plan waits for the first policy of its domain.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
@@ -55,6 +56,17 @@ pub(crate) struct Applied {
     /// The domain to which the mail is addressed, in ASCII.
     pub(crate) domain: String,
     pub(crate) policy: Policy,
+}
+
+impl Applied {
+    /// What the policy says of an MX host. Only a policy that is enforced counts.
+    pub(crate) fn fact(&self, host: &str) -> MtaStsFact {
+        match self.policy.mode {
+            MtaStsMode::Enforce if self.policy.allows(host) => MtaStsFact::Listed,
+            MtaStsMode::Enforce => MtaStsFact::NotListed,
+            MtaStsMode::Testing | MtaStsMode::None => MtaStsFact::Absent,
+        }
+    }
 }
 
 /// What is known of a domain.

@@ -177,6 +177,15 @@ impl Plans {
         self.entries.insert(key, entry);
     }
 
+    /// Forgets the plans of a destination, by any transport.
+    pub(crate) fn forget_destination(&mut self, destination: &str) {
+        let keys = self.entries.keys();
+        let keys = keys.filter(|key| &*key.destination == destination);
+        for key in keys.cloned().collect::<Vec<_>>() {
+            self.forget(&key);
+        }
+    }
+
     fn forget(&mut self, key: &PlanKey) {
         if let Some(entry) = self.entries.remove(key) {
             self.ends.remove(&(entry.until, key.clone()));
@@ -289,6 +298,23 @@ mod tests {
         assert_eq!(plans.failures.len(), FAILURES_MAX);
         plans.failed(&key("a.test"), &status, HOLDS_MAX, at(10_000));
         assert_eq!(plans.failures.len(), 1);
+    }
+
+    #[test]
+    fn a_destination_is_forgotten_with_all_its_transports() {
+        let mut plans = Plans::default();
+        let by_transport = PlanKey {
+            transport: "out".into(),
+            ..key("a.test")
+        };
+        for key in [key("a.test"), by_transport.clone(), key("b.test")] {
+            plans.remember(key, &planned(60), at(0));
+        }
+        plans.forget_destination("a.test");
+        assert!(plans.find(&key("a.test"), at(0)).is_none());
+        assert!(plans.find(&by_transport, at(0)).is_none());
+        assert!(plans.find(&key("b.test"), at(0)).is_some());
+        assert_eq!(plans.ends.len(), 1);
     }
 
     #[test]

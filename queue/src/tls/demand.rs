@@ -112,10 +112,8 @@ pub(crate) enum MtaStsFact {
     /// No policy is enforced.
     Absent,
     /// The policy is enforced, and has the host.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no policies yet"))]
     Listed,
     /// The policy is enforced, and does not have the host.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no policies yet"))]
     NotListed,
 }
 
