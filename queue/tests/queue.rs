@@ -8,11 +8,21 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "../../tests/it/support/https.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::new_without_default,
+    reason = "the whole-server tests share it"
+)]
+mod https_host;
 #[path = "queue/lmtp.rs"]
 mod lmtp;
 #[path = "../../tests/it/support/lmtp.rs"]
 #[allow(unreachable_pub, reason = "the whole-server tests share it")]
 mod lmtp_server;
+#[path = "queue/mta_sts.rs"]
+mod mta_sts;
 #[path = "queue/passed.rs"]
 mod passed;
 #[path = "../../tests/it/support/patience.rs"]

@@ -26,6 +26,7 @@ mod limits;
 mod localserve;
 mod log;
 mod logins;
+mod mta_sts;
 mod mx;
 mod onward;
 mod onward_tls;

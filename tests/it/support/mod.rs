@@ -5,6 +5,8 @@ pub mod client;
 pub mod dkim;
 pub mod dns;
 #[allow(dead_code, reason = "the tests of the queue use more of it")]
+pub mod https;
+#[allow(dead_code, reason = "the tests of the queue use more of it")]
 pub mod lmtp;
 pub mod patience;
 pub mod program;
