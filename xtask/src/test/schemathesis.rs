@@ -22,6 +22,9 @@ use crate::workspace::{Profile, build_postrider, serve};
 
 /// The version decides what is tried, so it is fixed.
 const PACKAGE: &str = "schemathesis==4.32.5";
+/// A package that it needs. Later versions parse their own source when they are loaded, which fails
+/// deep in a call of CPython 3.11.
+const ANYIO: &str = "anyio==4.12.1";
 /// What an answer must be like.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                       response_schema_conformance";
@@ -108,7 +111,7 @@ fn check() -> Result<Done> {
     venv.args(["-m", "venv", "env"]);
     let mut pip = Command::new(bin.join("python"));
     pip.args(["-m", "pip", "install", "--quiet"]);
-    pip.args(["--disable-pip-version-check", PACKAGE]);
+    pip.args(["--disable-pip-version-check", PACKAGE, ANYIO]);
     for command in [&mut venv, &mut pip] {
         if let Some(skipped) = install(command, folder.path()) {
             return Ok(skipped);
