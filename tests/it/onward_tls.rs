@@ -1,6 +1,8 @@
 //! The TLS of what goes out: REQUIRETLS, `TLS-Required: No` (RFC 8689), and certificates that are
 //! wrong.
 
+use std::time::Duration;
+
 use crate::support::{
     Setup, World, message,
     receiver::Receiver,
@@ -88,6 +90,8 @@ async fn a_wrong_certificate_is_named_and_a_sender_may_not_care() {
          signed cert\", names other.test, valid 1975-01-01 to 4096-01-01, SPKI SHA-256 ";
     assert!(error.contains(part), "{error}");
     assert!(remote.received().is_empty());
+    // The smarthost is tried again after a minute.
+    world.clock.advance(Duration::from_secs(120));
     let text = format!("TLS-Required: No\r\n{}", message("urgent"));
     let reply = client
         .submit("app@example.org", &["y@smart.test"], &text)
