@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lru::LruCache;
 
-use crate::{Answer, DnsError, Question, Record};
+use crate::{Alias, Answer, DnsError, Question, Record};
 
 /// The shortest time that an answer is kept, with records or without: the checks of one message ask
 /// some questions more than once, and may get answers with a TTL of zero.
@@ -144,7 +144,9 @@ impl Cache {
 fn size(question: &Question, outcome: &Outcome) -> usize {
     let records = outcome.as_ref().map_or(0, |answer| {
         let heap: usize = answer.records.iter().map(Record::heap_size).sum();
-        heap + answer.records.len() * size_of::<Record>()
+        let aliases: usize = answer.aliases.iter().map(|alias| alias.target.len()).sum();
+        let fixed = answer.records.len() * size_of::<Record>();
+        heap + fixed + aliases + answer.aliases.len() * size_of::<Alias>()
     });
     ENTRY_SIZE + question.name().len() + records
 }
@@ -167,6 +169,7 @@ mod tests {
     fn answer(ttl: u64) -> Outcome {
         Ok(Answer {
             records: vec![Record::A(Ipv4Addr::LOCALHOST)],
+            aliases: Vec::new(),
             authentic: true,
             ttl: seconds(ttl),
         })
@@ -228,6 +231,7 @@ mod tests {
     fn text(length: usize, ttl: u64) -> Outcome {
         Ok(Answer {
             records: vec![Record::Txt(vec![0; length])],
+            aliases: Vec::new(),
             authentic: false,
             ttl: seconds(ttl),
         })
@@ -260,6 +264,7 @@ mod tests {
         let addresses = |number| {
             Ok(Answer {
                 records: vec![Record::A(Ipv4Addr::LOCALHOST); number],
+                aliases: Vec::new(),
                 authentic: true,
                 ttl: seconds(3600),
             })

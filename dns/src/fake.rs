@@ -10,10 +10,10 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::{Answer, DnsError, Lookup, Mx, Negative, Question, Record, RecordType, Resolver};
-
-/// How many CNAMEs are followed.
-const CNAMES_MAX: usize = 8;
+use crate::{
+    ALIASES_MAX, Alias, Answer, DnsError, Lookup, Mx, Negative, Question, Record, RecordType,
+    Resolver,
+};
 
 /// Answers from tables, which can be changed at any time. Clones share their tables.
 ///
@@ -115,6 +115,14 @@ impl FakeResolver {
         });
     }
 
+    /// From now on, DNSSEC proves the answers about this name wrong.
+    pub fn bogus(&self, name: &str) {
+        let bogus = DnsError::Bogus {
+            name: name.to_owned(),
+        };
+        self.fail_with(name, bogus);
+    }
+
     /// From now on, this question fails. Questions about the same name for other types do not.
     pub fn fail_question(&self, name: &str, record_type: RecordType) {
         let error = DnsError::Temporary("no server answers".to_owned());
@@ -131,7 +139,7 @@ impl FakeResolver {
         });
     }
 
-    /// Ends [`fail`](Self::fail), [`fail_question`](Self::fail_question) and [`hang`](Self::hang).
+    /// Ends [`fail`](Self::fail), [`bogus`](Self::bogus), [`fail_question`](Self::fail_question) and [`hang`](Self::hang).
     /// Questions that hang get their answers.
     pub fn mend(&self, name: &str) {
         self.change(name, |tables, name| {
@@ -143,7 +151,7 @@ impl FakeResolver {
         });
     }
 
-    /// From now on, answers about this name are not authentic.
+    /// From now on, answers about this name are not authentic, and a CNAME of it is not either.
     pub fn distrust(&self, name: &str) {
         self.change(name, |tables, name| {
             tables.not_authentic.insert(name);
@@ -191,13 +199,19 @@ impl Tables {
     /// None while the name hangs.
     fn answer(&self, question: &Question) -> Option<Result<Answer<Record>, DnsError>> {
         let mut question = question.clone();
-        for _ in 0..CNAMES_MAX {
-            match self.alias(&question) {
-                Some(target) => question = Question::new(target, question.record_type()),
-                None => return self.answer_of(&question),
+        let mut aliases = Vec::new();
+        while let Some(target) = self.alias(&question) {
+            if aliases.len() == ALIASES_MAX {
+                return Some(Err(DnsError::Temporary("the CNAMEs are a loop".to_owned())));
             }
+            let next = Question::new(target, question.record_type());
+            aliases.push(Alias {
+                target: next.name().to_owned(),
+                authentic: !self.not_authentic.contains(question.name()),
+            });
+            question = next;
         }
-        Some(Err(DnsError::Temporary("the CNAMEs are a loop".to_owned())))
+        self.answer_of(&question, aliases)
     }
 
     /// The name that has the records in the place of this one. None for a name that does not
@@ -217,7 +231,11 @@ impl Tables {
             })
     }
 
-    fn answer_of(&self, question: &Question) -> Option<Result<Answer<Record>, DnsError>> {
+    fn answer_of(
+        &self,
+        question: &Question,
+        aliases: Vec<Alias>,
+    ) -> Option<Result<Answer<Record>, DnsError>> {
         let name = question.name();
         if self.hanging.contains(name) {
             return None;
@@ -226,7 +244,8 @@ impl Tables {
         if let Some(error) = failing.or_else(|| self.failing.get(name)) {
             return Some(Err(error.clone()));
         }
-        let authentic = !self.not_authentic.contains(name);
+        let authentic =
+            !self.not_authentic.contains(name) && aliases.iter().all(|alias| alias.authentic);
         let ttl = self.ttl.unwrap_or(Duration::from_secs(60));
         let negative = Negative { authentic, ttl };
         let Some(records) = self.records.get(name) else {
@@ -242,6 +261,7 @@ impl Tables {
         }
         Some(Ok(Answer {
             records,
+            aliases,
             authentic,
             ttl,
         }))
@@ -340,6 +360,20 @@ mod tests {
         ));
         let alias = fake.ask(Question::new("a.test", RecordType::Cname)).await;
         assert_eq!(alias.unwrap().records.len(), 1);
+        fake.mend("c.test");
+        fake.distrust("b.test");
+        let answer = fake.a("a.test").await.unwrap();
+        let aliases = answer.aliases.iter();
+        let aliases: Vec<_> = aliases
+            .map(|it| (it.target.as_str(), it.authentic))
+            .collect();
+        assert_eq!(aliases, [("b.test", true), ("c.test", false)]);
+        assert!(!answer.authentic);
+        fake.bogus("c.test");
+        assert!(matches!(
+            fake.a("a.test").await,
+            Err(DnsError::Bogus { .. })
+        ));
         fake.add("loop.test", Record::Cname("loop.test".to_owned()));
         assert!(matches!(
             fake.a("loop.test").await,

@@ -3,10 +3,11 @@
 //! | type | its job |
 //! |---|---|
 //! | [`Resolver`] | the trait that answers questions; other crates use only this trait |
-//! | [`Answer`], [`DnsError`] | what a question gives: records, DNSSEC status and TTL |
+//! | [`Answer`], [`DnsError`] | what a question gives: records, CNAMEs, DNSSEC status and TTL |
 //! | [`HickoryResolver`] | asks DNS servers, with DNSSEC validation if configured |
 //! | [`CachingResolver`] | keeps answers for their TTL, joins equal questions, and limits them |
 //! | [`FakeResolver`] | answers from tables, for tests |
+//! | [`FakeServer`] | a DNS server on a loopback port with signed zones and faults, for tests |
 //! | [`FakePrimary`] | the primary server of a zone in memory, for tests |
 //! | [`ZoneClient`] | reads and changes the records of a zone at its primary server |
 //!
@@ -23,6 +24,7 @@ mod cache;
 mod caching;
 mod fake;
 mod fake_primary;
+mod fake_server;
 mod hickory;
 mod name;
 mod places;
@@ -32,18 +34,24 @@ mod update;
 
 use std::{sync::Arc, time::Duration};
 
-pub use answer::{Answer, DnsError, Negative};
+pub use answer::{Alias, Answer, DnsError, Negative};
 pub use cache::CacheLimits;
 pub use caching::CachingResolver;
 pub use fake::FakeResolver;
 pub use fake_primary::FakePrimary;
-pub use hickory::{HickoryResolver, HickorySettings, HickorySetupError};
+pub use fake_server::{FakeServer, Fault};
+pub use hickory::{
+    HickoryResolver, HickorySettings, HickorySetupError, TrustAnchorError, TrustAnchors,
+};
 pub use name::is_within;
 pub use record::{Caa, Mx, Question, Record, RecordType, Srv, Tlsa};
 pub use resolver::{Lookup, Resolver};
 pub use update::{
     Change, KeyAlgorithm, Rrset, TXT_PIECE, UpdateError, UpdateKey, ZoneClient, ZoneRecord,
 };
+
+/// How many CNAMEs are followed from one name.
+const ALIASES_MAX: usize = 8;
 
 /// Tells the time, as the duration since a moment that stays the same.
 pub type Now = Arc<dyn Fn() -> Duration + Send + Sync>;

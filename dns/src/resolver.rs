@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Answer, Caa, DnsError, Mx, Negative, Question, Record, RecordType, Srv, Tlsa};
+use crate::{Alias, Answer, Caa, DnsError, Mx, Negative, Question, Record, RecordType, Srv, Tlsa};
 
 /// A look-up under way. It is boxed: a question is rare beside the mail that it is asked for.
 pub type Lookup<T> = Pin<Box<dyn Future<Output = Result<Answer<T>, DnsError>> + Send>>;
@@ -149,23 +149,19 @@ pub(crate) async fn in_time<T>(
 
 fn typed<T: Send + 'static>(lookup: Lookup<Record>, pick: fn(Record) -> Option<T>) -> Lookup<T> {
     Box::pin(async move {
-        let Answer {
-            records,
-            authentic,
-            ttl,
-        } = lookup.await?;
+        let mut answer = lookup.await?;
+        let records = std::mem::take(&mut answer.records);
         let records: Vec<T> = records.into_iter().filter_map(pick).collect();
         if records.is_empty() {
+            let Answer { authentic, ttl, .. } = answer;
             return Err(DnsError::NoRecords(Negative { authentic, ttl }));
         }
-        Ok(Answer {
-            records,
-            authentic,
-            ttl,
-        })
+        Ok(answer.with_records(records))
     })
 }
 
+/// The answer about both families. It is authentic if both are, also if one of them says that there
+/// are no addresses. A family without an answer says nothing.
 fn both_families(
     v4: Result<Answer<Ipv4Addr>, DnsError>,
     v6: Result<Answer<Ipv6Addr>, DnsError>,
@@ -173,41 +169,50 @@ fn both_families(
     let (v4, v6) = (v4.map(any_family), v6.map(any_family));
     match (v4, v6) {
         (Ok(mut v4), Ok(v6)) => {
+            let same = |(at, alias): (usize, Alias)| Alias {
+                authentic: alias.authentic && v6.aliases.get(at) == Some(&alias),
+                ..alias
+            };
             v4.records.extend(v6.records);
             Ok(Answer {
                 records: v4.records,
+                aliases: v4.aliases.into_iter().enumerate().map(same).collect(),
                 authentic: v4.authentic && v6.authentic,
                 ttl: v4.ttl.min(v6.ttl),
             })
         }
-        (Ok(found), Err(error)) | (Err(error), Ok(found)) => {
-            let ttl = error
-                .negative()
-                .map_or(found.ttl, |negative| negative.ttl.min(found.ttl));
-            Ok(Answer { ttl, ..found })
-        }
-        (Err(error @ DnsError::System { .. }), Err(_))
-        | (Err(_), Err(error @ DnsError::System { .. }))
-        | (Err(error @ DnsError::Temporary(_)), Err(_))
-        | (Err(_), Err(error @ DnsError::Temporary(_))) => Err(error),
+        (Ok(found), Err(error)) | (Err(error), Ok(found)) => match error.negative() {
+            Some(negative) => Ok(Answer {
+                authentic: found.authentic && negative.authentic,
+                ttl: found.ttl.min(negative.ttl),
+                ..found
+            }),
+            None => Ok(found),
+        },
         (Err(DnsError::NoName(a)), Err(DnsError::NoName(b))) => Err(DnsError::NoName(both(a, b))),
-        (Err(a), Err(b)) => {
-            let none = Negative {
-                authentic: false,
-                ttl: Duration::ZERO,
-            };
-            let (a, b) = (a.negative().unwrap_or(none), b.negative().unwrap_or(none));
-            Err(DnsError::NoRecords(both(a, b)))
-        }
+        (Err(a), Err(b)) => match (a.negative(), b.negative()) {
+            (Some(a), Some(b)) => Err(DnsError::NoRecords(both(a, b))),
+            _ => Err(worst(a, b)),
+        },
     }
 }
 
-fn any_family<T: Into<IpAddr>>(answer: Answer<T>) -> Answer<IpAddr> {
-    Answer {
-        records: answer.records.into_iter().map(Into::into).collect(),
-        authentic: answer.authentic,
-        ttl: answer.ttl,
-    }
+/// The error of two that says most of what is wrong. A fault of ours counts before a fault of
+/// others, and that before an answer.
+fn worst(a: DnsError, b: DnsError) -> DnsError {
+    let rank = |error: &DnsError| match error {
+        DnsError::System { .. } => 3,
+        DnsError::Bogus { .. } => 2,
+        DnsError::Temporary(_) => 1,
+        DnsError::NoName(_) | DnsError::NoRecords(_) => 0,
+    };
+    if rank(&b) > rank(&a) { b } else { a }
+}
+
+fn any_family<T: Into<IpAddr> + Copy>(answer: Answer<T>) -> Answer<IpAddr> {
+    let records = answer.records.iter().map(|address| (*address).into());
+    let records = records.collect();
+    answer.with_records(records)
 }
 
 fn both(a: Negative, b: Negative) -> Negative {
@@ -245,35 +250,96 @@ mod tests {
         ));
     }
 
+    fn found<T>(address: T, aliases: &[(&str, bool)], authentic: bool) -> Answer<T> {
+        let alias = |(target, authentic): &(&str, bool)| Alias {
+            target: (*target).to_owned(),
+            authentic: *authentic,
+        };
+        Answer {
+            records: vec![address],
+            aliases: aliases.iter().map(alias).collect(),
+            authentic,
+            ttl: Duration::from_secs(60),
+        }
+    }
+
+    const fn none(authentic: bool) -> Negative {
+        Negative {
+            authentic,
+            ttl: Duration::from_secs(5),
+        }
+    }
+
     #[test]
     fn a_failed_family_counts_only_if_the_other_has_nothing() {
-        let found = || {
-            Ok(Answer {
-                records: vec![Ipv4Addr::LOCALHOST],
-                authentic: true,
-                ttl: Duration::from_secs(60),
-            })
-        };
+        let v4 = || Ok(found(Ipv4Addr::LOCALHOST, &[], true));
         let failed = || DnsError::Temporary("no server answers".to_owned());
-        let answer = both_families(found(), Err(failed())).unwrap();
-        assert!(answer.authentic && answer.ttl == Duration::from_secs(60));
-        let none = Negative {
-            authentic: true,
-            ttl: Duration::from_secs(5),
+        let bogus = || DnsError::Bogus {
+            name: "a.test".to_owned(),
         };
-        let answer = both_families(found(), Err(DnsError::NoRecords(none))).unwrap();
-        assert_eq!(answer.ttl, Duration::from_secs(5));
-        assert_eq!(
-            both_families(Err(DnsError::NoRecords(none)), Err(failed())),
-            Err(failed())
-        );
         let no_socket = || DnsError::System {
             errno: 24,
             text: "too many open files".to_owned(),
         };
-        assert_eq!(
-            both_families(Err(failed()), Err(no_socket())),
-            Err(no_socket())
+        let answer = both_families(v4(), Err(failed())).unwrap();
+        assert!(answer.authentic && answer.ttl == Duration::from_secs(60));
+        let answer = both_families(v4(), Err(DnsError::NoRecords(none(true)))).unwrap();
+        assert!(answer.authentic && answer.ttl == Duration::from_secs(5));
+        for (a, b, expected) in [
+            (DnsError::NoRecords(none(true)), failed(), failed()),
+            (failed(), bogus(), bogus()),
+            (bogus(), no_socket(), no_socket()),
+            (no_socket(), failed(), no_socket()),
+            (
+                DnsError::NoName(none(true)),
+                DnsError::NoRecords(none(false)),
+                DnsError::NoRecords(none(false)),
+            ),
+        ] {
+            for (a, b) in [(a.clone(), b.clone()), (b, a)] {
+                assert_eq!(both_families(Err(a), Err(b)), Err(expected.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_are_authentic_if_both_families_are() {
+        for (v4, v6) in [(true, true), (true, false), (false, true), (false, false)] {
+            let answer = both_families(
+                Ok(found(Ipv4Addr::LOCALHOST, &[], v4)),
+                Ok(found(Ipv6Addr::LOCALHOST, &[], v6)),
+            );
+            assert_eq!(answer.unwrap().authentic, v4 && v6);
+            for negative in [DnsError::NoName(none(v6)), DnsError::NoRecords(none(v6))] {
+                let answer = both_families(Ok(found(Ipv4Addr::LOCALHOST, &[], v4)), Err(negative));
+                assert_eq!(answer.unwrap().authentic, v4 && v6);
+            }
+        }
+    }
+
+    #[test]
+    fn an_alias_is_authentic_if_both_families_say_so() {
+        let both = [("b.test", true), ("c.test", true)];
+        for (v6, expected) in [
+            (&both[..], [true, true]),
+            (&[("b.test", true), ("c.test", false)], [true, false]),
+            (&[("b.test", true), ("d.test", true)], [true, false]),
+            (&[("b.test", true)], [true, false]),
+            (&[], [false, false]),
+        ] {
+            let answer = both_families(
+                Ok(found(Ipv4Addr::LOCALHOST, &both, true)),
+                Ok(found(Ipv6Addr::LOCALHOST, v6, true)),
+            )
+            .unwrap();
+            let authentic: Vec<bool> = answer.aliases.iter().map(|it| it.authentic).collect();
+            assert_eq!(authentic, expected);
+            assert_eq!(answer.expanded(), Some("c.test"));
+        }
+        let answer = both_families(
+            Ok(found(Ipv4Addr::LOCALHOST, &both, true)),
+            Err(DnsError::NoRecords(none(true))),
         );
+        assert_eq!(answer.unwrap().aliases.len(), 2);
     }
 }

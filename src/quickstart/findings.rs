@@ -225,12 +225,12 @@ impl Search<'_> {
         let host = facts.hostname.to_string();
         let mut found = match found {
             Ok(found) => found,
-            Err(DnsError::Temporary(error)) => {
+            Err(DnsError::NoName(_) | DnsError::NoRecords(_)) => Vec::new(),
+            Err(error) => {
                 return self.bad(format!(
                     "host name {host} ({from}): the DNS gave no answer: {error}"
                 ));
             }
-            Err(_) => Vec::new(),
         };
         let all = found.len();
         found.retain(|ip| !ip.is_loopback());

@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use hickory_resolver::proto::{
-    op::Message,
-    rr::{Record as WireRecord, rdata},
+    op::{Message, ResponseCode},
+    rr::{RData, Record as WireRecord, rdata},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{CacheLimits, CachingResolver};
+use crate::{CacheLimits, CachingResolver, places::ASKED_MAX};
 
 /// How a server answers: by the question, and whether it came over TCP. None: not at all.
 type Answers = fn(&Message, bool) -> Option<Message>;
@@ -90,6 +90,7 @@ impl Server {
             servers: &[self.address],
             timeout,
             validate: false,
+            trust_anchors: TrustAnchors::default(),
             now: Arc::new(Duration::default),
         };
         HickoryResolver::new(&settings).unwrap()

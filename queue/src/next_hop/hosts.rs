@@ -89,7 +89,9 @@ pub(super) fn mail_hosts(
             let text = format!("the domain {domain} does not exist");
             return Err(never(EnhancedCode::UNKNOWN_SYSTEM, text, negative.ttl));
         }
-        Err(error @ (DnsError::Temporary(_) | DnsError::System { .. })) => {
+        Err(
+            error @ (DnsError::Temporary(_) | DnsError::Bogus { .. } | DnsError::System { .. }),
+        ) => {
             return Err(unanswered(&format!("the MX records of {domain}"), &error));
         }
     };
@@ -193,6 +195,7 @@ mod tests {
         resolver.set_mx("none.test", &[]);
         resolver.set_mx("addresses.test", &[(10, "192.0.2.1")]);
         resolver.fail("fail.test");
+        resolver.bogus("bogus.test");
         assert_eq!(
             of(&resolver, "two.test").await,
             Ok(vec![(10, "a.test".into()), (20, "b.test".into())])
@@ -206,6 +209,7 @@ mod tests {
             ("gone.test", "5.1.2"),
             ("addresses.test", "4.4.4"),
             ("fail.test", "4.4.3"),
+            ("bogus.test", "4.4.3"),
         ] {
             let error = of(&resolver, domain).await.unwrap_err();
             assert!(error.contains(code), "{error}");

@@ -299,7 +299,7 @@ impl About<'_> {
             DnsError::NoName(_) | DnsError::NoRecords(_) => {
                 self.found(Verdict::Missing, Vec::new(), advice)
             }
-            DnsError::Temporary(_) | DnsError::System { .. } => {
+            DnsError::Temporary(_) | DnsError::Bogus { .. } | DnsError::System { .. } => {
                 let advice = format!("no answer from DNS ({error}); try again");
                 self.found(Verdict::Error, Vec::new(), advice)
             }

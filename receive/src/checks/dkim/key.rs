@@ -210,6 +210,8 @@ async fn ask(questions: &Questions, name: &str) -> Result<Arc<Key>, SignatureFau
     match questions.ask(|dns| dns.txt(name)).await {
         Ok(answer) => Key::of_records(&answer.records).map(Arc::new),
         Err(DnsError::NoName(_) | DnsError::NoRecords(_)) => Err(SignatureFault::NoKey),
-        Err(DnsError::Temporary(_) | DnsError::System { .. }) => Err(SignatureFault::NoAnswer),
+        Err(DnsError::Temporary(_) | DnsError::Bogus { .. } | DnsError::System { .. }) => {
+            Err(SignatureFault::NoAnswer)
+        }
     }
 }

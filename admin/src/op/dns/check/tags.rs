@@ -9,13 +9,10 @@ pub(super) async fn texts(
     version: &str,
 ) -> Result<Answer<String>, DnsError> {
     let answer = resolver.txt(name).await?;
-    let texts = answer.records.into_iter();
-    let texts = texts.map(|text| String::from_utf8_lossy(&text).into_owned());
-    Ok(Answer {
-        records: texts.filter(|text| begins_with(text, version)).collect(),
-        authentic: answer.authentic,
-        ttl: answer.ttl,
-    })
+    let texts = answer.records.iter();
+    let texts = texts.map(|text| String::from_utf8_lossy(text).into_owned());
+    let texts = texts.filter(|text| begins_with(text, version)).collect();
+    Ok(answer.with_records(texts))
 }
 
 /// Whether the first tag of a text is this version.

@@ -267,7 +267,10 @@ async fn answers_of_dns() {
         errno: 24,
         text: "too many open files".to_owned(),
     };
-    for error in [DnsError::Temporary("SERVFAIL".to_owned()), no_socket] {
+    let bogus = DnsError::Bogus {
+        name: NAME.to_owned(),
+    };
+    for error in [DnsError::Temporary("SERVFAIL".to_owned()), no_socket, bogus] {
         fake.fail_with(NAME, error);
         let (found, _) = results(&text, &fake).await;
         assert_eq!(
