@@ -17,7 +17,7 @@ use postrider_admin::{
 use postrider_config::{
     DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher, keep_good,
 };
-use postrider_dns::{CachingResolver, HickoryResolver, Resolver};
+use postrider_dns::{CachingResolver, HickoryResolver, Resolver, TrustAnchors};
 use postrider_queue::{DeliveryMode, Dialer, Queue, TcpDialer};
 use postrider_receive::{
     Guards, MxRules, SessionContext,
@@ -103,17 +103,26 @@ impl Options {
     }
 }
 
-/// The ways to ask DNS. The first three share one cache. What strangers make us ask has limits of
-/// its own, so that our mail goes out however much that is.
+/// How much each of the two caches of DNS keeps.
+const DNS_CACHE: postrider_dns::CacheLimits = postrider_dns::CacheLimits {
+    entries: 32_768,
+    bytes: 16 << 20,
+};
+
+/// The ways to ask DNS. Our own mail has a cache of its own, whose answers are validated by DNSSEC.
+/// What strangers make us ask is not validated, since nothing there needs it, and shares another
+/// cache. It has limits of its own, so that our mail goes out however much that is.
 pub(crate) struct Resolvers {
-    /// For our own mail.
+    /// For our own mail. It validates.
     pub(crate) queue: Arc<dyn Resolver>,
     /// For the checks of others' mail.
     pub(crate) checks: Arc<dyn Resolver>,
     /// For the zones that list bad clients. A stranger must not hide in others' questions.
     pub(crate) zones: Arc<dyn Resolver>,
-    /// Asks each time. Checks of the administrator use it.
+    /// Asks each time, and validates. Checks of the administrator use it.
     pub(crate) fresh: Arc<dyn Resolver>,
+    /// Whether validation works is looked at while the server runs. None for a given resolver.
+    pub(crate) validating: Option<HickoryResolver>,
 }
 
 /// Resolvers that ask the configured DNS servers, or the `given` one. Answers are kept by the
@@ -129,24 +138,34 @@ pub(crate) fn resolvers(
             checks: Arc::clone(&fresh),
             zones: Arc::clone(&fresh),
             fresh,
+            validating: None,
         });
     }
     let clock = Arc::clone(clock);
     let now: postrider_dns::Now = Arc::new(move || clock.moment().0);
+    let trust_anchors = match &statics.resolver.trust_anchor_file {
+        Some(file) => TrustAnchors::read(file)
+            .with_context(|| format!("resolver.trust_anchor_file {}", file.display()))?,
+        None => TrustAnchors::default(),
+    };
     let settings = postrider_dns::HickorySettings {
         servers: &statics.resolver.servers,
         timeout: statics.resolver.timeout,
         validate: statics.resolver.dnssec,
+        trust_anchors,
         now: Arc::clone(&now),
     };
     let hickory = HickoryResolver::new(&settings)?;
-    let limits = postrider_dns::CacheLimits::default();
-    let caching = CachingResolver::new(hickory.clone(), limits, settings.timeout, now);
+    let caching = |resolver: HickoryResolver| {
+        CachingResolver::new(resolver, DNS_CACHE, settings.timeout, Arc::clone(&now))
+    };
+    let plain = caching(hickory.unvalidated());
     Ok(Resolvers {
-        checks: Arc::new(caching.apart()),
-        zones: Arc::new(caching.apart()),
-        queue: Arc::new(caching),
-        fresh: Arc::new(hickory),
+        zones: Arc::new(plain.apart()),
+        checks: Arc::new(plain),
+        queue: Arc::new(caching(hickory.clone())),
+        fresh: Arc::new(hickory.clone()),
+        validating: Some(hickory),
     })
 }
 
@@ -233,6 +252,15 @@ impl Server {
             server
                 .spawn_acme(acme, Arc::clone(&resolvers.fresh))
                 .await?;
+        }
+        if let Some(validating) = resolvers.validating {
+            let mut stop = server.shutdown.subscribe();
+            server.tasks.spawn(async move {
+                tokio::select! {
+                    () = validating.watch_root() => {}
+                    _ = stop.changed() => {}
+                }
+            });
         }
         let admin = server.admin_context(&hooks, domains, resolvers.fresh, dialer);
         let apis = Apis {

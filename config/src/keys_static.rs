@@ -166,6 +166,13 @@ static GENERAL: &[Key] = &[
         "Validate answers with DNSSEC. DANE needs this. Without it no answer counts as authentic.",
     ),
     key(
+        "resolver.trust_anchor_file",
+        Path,
+        Absent("the keys of the root of the internet"),
+        "A file with the keys that DNSSEC validation trusts, and no others: DNSKEY records in the \
+            format of a zone file. For labs and networks with a root of their own.",
+    ),
+    key(
         "resolver.timeout",
         Duration,
         Value("\"5s\""),

@@ -131,6 +131,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         resolver: ResolverConfig {
             servers: resolver.set("servers"),
             dnssec: resolver.get("dnssec"),
+            trust_anchor_file: resolver.opt("trust_anchor_file"),
             timeout: resolver.get("timeout"),
         },
         tls: OutgoingTls {

@@ -181,6 +181,8 @@ pub struct ResolverConfig {
     pub servers: Vec<SocketAddr>,
     /// Whether answers are validated with DNSSEC.
     pub dnssec: bool,
+    /// A file of DNSKEY records. None means the keys of the root of the internet.
+    pub trust_anchor_file: Option<PathBuf>,
     /// The time limit of one look-up.
     pub timeout: Duration,
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use jiff::Zoned;
-use postrider_dns::{HickoryResolver, HickorySettings, Resolver};
+use postrider_dns::{HickoryResolver, HickorySettings, Resolver, TrustAnchors};
 use postrider_queue::{Dialer, TcpDialer};
 
 /// The time limit of one question to the DNS.
@@ -78,6 +78,7 @@ fn resolver() -> anyhow::Result<HickoryResolver> {
         servers: &[],
         timeout: QUESTION,
         validate: true,
+        trust_anchors: TrustAnchors::default(),
         now: Arc::new(move || start.elapsed()),
     };
     HickoryResolver::new(&settings).context("the system's DNS servers can't be used")

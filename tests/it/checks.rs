@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hickory_proto::rr::Name;
-use postrider_dns::{HickoryResolver, HickorySettings};
+use postrider_dns::{HickoryResolver, HickorySettings, TrustAnchors};
 use postrider_receive::checks::{
     dkim::{BodyHashes, DkimCheck, DkimOutcome, HeaderFields},
     dmarc::{self, Alignment, DmarcInput, DmarcPolicy, Records},
@@ -23,6 +23,7 @@ async fn questions(zone: Zone) -> Questions {
         servers: &servers,
         timeout: Duration::from_secs(5),
         validate: false,
+        trust_anchors: TrustAnchors::default(),
         now: Arc::new(Duration::default),
     };
     let resolver = HickoryResolver::new(&settings).unwrap();
