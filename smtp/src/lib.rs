@@ -30,6 +30,7 @@ pub mod client;
 mod code;
 pub mod dsn;
 pub mod field;
+mod handshake;
 pub mod mime;
 pub mod params;
 mod proxy;
@@ -46,6 +47,7 @@ pub use address::{
 };
 pub use certificate::Certificate;
 pub use code::{EnhancedCode, InvalidCode, ReplyCode};
+pub use handshake::{verify_tls12_by_key, verify_tls13_by_key};
 pub use params::{BodyType, ByMode, DeliverBy, DeliveryOptions, Hold, Notify, Priority, Ret};
 pub use proxy::{PROXY_HEADER_MAX, ProxiedClient, ProxyError, ProxyHeader};
 pub use reply::Reply;

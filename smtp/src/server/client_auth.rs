@@ -3,22 +3,24 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime},
+    pki_types::{CertificateDer, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
-use webpki::RawPublicKeyEntity;
-use x509_parser::parse_x509_certificate;
 
-use crate::sasl::key_fingerprint;
+use crate::{
+    handshake::{verify_tls12_by_key, verify_tls13_by_key},
+    sasl::key_fingerprint,
+};
 
 /// Takes any certificate of a client, from any issuer and of any date. The handshake proves that
 /// the client has its key. Whether the key may log in is decided at AUTH EXTERNAL.
 ///
-/// A certificate that can't be read, or whose key may not log in, does not break the handshake, and
-/// proves nothing: it has no [fingerprint](key_fingerprint).
+/// Nothing of a certificate but its key counts. A certificate that can't be read, or whose key may
+/// not log in, does not break the handshake, and proves nothing: it has no
+/// [fingerprint](key_fingerprint).
 pub struct AnyClientCertificate {
     provider: Arc<CryptoProvider>,
 }
@@ -28,42 +30,6 @@ impl AnyClientCertificate {
     #[must_use]
     pub fn new(provider: Arc<CryptoProvider>) -> Arc<Self> {
         Arc::new(Self { provider })
-    }
-}
-
-impl AnyClientCertificate {
-    /// Checks a signature with the first `count` algorithms of its scheme. Nothing of the
-    /// certificate but the key counts. So certificates of version 1 and with unknown extensions are
-    /// taken, which rustls refuses.
-    fn verify(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-        count: usize,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        if key_fingerprint(certificate).is_none() {
-            return Ok(HandshakeSignatureValid::assertion());
-        }
-        let bad = |error: CertificateError| Error::InvalidCertificate(error);
-        let (_, parsed) =
-            parse_x509_certificate(certificate).map_err(|_| bad(CertificateError::BadEncoding))?;
-        let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
-        let key =
-            RawPublicKeyEntity::try_from(&key).map_err(|_| bad(CertificateError::BadEncoding))?;
-        let schemes = self.provider.signature_verification_algorithms.mapping;
-        let scheme = schemes
-            .iter()
-            .find(|(scheme, _)| *scheme == signature.scheme);
-        let algorithms = scheme.map_or([].as_slice(), |(_, algorithms)| algorithms);
-        let is_right = algorithms.iter().take(count).any(|algorithm| {
-            let verified = key.verify_signature(*algorithm, message, signature.signature());
-            verified.is_ok()
-        });
-        match is_right {
-            true => Ok(HandshakeSignatureValid::assertion()),
-            false => Err(bad(CertificateError::BadSignature)),
-        }
     }
 }
 
@@ -98,8 +64,11 @@ impl ClientCertVerifier for AnyClientCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // A scheme of TLS 1.2 does not tell the curve.
-        self.verify(message, certificate, signature, usize::MAX)
+        if key_fingerprint(certificate).is_none() {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_by_key(message, certificate, signature, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -108,7 +77,11 @@ impl ClientCertVerifier for AnyClientCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verify(message, certificate, signature, 1)
+        if key_fingerprint(certificate).is_none() {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_by_key(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
