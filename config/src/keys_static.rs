@@ -194,6 +194,13 @@ static GENERAL: &[Key] = &[
             no addresses.",
     ),
     key(
+        "delivery.dane",
+        Bool,
+        Value("true"),
+        "Check the certificates of MX hosts by their TLSA records (RFC 7672), where DNSSEC proves \
+            them. It needs resolver.dnssec.",
+    ),
+    key(
         "delivery.message_time",
         Duration,
         Value("\"15m\""),

@@ -148,6 +148,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         smtp_client: read_smtp_client(&root.section("smtp_client")),
         delivery: Delivery {
             forbid_private_addresses: delivery.get("forbid_private_addresses"),
+            dane: delivery.get("dane"),
             message_time: delivery.get("message_time"),
             min_rate: delivery.get("min_rate"),
             connections_per_address: delivery.get("connections_per_address"),

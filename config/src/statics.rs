@@ -652,6 +652,8 @@ pub struct SmtpClient {
 pub struct Delivery {
     /// Whether MX hosts at loopback or private addresses are refused.
     pub forbid_private_addresses: bool,
+    /// Whether TLSA records of MX hosts count.
+    pub dane: bool,
     /// The time limit of an attempt, and of each message from its MAIL on. The time of the text at
     /// `min_rate` comes on top.
     pub message_time: Duration,

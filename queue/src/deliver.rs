@@ -29,11 +29,11 @@ pub(crate) use signing::Signatures;
 
 use crate::{
     Queue,
-    next_hop::{Hop, HostSet, Plan},
+    next_hop::{self, Hop, HostSet, HostTlsa, Plan},
     run::Slot,
     schedule::Connected,
     settle::{EndedAttempt, Postponed},
-    tls::{Proven, Requested},
+    tls::{DaneCheck, Proven, Requested},
 };
 use addresses::Place;
 use attempt::OngoingAttempt;
@@ -68,14 +68,32 @@ impl KeptConnection {
 
     /// Whether the messages of an attempt may go over this connection. Its site is that of the
     /// plan.
-    fn fits(&self, attempt: &OngoingAttempt<'_>) -> bool {
+    ///
+    /// What DANE demands may have changed since, and is not the same for each domain of a site. So
+    /// the certificate is checked anew.
+    async fn fits(&self, attempt: &OngoingAttempt<'_>) -> bool {
+        let plan = attempt.plan;
+        let is_its = self.set == plan.set && self.transport == plan.transport;
+        if !is_its || !self.takes_more(plan) {
+            return false;
+        }
+        let resolver = &*attempt.queue.resolver;
+        let tlsa = match attempt.wants_tlsa() {
+            true => match next_hop::addresses(resolver, &self.hop.name, true).await {
+                Ok(found) => attempt.tlsa(&self.hop, &found.tlsa_bases).await,
+                Err(_) => return false,
+            },
+            false => HostTlsa::Absent,
+        };
         let stays = attempt.stays(self.place.address());
-        self.set == attempt.plan.set
-            && self.transport == attempt.plan.transport
-            && self.takes_more(attempt.plan)
-            && attempt
-                .protection(&self.hop, stays)
-                .is_ok_and(|protection| protection.least() <= self.proven)
+        let Ok(protection) = attempt.protection(&self.hop, &tlsa, stays) else {
+            return false;
+        };
+        let matches = |check: &DaneCheck| {
+            let certificates = self.connection.peer_certificates();
+            attempt.queue.tls.check_dane(check, certificates).is_ok()
+        };
+        protection.least() <= self.proven && protection.dane().is_none_or(matches)
     }
 
     /// Whether the connection takes a further message.
@@ -129,11 +147,13 @@ impl Queue {
     ) -> Delivered {
         let began = self.clock.moment();
         attempt.sign_or_postpone().await;
-        if let Some(mut old) = kept.take_if(|kept| kept.fits(&attempt)) {
-            attempt.send_again(&mut old).await;
-            *kept = Some(old);
-        } else if let Some(old) = kept.take() {
-            tokio::spawn(old.quit());
+        if let Some(mut old) = kept.take() {
+            if old.fits(&attempt).await {
+                attempt.send_again(&mut old).await;
+                *kept = Some(old);
+            } else {
+                tokio::spawn(old.quit());
+            }
         }
         if let Some(full) = kept.take_if(|kept| !kept.takes_more(attempt.plan)) {
             tokio::spawn(full.quit());

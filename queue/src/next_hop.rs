@@ -5,6 +5,7 @@
 //! part of a plan. They are looked up for each attempt, and the cache of `postrider-dns` keeps
 //! them.
 
+mod dane;
 mod hosts;
 mod ours;
 mod plans;
@@ -20,7 +21,8 @@ use sha2::{Digest, Sha256};
 
 use hosts::MailHosts;
 
-pub(crate) use hosts::{LookUpFailure, addresses, nowhere};
+pub(crate) use dane::{HostTlsa, host_tlsa};
+pub(crate) use hosts::{HostAddresses, LookUpFailure, addresses, nowhere};
 pub(crate) use ours::Ours;
 pub use ours::interfaces;
 pub(crate) use plans::Plans;
@@ -171,6 +173,9 @@ pub(crate) struct Plan {
     pub(crate) tls: TlsRule,
     /// The MTA-STS policy of the destination.
     pub(crate) mta_sts: Option<Arc<Applied>>,
+    /// The domain's names that the certificates of its hosts may have under DANE. None if DNSSEC
+    /// does not prove the hosts, so that there is no DANE.
+    pub(crate) secure_names: Option<Vec<String>>,
     pub(crate) way: Way,
 }
 
@@ -226,6 +231,7 @@ impl Plan {
                 login: login.is_some(),
             },
             mta_sts: None,
+            secure_names: None,
             way: Way::Smarthost(login),
         }
     }
@@ -253,6 +259,7 @@ impl Plan {
             implicit: false,
             tls: TlsRule::Lmtp,
             mta_sts: None,
+            secure_names: None,
             way: Way::Lmtp(place),
         }
     }
@@ -269,6 +276,7 @@ impl Plan {
             implicit: false,
             tls: TlsRule::ByHost,
             mta_sts: None,
+            secure_names: None,
             way: Way::Direct(Direct::default()),
         }
     }
@@ -331,6 +339,7 @@ impl Planner<'_> {
         transport: &str,
         settings: &Direct,
     ) -> Planned {
+        let mut secure_names = None;
         let found = match destination {
             Host::Literal(address) => Ok(MailHosts {
                 hosts: vec![(0, address.to_string())],
@@ -339,6 +348,7 @@ impl Planner<'_> {
             }),
             Host::Domain(domain) => {
                 let answer = self.resolver.mx(domain.ascii()).await;
+                secure_names = dane::secure_names(domain, &answer);
                 hosts::mail_hosts(domain, answer)
             }
         };
@@ -373,6 +383,7 @@ impl Planner<'_> {
             implicit,
             tls: TlsRule::ByHost,
             mta_sts: None,
+            secure_names,
             way: Way::Direct(settings.clone()),
         };
         Planned {

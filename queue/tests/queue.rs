@@ -8,6 +8,8 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "queue/dane.rs"]
+mod dane;
 #[path = "../../tests/it/support/https.rs"]
 #[allow(
     dead_code,

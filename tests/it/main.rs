@@ -15,6 +15,7 @@ mod backup;
 mod checks;
 mod config;
 mod crash;
+mod dane;
 mod delivery;
 mod dns;
 mod forward;

@@ -83,7 +83,7 @@ fn defaults_of_postrider_conf() {
     assert_eq!(client.data_timeout, 2 * MINUTE);
     assert_eq!(client.dot_timeout, 10 * MINUTE);
     let delivery = &config.delivery;
-    assert!(!delivery.forbid_private_addresses);
+    assert!(!delivery.forbid_private_addresses && delivery.dane);
     assert_eq!(delivery.message_time, 15 * MINUTE);
     assert_eq!(delivery.min_rate, 500);
     assert_eq!(delivery.connections_per_address, 20);

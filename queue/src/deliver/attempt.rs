@@ -27,7 +27,7 @@ use crate::{
     Queue,
     faults::OwnFault,
     judge,
-    next_hop::{self, Hop, LmtpPlace, LookUpFailure, Plan, Way},
+    next_hop::{self, Hop, HostAddresses, LmtpPlace, LookUpFailure, Plan, Way},
     run::Slot,
     settle::{EndedAttempt, LastHop, Postponed},
     tls::{MtaStsFact, Refusal, Requested},
@@ -384,13 +384,13 @@ impl<'a> OngoingAttempt<'a> {
         let mut nowhere = None;
         let hops = hops.get(..HOSTS_MAX).unwrap_or(&hops);
         for level in hops.chunk_by(|one, other| one.preference == other.preference) {
-            let mut found: Vec<(&Hop, IpAddr)> = Vec::with_capacity(level.len());
+            let mut found: Vec<(&Hop, HostAddresses)> = Vec::with_capacity(level.len());
             for hop in level {
                 if self.all_lack(&hop.name) {
                     continue;
                 }
                 match self.addresses_of(hop, direct, first_ipv6).await {
-                    Ok(addresses) => found.extend(addresses.into_iter().map(|ip| (hop, ip))),
+                    Ok(addresses) => found.push((hop, addresses)),
                     Err(failure) if self.no_addresses(hop, &failure, &mut nowhere) => return,
                     Err(_) => {}
                 }
@@ -398,38 +398,49 @@ impl<'a> OngoingAttempt<'a> {
             if direct.is_some() && self.leads_here(&found) {
                 break;
             }
-            for (hop, ip) in found {
-                let address = Peer::Ip(SocketAddr::new(ip, hop.port));
-                if !self.is_worth_a_connection(&address) || self.all_lack(&hop.name) {
+            for (hop, host) in found {
+                if self.all_lack(&hop.name) {
                     continue;
                 }
-                if Instant::now() >= self.end {
-                    self.trouble.late = true;
+                let tlsa = self.tlsa(hop, &host.tlsa_bases).await;
+                if let Some((fault, status)) = tlsa.own_fault()
+                    && self.own_fault(fault, status)
+                {
                     return;
                 }
-                if tried >= ADDRESSES_MAX {
-                    return;
-                }
-                tried += 1;
-                let protection = match self.protection(hop, self.stays(&address)) {
-                    Ok(protection) => protection,
-                    Err(refusal) => {
-                        self.refused(&hop.name, refusal);
+                for ip in host.addresses {
+                    let address = Peer::Ip(SocketAddr::new(ip, hop.port));
+                    if !self.is_worth_a_connection(&address) || self.all_lack(&hop.name) {
                         continue;
                     }
-                };
-                let endpoint = Endpoint {
-                    hop: Cow::Borrowed(hop),
-                    address,
-                    from: direct.and_then(|settings| own_address(ip, settings)),
-                    protection,
-                    login: login.cloned(),
-                };
-                let now = self.queue.clock.moment();
-                if self.queue.addresses.is_marked(&endpoint.address, now) {
-                    marked.push(endpoint);
-                } else if self.visit(endpoint, false, kept).await {
-                    return;
+                    if Instant::now() >= self.end {
+                        self.trouble.late = true;
+                        return;
+                    }
+                    if tried >= ADDRESSES_MAX {
+                        return;
+                    }
+                    tried += 1;
+                    let protection = match self.protection(hop, &tlsa, self.stays(&address)) {
+                        Ok(protection) => protection,
+                        Err(refusal) => {
+                            self.refused(&hop.name, refusal);
+                            continue;
+                        }
+                    };
+                    let endpoint = Endpoint {
+                        hop: Cow::Borrowed(hop),
+                        address,
+                        from: direct.and_then(|settings| own_address(ip, settings)),
+                        protection,
+                        login: login.cloned(),
+                    };
+                    let now = self.queue.clock.moment();
+                    if self.queue.addresses.is_marked(&endpoint.address, now) {
+                        marked.push(endpoint);
+                    } else if self.visit(endpoint, false, kept).await {
+                        return;
+                    }
                 }
             }
         }
@@ -445,7 +456,7 @@ impl<'a> OngoingAttempt<'a> {
         hop: &Hop,
         direct: Option<&Direct>,
         first_ipv6: bool,
-    ) -> Result<Vec<IpAddr>, LookUpFailure> {
+    ) -> Result<HostAddresses, LookUpFailure> {
         let queue = self.queue;
         let name = &hop.name;
         let found = next_hop::addresses(&*queue.resolver, name, first_ipv6).await;
@@ -459,7 +470,7 @@ impl<'a> OngoingAttempt<'a> {
         };
         let only_public = queue.statics.delivery.forbid_private_addresses;
         let mut reason = None;
-        found.retain(|ip| {
+        found.addresses.retain(|ip| {
             let excluded = exclusion(*ip, settings, only_public);
             if let Some(why) = excluded {
                 reason = Some(format!(
@@ -468,7 +479,7 @@ impl<'a> OngoingAttempt<'a> {
             }
             excluded.is_none()
         });
-        match reason.filter(|_| found.is_empty()) {
+        match reason.filter(|_| found.addresses.is_empty()) {
             Some(text) => Err(LookUpFailure {
                 status: next_hop::nowhere(text),
                 fault: None,
@@ -481,10 +492,12 @@ impl<'a> OngoingAttempt<'a> {
 
     /// Whether a host of these is this server. Then no other host helps: those that are no better
     /// would send the mail here (RFC 5321 §5.1).
-    fn leads_here(&mut self, hosts: &[(&Hop, IpAddr)]) -> bool {
+    fn leads_here(&mut self, hosts: &[(&Hop, HostAddresses)]) -> bool {
         let ours = &self.queue.ours;
-        let mut hosts = hosts.iter();
-        let found = hosts.find(|(hop, ip)| ours.has_address(SocketAddr::new(*ip, hop.port)));
+        let mut hosts = hosts
+            .iter()
+            .flat_map(|(hop, host)| host.addresses.iter().map(move |ip| (hop, ip)));
+        let found = hosts.find(|(hop, ip)| ours.has_address(SocketAddr::new(**ip, hop.port)));
         let Some((hop, ip)) = found else {
             return false;
         };

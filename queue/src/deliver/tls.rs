@@ -1,5 +1,8 @@
 //! How a connection to a host is protected, and what is done when that fails.
 
+use std::sync::Arc;
+
+use postrider_config::ProviderTls;
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode,
     client::{Connection, Tls, TlsMode},
@@ -13,9 +16,10 @@ use super::{
     endpoint::{Endpoint, Unconnected},
 };
 use crate::{
-    next_hop::Hop,
+    next_hop::{self, Hop, HostTlsa},
     tls::{
-        Check, Demand, Facts, KeyShares, Proven, Refusal, Requested, Rule, Start, TlsaFact, demand,
+        Check, DaneCheck, Demand, Facts, KeyShares, Proven, Refusal, Requested, Rule, Start,
+        TlsRule, demand,
     },
 };
 
@@ -23,8 +27,11 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Protection {
     demand: Demand,
-    /// The host's name. None: no certificate can have it, so there is no TLS.
+    /// The name that the host is asked by for its certificate. None: no certificate can have it, so
+    /// there is no TLS.
     name: Option<ServerName<'static>>,
+    /// What the certificate is checked by, if the demand is DANE.
+    dane: Option<Arc<DaneCheck>>,
 }
 
 impl Protection {
@@ -32,6 +39,7 @@ impl Protection {
     pub(super) const NONE: Self = Self {
         demand: Demand::PLAIN,
         name: None,
+        dane: None,
     };
 
     /// What a demand means for the host of this name.
@@ -47,7 +55,11 @@ impl Protection {
             let status = DeliveryStatus::transient(Cause::Tls, code, text);
             return Err(Refusal::ForNow(status));
         }
-        Ok(Self { demand, name })
+        Ok(Self {
+            demand,
+            name,
+            dane: None,
+        })
     }
 
     /// Whether an MTA-STS policy demands it.
@@ -59,25 +71,61 @@ impl Protection {
     pub(super) const fn least(&self) -> Proven {
         self.demand.least()
     }
+
+    /// The records that the certificate must match.
+    pub(super) fn dane(&self) -> Option<&DaneCheck> {
+        self.dane.as_deref()
+    }
 }
 
 impl OngoingAttempt<'_> {
+    /// Whether TLSA records of the hosts count. Where the entry of a provider demands them, they do
+    /// in any case.
+    pub(super) fn wants_tlsa(&self) -> bool {
+        let demanded = self.plan.tls == TlsRule::Provider(ProviderTls::Dane);
+        (self.queue.statics.delivery.dane || demanded)
+            && self.plan.secure_names.is_some()
+            && self.requested != Requested::Waived
+    }
+
+    /// The TLSA records of a host, at one of the `bases`. They are looked up only where they count.
+    pub(super) async fn tlsa(&self, hop: &Hop, bases: &[String]) -> HostTlsa {
+        match &self.plan.secure_names {
+            Some(names) if self.wants_tlsa() => {
+                next_hop::host_tlsa(&*self.queue.resolver, hop, bases, names).await
+            }
+            _ => HostTlsa::Absent,
+        }
+    }
+
     /// The TLS for the messages of this attempt at a host. `stays`: what is sent there does not
     /// leave this machine.
     ///
     /// # Errors
     /// Why there is to be no connection.
-    pub(super) fn protection(&self, hop: &Hop, stays: bool) -> Result<Protection, Refusal> {
+    pub(super) fn protection(
+        &self,
+        hop: &Hop,
+        tlsa: &HostTlsa,
+        stays: bool,
+    ) -> Result<Protection, Refusal> {
         let facts = Facts {
             requested: match stays {
                 true => Requested::Unsaid,
                 false => self.requested,
             },
             rule: self.plan.tls,
-            tlsa: TlsaFact::Absent,
+            tlsa: tlsa.fact(),
             mta_sts: self.mta_sts(&hop.name),
         };
-        Protection::new(demand(&facts)?, &hop.name)
+        let demand = demand(&facts)?;
+        match (demand.check, tlsa) {
+            (Check::Dane, HostTlsa::Usable(check)) => Ok(Protection {
+                dane: Some(Arc::clone(check)),
+                ..Protection::new(demand, &check.base)?
+            }),
+            _ => Protection::new(demand, &hop.name),
+        }
     }
 
     /// Opens a session that is protected as the endpoint says, and tells what it proves. A
@@ -141,12 +189,15 @@ impl OngoingAttempt<'_> {
         endpoint: &Endpoint<'_>,
         shares: KeyShares,
     ) -> Result<(Connection, Proven), Unconnected> {
-        let Protection { demand, name } = &endpoint.protection;
+        let Protection { demand, name, dane } = &endpoint.protection;
         let Some(name) = name else {
             return self.open_in_clear(endpoint).await;
         };
         let tls = Tls {
-            config: self.queue.tls.of(demand.check, shares),
+            config: match dane {
+                Some(dane) => self.queue.tls.of_dane(dane, shares),
+                None => self.queue.tls.of(demand.check, shares),
+            },
             name: name.clone(),
         };
         let mode = match demand.start {
@@ -195,7 +246,7 @@ impl OngoingAttempt<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::{MtaStsFact, TlsRule};
+    use crate::tls::{MtaStsFact, TlsaFact};
 
     #[test]
     fn a_name_without_certificates_gives_no_plain_text_where_tls_is_demanded() {

@@ -27,7 +27,7 @@ pub(crate) struct LookUpFailure {
 }
 
 /// The failure of a look-up without an answer.
-fn unanswered(what: &str, error: &DnsError) -> LookUpFailure {
+pub(super) fn unanswered(what: &str, error: &DnsError) -> LookUpFailure {
     let text = format!("looking up {what}: {error}");
     let fault = match error {
         DnsError::System { errno, .. } => OwnFault::of_errno(*errno),
@@ -122,6 +122,29 @@ pub(super) fn mail_hosts(
     })
 }
 
+/// Where a host is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostAddresses {
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The names at which the TLSA records of the host may be, the best first. Empty if DNSSEC does
+    /// not prove the host.
+    pub(crate) tlsa_bases: Vec<String>,
+}
+
+/// Where the TLSA records of a host may be (RFC 7672 §2.2.2): at the name that its CNAMEs lead to,
+/// if DNSSEC proves all of them and the addresses, and at its own name. That one counts also if
+/// DNSSEC proves no more than its CNAME. Elsewhere nobody asks: many servers of zones without DNSSEC
+/// do not answer questions for TLSA records.
+fn tlsa_bases(host: &str, found: &Answer<IpAddr>) -> Vec<String> {
+    let first = found.aliases.first();
+    match (found.authentic, found.expanded()) {
+        (true, Some(expanded)) => vec![expanded.to_owned(), host.to_owned()],
+        (true, None) => vec![host.to_owned()],
+        (false, _) if first.is_some_and(|alias| alias.authentic) => vec![host.to_owned()],
+        (false, _) => Vec::new(),
+    }
+}
+
 /// The addresses of a host. The families take turns, so that one broken family does not take all
 /// the time.
 ///
@@ -132,9 +155,12 @@ pub(crate) async fn addresses(
     resolver: &dyn Resolver,
     host: &str,
     first_ipv6: bool,
-) -> Result<Vec<IpAddr>, LookUpFailure> {
+) -> Result<HostAddresses, LookUpFailure> {
     if let Ok(address) = host.parse() {
-        return Ok(vec![address]);
+        return Ok(HostAddresses {
+            addresses: vec![address],
+            tlsa_bases: Vec::new(),
+        });
     }
     let found = resolver.addresses(host).await;
     let found = found.map_err(|error| match error.negative() {
@@ -146,13 +172,19 @@ pub(crate) async fn addresses(
         },
         None => unanswered(&format!("the addresses of {host}"), &error),
     })?;
+    let tlsa_bases = tlsa_bases(host, &found);
     let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = found.records.into_iter().partition(IpAddr::is_ipv6);
     let (first, second) = if first_ipv6 { (v6, v4) } else { (v4, v6) };
     let mut mixed = Vec::with_capacity(first.len() + second.len());
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
     loop {
         match (first.next(), second.next()) {
-            (None, None) => return Ok(mixed),
+            (None, None) => {
+                return Ok(HostAddresses {
+                    addresses: mixed,
+                    tlsa_bases,
+                });
+            }
             (a, b) => mixed.extend(a.into_iter().chain(b)),
         }
     }
@@ -216,6 +248,29 @@ mod tests {
         }
     }
 
+    /// `a` is an alias of `b`, and that of `c`, which has the address.
+    #[tokio::test]
+    async fn tlsa_records_are_where_dnssec_proves_the_way() {
+        for (host, distrusted, expected) in [
+            ("a.test", "", &["c.test", "a.test"][..]),
+            ("a.test", "c.test", &["a.test"]),
+            ("a.test", "b.test", &["a.test"]),
+            ("a.test", "a.test", &[]),
+            ("c.test", "", &["c.test"]),
+            ("c.test", "c.test", &[]),
+            ("192.0.2.1", "", &[]),
+        ] {
+            let resolver = FakeResolver::default();
+            let alias = |target: &str| postrider_dns::Record::Cname(target.to_owned());
+            resolver.add("a.test", alias("b.test"));
+            resolver.add("b.test", alias("c.test"));
+            resolver.add_address("c.test", "192.0.2.1");
+            resolver.distrust(distrusted);
+            let found = addresses(&resolver, host, true).await.unwrap();
+            assert_eq!(found.tlsa_bases, expected, "{host} {distrusted}");
+        }
+    }
+
     #[tokio::test]
     async fn families_take_turns() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
@@ -224,7 +279,10 @@ mod tests {
             resolver.add_address("a.test", address);
         }
         let turns = addresses(&resolver, "a.test", true).await.unwrap();
-        assert_eq!(turns, ["2001:db8::1", "192.0.2.1", "192.0.2.2"].map(ip));
+        assert_eq!(
+            turns.addresses,
+            ["2001:db8::1", "192.0.2.1", "192.0.2.2"].map(ip)
+        );
         resolver.set_mx("mx-only.test", &[(10, "a.test")]);
         resolver.fail("fail.test");
         for (host, code, is_unanswered) in [

@@ -4,8 +4,12 @@
 //! same verifier object, and each check has one verifier for as long as the queue lives. There is no
 //! early data: a copy of it could be sent again.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
+use lru::LruCache;
 use postrider_config::Static;
 use postrider_smtp::client::{AnyCertificate, TlsFault, TlsFaultKind};
 use postrider_store::Clock;
@@ -19,12 +23,20 @@ use rustls::{
 
 use super::{
     Check,
+    dane::{DaneCheck, DaneVerifier},
     verifiers::{certificate_verifier, provider},
 };
 use crate::QueueSetupError;
 
 /// How many tickets of sessions a check keeps. A host has up to eight.
 const TICKETS_MAX: usize = 2048;
+
+/// How many sets of TLSA records have a configuration that is kept.
+const DANE_MAX: usize = 1024;
+/// A larger set is not kept, in bytes: its sessions are not resumed.
+const DANE_SIZE_MAX: usize = 4 << 10;
+/// The tickets for one set: it is mostly that of one host.
+const DANE_TICKETS: usize = 8;
 
 /// What the client offers for the exchange of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +54,8 @@ pub(crate) struct Configs {
     encrypted: Configured,
     pkix: Configured,
     verifier: Arc<dyn ServerCertVerifier>,
+    /// By the records, the last used ones.
+    dane: Mutex<LruCache<Arc<DaneCheck>, Arc<Configured>>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -63,21 +77,57 @@ impl Configs {
             encrypted: Configured::new(Arc::new(any), &clock)?,
             pkix: Configured::new(Arc::clone(&verifier), &clock)?,
             verifier,
+            dane: Mutex::new(LruCache::unbounded()),
             clock,
         })
     }
 
-    /// The configuration for a check.
+    /// The configuration for a check. [`of_dane`](Self::of_dane) has those for TLSA records.
     pub(crate) fn of(&self, check: Check, shares: KeyShares) -> Arc<ClientConfig> {
         let configured = match check {
             Check::Lenient => &self.lenient,
             Check::Encrypted => &self.encrypted,
             Check::Pkix | Check::Dane => &self.pkix,
         };
-        Arc::clone(match shares {
-            KeyShares::PostQuantum => &configured.post_quantum,
-            KeyShares::Classical => &configured.classical,
-        })
+        configured.with(shares)
+    }
+
+    /// The configuration for a check by TLSA records.
+    pub(crate) fn of_dane(&self, check: &Arc<DaneCheck>, shares: KeyShares) -> Arc<ClientConfig> {
+        let mut kept = self.kept();
+        if let Some(configured) = kept.get(check) {
+            return configured.with(shares);
+        }
+        let verifier = Arc::new(DaneVerifier {
+            check: DaneCheck::clone(check),
+            provider: provider(),
+        });
+        let configured = Arc::new(self.encrypted.checked_by(verifier));
+        let config = configured.with(shares);
+        if check.records.size() <= DANE_SIZE_MAX {
+            while kept.len() >= DANE_MAX {
+                kept.pop_lru();
+            }
+            kept.put(Arc::clone(check), configured);
+        }
+        config
+    }
+
+    /// What TLSA records say of the certificates of a connection, the server's own first.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(crate) fn check_dane(
+        &self,
+        check: &DaneCheck,
+        certificates: &[CertificateDer<'_>],
+    ) -> Result<(), Box<TlsFault>> {
+        check.check(certificates, unix_time(&*self.clock), &provider())
+    }
+
+    /// The lock is held for a moment, never over a wait.
+    fn kept(&self) -> MutexGuard<'_, LruCache<Arc<DaneCheck>, Arc<Configured>>> {
+        self.dane.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the check by the trusted CAs says of the certificates of a connection, the server's own
@@ -104,6 +154,29 @@ impl Configs {
 }
 
 impl Configured {
+    fn with(&self, shares: KeyShares) -> Arc<ClientConfig> {
+        Arc::clone(match shares {
+            KeyShares::PostQuantum => &self.post_quantum,
+            KeyShares::Classical => &self.classical,
+        })
+    }
+
+    /// The same with another check, and with sessions of its own.
+    fn checked_by(&self, verifier: Arc<dyn ServerCertVerifier>) -> Self {
+        let resumption = Resumption::in_memory_sessions(DANE_TICKETS);
+        let made = |config: &ClientConfig| {
+            let mut config = config.clone();
+            let verifier = Arc::clone(&verifier);
+            config.dangerous().set_certificate_verifier(verifier);
+            config.resumption = resumption.clone();
+            Arc::new(config)
+        };
+        Self {
+            post_quantum: made(&self.post_quantum),
+            classical: made(&self.classical),
+        }
+    }
+
     fn new(
         verifier: Arc<dyn ServerCertVerifier>,
         clock: &Arc<dyn Clock>,
@@ -167,7 +240,10 @@ mod tests {
         ClientConnection, HandshakeKind, ServerConfig, ServerConnection, pki_types::PrivateKeyDer,
     };
 
+    use sha2::Digest;
+
     use super::*;
+    use crate::tls::TlsaSet;
 
     /// 2027, when certificates of rcgen are valid.
     const NOW: Time = Time(1_800_000_000_000_000);
@@ -219,7 +295,15 @@ mod tests {
             shares: KeyShares,
             name: &str,
         ) -> Result<ClientConnection, rustls::Error> {
-            let config = self.configs.of(check, shares);
+            self.shake_with(self.configs.of(check, shares), name)
+        }
+
+        /// A handshake under this configuration.
+        fn shake_with(
+            &self,
+            config: Arc<ClientConfig>,
+            name: &str,
+        ) -> Result<ClientConnection, rustls::Error> {
             let name = ServerName::try_from(name.to_owned()).unwrap();
             let mut client = ClientConnection::new(config, name).unwrap();
             let mut server = ServerConnection::new(Arc::clone(&self.server)).unwrap();
@@ -264,6 +348,68 @@ mod tests {
             assert_eq!(table.kind(check, PostQuantum), HandshakeKind::Resumed);
             assert_eq!(table.kind(check, Classical), HandshakeKind::Resumed);
         }
+    }
+
+    /// Records for the server's certificate, and as many for others.
+    fn dane(table: &Table, others: u8) -> Arc<DaneCheck> {
+        let client = table.shake(Check::Lenient, KeyShares::PostQuantum, "mx.test");
+        let client = client.unwrap();
+        let leaf = client.peer_certificates().unwrap().first().unwrap();
+        let right = sha2::Sha256::digest(leaf).to_vec();
+        let wrong = (0..others).map(|other| vec![other; 32]);
+        let records = std::iter::once(right).chain(wrong);
+        let records: Vec<postrider_dns::Tlsa> = records
+            .map(|data| postrider_dns::Tlsa {
+                usage: 3,
+                selector: 0,
+                matching: 1,
+                data,
+            })
+            .collect();
+        Arc::new(DaneCheck {
+            records: TlsaSet::of(&records),
+            base: "mx.test".to_owned(),
+            names: vec!["mx.test".to_owned()],
+        })
+    }
+
+    #[test]
+    fn a_session_resumes_only_under_the_same_records() {
+        let table = Table::new();
+        let kind = |check: &Arc<DaneCheck>| {
+            let config = table.configs.of_dane(check, KeyShares::PostQuantum);
+            let client = table.shake_with(config, "mx.test").unwrap();
+            client.handshake_kind().unwrap()
+        };
+        let (one, two) = (dane(&table, 0), dane(&table, 1));
+        assert_eq!(kind(&one), HandshakeKind::Full);
+        assert_eq!(kind(&two), HandshakeKind::Full);
+        for check in [&one, &two, &dane(&table, 0)] {
+            assert_eq!(kind(check), HandshakeKind::Resumed);
+        }
+        // A set that would take much memory is not kept.
+        let large = dane(&table, 100);
+        assert!(large.records.size() > DANE_SIZE_MAX);
+        for _ in 0..2 {
+            assert_eq!(kind(&large), HandshakeKind::Full);
+        }
+        assert_eq!(table.configs.kept().len(), 2);
+    }
+
+    #[test]
+    fn the_number_of_sets_is_bounded() {
+        let table = Table::new();
+        let one = dane(&table, 0);
+        for number in 0..=DANE_MAX {
+            let check = DaneCheck {
+                base: format!("{number}.test"),
+                ..DaneCheck::clone(&one)
+            };
+            table
+                .configs
+                .of_dane(&Arc::new(check), KeyShares::Classical);
+        }
+        assert_eq!(table.configs.kept().len(), DANE_MAX);
     }
 
     #[test]

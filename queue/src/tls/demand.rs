@@ -95,13 +95,10 @@ pub(crate) enum TlsaFact<'a> {
     /// There are none, or DNSSEC does not prove the way to them.
     Absent,
     /// It is not known whether there are any, for this reason.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no look-up yet"))]
     Failed(&'a str),
     /// There are some, and none can be used.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no look-up yet"))]
     Unusable,
     /// Some can be used.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no look-up yet"))]
     Usable,
 }
 

@@ -86,6 +86,9 @@ pub const PASSWORD: &str = "test password";
 pub struct Setup {
     /// The DNS server.
     pub dns: Option<SocketAddr>,
+    /// The keys that validation of its answers trusts, in the format of a zone file. None: those of
+    /// the root of the internet.
+    pub trust_anchor: Option<String>,
     /// Lines for the end of postrider.conf.
     pub statics: String,
     /// Lines for the end of domains.conf.
@@ -102,11 +105,15 @@ impl Setup {
             // Nobody answers there.
             None => "resolver = { servers = [\"127.0.0.1:9\"], timeout = \"100ms\" }\n".to_owned(),
         };
+        let trust_anchor = match self.trust_anchor {
+            Some(_) => "resolver.trust_anchor_file = \"root.key\"\n",
+            None => "",
+        };
         format!(
             r#"hostname = "mail.example.org"
 user = ""
 data_dir = "data"
-{resolver}
+{resolver}{trust_anchor}
 [postmaster]
 account = "app"
 
@@ -152,6 +159,9 @@ destinations."other@example.org" = {{}}
         postrider::tls::ensure_self_signed(dir, &["localhost".into()]).unwrap();
         let conf = dir.join("postrider.conf");
         std::fs::write(&conf, self.static_conf()).unwrap();
+        if let Some(keys) = &self.trust_anchor {
+            std::fs::write(dir.join("root.key"), keys).unwrap();
+        }
         std::fs::write(dir.join("domains.conf"), self.dynamic_conf()).unwrap();
         conf
     }

@@ -61,7 +61,8 @@ pub struct Remote {
 #[derive(Clone)]
 pub struct RemoteTls {
     acceptor: TlsAcceptor,
-    /// The certificate in PEM. A client that trusts it takes the remote for a host of its names.
+    /// The certificate in PEM, if the remote issued it itself. A client that trusts it takes the
+    /// remote for a host of its names.
     pub certificate: String,
     /// What EHLO says under TLS, beside the usual.
     pub extensions: &'static str,
@@ -72,17 +73,30 @@ impl RemoteTls {
     pub fn new(names: &[&str], extensions: &'static str) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(names).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        Self {
+            certificate: made.cert.pem(),
+            ..Self::of(&[&made.cert], &made.signing_key, extensions)
+        }
+    }
+
+    /// With these certificates, its own first, and the key of its own.
+    pub fn of(
+        chain: &[&rcgen::Certificate],
+        key: &rcgen::KeyPair,
+        extensions: &'static str,
+    ) -> Self {
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let chain = chain.iter().map(|certificate| certificate.der().clone());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
+            .with_single_cert(chain.collect(), key)
             .unwrap();
         Self {
             acceptor: Arc::new(config).into(),
-            certificate: made.cert.pem(),
+            certificate: String::new(),
             extensions,
         }
     }
