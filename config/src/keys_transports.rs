@@ -43,10 +43,18 @@ macro_rules! smarthost {
             key(
                 concat!("transports.<name>.", $name, ".auth.password"),
                 Text,
-                Required,
-                "The password at the smarthost.",
+                Absent("none"),
+                "The password at the smarthost. Set either this or `token_file`.",
             )
             .secret(),
+            key(
+                concat!("transports.<name>.", $name, ".auth.token_file"),
+                Path,
+                Absent("none"),
+                "The file with an OAuth 2.0 access token, as its first line. It is read for each \
+                 login, so another program can renew the token. Other users may have no access to \
+                 it.",
+            ),
             key(
                 concat!("transports.<name>.", $name, ".auth.mechanisms"),
                 List(&Word(Mechanism::WORDS)),
@@ -69,17 +77,17 @@ macro_rules! smarthost {
     };
 }
 
-static SUBMISSIONS: [Key; 7] = smarthost!(
+static SUBMISSIONS: [Key; 8] = smarthost!(
     "submissions",
     "465",
     "The smarthost, reached over TLS from the first byte."
 );
-static SUBMISSION: [Key; 7] = smarthost!(
+static SUBMISSION: [Key; 8] = smarthost!(
     "submission",
     "587",
     "The smarthost, reached at its submission port with STARTTLS."
 );
-static SMTP: [Key; 7] = smarthost!(
+static SMTP: [Key; 8] = smarthost!(
     "smtp",
     "25",
     "The smarthost, reached at its SMTP port with STARTTLS."

@@ -95,7 +95,7 @@ pub use statics::{
     HttpService, Limits, Listener, ListenerTls, Lmtp, Log, LoginFailures, OutgoingTls,
     PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig, Smarthost,
     SmtpClient, SmtpService, Socks, Static, StoreConfig, SubmissionService, SubmissionsService,
-    Transport, TransportAuth, WebhookConfig,
+    Transport, TransportAuth, TransportSecret, WebhookConfig,
 };
 pub use values::{
     Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern,

@@ -20,10 +20,12 @@ use crate::{
     statics::{
         Acme, Delivery, Direct, Eab, Fail, HostTlsRpt, Limits, Lmtp, Log, LoginFailures, Notes,
         OutgoingTls, PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig,
-        Smarthost, SmtpClient, Socks, Static, StoreConfig, Transport, TransportAuth, WebhookConfig,
+        Smarthost, SmtpClient, Socks, Static, StoreConfig, Transport, TransportAuth,
+        TransportSecret, WebhookConfig,
     },
     values::{
-        DmarcHandling, LogFormat, LogLevel, ReportsTls, RequireTls, StoreEngine, missing_domain,
+        DmarcHandling, LogFormat, LogLevel, Mechanism, ReportsTls, RequireTls, StoreEngine,
+        missing_domain,
     },
 };
 
@@ -380,16 +382,7 @@ fn read_transport_kind(
 }
 
 fn read_smarthost(reader: &Reader<'_>) -> Option<Smarthost> {
-    let auth = reader.table("auth").and_then(|auth| {
-        let mechanisms = auth.set("mechanisms");
-        let username = auth.opt("username");
-        let password = auth.opt("password");
-        Some(TransportAuth {
-            username: username?,
-            password: password?,
-            mechanisms,
-        })
-    });
+    let auth = reader.table("auth").and_then(|auth| read_auth(&auth));
     let smarthost = Smarthost {
         port: reader.get("port"),
         auth,
@@ -404,6 +397,40 @@ fn read_smarthost(reader: &Reader<'_>) -> Option<Smarthost> {
         );
     }
     Some(smarthost)
+}
+
+fn read_auth(reader: &Reader<'_>) -> Option<TransportAuth> {
+    let mechanisms: Vec<Mechanism> = reader.set("mechanisms");
+    let username = reader.opt("username");
+    let password: Option<String> = reader.opt("password");
+    let token_file: Option<PathBuf> = reader.opt("token_file");
+    match (reader.has("password"), reader.has("token_file")) {
+        (true, true) => reader.wrong(
+            "token_file",
+            "cannot be used together with password; keep one",
+        ),
+        (false, false) => reader.wrong_here("needs a password or a token_file"),
+        (_, has_token) => {
+            let fits = |mechanism: &Mechanism| mechanism.takes_token() == has_token;
+            if !mechanisms.is_empty() && !mechanisms.iter().any(fits) {
+                let wanted = match has_token {
+                    true => "has no mechanism that takes a token: OAUTHBEARER or XOAUTH2",
+                    false => "has no mechanism that takes a password",
+                };
+                reader.wrong("mechanisms", wanted);
+            }
+        }
+    }
+    let secret = match (password, token_file) {
+        (Some(password), None) => TransportSecret::Password(password),
+        (None, Some(file)) => TransportSecret::TokenFile(file),
+        _ => return None,
+    };
+    Some(TransportAuth {
+        username: username?,
+        secret,
+        mechanisms,
+    })
 }
 
 fn read_lmtp(reader: &Reader<'_>) -> Option<Lmtp> {

@@ -446,23 +446,32 @@ pub struct Smarthost {
     pub no_starttls: bool,
 }
 
-/// A login at a smarthost. Its `Debug` form hides the password.
-#[derive(Clone, PartialEq, Eq)]
+/// A login at a smarthost.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportAuth {
     /// The login name.
     pub username: String,
-    /// The password.
-    pub password: String,
+    /// What proves it.
+    pub secret: TransportSecret,
     /// The mechanisms that may be used. Empty means the best that both sides know.
     pub mechanisms: Vec<Mechanism>,
 }
 
-impl fmt::Debug for TransportAuth {
+/// What proves a login at a smarthost. Its `Debug` form hides the password.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TransportSecret {
+    /// This password.
+    Password(String),
+    /// The OAuth 2.0 access token in the first line of this file. It is read for each login.
+    TokenFile(PathBuf),
+}
+
+impl fmt::Debug for TransportSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TransportAuth")
-            .field("username", &self.username)
-            .field("mechanisms", &self.mechanisms)
-            .finish_non_exhaustive()
+        match self {
+            Self::Password(_) => f.write_str("Password"),
+            Self::TokenFile(path) => f.debug_tuple("TokenFile").field(path).finish(),
+        }
     }
 }
 

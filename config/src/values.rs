@@ -81,8 +81,6 @@ words! {
         Plain = "PLAIN",
         /// The unregistered but common `LOGIN`.
         Login = "LOGIN",
-        /// RFC 2195.
-        CramMd5 = "CRAM-MD5",
         /// RFC 5802.
         ScramSha1 = "SCRAM-SHA-1",
         /// RFC 5802 with channel binding to TLS.
@@ -91,6 +89,18 @@ words! {
         ScramSha256 = "SCRAM-SHA-256",
         /// RFC 7677 with channel binding to TLS.
         ScramSha256Plus = "SCRAM-SHA-256-PLUS",
+        /// RFC 7628. It takes a token.
+        OauthBearer = "OAUTHBEARER",
+        /// The older form of `OAUTHBEARER` by Google and Microsoft.
+        Xoauth2 = "XOAUTH2",
+    }
+}
+
+impl Mechanism {
+    /// The mechanism takes a token in place of a password.
+    #[must_use]
+    pub const fn takes_token(self) -> bool {
+        matches!(self, Self::OauthBearer | Self::Xoauth2)
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) enum OwnFault {
     UsedUp,
     /// This machine has no way to the address, or not from the address that it should use.
     NoWay,
+    /// Something that the configuration names can't be used, such as a file.
+    Settings,
 }
 
 impl OwnFault {

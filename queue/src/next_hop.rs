@@ -14,7 +14,7 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use postrider_config::{Direct, Lmtp, Provider, Providers, ReplyRule, Smarthost};
 use postrider_dns::Resolver;
-use postrider_smtp::{Cause, DeliveryStatus, Domain, EnhancedCode, Host, client::Credentials};
+use postrider_smtp::{Cause, DeliveryStatus, Domain, EnhancedCode, Host};
 use postrider_store::Destination;
 use rand::{Rng, seq::SliceRandom};
 use sha2::{Digest, Sha256};
@@ -30,7 +30,7 @@ pub(crate) use plans::Plans;
 use crate::{
     faults::OwnFault,
     mta_sts::{Applied, Known},
-    route::{self, SmarthostTls},
+    route::{Login, SmarthostTls},
     tls::TlsRule,
 };
 
@@ -134,7 +134,7 @@ pub(crate) enum Way {
     /// As the hosts of the recipient's domain.
     Direct(Direct),
     /// As a host of the configuration, with this login.
-    Smarthost(Option<Credentials>),
+    Smarthost(Option<Login>),
     /// By LMTP (RFC 2033): the host has the mailboxes.
     Lmtp(LmtpPlace),
 }
@@ -216,7 +216,7 @@ impl Plan {
         tls: SmarthostTls,
         providers: &Providers,
     ) -> Self {
-        let login = route::login(host);
+        let login = Login::of(host);
         let site = format!("transport:{transport}");
         Self {
             set: HostSet::of(std::iter::once(site.as_str())),

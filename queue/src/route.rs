@@ -1,14 +1,18 @@
 //! Which way a message goes: straight to the hosts of its recipient's domain, or by a transport of
 //! the configuration.
 
-use std::time::Duration;
+use std::{io, path::Path, time::Duration};
 
-use postrider_config::{Direct, Dynamic, Smarthost, Static, Transport};
+use postrider_config::{
+    Direct, Dynamic, Smarthost, Static, Transport, TransportSecret, read_secret_file,
+};
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode,
     client::{Credentials, Timeouts},
+    sasl::{ClientLogin, Mechanism, Secret},
 };
 use postrider_store::{Origin, Queued};
+use zeroize::Zeroizing;
 
 /// The way of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,13 +125,72 @@ fn not_now<'a>(text: String) -> Route<'a> {
     ))
 }
 
-/// The login at a smarthost.
-pub(crate) fn login(host: &Smarthost) -> Option<Credentials> {
-    host.auth.as_ref().map(|auth| Credentials {
-        user: auth.username.clone(),
-        password: auth.password.clone(),
-        without_tls: host.no_starttls,
-    })
+/// A login at a smarthost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Login {
+    user: String,
+    secret: TransportSecret,
+    mechanisms: Vec<Mechanism>,
+    without_tls: bool,
+}
+
+impl Login {
+    /// The login of a transport, if it has one.
+    pub(crate) fn of(host: &Smarthost) -> Option<Self> {
+        let auth = host.auth.as_ref()?;
+        let mechanisms = auth.mechanisms.iter();
+        Some(Self {
+            user: auth.username.clone(),
+            secret: auth.secret.clone(),
+            mechanisms: mechanisms
+                .filter_map(|mechanism| Mechanism::of(mechanism.as_str()))
+                .collect(),
+            without_tls: host.no_starttls,
+        })
+    }
+
+    /// The credentials for one connection. `nonce` is a random text for it alone.
+    ///
+    /// # Errors
+    /// If the file of the token can't be read, or has none.
+    pub(crate) async fn credentials(&self, nonce: String) -> io::Result<Credentials> {
+        let secret = match &self.secret {
+            TransportSecret::Password(password) => Secret::Password(password.clone().into()),
+            TransportSecret::TokenFile(file) => {
+                let file = file.clone();
+                let read = tokio::task::spawn_blocking(move || token(&file)).await;
+                Secret::Token(read.map_err(io::Error::other)??)
+            }
+        };
+        Ok(Credentials {
+            login: ClientLogin {
+                user: self.user.clone(),
+                secret,
+                mechanisms: self.mechanisms.clone(),
+                nonce,
+            },
+            without_tls: self.without_tls,
+        })
+    }
+}
+
+/// The token in the first line of a file.
+fn token(file: &Path) -> io::Result<Zeroizing<String>> {
+    let shown = file.display();
+    let bytes = read_secret_file(file)
+        .map_err(|error| io::Error::other(format!("the token file {shown} {error}")))?;
+    let line = bytes.split(|byte| *byte == b'\n').next();
+    match line.and_then(|line| std::str::from_utf8(line).ok()) {
+        // RFC 6750 §2.1: a token has neither spaces nor control characters.
+        Some(line) if is_token(line.trim()) => Ok(line.trim().to_owned().into()),
+        _ => Err(io::Error::other(format!(
+            "the token file {shown} has no token in its first line"
+        ))),
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// The configured time limits of the client.
@@ -144,5 +207,34 @@ pub(crate) fn timeouts(statics: &Static) -> Timeouts {
         message: statics.delivery.message_time,
         min_rate: statics.delivery.min_rate.into(),
         ..Timeouts::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_the_first_line_of_a_file_that_others_may_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        let read = |text: &str, mode: u32| {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            token(&file).map_err(|error| error.to_string())
+        };
+        assert_eq!(*read(" ya29.x \r\nmore\n", 0o600).unwrap(), "ya29.x");
+        let none = "has no token in its first line";
+        for bad in ["", "\nx\n", "a b\n", "a\u{1}b\n", "\u{fc}\n"] {
+            let error = read(bad, 0o600).unwrap_err();
+            assert!(error.ends_with(none), "{bad:?}: {error}");
+        }
+        let error = read("x\n", 0o644).unwrap_err();
+        assert!(error.contains("is open to every user"), "{error}");
+        fs::remove_file(&file).unwrap();
+        let error = token(&file).unwrap_err().to_string();
+        assert!(error.contains("cannot be read"), "{error}");
     }
 }

@@ -23,6 +23,8 @@ mod lmtp;
 #[path = "../../tests/it/support/lmtp.rs"]
 #[allow(unreachable_pub, reason = "the whole-server tests share it")]
 mod lmtp_server;
+#[path = "queue/logins.rs"]
+mod logins;
 #[path = "queue/mta_sts.rs"]
 mod mta_sts;
 #[path = "queue/passed.rs"]

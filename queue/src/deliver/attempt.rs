@@ -85,7 +85,7 @@ struct Trouble {
     /// We have no means for a connection, or our resolver is out of order. This is the moment of the
     /// next try.
     used_up: Option<Moment>,
-    /// We have no way to an address.
+    /// A fault of ours stands in the way to an address.
     no_way: bool,
     /// A host did not answer as it should.
     failed: bool,
@@ -749,7 +749,7 @@ impl<'a> OngoingAttempt<'a> {
         let until = self.queue.own_fault(fault, status);
         match fault {
             OwnFault::UsedUp => self.trouble.used_up = Some(until),
-            OwnFault::NoWay => self.trouble.no_way = true,
+            OwnFault::NoWay | OwnFault::Settings => self.trouble.no_way = true,
         }
         self.note(status);
         fault == OwnFault::UsedUp
@@ -775,9 +775,9 @@ impl Queue {
         let now = self.clock.moment();
         match fault {
             OwnFault::UsedUp => self.faults.used_up(status, now),
-            OwnFault::NoWay => {
+            OwnFault::NoWay | OwnFault::Settings => {
                 if self.faults.tell(now) {
-                    error!(%status, "this machine has no way to a host; no attempt counts");
+                    error!(%status, "no connection to a host can be made by a fault of ours; no attempt counts");
                 }
                 now.after(PAUSE)
             }

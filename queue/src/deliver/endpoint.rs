@@ -4,11 +4,16 @@ use std::{borrow::Cow, io, net::IpAddr, pin::pin, time::Duration};
 
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Host,
-    client::{Connection, Credentials, Link, Options, Remote, TlsMode, Unopened},
+    client::{Connection, Link, Options, Remote, TlsMode, Unopened},
 };
 
 use super::{addresses::Peer, attempt::OngoingAttempt, tls::Protection};
-use crate::{faults::OwnFault, next_hop::Hop, route};
+use crate::{
+    faults::OwnFault,
+    header,
+    next_hop::Hop,
+    route::{self, Login},
+};
 
 /// A connection whose session did not begin by then counts as slow.
 const SLOW_AFTER: Duration = Duration::from_secs(60);
@@ -29,7 +34,7 @@ pub(super) struct Endpoint<'a> {
     /// Our own address; None: the system chooses.
     pub(super) from: Option<IpAddr>,
     pub(super) protection: Protection,
-    pub(super) login: Option<Credentials>,
+    pub(super) login: Option<Login>,
 }
 
 impl OngoingAttempt<'_> {
@@ -48,6 +53,14 @@ impl OngoingAttempt<'_> {
         tls: TlsMode,
     ) -> Result<Connection, Unconnected> {
         let statics = &self.queue.statics;
+        let login = match &endpoint.login {
+            Some(login) => {
+                let nonce = header::random_id(&mut *self.queue.rng());
+                let credentials = login.credentials(nonce).await;
+                Some(credentials.map_err(|error| Unconnected::Ours(OwnFault::Settings, error))?)
+            }
+            None => None,
+        };
         let limit = statics.smtp_client.connect_timeout;
         let dialing = self.dial(endpoint);
         let stream = match tokio::time::timeout(limit, dialing).await {
@@ -69,7 +82,7 @@ impl OngoingAttempt<'_> {
         };
         self.queue.faults.connected();
         let options = Options {
-            login: endpoint.login.clone(),
+            login,
             timeouts: route::timeouts(statics),
             lmtp: self.plan.way.is_last(),
             chunking: self.plan.provider.chunking,

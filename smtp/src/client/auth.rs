@@ -1,90 +1,136 @@
-//! AUTH (RFC 4954) with the mechanisms PLAIN (RFC 4616) and LOGIN.
+//! AUTH (RFC 4954). The mechanisms are in [`crate::sasl`].
 
 use std::fmt;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use zeroize::Zeroizing;
 
 use super::{
-    Credentials,
-    session::Session,
+    session::{Session, unexpected},
     state::{State, Step},
 };
-use crate::{Cause, DeliveryStatus, EnhancedCode, Reply};
+use crate::{
+    Cause, DeliveryStatus, EnhancedCode, Reply,
+    sasl::{ClientError, ClientExchange, Response},
+};
 
-/// A line of the client in an authentication exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AuthStep {
-    /// PLAIN with its one response.
-    Plain,
-    /// The beginning of LOGIN.
-    Login,
-    /// The first response of LOGIN.
-    User,
-    /// The second response of LOGIN.
-    Password,
+/// The longest AUTH command (RFC 5321 §4.5.3.1.4). A longer first response goes on a line of its
+/// own (RFC 4954 §4).
+const COMMAND_MAX: usize = 512;
+
+/// A login under way.
+#[derive(Debug)]
+pub(super) struct Auth {
+    exchange: ClientExchange,
+    /// The next line, without its end.
+    line: Zeroizing<String>,
+    /// A first response that did not fit into the command. The server asks for it.
+    first: Option<Response>,
 }
 
-impl AuthStep {
-    pub(super) fn write(
-        self,
-        login: Option<&Credentials>,
-        out: &mut impl fmt::Write,
-    ) -> fmt::Result {
-        let Some(Credentials { user, password, .. }) = login else {
-            return Ok(());
-        };
-        match self {
-            Self::Plain => {
-                let response = BASE64_STANDARD.encode(format!("\0{user}\0{password}"));
-                write!(out, "AUTH PLAIN {response}\r\n")
+impl Auth {
+    fn new(exchange: ClientExchange, first: Option<Response>) -> Self {
+        let name = exchange.mechanism().name();
+        let mut line = Zeroizing::new(format!("AUTH {name}"));
+        let first = first.and_then(|first| {
+            let response = encoded(&first);
+            if line.len() + response.len() + " \r\n".len() > COMMAND_MAX {
+                return Some(first);
             }
-            Self::Login => out.write_str("AUTH LOGIN\r\n"),
-            Self::User => write!(out, "{}\r\n", BASE64_STANDARD.encode(user)),
-            Self::Password => write!(out, "{}\r\n", BASE64_STANDARD.encode(password)),
+            line.push(' ');
+            line.push_str(&response);
+            None
+        });
+        Self {
+            exchange,
+            line,
+            first,
         }
     }
+
+    pub(super) fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        write!(out, "{}\r\n", self.line.as_str())
+    }
+
+    /// Takes a challenge, and makes the next line.
+    fn challenged(&mut self, reply: &Reply) -> Result<(), ClientError> {
+        let response = match self.first.take() {
+            Some(first) => first,
+            None => {
+                let name = self.exchange.mechanism().name();
+                let challenge = BASE64_STANDARD.decode(reply.text().trim());
+                let challenge = challenge.map_err(|_| ClientError::Malformed(name))?;
+                self.exchange.respond(&challenge)?
+            }
+        };
+        self.line = encoded(&response);
+        Ok(())
+    }
+}
+
+fn encoded(response: &Response) -> Zeroizing<String> {
+    BASE64_STANDARD.encode(response.as_slice()).into()
 }
 
 impl Session {
     /// Logs in if there are credentials. Otherwise the session is ready.
     pub(super) fn authenticate(&mut self) {
-        let Some(login) = &self.config.login else {
+        let Some(credentials) = &self.config.login else {
             return self.enter(State::Ready);
         };
-        let mechanisms = &self.extensions.auth;
-        let offered = |name: &str| mechanisms.iter().any(|mechanism| mechanism == name);
-        if !self.tls && !login.without_tls {
+        if !self.tls && !credentials.without_tls {
             let code = EnhancedCode::ENCRYPTION_REQUIRED;
-            self.close(no_login(code, "no TLS, so the login is not sent"));
-        } else if offered("PLAIN") {
-            self.send_next(Step::Auth(AuthStep::Plain));
-        } else if offered("LOGIN") {
-            self.send_next(Step::Auth(AuthStep::Login));
-        } else {
-            let text = "the server offers neither AUTH PLAIN nor AUTH LOGIN";
-            self.close(no_login(EnhancedCode::SECURITY_TRANSIENT, text));
+            return self.close(no_login(code, "no TLS, so the login is not sent"));
+        }
+        let offered = &self.extensions.auth;
+        match ClientExchange::begin(&credentials.login, offered, self.channel) {
+            Ok((exchange, first)) => {
+                self.auth = Some(Auth::new(exchange, first));
+                self.send_next(Step::Auth);
+            }
+            Err(error) => self.give_up_login(&error),
         }
     }
 
     /// A reply to a line of the exchange.
-    pub(super) fn authenticating(&mut self, step: AuthStep, reply: &Reply) {
+    pub(super) fn authenticating(&mut self, reply: &Reply) {
         self.pop();
-        match (step, reply.code().class()) {
-            (_, 2) => self.enter(State::Ready),
-            (AuthStep::Login, 3) => self.send_next(Step::Auth(AuthStep::User)),
-            (AuthStep::User, 3) => self.send_next(Step::Auth(AuthStep::Password)),
+        let Some(mut auth) = self.auth.take() else {
+            return self.close(unexpected(reply, Step::Auth.name()));
+        };
+        match reply.code().class() {
+            2 => match auth.exchange.succeeded() {
+                Ok(()) => self.enter(State::Ready),
+                Err(error) => self.give_up_login(&error),
+            },
+            3 => match auth.challenged(reply) {
+                Ok(()) => {
+                    self.auth = Some(auth);
+                    self.send_next(Step::Auth);
+                }
+                Err(error) => self.give_up_login(&error),
+            },
             _ => {
+                let status = DeliveryStatus::from_reply(reply, Step::Auth.name());
+                let text = match auth.exchange.told() {
+                    Some(told) => format!("{} ({told})", status.text),
+                    None => status.text,
+                };
                 // An administrator has to correct a wrong password. The mail waits for that.
-                let status = DeliveryStatus::from_reply(reply, "AUTH");
                 self.close(DeliveryStatus {
                     permanent: false,
+                    text,
                     ..status
                 });
             }
         }
     }
+
+    fn give_up_login(&mut self, error: &ClientError) {
+        self.close(no_login(EnhancedCode::SECURITY_TRANSIENT, error));
+    }
 }
 
-fn no_login(code: EnhancedCode, text: &str) -> DeliveryStatus {
-    DeliveryStatus::transient(Cause::Local, code, text).with_command("AUTH")
+fn no_login(code: EnhancedCode, text: impl fmt::Display) -> DeliveryStatus {
+    DeliveryStatus::transient(Cause::Local, code, text.to_string()).with_command("AUTH")
 }

@@ -100,7 +100,8 @@ impl Connection {
             }
         };
         let now = now();
-        let session = Session::new(config, now);
+        let mut session = Session::new(config, now);
+        session.bind_channel(stream.channel());
         let mut connection = Self {
             tls: stream.info(),
             stream,
@@ -128,6 +129,7 @@ impl Connection {
                     };
                     self.stream = handshake(io, tls, &config).await?;
                     self.tls = self.stream.info();
+                    self.session.bind_channel(self.stream.channel());
                     self.session.tls_started(now());
                 }
                 (Output::Ready, _) => return Ok(()),

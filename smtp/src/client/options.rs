@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use rustls::{ClientConfig, pki_types::ServerName};
 
 use super::Timeouts;
-use crate::Host;
+use crate::{Host, sasl::ClientLogin};
 
 /// The options of a connection to a server.
 #[derive(Clone, Debug)]
@@ -63,24 +63,13 @@ pub struct Tls {
     pub name: ServerName<'static>,
 }
 
-/// Credentials for AUTH (RFC 4954) by PLAIN, or by LOGIN where a server has no PLAIN.
-#[derive(Clone, PartialEq, Eq)]
+/// Credentials for AUTH (RFC 4954).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// The authentication identity.
-    pub user: String,
-    /// The password.
-    pub password: String,
+    /// The user, what proves it, and the mechanisms.
+    pub login: ClientLogin,
     /// Send them without TLS too. This is for servers on the same machine, and for tests.
     pub without_tls: bool,
-}
-
-/// Hides the password, so that no log line has it.
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
-    }
 }
 
 /// The server.

@@ -226,7 +226,10 @@ impl Session {
             (Step::Ehlo, _) => write!(out, "EHLO {}\r\n", config.helo),
             (Step::Helo, _) => write!(out, "HELO {}\r\n", config.helo),
             (Step::StartTls, _) => out.write_str("STARTTLS\r\n"),
-            (Step::Auth(auth), _) => auth.write(config.login.as_ref(), out),
+            (Step::Auth, _) => match &self.auth {
+                Some(auth) => auth.write(out),
+                None => Ok(()),
+            },
             (Step::Rset, _) => out.write_str("RSET\r\n"),
             (Step::Mail(_), Some(message)) => {
                 message.envelope.write_mail(message.size, extensions, out)

@@ -26,6 +26,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     Again, Envelope, Extensions, OutgoingResult, ReplyError, ReplyParser, TlsFaultKind,
+    auth::Auth,
     config::{Security, SessionConfig},
     message::Message,
     rate::Rate,
@@ -68,6 +69,10 @@ pub struct Session {
     state: State,
     pub(super) extensions: Extensions,
     pub(super) tls: bool,
+    /// The tls-exporter value of the connection.
+    pub(super) channel: Option<[u8; 32]>,
+    /// The login under way.
+    pub(super) auth: Option<Auth>,
     pub(super) parser: ReplyParser,
     pub(super) steps: VecDeque<Step>,
     /// The sending cursor: the number of steps that are sent.
@@ -111,6 +116,8 @@ impl Session {
             tls: config.security == Security::Active,
             config,
             state: State::Opening,
+            channel: None,
+            auth: None,
             extensions: Extensions::default(),
             parser: ReplyParser::new(),
             steps: VecDeque::from([Step::Greeting]),
@@ -132,6 +139,12 @@ impl Session {
             last_begin: None,
             tls_fault: None,
         }
+    }
+
+    /// Tells the tls-exporter value (RFC 9266) of the connection, to which a login is bound then.
+    /// None: it has none. The call comes after the handshake, before the bytes of the server.
+    pub const fn bind_channel(&mut self, channel: Option<[u8; 32]>) {
+        self.channel = channel;
     }
 
     /// From now on, no message begins after this moment: its MAIL is not sent, and its result is
@@ -317,7 +330,7 @@ impl Session {
         };
         match step {
             Step::Greeting | Step::Ehlo | Step::Helo | Step::StartTls => self.opening(step, reply),
-            Step::Auth(auth) => self.authenticating(auth, reply),
+            Step::Auth => self.authenticating(reply),
             Step::Data(message) => self.data(message, reply),
             Step::Text(message) => self.end_of_text(message, reply),
             Step::Bdat(message, _) => self.chunk(message, reply, step),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Timeouts, auth::AuthStep, text::Stuffer};
+use super::{Timeouts, text::Stuffer};
 use crate::DeliveryStatus;
 
 /// The state of a session.
@@ -63,7 +63,8 @@ pub(super) enum Step {
     Ehlo,
     Helo,
     StartTls,
-    Auth(AuthStep),
+    /// A line of the login: the command or a response.
+    Auth,
     Rset,
     Mail(usize),
     Rcpt(usize, usize),
@@ -87,7 +88,7 @@ impl Step {
                 | Self::Ehlo
                 | Self::Helo
                 | Self::StartTls
-                | Self::Auth(_)
+                | Self::Auth
                 | Self::Data(_)
                 | Self::Quit
         )
@@ -113,7 +114,7 @@ impl Step {
             Self::Ehlo => "EHLO",
             Self::Helo => "HELO",
             Self::StartTls => "STARTTLS",
-            Self::Auth(_) => "AUTH",
+            Self::Auth => "AUTH",
             Self::Rset => "RSET",
             Self::Mail(_) => "MAIL",
             Self::Rcpt(..) => "RCPT",
@@ -128,7 +129,7 @@ impl Step {
     pub(super) const fn timeout(self, timeouts: &Timeouts) -> Duration {
         match self {
             Self::Greeting => timeouts.greeting,
-            Self::Ehlo | Self::Helo | Self::StartTls | Self::Auth(_) | Self::Rset => timeouts.helo,
+            Self::Ehlo | Self::Helo | Self::StartTls | Self::Auth | Self::Rset => timeouts.helo,
             Self::Mail(_) => timeouts.mail,
             Self::Rcpt(..) => timeouts.rcpt,
             Self::Data(_) => timeouts.data,

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use super::Link;
-use crate::TlsInfo;
+use crate::{TlsInfo, sasl::exporter};
 
 /// Accepts any certificate, even an invalid one, for TLS that encrypts without authentication (RFC
 /// 7435). The signature of the handshake proves that the server has the certificate's key.
@@ -125,6 +125,14 @@ impl Stream {
             Self::Plain(_) | Self::Upgrading => None,
         };
         certificates.unwrap_or_default()
+    }
+
+    /// The tls-exporter value of the stream (RFC 9266). None in clear, and under TLS 1.2.
+    pub(super) fn channel(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Tls(stream) => exporter(stream.get_ref().1),
+            Self::Plain(_) | Self::Upgrading => None,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! SASL (RFC 4422): the server's side of the mechanisms, without I/O.
+//! SASL (RFC 4422), without I/O: the server's side of the mechanisms, and in `client` the client's.
 //!
 //! An [`Exchange`] takes the responses of a client, and gives the next [`Step`]. It asks for the
 //! facts that it needs: the SCRAM keys of a user, and the verdict on a [`Login`]. The encoding of
@@ -11,9 +11,11 @@
 //! | `oauth` | OAUTHBEARER (RFC 7628) and XOAUTH2 |
 //! | `proof` | EXTERNAL (RFC 4422 appendix A), and the channel bindings of a TLS connection |
 //! | `key` | the keys of client certificates |
+//! | `client` | the client's side of all of them but EXTERNAL |
 //!
-//! Absent on purpose: mechanisms with weak hashes (CRAM-MD5, DIGEST-MD5), and the client's side.
+//! Absent on purpose: mechanisms with weak hashes (CRAM-MD5, DIGEST-MD5).
 
+mod client;
 mod key;
 mod oauth;
 mod password;
@@ -26,7 +28,9 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+pub(crate) use self::proof::exporter;
 pub use self::{
+    client::{ClientError, ClientExchange, ClientLogin, Response, Secret},
     key::{KeyError, LoginKey, key_fingerprint, login_key},
     proof::{ChannelBindings, TlsProof},
     scram::{ScramHash, ScramKeys, ScramOffer, ScramRequest, ScramStart},

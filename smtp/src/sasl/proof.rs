@@ -1,7 +1,7 @@
 //! What TLS proves to SASL: the channel (RFC 5929, RFC 9266) and the key of the client.
 
 use aws_lc_rs::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
-use rustls::ServerConnection;
+use rustls::{ConnectionCommon, ServerConnection};
 use x509_parser::{
     der_parser::Oid,
     oid_registry::{
@@ -54,15 +54,21 @@ impl TlsProof {
 }
 
 fn bindings(connection: &ServerConnection, shown: Option<&[u8]>) -> Option<ChannelBindings> {
+    Some(ChannelBindings {
+        exporter: exporter(&**connection)?,
+        end_point: shown.and_then(end_point),
+    })
+}
+
+/// The value of `tls-exporter` (RFC 9266), which both sides of a connection know. None under TLS
+/// 1.2.
+pub(crate) fn exporter<D>(connection: &ConnectionCommon<D>) -> Option<[u8; 32]> {
     let version = connection.protocol_version();
     if version != Some(rustls::ProtocolVersion::TLSv1_3) {
         return None;
     }
     let exporter = connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None);
-    Some(ChannelBindings {
-        exporter: exporter.ok()?,
-        end_point: shown.and_then(end_point),
-    })
+    exporter.ok()
 }
 
 /// The hash of a certificate with the hash function of its signature. MD5 and SHA-1 become SHA-256.

@@ -30,7 +30,7 @@ pub enum ScramHash {
 }
 
 impl ScramHash {
-    fn hmac(self, key: &[u8], data: &[u8]) -> Vec<u8> {
+    pub(super) fn hmac(self, key: &[u8], data: &[u8]) -> Vec<u8> {
         let algorithm = match self {
             Self::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
             Self::Sha256 => hmac::HMAC_SHA256,
@@ -39,7 +39,7 @@ impl ScramHash {
         hmac::sign(&key, data).as_ref().to_vec()
     }
 
-    fn digest(self, data: &[u8]) -> Vec<u8> {
+    pub(super) fn digest(self, data: &[u8]) -> Vec<u8> {
         let algorithm = match self {
             Self::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
             Self::Sha256 => &digest::SHA256,
@@ -48,7 +48,7 @@ impl ScramHash {
     }
 
     /// SaltedPassword (RFC 5802 §3), which is PBKDF2.
-    fn salted(self, password: &[u8], salt: &[u8], rounds: NonZeroU32) -> Vec<u8> {
+    pub(super) fn salted(self, password: &[u8], salt: &[u8], rounds: NonZeroU32) -> Vec<u8> {
         let (algorithm, length) = match self {
             Self::Sha1 => (pbkdf2::PBKDF2_HMAC_SHA1, 20),
             Self::Sha256 => (pbkdf2::PBKDF2_HMAC_SHA256, 32),

@@ -14,6 +14,7 @@ use postrider_smtp::{
         Credentials, Envelope, OutgoingResult, Output, ReplyParser, Security, Session,
         SessionConfig, Timeouts,
     },
+    sasl::{ClientLogin, Secret},
 };
 
 const TEXT: &[u8] = b"Subject: x\r\n\r\n.text\r\n";
@@ -61,8 +62,15 @@ fn session(options: u8, bytes: &[u8], step: usize) -> Vec<OutgoingResult> {
             Security::Never
         },
         login: bit(1).then(|| Credentials {
-            user: "u".to_owned(),
-            password: "p".to_owned(),
+            login: ClientLogin {
+                user: "u".to_owned(),
+                secret: match bit(4) {
+                    true => Secret::Token("t".to_owned().into()),
+                    false => Secret::Password("p".to_owned().into()),
+                },
+                mechanisms: Vec::new(),
+                nonce: "n".to_owned(),
+            },
             without_tls: true,
         }),
         timeouts: Timeouts::default(),
