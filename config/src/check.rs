@@ -12,6 +12,7 @@ use crate::{
     lookup::{AddressConflict, Index},
     public::is_public,
     reader::{Reader, Source},
+    sources,
     statics::{Static, Transport},
     suggest,
     tables::Tables,
@@ -214,6 +215,12 @@ impl<'a> Check<'a> {
             reader.wrong("domain", self.no_domain(&account.domain.unicode()));
         }
         self.routes(reader, &account.routes);
+        if let Some(pool) = &account.source_pool
+            && !self.statics.notes.incomplete
+        {
+            let pools = self.statics.pools.keys().map(String::as_str);
+            sources::check_pool(reader, "source_pool", pool, pools);
+        }
         if account.destinations.is_empty() {
             let message = "is empty: the account gets no mail, and nobody can log in with it";
             reader.warn("destinations", message);

@@ -317,6 +317,9 @@ pub struct Account {
     pub failure_dsn: FailureDsn,
     /// Whether a policy block (x.7.1 and similar codes) suppresses the recipient too.
     pub suppress_policy_blocks: bool,
+    /// The pool of addresses that its mail to MX hosts comes from, by name. None: that of
+    /// `delivery`.
+    pub source_pool: Option<String>,
     /// How long an address stays on the suppression list after a failure or a complaint. None:
     /// until it is removed.
     pub suppression_period: Option<Duration>,

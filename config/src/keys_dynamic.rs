@@ -411,6 +411,13 @@ static ACCOUNT: &[Key] = &[
         "Suppress a recipient after a policy block (x.7.1 and similar codes) too.",
     ),
     key(
+        "accounts.<name>.source_pool",
+        Text,
+        Absent("delivery.source_pool"),
+        "The pool of addresses that the account's mail to MX hosts comes from: a name in `pools` of \
+            postrider.conf. A transport with addresses of its own comes before it.",
+    ),
+    key(
         "accounts.<name>.suppression_period",
         Duration,
         Absent("until it is removed"),

@@ -2,7 +2,7 @@
 //! transports.
 
 use crate::{
-    keys_hooks, keys_listeners, keys_oauth, keys_transports,
+    keys_hooks, keys_listeners, keys_oauth, keys_sources, keys_transports,
     schema::{
         Default::{Absent, Required, Value},
         Key,
@@ -42,6 +42,8 @@ pub(crate) static SECTIONS: &[Section] = &[
     keys_oauth::SECTION,
     keys_listeners::SECTION,
     keys_transports::SECTION,
+    keys_sources::SOURCES,
+    keys_sources::POOLS,
     keys_hooks::HOOKS,
     keys_hooks::MILTERS,
 ];
@@ -199,6 +201,13 @@ static GENERAL: &[Key] = &[
         Value("true"),
         "Check the certificates of MX hosts by their TLSA records (RFC 7672), where DNSSEC proves \
             them. It needs resolver.dnssec.",
+    ),
+    key(
+        "delivery.source_pool",
+        Text,
+        Absent("none"),
+        "The pool of addresses that connections to MX hosts come from. Without a pool the system \
+            chooses the address.",
     ),
     key(
         "delivery.message_time",

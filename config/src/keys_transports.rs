@@ -147,7 +147,14 @@ static OTHER_TRANSPORTS: &[Key] = &[
         "transports.<name>.direct.local_ips",
         List(&Ip),
         Value("[]"),
-        "The IP addresses to connect from.",
+        "The IP addresses to connect from. They are a pool in which all have the same weight, and \
+         the name in EHLO is hostname.",
+    ),
+    key(
+        "transports.<name>.direct.source_pool",
+        Text,
+        Absent("accounts.<name>.source_pool, then delivery.source_pool"),
+        "The pool of addresses to connect from.",
     ),
     key(
         "transports.<name>.fail.code",

@@ -39,6 +39,7 @@ mod keys_hooks;
 mod keys_listeners;
 mod keys_oauth;
 mod keys_providers;
+mod keys_sources;
 mod keys_static;
 mod keys_transports;
 mod last_good;
@@ -57,6 +58,7 @@ mod scalar;
 pub mod schema;
 mod secret_file;
 mod settings;
+mod sources;
 mod statics;
 mod suggest;
 mod tables;
@@ -90,6 +92,7 @@ pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
     Difference, HIDDEN, Settings, differences, is_secret, settings, shown, shown_url,
 };
+pub use sources::{OutgoingSource, Pool};
 pub use statics::{
     Acme, CertificateFiles, CertificateSource, Delivery, Direct, Eab, Fail, HostTlsRpt,
     HttpService, Limits, Listener, ListenerTls, Lmtp, Log, LoginFailures, OutgoingTls,

@@ -422,6 +422,7 @@ fn read_account(reader: &Reader<'_>) -> Account {
             }),
         failure_dsn: reader.opt("failure_dsn").unwrap_or(FailureDsn::Mail),
         suppress_policy_blocks: reader.get("suppress_policy_blocks"),
+        source_pool: reader.opt("source_pool"),
         suppression_period: reader.opt("suppression_period"),
         from_id_login_addresses: reader.set("from_id_login_addresses"),
         keep_retired_message_period: reader.get("keep_retired_message_period"),

@@ -17,6 +17,7 @@ use crate::{
     providers::Providers,
     reader::{Reader, Source, read_text},
     scalar::{Url, parse_host_port},
+    sources,
     statics::{
         Acme, Delivery, Direct, Eab, Fail, HostTlsRpt, Limits, Lmtp, Log, LoginFailures, Notes,
         OutgoingTls, PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig,
@@ -99,8 +100,16 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
     }
     let acme: BTreeMap<String, Acme> = named(root, "acme", read_acme);
     let listeners = listeners::read(root, hostname.as_ref(), &acme);
+    let all_sources = root.section("sources");
+    let sources = named(root, "sources", |reader| {
+        sources::read_source(reader, hostname.as_ref())
+    });
+    let all_pools = root.section("pools");
+    let pools = named(root, "pools", |reader| {
+        sources::read_pool(reader, &all_sources)
+    });
     let transports = named(root, "transports", |reader| {
-        read_transport(reader, hostname.as_ref())
+        read_transport(reader, hostname.as_ref(), &all_pools)
     });
     let hooks = named(root, "hooks", |reader| read_hook(reader, &listeners));
     let milters = named(root, "milters", |reader| read_milter(reader, &listeners));
@@ -112,6 +121,11 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
     let queue = read_queue(&root.section("queue"));
     let shipped = Providers::shipped(&queue.per_destination);
     let providers = parse_providers::read_static(&delivery, shipped);
+    let source_pool: Option<String> = delivery.opt("source_pool");
+    if let Some(pool) = &source_pool {
+        let names = all_pools.names().into_iter();
+        sources::check_pool(&delivery, "source_pool", pool, names);
+    }
     Static {
         path: path.to_owned(),
         data_dir: root.get("data_dir"),
@@ -142,6 +156,8 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         acme,
         listeners,
         transports,
+        sources,
+        pools,
         hooks,
         milters,
         queue,
@@ -151,6 +167,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         delivery: Delivery {
             forbid_private_addresses: delivery.get("forbid_private_addresses"),
             dane: delivery.get("dane"),
+            source_pool,
             message_time: delivery.get("message_time"),
             min_rate: delivery.get("min_rate"),
             connections_per_address: delivery.get("connections_per_address"),
@@ -332,14 +349,18 @@ const TRANSPORT_KINDS: [&str; 7] = [
     "fail",
 ];
 
-fn read_transport(reader: &Reader<'_>, hostname: Option<&Domain>) -> Option<Transport> {
+fn read_transport(
+    reader: &Reader<'_>,
+    hostname: Option<&Domain>,
+    pools: &Reader<'_>,
+) -> Option<Transport> {
     let kinds: Vec<&str> = TRANSPORT_KINDS
         .into_iter()
         .filter(|kind| reader.has(kind))
         .collect();
     let read: Vec<Transport> = kinds
         .iter()
-        .filter_map(|kind| read_transport_kind(kind, &reader.section(kind), hostname))
+        .filter_map(|kind| read_transport_kind(kind, &reader.section(kind), hostname, pools))
         .collect();
     match kinds.as_slice() {
         [_] => read.into_iter().next(),
@@ -366,6 +387,7 @@ fn read_transport_kind(
     kind: &str,
     reader: &Reader<'_>,
     hostname: Option<&Domain>,
+    pools: &Reader<'_>,
 ) -> Option<Transport> {
     Some(match kind {
         "submissions" => Transport::Submissions(read_smarthost(reader)?),
@@ -373,7 +395,7 @@ fn read_transport_kind(
         "smtp" => Transport::Smtp(read_smarthost(reader)?),
         "lmtp" => Transport::Lmtp(read_lmtp(reader)?),
         "socks" => Transport::Socks(read_socks(reader, hostname)?),
-        "direct" => Transport::Direct(read_direct(reader)),
+        "direct" => Transport::Direct(read_direct(reader, pools)),
         _ => Transport::Fail(Fail {
             code: reader.get("code"),
             message: reader.get("message"),
@@ -476,12 +498,22 @@ fn read_socks(reader: &Reader<'_>, hostname: Option<&Domain>) -> Option<Socks> {
     }
 }
 
-fn read_direct(reader: &Reader<'_>) -> Direct {
+fn read_direct(reader: &Reader<'_>, pools: &Reader<'_>) -> Direct {
     let direct = Direct {
         disable_ipv4: reader.get("disable_ipv4"),
         disable_ipv6: reader.get("disable_ipv6"),
         local_ips: reader.set("local_ips"),
+        source_pool: reader.opt("source_pool"),
     };
+    if let Some(pool) = &direct.source_pool {
+        sources::check_pool(reader, "source_pool", pool, pools.names().into_iter());
+        if reader.has("local_ips") {
+            reader.wrong(
+                "source_pool",
+                "cannot be used together with local_ips; keep one",
+            );
+        }
+    }
     if direct.disable_ipv4 && direct.disable_ipv6 {
         reader.wrong(
             "disable_ipv6",

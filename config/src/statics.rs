@@ -17,6 +17,7 @@ use crate::{
     oauth::OauthConfig,
     providers::Providers,
     quantity::Size,
+    sources::{OutgoingSource, Pool},
     values::{
         DmarcHandling, LogFormat, LogLevel, Mechanism, Network, ReportsTls, RequireTls,
         StoreEngine, TlsVersion,
@@ -62,6 +63,10 @@ pub struct Static {
     pub listeners: BTreeMap<String, Listener>,
     /// Transports by name. Routes name them.
     pub transports: BTreeMap<String, Transport>,
+    /// `sources`, by name.
+    pub sources: BTreeMap<String, OutgoingSource>,
+    /// `pools`, by name.
+    pub pools: BTreeMap<String, Pool>,
     /// The programs that are asked over HTTP, by name.
     pub hooks: BTreeMap<String, Hook>,
     /// The milters, by name.
@@ -511,6 +516,8 @@ pub struct Direct {
     pub disable_ipv6: bool,
     /// The addresses to connect from.
     pub local_ips: Vec<IpAddr>,
+    /// The pool of addresses to connect from, by name. It is not set together with `local_ips`.
+    pub source_pool: Option<String>,
 }
 
 /// A transport that fails each message, as if a remote host had sent this reply.
@@ -663,6 +670,8 @@ pub struct Delivery {
     pub forbid_private_addresses: bool,
     /// Whether TLSA records of MX hosts count.
     pub dane: bool,
+    /// The pool of addresses that connections to MX hosts come from, by name.
+    pub source_pool: Option<String>,
     /// The time limit of an attempt, and of each message from its MAIL on. The time of the text at
     /// `min_rate` comes on top.
     pub message_time: Duration,

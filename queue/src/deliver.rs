@@ -3,8 +3,11 @@
 //! | file | its job |
 //! |---|---|
 //! | `addresses` | the connections of each address, and the addresses that failed lately |
+//! | `dialing` | the socket under a connection |
 //! | `endpoint` | one connection, until its session is open |
-//! | `attempt` | the hosts and addresses of one attempt, one after another |
+//! | `attempt` | the hosts of one attempt, one after another |
+//! | `host`, `race` | the addresses of a host: a race for a connection, then a session |
+//! | `again` | what the last attempt says about host and family of the next one |
 //! | `tls` | the protection of connections |
 //! | `lacks` | the hosts that can't take a message |
 //! | `policy` | the MTA-STS policy of a destination |
@@ -12,10 +15,14 @@
 //! | `signing` | which messages need which signatures, and the signatures that are known |
 
 mod addresses;
+mod again;
 mod attempt;
+mod dialing;
 mod endpoint;
+mod host;
 mod lacks;
 mod policy;
+mod race;
 mod signing;
 mod tls;
 mod transaction;
@@ -25,14 +32,16 @@ use postrider_smtp::client::Connection;
 use postrider_store::Queued;
 
 pub(crate) use addresses::{Addresses, Peer};
+pub(crate) use race::Families;
 pub(crate) use signing::Signatures;
 
 use crate::{
     Queue,
-    next_hop::{self, Hop, HostSet, HostTlsa, Plan},
+    next_hop::{self, Hop, HostSet, HostTlsa, Plan, Way},
     run::Slot,
     schedule::Connected,
     settle::{EndedAttempt, Postponed},
+    source::{Source, Sources},
     tls::{DaneCheck, Proven, Requested},
 };
 use addresses::Place;
@@ -48,6 +57,7 @@ pub(crate) struct KeptConnection {
     /// The host, by the plan that the connection was made for.
     hop: Hop,
     proven: Proven,
+    source: Source,
     connection: Connection,
     place: Place,
     _connected: Connected,
@@ -74,7 +84,8 @@ impl KeptConnection {
     async fn fits(&self, attempt: &OngoingAttempt<'_>) -> bool {
         let plan = attempt.plan;
         let is_its = self.set == plan.set && self.transport == plan.transport;
-        if !is_its || !self.takes_more(plan) {
+        let comes_from = attempt.comes_from(&self.source, self.place.address());
+        if !is_its || !comes_from || !self.takes_more(plan) {
             return false;
         }
         let resolver = &*attempt.queue.resolver;
@@ -102,6 +113,15 @@ impl KeptConnection {
     }
 }
 
+/// What all messages of an attempt have alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Alike {
+    /// What their senders ask of TLS.
+    requested: Requested,
+    /// Where they come from.
+    sources: Sources,
+}
+
 /// What became of messages.
 #[derive(Debug, Default)]
 pub(crate) struct Delivered {
@@ -117,7 +137,8 @@ impl Queue {
     /// same site, and is set to the connection for the next one.
     ///
     /// Messages whose senders ask for different TLS have attempts of their own: that one of them
-    /// can't have its TLS delays no other.
+    /// can't have its TLS delays no other. So have messages that come from different addresses of
+    /// ours.
     pub(crate) async fn deliver(
         &self,
         config: &Dynamic,
@@ -130,14 +151,43 @@ impl Queue {
             connects: true,
             ..Delivered::default()
         };
-        for (requested, messages) in by_request(messages) {
-            let attempt = OngoingAttempt::new(self, config, plan, (requested, messages), slot);
+        for (alike, messages) in self.by_likeness(config, plan, messages) {
+            let attempt = OngoingAttempt::new(self, config, plan, (alike, messages), slot);
             let part = self.deliver_alike(attempt, kept).await;
             delivered.ended.extend(part.ended);
             delivered.postponed.extend(part.postponed);
             delivered.connects &= part.connects;
         }
         delivered
+    }
+
+    /// The messages by what they have alike, in their order.
+    fn by_likeness(
+        &self,
+        config: &Dynamic,
+        plan: &Plan,
+        messages: Vec<Queued>,
+    ) -> Vec<(Alike, Vec<Queued>)> {
+        let site = plan.site.to_string();
+        let mut groups: Vec<(Alike, Vec<Queued>)> = Vec::with_capacity(1);
+        for message in messages {
+            let sources = match plan.way {
+                Way::Direct(_) => {
+                    let account = &message.common.account;
+                    Sources::of(&self.statics, config, &plan.transport, account, &site)
+                }
+                Way::Smarthost(_) | Way::Lmtp(_) => Sources::any(&self.statics),
+            };
+            let alike = Alike {
+                requested: Requested::of(&message),
+                sources,
+            };
+            match groups.iter_mut().find(|(of, _)| *of == alike) {
+                Some((_, group)) => group.push(message),
+                None => groups.push((alike, vec![message])),
+            }
+        }
+        groups
     }
 
     async fn deliver_alike(
@@ -176,17 +226,4 @@ impl Queue {
         }
         attempt.finish()
     }
-}
-
-/// The messages by what their senders ask of TLS, in their order.
-fn by_request(messages: Vec<Queued>) -> Vec<(Requested, Vec<Queued>)> {
-    let mut groups: Vec<(Requested, Vec<Queued>)> = Vec::with_capacity(1);
-    for message in messages {
-        let requested = Requested::of(&message);
-        match groups.iter_mut().find(|(of, _)| *of == requested) {
-            Some((_, group)) => group.push(message),
-            None => groups.push((requested, vec![message])),
-        }
-    }
-    groups
 }

@@ -14,6 +14,7 @@
 //! | `tls` | the TLS that a connection needs, and the checks of certificates |
 //! | [`mta_sts`], [`https`] | the policies of domains about TLS, and requests over HTTPS |
 //! | `deliver`, `dkim`, [`dial`] | attempts over the network, signatures, connections |
+//! | `source`, `socks` | the addresses of ours that connections come from, and proxies |
 //! | `local`, [`simulate`] | the delivery of localserve |
 //! | `settle`, `judge`, `suppress` | what the result of an attempt means and changes |
 //! | `returned` | mail that reports on messages sent earlier |
@@ -46,6 +47,8 @@ mod run;
 mod schedule;
 mod settle;
 pub mod simulate;
+mod socks;
+mod source;
 mod suppress;
 mod tls;
 
@@ -71,16 +74,17 @@ use postrider_store::{Clock, Store};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::sync::Semaphore;
 
-use deliver::{Addresses, Peer, Signatures};
+use deliver::{Addresses, Families, Peer, Signatures};
 use faults::Faults;
 use mta_sts::Policies;
 use next_hop::{Ours, Plans};
+use source::Off;
 use tls::{Check, Configs, Habits, KeyShares};
 
 pub use add::{
     AddError, DoOnce, MakeAnswer, Named, Staged, Submission, Submitted, SubmittedRecipient,
 };
-pub use dial::{Dialer, Dialing, SocketDialing, TcpDialer};
+pub use dial::{BindError, Dialer, Dialing, SocketDialing, TcpDialer};
 pub use explain::{describe, explain_retired};
 pub use limits::{Allowance, LimitError};
 pub use next_hop::interfaces;
@@ -145,6 +149,10 @@ pub struct Queue {
     /// None: MTA-STS does not count.
     policies: Option<Arc<Policies>>,
     addresses: Arc<Addresses>,
+    /// The addresses of ours that can't be used.
+    off: Off,
+    /// Which family of addresses goes first.
+    families: Families,
     /// The places of connections that wait long for a greeting.
     slow: Semaphore,
     faults: Faults,
@@ -211,6 +219,8 @@ impl Queue {
             ours,
             policies,
             addresses: Arc::new(addresses),
+            off: Off::default(),
+            families: Families::default(),
             slow,
             faults: Faults::default(),
             limits: Mutex::default(),

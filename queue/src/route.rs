@@ -88,7 +88,7 @@ pub(crate) fn route<'a>(message: &Queued, statics: &'a Static, config: &Dynamic)
         return Route::Direct("");
     };
     match statics.transports.get_key_value(name) {
-        Some((name, Transport::Direct(_))) => Route::Direct(name),
+        Some((name, Transport::Direct(_) | Transport::Socks(_))) => Route::Direct(name),
         Some((
             name,
             Transport::Submissions(_)
@@ -108,10 +108,6 @@ pub(crate) fn route<'a>(message: &Queued, statics: &'a Static, config: &Dynamic)
                 ..status
             })
         }
-        Some((_, other @ Transport::Socks(_))) => not_now(format!(
-            "transport {name:?} is of the kind {}, which this version can't use",
-            other.kind()
-        )),
         None => not_now(format!("there is no transport {name:?} in postrider.conf")),
     }
 }

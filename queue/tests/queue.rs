@@ -10,6 +10,8 @@
 
 #[path = "queue/dane.rs"]
 mod dane;
+#[path = "queue/families.rs"]
+mod families;
 #[path = "../../tests/it/support/https.rs"]
 #[allow(
     dead_code,
@@ -39,6 +41,11 @@ mod patience;
     reason = "the whole-server tests share it, and use more of it"
 )]
 mod remote;
+#[path = "../../tests/it/support/socks.rs"]
+#[allow(unreachable_pub, reason = "the whole-server tests share it")]
+mod socks_server;
+#[path = "queue/sources.rs"]
+mod sources;
 #[allow(dead_code, reason = "the other tests of this crate use more of it")]
 mod support;
 #[path = "queue/tls.rs"]

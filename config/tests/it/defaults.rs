@@ -526,6 +526,7 @@ fn document_with(name: &str, value: &str) -> (String, String) {
         ("<selector>", "s1"),
         ("<localpart>", "list"),
         ("<module>", "postrider"),
+        ("<source>", "one"),
         ("<name>", "x"),
     ];
     let name = names

@@ -10,15 +10,19 @@ use std::{
 };
 
 use postrider_config::{Direct, Dynamic};
-use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, client::Unopened};
+use postrider_smtp::{
+    Cause, DeliveryStatus, EnhancedCode,
+    client::{Link, Unopened},
+};
 use postrider_store::{Moment, QueueId, Queued, Time};
 use rand::RngExt;
 use tokio::time::Instant;
 use tracing::{debug, error, info};
 
 use super::{
-    Delivered, KeptConnection,
-    addresses::Peer,
+    Alike, Delivered, KeptConnection,
+    addresses::{Peer, Place},
+    again::Preference,
     endpoint::{Endpoint, Unconnected, unreached},
     lacks::Lacks,
     tls::Protection,
@@ -30,6 +34,7 @@ use crate::{
     next_hop::{self, Hop, HostAddresses, LmtpPlace, LookUpFailure, Plan, Way},
     run::Slot,
     settle::{EndedAttempt, LastHop, Postponed},
+    source::{Source, Sources},
     tls::{MtaStsFact, Refusal, Requested},
 };
 
@@ -49,6 +54,8 @@ pub(super) struct OngoingAttempt<'a> {
     pub(super) plan: &'a Plan,
     /// What the senders of all messages ask of TLS.
     pub(super) requested: Requested,
+    /// Where they come from.
+    pub(super) sources: Sources,
     pub(super) start: Time,
     pub(super) slot: &'a Slot,
     /// No further host is tried after it.
@@ -79,6 +86,21 @@ pub(super) struct OngoingAttempt<'a> {
     pub(super) lacks: Lacks,
 }
 
+/// How the visit of an address begins.
+pub(super) enum Visit {
+    /// With a new connection.
+    New {
+        /// Even if connections to the address failed lately.
+        even_marked: bool,
+    },
+    /// With this connection.
+    Connected(Place, Link),
+}
+
+impl Visit {
+    const NEW: Self = Self::New { even_marked: false };
+}
+
 /// What stood in the way of connections.
 #[derive(Debug, Default)]
 struct Trouble {
@@ -104,7 +126,7 @@ impl<'a> OngoingAttempt<'a> {
         queue: &'a Queue,
         config: &'a Dynamic,
         plan: &'a Plan,
-        (requested, messages): (Requested, Vec<Queued>),
+        (alike, messages): (Alike, Vec<Queued>),
         slot: &'a Slot,
     ) -> Self {
         let untried = DeliveryStatus::transient(
@@ -116,7 +138,8 @@ impl<'a> OngoingAttempt<'a> {
             queue,
             config,
             plan,
-            requested,
+            requested: alike.requested,
+            sources: alike.sources,
             start: queue.clock.now(),
             slot,
             end: Instant::now() + queue.statics.delivery.message_time,
@@ -366,19 +389,19 @@ impl<'a> OngoingAttempt<'a> {
     /// Tries the hosts of the plan.
     pub(super) async fn try_hosts(&mut self, kept: &mut Option<KeptConnection>) {
         let plan = self.plan;
-        let hops = plan.shuffled(&mut self.queue.fork_rng());
+        let mut hops = plan.shuffled(&mut self.queue.fork_rng());
         let (direct, login) = match &plan.way {
             Way::Direct(settings) => (Some(settings), None),
             Way::Smarthost(login) => (None, login.as_ref()),
             Way::Lmtp(LmtpPlace::Hops) => (None, None),
             Way::Lmtp(LmtpPlace::Socket(path)) => return self.try_socket(path, kept).await,
         };
-        // The family that comes first changes with each attempt.
-        let first_ipv6 = direct.is_some()
-            && self
-                .pending
-                .first()
-                .is_some_and(|(message, _)| message.attempts % 2 == 0);
+        let first = self.pending.first().filter(|_| direct.is_some());
+        let preference = first.map(|(message, _)| Preference::of(message));
+        let preference = preference.unwrap_or_default();
+        preference.sort_hops(&mut hops);
+        let now = self.queue.clock.moment();
+        let first_ipv6 = self.queue.families.is_ipv6_first(now);
         let (mut tried, mut marked) = (0, Vec::new());
         // Why hosts have no address, as the last of them says.
         let mut nowhere = None;
@@ -390,7 +413,10 @@ impl<'a> OngoingAttempt<'a> {
                     continue;
                 }
                 match self.addresses_of(hop, direct, first_ipv6).await {
-                    Ok(addresses) => found.push((hop, addresses)),
+                    Ok(mut found_there) => {
+                        preference.sort_addresses(&mut found_there.addresses);
+                        found.push((hop, found_there));
+                    }
                     Err(failure) if self.no_addresses(hop, &failure, &mut nowhere) => return,
                     Err(_) => {}
                 }
@@ -408,17 +434,14 @@ impl<'a> OngoingAttempt<'a> {
                 {
                     return;
                 }
+                let mut open = Vec::new();
                 for ip in host.addresses {
                     let address = Peer::Ip(SocketAddr::new(ip, hop.port));
                     if !self.is_worth_a_connection(&address) || self.all_lack(&hop.name) {
                         continue;
                     }
-                    if Instant::now() >= self.end {
-                        self.trouble.late = true;
-                        return;
-                    }
                     if tried >= ADDRESSES_MAX {
-                        return;
+                        break;
                     }
                     tried += 1;
                     let protection = match self.protection(hop, &tlsa, self.stays(&address)) {
@@ -428,19 +451,25 @@ impl<'a> OngoingAttempt<'a> {
                             continue;
                         }
                     };
+                    let Some(source) = self.source(ip) else {
+                        self.no_source(&hop.name);
+                        continue;
+                    };
                     let endpoint = Endpoint {
                         hop: Cow::Borrowed(hop),
                         address,
-                        from: direct.and_then(|settings| own_address(ip, settings)),
+                        source,
                         protection,
                         login: login.cloned(),
                     };
                     let now = self.queue.clock.moment();
-                    if self.queue.addresses.is_marked(&endpoint.address, now) {
-                        marked.push(endpoint);
-                    } else if self.visit(endpoint, false, kept).await {
-                        return;
+                    match self.queue.addresses.is_marked(&endpoint.address, now) {
+                        true => marked.push(endpoint),
+                        false => open.push(endpoint),
                     }
+                }
+                if self.try_addresses(open, kept).await {
+                    return;
                 }
             }
         }
@@ -472,6 +501,8 @@ impl<'a> OngoingAttempt<'a> {
         let mut reason = None;
         found.addresses.retain(|ip| {
             let excluded = exclusion(*ip, settings, only_public);
+            let lacks = !self.sources.has_family_of(*ip);
+            let excluded = excluded.or(lacks.then_some("of a family without an address of ours"));
             if let Some(why) = excluded {
                 reason = Some(format!(
                     "{name} has no address that may be used: {ip} is {why}"
@@ -519,7 +550,7 @@ impl<'a> OngoingAttempt<'a> {
                 port: 0,
             }),
             address: Peer::Socket(Arc::clone(path)),
-            from: None,
+            source: Source::any(&self.queue.statics),
             protection: Protection::NONE,
             login: None,
         };
@@ -530,7 +561,7 @@ impl<'a> OngoingAttempt<'a> {
         if self.queue.addresses.is_marked(&endpoint.address, now) {
             self.try_marked(vec![endpoint], kept).await;
         } else {
-            self.visit(endpoint, false, kept).await;
+            self.visit(endpoint, Visit::NEW, kept).await;
         }
     }
 
@@ -578,7 +609,7 @@ impl<'a> OngoingAttempt<'a> {
     }
 
     /// Whether a host can't take any of the messages.
-    fn all_lack(&self, host: &str) -> bool {
+    pub(super) fn all_lack(&self, host: &str) -> bool {
         let mut pending = self.pending.iter();
         pending.all(|(message, _)| self.lacks.has(message.id, host))
     }
@@ -609,7 +640,8 @@ impl<'a> OngoingAttempt<'a> {
             return;
         }
         if self.slot.health.is_probed() {
-            self.visit(endpoint, true, kept).await;
+            let start = Visit::New { even_marked: true };
+            self.visit(endpoint, start, kept).await;
             return;
         }
         self.trouble.marked = true;
@@ -632,16 +664,68 @@ impl<'a> OngoingAttempt<'a> {
         }
     }
 
+    /// Notes that all places at an address are taken.
+    pub(super) fn crowded(&mut self, endpoint: &Endpoint<'_>) {
+        self.trouble.crowded = true;
+        let text = "all connections that the address may have are in use";
+        self.note(&unreached(endpoint, text.to_owned()));
+    }
+
+    /// Notes that the time of the attempt is over.
+    pub(super) const fn be_late(&mut self) {
+        self.trouble.late = true;
+    }
+
+    /// Notes that a host can't be reached, since no source can be used.
+    fn no_source(&mut self, host: &str) {
+        self.trouble.no_way = true;
+        let text = "no address of ours for the host can be used";
+        let code = EnhancedCode::NO_ROUTE_TRANSIENT;
+        let status = DeliveryStatus::transient(Cause::Local, code, text);
+        self.note(&status.with_remote(host));
+    }
+
+    /// Notes that there is no session at an address. Returns true when nothing is left to do.
+    pub(super) fn unconnected(&mut self, endpoint: &Endpoint<'_>, error: Unconnected) -> bool {
+        let Unopened { status, tls } = match error {
+            Unconnected::Ours(fault, error) => {
+                return self.own_fault(fault, &unreached(endpoint, error.to_string()));
+            }
+            Unconnected::Theirs(unopened) => unopened,
+        };
+        self.hear(&status);
+        // That a host does not have the TLS of a few messages, or the TLS that one of its domains
+        // demands, says nothing of the site.
+        let by_policy = endpoint.protection.is_by_policy();
+        let demanded = by_policy || self.requested == Requested::Required;
+        self.trouble.failed |= tls.is_none() || !demanded;
+        self.failed_by_policy |= tls.is_some() && by_policy;
+        // A host that answers for the domain has the last word when it says no for good. But if it
+        // only refuses to speak with us, another host may be kinder.
+        let last_word = status.permanent && !judge::refuses_to_speak(&status);
+        if last_word {
+            self.may_pass = false;
+        }
+        self.note(&status);
+        if last_word {
+            self.end_pending();
+        }
+        last_word || self.rests
+    }
+
     /// Tries one address, with as many connections as the messages need: each takes so many and no
     /// more. Returns true when nothing is left to do.
-    async fn visit(
+    pub(super) async fn visit(
         &mut self,
         endpoint: Endpoint<'_>,
-        even_marked: bool,
+        start: Visit,
         kept: &mut Option<KeptConnection>,
     ) -> bool {
+        let even_marked = matches!(start, Visit::New { even_marked: true });
+        let mut start = start;
         loop {
-            let done = self.connect_and_send(&endpoint, even_marked, kept).await;
+            let done = self.connect_and_send(&endpoint, start, kept).await;
+            start = Visit::New { even_marked };
             let full = kept.take_if(|kept| kept.place.address() == &endpoint.address);
             match full {
                 Some(full)
@@ -668,47 +752,41 @@ impl<'a> OngoingAttempt<'a> {
     async fn connect_and_send(
         &mut self,
         endpoint: &Endpoint<'_>,
-        even_marked: bool,
+        start: Visit,
         kept: &mut Option<KeptConnection>,
     ) -> bool {
         let (queue, clock) = (self.queue, &*self.queue.clock);
         let address = &endpoint.address;
-        let place = queue.addresses.place(address, clock, even_marked).await;
-        let Some(mut place) = place else {
-            self.trouble.crowded = true;
-            self.note(&unreached(
-                endpoint,
-                "all connections that the address may have are in use".to_owned(),
-            ));
-            return false;
-        };
-        let (mut connection, proven) = match self.connect_protected(endpoint).await {
-            Ok(connected) => connected,
-            Err(Unconnected::Ours(fault, error)) => {
-                return self.own_fault(fault, &unreached(endpoint, error.to_string()));
+        let (mut place, link) = match start {
+            Visit::Connected(place, link) => (place, Some(link)),
+            Visit::New { even_marked } => {
+                let place = queue.addresses.place(address, clock, even_marked).await;
+                let Some(place) = place else {
+                    self.crowded(endpoint);
+                    return false;
+                };
+                (place, None)
             }
-            Err(Unconnected::Theirs(Unopened { status, tls })) => {
-                self.hear(&status);
-                // That a host does not have the TLS of a few messages, or the TLS that one of its
-                // domains demands, says nothing of the site.
-                let by_policy = endpoint.protection.is_by_policy();
-                let demanded = by_policy || self.requested == Requested::Required;
-                self.trouble.failed |= tls.is_none() || !demanded;
-                self.failed_by_policy |= tls.is_some() && by_policy;
-                if blames_address(&status) {
+        };
+        let (mut connection, proven) = match self.connect_protected(endpoint, link).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                if matches!(error, Unconnected::Ours(..))
+                    && let Some(source) = self.other_source(endpoint)
+                {
+                    drop(place);
+                    let endpoint = Endpoint {
+                        source,
+                        ..endpoint.clone()
+                    };
+                    return Box::pin(self.connect_and_send(&endpoint, Visit::NEW, kept)).await;
+                }
+                if let Unconnected::Theirs(Unopened { status, .. }) = &error
+                    && blames_address(status)
+                {
                     place.failed(clock.moment(), status.code == 421);
                 }
-                // A host that answers for the domain has the last word when it says no for good.
-                // But if it only refuses to speak with us, another host may be kinder.
-                let last_word = status.permanent && !judge::refuses_to_speak(&status);
-                if last_word {
-                    self.may_pass = false;
-                }
-                self.note(&status);
-                if last_word {
-                    self.end_pending();
-                }
-                return last_word || self.rests;
+                return self.unconnected(endpoint, error);
             }
         };
         self.reached = true;
@@ -732,6 +810,7 @@ impl<'a> OngoingAttempt<'a> {
                 transport: self.plan.transport.clone(),
                 hop: endpoint.hop.clone().into_owned(),
                 proven,
+                source: endpoint.source.clone(),
                 connection,
                 place,
                 _connected: connected,
@@ -758,7 +837,7 @@ impl<'a> OngoingAttempt<'a> {
 
 /// Whether the failure says that nobody gets far at this address. A failed login or TLS says
 /// nothing of others.
-fn blames_address(status: &DeliveryStatus) -> bool {
+pub(super) fn blames_address(status: &DeliveryStatus) -> bool {
     let command = status.command.as_deref();
     status.cause != Cause::Tls && matches!(command, Some("connect" | "greeting" | "EHLO" | "HELO"))
 }
@@ -801,11 +880,6 @@ fn exclusion(ip: IpAddr, settings: &Direct, only_public: bool) -> Option<&'stati
     } else {
         None
     }
-}
-
-fn own_address(ip: IpAddr, settings: &Direct) -> Option<IpAddr> {
-    let mut own = settings.local_ips.iter().copied();
-    own.find(|local| local.is_ipv4() == ip.is_ipv4())
 }
 
 /// Whether an address leads to no host of the internet: loopback, private use (RFC 1918), shared

@@ -1,6 +1,6 @@
 //! One connection: from its endpoint to an open session.
 
-use std::{borrow::Cow, io, net::IpAddr, pin::pin, time::Duration};
+use std::{borrow::Cow, io, pin::pin, time::Duration};
 
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Host,
@@ -13,6 +13,7 @@ use crate::{
     header,
     next_hop::Hop,
     route::{self, Login},
+    source::Source,
 };
 
 /// A connection whose session did not begin by then counts as slow.
@@ -31,26 +32,18 @@ pub(super) enum Unconnected {
 pub(super) struct Endpoint<'a> {
     pub(super) hop: Cow<'a, Hop>,
     pub(super) address: Peer,
-    /// Our own address; None: the system chooses.
-    pub(super) from: Option<IpAddr>,
+    pub(super) source: Source,
     pub(super) protection: Protection,
     pub(super) login: Option<Login>,
 }
 
 impl OngoingAttempt<'_> {
-    async fn dial(&self, endpoint: &Endpoint<'_>) -> io::Result<Link> {
-        let dialer = &self.queue.dialer;
-        match &endpoint.address {
-            Peer::Ip(address) => Ok(dialer.dial(*address, endpoint.from).await?.into()),
-            Peer::Socket(path) => Ok(dialer.dial_socket(path).await?.into()),
-        }
-    }
-
-    /// Opens a session at an endpoint.
+    /// Opens a session at an endpoint, over this connection or a new one.
     pub(super) async fn connect(
         &self,
         endpoint: &Endpoint<'_>,
         tls: TlsMode,
+        link: &mut Option<Link>,
     ) -> Result<Connection, Unconnected> {
         let statics = &self.queue.statics;
         let login = match &endpoint.login {
@@ -61,24 +54,9 @@ impl OngoingAttempt<'_> {
             }
             None => None,
         };
-        let limit = statics.smtp_client.connect_timeout;
-        let dialing = self.dial(endpoint);
-        let stream = match tokio::time::timeout(limit, dialing).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                return Err(match OwnFault::of(&error) {
-                    Some(fault) => Unconnected::Ours(fault, error),
-                    None => {
-                        let text = format!("connecting to {}: {error}", endpoint.door());
-                        Unconnected::Theirs(unreached(endpoint, text).into())
-                    }
-                });
-            }
-            Err(_) => {
-                let door = endpoint.door();
-                let text = format!("connecting to {door} took longer than {limit:?}");
-                return Err(Unconnected::Theirs(unreached(endpoint, text).into()));
-            }
+        let stream = match link.take() {
+            Some(link) => link,
+            None => self.dial(endpoint).await?,
         };
         self.queue.faults.connected();
         let options = Options {
@@ -86,7 +64,7 @@ impl OngoingAttempt<'_> {
             timeouts: route::timeouts(statics),
             lmtp: self.plan.way.is_last(),
             chunking: self.plan.provider.chunking,
-            ..Options::new(Host::Domain(statics.hostname.clone()), tls)
+            ..Options::new(Host::Domain(endpoint.source.ehlo.clone()), tls)
         };
         let opening = Connection::open(stream, endpoint.remote(), options);
         let opened = self.open(endpoint, opening).await;
@@ -137,7 +115,7 @@ impl Endpoint<'_> {
     }
 
     /// What a connection is made to, behind the name of the host.
-    fn door(&self) -> Cow<'static, str> {
+    pub(super) fn door(&self) -> Cow<'static, str> {
         match &self.address {
             Peer::Ip(address) => format!("port {}", address.port()).into(),
             Peer::Socket(_) => "the socket".into(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postrider_config::ProviderTls;
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode,
-    client::{Connection, Tls, TlsMode},
+    client::{Connection, Link, Tls, TlsMode},
 };
 use rustls::pki_types::ServerName;
 use tracing::debug;
@@ -130,29 +130,34 @@ impl OngoingAttempt<'_> {
 
     /// Opens a session that is protected as the endpoint says, and tells what it proves. A
     /// handshake that hangs or is reset is tried again without the post-quantum key share. Then TLS
-    /// that is not demanded is left out (RFC 7435 §3). What helped is remembered.
+    /// that is not demanded is left out (RFC 7435 §3). What helped is remembered. The first session
+    /// uses `link`, if it is given.
     pub(super) async fn connect_protected(
         &self,
         endpoint: &Endpoint<'_>,
+        link: Option<Link>,
     ) -> Result<(Connection, Proven), Unconnected> {
+        let mut link = link;
         let (habits, address) = (&self.queue.habits, &endpoint.address);
         let now = || self.queue.clock.moment();
         let optional = endpoint.protection.demand.start == Start::IfOffered;
         if optional && habits.is_plain(address, now()) {
-            return self.open_in_clear(endpoint).await;
+            return self.open_in_clear(endpoint, &mut link).await;
         }
         let shares = match habits.is_classical(address, now()) {
             true => KeyShares::Classical,
             false => KeyShares::PostQuantum,
         };
-        let mut opened = self.open_with(endpoint, shares).await;
+        let mut opened = self.open_with(endpoint, shares, &mut link).await;
         if let Err(Unconnected::Theirs(unopened)) = &opened
             && let Some(fault) = &unopened.tls
             && fault.kind.is_silence()
             && shares == KeyShares::PostQuantum
         {
             debug!(status = %unopened.status, "once more without a post-quantum key share");
-            opened = self.open_with(endpoint, KeyShares::Classical).await;
+            opened = self
+                .open_with(endpoint, KeyShares::Classical, &mut link)
+                .await;
             if opened.is_ok() {
                 habits.was_classical(address.clone(), now());
             }
@@ -160,7 +165,7 @@ impl OngoingAttempt<'_> {
         match opened {
             Err(Unconnected::Theirs(unopened)) if optional && unopened.tls.is_some() => {
                 debug!(status = %unopened.status, "TLS failed, once more without");
-                let opened = self.open_in_clear(endpoint).await;
+                let opened = self.open_in_clear(endpoint, &mut link).await;
                 if opened.is_ok() {
                     habits.was_plain(address.clone(), now());
                 }
@@ -179,8 +184,9 @@ impl OngoingAttempt<'_> {
     async fn open_in_clear(
         &self,
         endpoint: &Endpoint<'_>,
+        link: &mut Option<Link>,
     ) -> Result<(Connection, Proven), Unconnected> {
-        let connection = self.connect(endpoint, TlsMode::Never).await?;
+        let connection = self.connect(endpoint, TlsMode::Never, link).await?;
         Ok((connection, Proven::Plain))
     }
 
@@ -188,10 +194,11 @@ impl OngoingAttempt<'_> {
         &self,
         endpoint: &Endpoint<'_>,
         shares: KeyShares,
+        link: &mut Option<Link>,
     ) -> Result<(Connection, Proven), Unconnected> {
         let Protection { demand, name, dane } = &endpoint.protection;
         let Some(name) = name else {
-            return self.open_in_clear(endpoint).await;
+            return self.open_in_clear(endpoint, link).await;
         };
         let tls = Tls {
             config: match dane {
@@ -206,7 +213,7 @@ impl OngoingAttempt<'_> {
             Start::Upgrade => TlsMode::Required(tls),
             Start::Implicit => TlsMode::Implicit(tls),
         };
-        let connection = self.connect(endpoint, mode).await?;
+        let connection = self.connect(endpoint, mode, link).await?;
         let proven = self.proven(&connection, demand.check, name);
         Ok((connection, proven))
     }

@@ -20,7 +20,8 @@ pub(crate) struct Ours {
 
 impl Ours {
     /// The names of the server, and the addresses of its MX service at port 25: those of listeners,
-    /// the public ones in front of them, and those that direct transports connect from.
+    /// the public ones in front of them, and the sources, and those
+    /// that direct transports connect from.
     /// `interfaces` are the addresses of the machine. They count if a listener takes all of them.
     pub(crate) fn new(statics: &Static, interfaces: impl FnOnce() -> Vec<IpAddr>) -> Self {
         let listeners = statics.listeners.values();
@@ -46,6 +47,7 @@ impl Ours {
                 _ => None,
             });
             addresses.extend(direct.flatten().copied());
+            addresses.extend(statics.sources.values().map(|source| source.ip));
         }
         Self { names, addresses }
     }
@@ -83,7 +85,8 @@ mod tests {
     fn ours(listeners: &str) -> Ours {
         let text = format!(
             "hostname = \"mail.example\"\npostmaster.account = \"a\"\n\
-             transports.out.direct.local_ips = [\"192.0.2.9\"]\n{listeners}"
+             transports.out.direct.local_ips = [\"192.0.2.9\"]\n\
+             sources.out.ip = \"192.0.2.10\"\n{listeners}"
         );
         let statics = Static::parse(&text, "postrider.conf").unwrap();
         Ours::new(&statics, || vec!["192.0.2.7".parse().unwrap()])
@@ -108,6 +111,7 @@ mod tests {
             "[2001:db8::1]:25",
             "198.51.100.1:25",
             "192.0.2.9:25",
+            "192.0.2.10:25",
         ] {
             assert!(has(&mx, address), "{address}");
         }

@@ -18,7 +18,7 @@ use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::FakeResolver;
 use postrider_queue::{
     AddError, DeliveryMode, Dialer, Dialing, Queue, QueueParts, Submission, Submitted,
-    SubmittedRecipient, header::Header,
+    SubmittedRecipient, TcpDialer, header::Header,
 };
 use postrider_smtp::ReversePath;
 use postrider_store::{
@@ -26,7 +26,7 @@ use postrider_store::{
     QueueId, Queued, Store, Time, Top, Urgency,
 };
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::remote::Remote;
 
@@ -49,13 +49,13 @@ struct Leading {
 }
 
 impl Dialer for Leading {
-    fn dial(&self, address: SocketAddr, _: Option<IpAddr>) -> Dialing {
+    fn dial(&self, address: SocketAddr, from: Option<IpAddr>) -> Dialing {
         let way = self.ways.lock().unwrap().get(&address.ip()).copied();
         self.dialed
             .send_modify(|dialed| *dialed.entry(address.ip()).or_default() += 1);
         Box::pin(async move {
             match way {
-                Some(Way::To(to)) => TcpStream::connect(to).await,
+                Some(Way::To(to)) => TcpDialer.dial(to, from).await,
                 Some(Way::Silent) => std::future::pending().await,
                 Some(Way::Fails(error)) => Err(std::io::Error::from_raw_os_error(error)),
                 None => Err(std::io::ErrorKind::ConnectionRefused.into()),

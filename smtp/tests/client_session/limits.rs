@@ -266,7 +266,7 @@ fn a_connection_takes_mail_for_five_minutes() {
     assert!(session.usable(almost));
     assert!(!session.usable(ready + 5 * MINUTE));
     let envelope = mail(&["a"], "x").envelope;
-    session.submit([(envelope.clone(), 1), (envelope.clone(), 1)], almost);
+    session.submit([(envelope.clone(), 1), (envelope, 1)], almost);
     let begun = Output::Send("MAIL FROM:<s@example.org>\r\n".into());
     assert_eq!(session.poll_output(), Some(begun));
     // A message that began may end later. The next one does not begin.

@@ -70,6 +70,9 @@ impl HostFacts {
         let hostname = Some(statics.hostname.clone());
         let own = addresses.iter().map(|ip| (*ip, hostname.clone()));
         let mut sources: BTreeMap<IpAddr, Option<Domain>> = own.collect();
+        for source in statics.sources.values().filter(|it| is_usable(it.ip)) {
+            sources.insert(source.ip, Some(source.ehlo.clone()));
+        }
         for transport in statics.transports.values() {
             let (ips, name) = match transport {
                 Transport::Direct(direct) => (&direct.local_ips, None),

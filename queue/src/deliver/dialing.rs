@@ -1,0 +1,166 @@
+//! The socket under a connection: from a source of ours, or through a proxy.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use postrider_config::Socks;
+use postrider_smtp::{Host, client::Link};
+use tokio::net::TcpStream;
+
+use super::{
+    addresses::Peer,
+    attempt::OngoingAttempt,
+    endpoint::{Endpoint, Unconnected, unreached},
+};
+use crate::{
+    dial::BindError,
+    faults::OwnFault,
+    next_hop,
+    socks::{self, SocksError},
+    source::{Source, Via},
+};
+
+/// How many addresses of a proxy are tried.
+const PROXY_ADDRESSES_MAX: usize = 4;
+
+impl OngoingAttempt<'_> {
+    /// Where connections to an address come from now. None: no source of its family can be used.
+    pub(super) fn source(&self, to: IpAddr) -> Option<Source> {
+        let now = self.queue.clock.moment();
+        self.sources.best(to, &self.queue.off, now).cloned()
+    }
+
+    /// The source to take in place of that of an endpoint, if that can't be used.
+    pub(super) fn other_source(&self, endpoint: &Endpoint<'_>) -> Option<Source> {
+        let Peer::Ip(address) = &endpoint.address else {
+            return None;
+        };
+        let best = self.source(address.ip())?;
+        (best != endpoint.source).then_some(best)
+    }
+
+    /// Whether a connection from this source is one that the messages would have.
+    pub(super) fn comes_from(&self, source: &Source, to: &Peer) -> bool {
+        match to {
+            Peer::Ip(address) => self.source(address.ip()).as_ref() == Some(source),
+            Peer::Socket(_) => true,
+        }
+    }
+
+    /// Connects to an endpoint.
+    pub(super) async fn dial(&self, endpoint: &Endpoint<'_>) -> Result<Link, Unconnected> {
+        let dialer = &self.queue.dialer;
+        match (&endpoint.address, &endpoint.source.via) {
+            (Peer::Socket(path), _) => self.in_time(endpoint, dialer.dial_socket(path)).await,
+            (Peer::Ip(address), Via::Any) => {
+                self.in_time(endpoint, dialer.dial(*address, None)).await
+            }
+            (Peer::Ip(address), Via::Ip(ip)) => {
+                let dialing = dialer.dial(*address, Some(*ip));
+                let link = self.in_time(endpoint, dialing).await?;
+                self.queue.off.worked(*ip);
+                Ok(link)
+            }
+            (Peer::Ip(address), Via::Proxy(proxy)) => {
+                self.dial_through(proxy, *address, endpoint).await
+            }
+        }
+    }
+
+    /// Waits for a connection in the making, as long as connections may take.
+    async fn in_time<T: Into<Link>>(
+        &self,
+        endpoint: &Endpoint<'_>,
+        dialing: impl Future<Output = io::Result<T>>,
+    ) -> Result<Link, Unconnected> {
+        let limit = self.queue.statics.smtp_client.connect_timeout;
+        let theirs = |text| Unconnected::Theirs(unreached(endpoint, text).into());
+        match tokio::time::timeout(limit, dialing).await {
+            Ok(Ok(connected)) => Ok(connected.into()),
+            Ok(Err(error)) => Err(match self.own_fault_of(&error) {
+                Some(fault) => Unconnected::Ours(fault, error),
+                None => theirs(format!("connecting to {}: {error}", endpoint.door())),
+            }),
+            Err(_) => Err(theirs(format!(
+                "connecting to {} took longer than {limit:?}",
+                endpoint.door()
+            ))),
+        }
+    }
+
+    /// The fault of ours that an error of a dialer tells. None: the fault is not ours.
+    fn own_fault_of(&self, error: &io::Error) -> Option<OwnFault> {
+        let Some(bind) = BindError::of(error) else {
+            return OwnFault::of(error);
+        };
+        let now = self.queue.clock.moment();
+        self.queue.off.failed(bind.ip, &bind.error, now);
+        Some(OwnFault::of(&bind.error).unwrap_or(OwnFault::NoWay))
+    }
+
+    /// Connects through a proxy. All that goes wrong before the proxy tries the host is a fault of
+    /// ours.
+    async fn dial_through(
+        &self,
+        proxy: &Socks,
+        address: SocketAddr,
+        endpoint: &Endpoint<'_>,
+    ) -> Result<Link, Unconnected> {
+        let limit = self.queue.statics.smtp_client.connect_timeout;
+        let theirs = |text| Unconnected::Theirs(unreached(endpoint, text).into());
+        let mut stream = self.greeted_proxy(proxy).await.map_err(|error| {
+            let fault = OwnFault::of(&error).unwrap_or(OwnFault::Settings);
+            Unconnected::Ours(fault, named(proxy, &error))
+        })?;
+        let door = endpoint.door();
+        match tokio::time::timeout(limit, socks::connect(&mut stream, address)).await {
+            Ok(Ok(())) => Ok(stream.into()),
+            Ok(Err(SocksError::Host(text))) => Err(theirs(format!("connecting to {door}: {text}"))),
+            Ok(Err(SocksError::Proxy(error))) => {
+                Err(Unconnected::Ours(OwnFault::Settings, named(proxy, &error)))
+            }
+            Err(_) => Err(theirs(format!(
+                "connecting to {door} through the proxy took longer than {limit:?}"
+            ))),
+        }
+    }
+
+    /// A connection to a proxy that takes commands.
+    async fn greeted_proxy(&self, proxy: &Socks) -> io::Result<TcpStream> {
+        let limit = self.queue.statics.smtp_client.connect_timeout;
+        let ips = match &proxy.host {
+            Host::Literal(literal) => vec![*literal],
+            Host::Domain(name) => {
+                let found = next_hop::addresses(&*self.queue.resolver, name.ascii(), false).await;
+                found.map_err(|failure| io::Error::other(failure.status.text))?
+            }
+        };
+        let mut last = io::Error::other("its name has no address");
+        for ip in ips.into_iter().take(PROXY_ADDRESSES_MAX) {
+            let greeted = tokio::time::timeout(limit, self.greet(ip, proxy.port)).await;
+            match greeted {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::Error::other(format!("it did not answer within {limit:?}")),
+            }
+        }
+        Err(last)
+    }
+
+    async fn greet(&self, ip: IpAddr, port: u16) -> io::Result<TcpStream> {
+        let dialing = self.queue.dialer.dial(SocketAddr::new(ip, port), None);
+        let mut stream = dialing.await?;
+        match socks::greet(&mut stream).await {
+            Ok(()) => Ok(stream),
+            Err(SocksError::Proxy(error)) => Err(error),
+            Err(SocksError::Host(text)) => Err(io::Error::other(text)),
+        }
+    }
+}
+
+/// An error of a proxy, with its name.
+fn named(proxy: &Socks, error: &io::Error) -> io::Error {
+    io::Error::other(format!("the proxy {}:{}: {error}", proxy.host, proxy.port))
+}

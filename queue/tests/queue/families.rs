@@ -1,0 +1,121 @@
+//! Which host and which family of addresses an attempt takes.
+
+use std::time::Duration;
+
+use postrider_store::Event;
+
+use crate::{
+    remote::{Act, Point, Remote},
+    support::{Message, Setup, World},
+};
+
+const V4: &str = "192.0.2.1";
+const V6: &str = "2001:db8::1";
+
+/// A world with a host that has an address of each family.
+async fn both() -> (World, Remote) {
+    let remote = Remote::start(|_, _| None).await;
+    let world = World::start(Setup::default());
+    world.mx("a.test", &[(10, "mx.a.test")]);
+    world.host("mx.a.test", V4);
+    world.host("mx.a.test", V6);
+    (world, remote)
+}
+
+#[tokio::test]
+async fn ipv6_goes_first_and_ipv4_is_not_asked_when_it_works() {
+    let (world, remote) = both().await;
+    world.lead(V6, &remote);
+    world.lead(V4, &remote);
+    let [id] = world.add(Message::to(&["x@a.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Delivered)]);
+    assert_eq!((world.dialed(V6), world.dialed(V4)), (1, 0));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn ipv4_wins_when_ipv6_is_silent_or_has_no_way() {
+    // ENETUNREACH: this machine has no IPv6.
+    for broken in [None, Some(101)] {
+        let (world, remote) = both().await;
+        match broken {
+            None => world.silence(V6),
+            Some(error) => world.break_way(V6, error),
+        }
+        world.lead(V4, &remote);
+        let [id] = world.add(Message::to(&["x@a.test"])).await;
+        assert_eq!(world.events(1).await, [(id, Event::Delivered)]);
+        assert_eq!((world.dialed(V6), world.dialed(V4)), (1, 1));
+        world.stop().await;
+    }
+}
+
+/// A server says no to our IPv6 address, while its IPv4 address refuses connections.
+#[tokio::test]
+async fn after_a_refusal_by_policy_the_other_family_is_next() {
+    let (world, remote) = both().await;
+    let strict = Remote::start(|point, _| match point {
+        Point::Command(line) if line.starts_with("RCPT") => {
+            Some(Act::Say("450 4.7.25 no PTR record of your address"))
+        }
+        _ => None,
+    })
+    .await;
+    world.lead(V6, &strict);
+    let start = world.now();
+    let [id] = world.add(Message::to(&["x@a.test"])).await;
+    let waiting = world
+        .queued_until(|queued| queued[0].next_attempt > start)
+        .await;
+    let dialed = [world.dialed(V6), world.dialed(V4)];
+    assert_eq!((waiting[0].attempts, dialed), (1, [1, 1]));
+    world.lead(V4, &remote);
+    world.clock.advance(Duration::from_secs(3600));
+    let events = world.events(2).await;
+    assert_eq!(events, [(id, Event::Delayed), (id, Event::Delivered)]);
+    assert_eq!(world.dialed(V6), dialed[0], "no second look at IPv6");
+    world.stop().await;
+}
+
+/// Ten hosts of one preference with greylists of their own. An attempt asks eight of them.
+#[tokio::test]
+async fn a_greylist_sees_the_same_host_again() {
+    let world = World::start(Setup::default());
+    let names: Vec<String> = (0..10).map(|number| format!("mx{number}.test")).collect();
+    let hosts: Vec<(u16, &str)> = names.iter().map(|name| (10, name.as_str())).collect();
+    world.mx("a.test", &hosts);
+    let ips: Vec<String> = (0..10).map(|number| format!("192.0.2.{number}")).collect();
+    for (name, ip) in names.iter().zip(&ips) {
+        let remote = Remote::start(|point, seen| match point {
+            Point::Command(line) if line.starts_with("RCPT") && seen == 0 => {
+                Some(Act::Say("450 4.2.0 Greylisted, come again"))
+            }
+            _ => None,
+        })
+        .await;
+        world.host(name, ip);
+        world.lead(ip, &remote);
+    }
+    let start = world.now();
+    let [id] = world.add(Message::to(&["x@a.test"])).await;
+    let waiting = world
+        .queued_until(|queued| queued[0].next_attempt > start)
+        .await;
+    let first = waiting[0].results[0].remote.clone();
+    world.clock.advance(Duration::from_secs(3600));
+    let delivered = async || {
+        loop {
+            if let Some(retired) = world.store.retired(id).await.unwrap() {
+                return retired;
+            }
+            world.events(2).await;
+        }
+    };
+    let results = delivered().await.message.results;
+    let remotes: Vec<&str> = results
+        .iter()
+        .map(|result| result.remote.as_str())
+        .collect();
+    assert_eq!(remotes.last(), Some(&first.as_str()));
+    world.stop().await;
+}
