@@ -37,6 +37,7 @@ mod recipients;
 mod returned;
 mod rights;
 mod service;
+mod smarthost;
 mod strangers;
 mod submission;
 mod support;

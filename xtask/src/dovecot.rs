@@ -21,9 +21,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The user whose mailboxes they are.
 const USER: &str = "nobody";
 
-/// A Dovecot that serves LMTP on a Unix socket and on a port. It is stopped when the value is
-/// dropped.
-struct Dovecot {
+/// A login that Dovecot knows.
+pub(crate) const LOGIN: &str = "imap";
+/// Its password.
+pub(crate) const PASSWORD: &str = "x";
+
+/// A Dovecot that serves LMTP on a Unix socket and on a port, and checks logins for other programs.
+/// It is stopped when the value is dropped.
+pub(crate) struct Dovecot {
     dir: TempDir,
     port: u16,
     child: Child,
@@ -45,7 +50,7 @@ impl Drop for Dovecot {
 }
 
 impl Dovecot {
-    fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let user = User::from_name(USER)?.with_context(|| format!("there is no user {USER}"))?;
         let dir = tempfile::Builder::new().prefix("dovecot-").tempdir()?;
         // Dovecot's own users must be able to enter the folder.
@@ -64,12 +69,14 @@ impl Dovecot {
              userdb {{\n  driver = passwd-file\n  args = username_format=%n {base}/users\n\
                default_fields = uid={uid} gid={gid} home={base}/mail/%n\n}}\n\
              passdb {{\n  driver = passwd-file\n  args = username_format=%n {base}/users\n}}\n\
+             auth_mechanisms = plain login scram-sha-1 scram-sha-256\n\
+             service auth {{\n  unix_listener {base}/auth {{\n    mode = 0666\n  }}\n}}\n\
              service lmtp {{\n  unix_listener {base}/lmtp {{\n    mode = 0666\n  }}\n  \
                inet_listener lmtp {{\n    address = 127.0.0.1\n    port = {port}\n  }}\n}}\n"
         );
         fs::write(
             dir.path().join("users"),
-            "imap:{PLAIN}x::::::\ntcp:{PLAIN}x::::::\n",
+            format!("{LOGIN}:{{PLAIN}}{PASSWORD}::::::\ntcp:{{PLAIN}}{PASSWORD}::::::\n"),
         )?;
         fs::write(dir.path().join("dovecot.conf"), config)?;
         let child = program("dovecot")
@@ -84,6 +91,11 @@ impl Dovecot {
             bail!("{error:#}; the log of Dovecot: {}", dovecot.log());
         }
         Ok(dovecot)
+    }
+
+    /// The socket at which other programs have logins checked.
+    pub(crate) fn auth_socket(&self) -> PathBuf {
+        self.dir.path().join("auth")
     }
 
     fn config(&self) -> PathBuf {

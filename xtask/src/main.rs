@@ -44,6 +44,7 @@ mod programs;
 mod returned;
 mod rfc;
 mod sink;
+mod smarthost;
 mod test;
 mod workspace;
 

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -100,6 +100,11 @@ impl Postfix {
     /// The port of its SMTP server.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The folder of the messages that it accepted and holds.
+    pub(crate) fn held(&self) -> PathBuf {
+        self.dir.path().join("queue/hold")
     }
 
     pub(crate) fn target(&self) -> Target {

@@ -134,7 +134,9 @@ impl OngoingAttempt<'_> {
             Host::Literal(literal) => vec![*literal],
             Host::Domain(name) => {
                 let found = next_hop::addresses(&*self.queue.resolver, name.ascii(), false).await;
-                found.map_err(|failure| io::Error::other(failure.status.text))?
+                found
+                    .map_err(|failure| io::Error::other(failure.status.text))?
+                    .addresses
             }
         };
         let mut last = io::Error::other("its name has no address");

@@ -12,6 +12,7 @@ pub mod patience;
 pub mod program;
 pub mod receiver;
 pub mod remote;
+pub mod socks;
 pub mod strict;
 pub mod tls;
 

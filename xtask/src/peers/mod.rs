@@ -31,6 +31,7 @@ use crate::knot;
 use crate::postfix;
 use crate::programs::present;
 use crate::returned;
+use crate::smarthost;
 use crate::test::{Done, Steps};
 
 /// The login of localserve.
@@ -127,6 +128,11 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
         let is_root = nix::unistd::Uid::effective().is_root();
         let rights = (!is_root).then(|| "Dovecot can be started by root only".to_owned());
         with(missing(&["dovecot"]).or(rights), require, dovecot::check)
+    });
+    steps.step("Postfix and Dovecot take logins by each mechanism", || {
+        let unusable = postfix::check().err().map(|error| format!("{error:#}"));
+        let unusable = unusable.or_else(|| missing(&["dovecot", "python3"]));
+        with(unusable, require, smarthost::check)
     });
     steps.step("dns publish writes to Knot DNS", || {
         with(missing(&["knotd", "kdig"]), require, knot::check)
