@@ -59,10 +59,10 @@ impl PolicyWorld {
     }
 
     /// The last result of a message that waits after so many attempts.
-    async fn waits(&self, id: QueueId, attempts: u32) -> Attempt {
+    async fn waits(&self, id: QueueId, attempts: usize) -> Attempt {
         let queued = self.world.queued_until(|queued| {
             let mut queued = queued.iter();
-            queued.any(|message| message.id == id && message.attempts == attempts)
+            queued.any(|message| message.id == id && message.results.len() == attempts)
         });
         let queued = queued.await;
         let message = queued.iter().find(|message| message.id == id).unwrap();
