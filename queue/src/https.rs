@@ -16,6 +16,7 @@ use hyper::{Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use postrider_config::Static;
 use postrider_dns::{DnsError, Resolver};
+use postrider_smtp::client::TlsFault;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -100,7 +101,7 @@ pub enum HttpsError {
     },
     /// The certificate of the host is not trusted, or not for its name.
     #[error("the certificate does not fit ({0})")]
-    Certificate(rustls::Error),
+    Certificate(Box<TlsFault>),
     /// TLS did not begin for another reason than the certificate.
     #[error("TLS with {address} port {port} failed ({error})")]
     Tls {
@@ -201,8 +202,8 @@ impl HttpsClient<'_> {
         })?;
         let connector = TlsConnector::from(Arc::clone(&self.tls));
         let stream = connector.connect(server, stream).await;
-        stream.map_err(|error| match certificate_error(&error) {
-            Some(error) => HttpsError::Certificate(error.clone()),
+        stream.map_err(|error| match certificate_fault(&error) {
+            Some(fault) => HttpsError::Certificate(fault.into()),
             None => HttpsError::Tls {
                 address,
                 port,
@@ -220,10 +221,11 @@ fn authority(name: &str, port: u16) -> String {
     }
 }
 
-/// The error of the certificate, if it is the reason why a handshake failed.
-fn certificate_error(error: &io::Error) -> Option<&rustls::Error> {
+/// What is wrong with the certificate, if it is the reason why a handshake failed.
+fn certificate_fault(error: &io::Error) -> Option<TlsFault> {
     let error = error.get_ref()?.downcast_ref()?;
-    matches!(error, rustls::Error::InvalidCertificate(_)).then_some(error)
+    let is_fault = matches!(error, rustls::Error::InvalidCertificate(_));
+    is_fault.then(|| TlsFault::of_check(error, &[]))
 }
 
 async fn exchange(

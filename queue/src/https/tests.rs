@@ -96,7 +96,7 @@ async fn each_failure_is_told_by_its_kind() {
         ("host.test", "the HTTP request failed ("),
         (
             "other.test",
-            "the certificate does not fit (invalid peer certificate: certificate not v",
+            "the certificate does not fit (the certificate is for another name (subject",
         ),
         ("empty.test", "empty.test: the name has no such records"),
         (

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postrider_config::Static;
+use postrider_smtp::client::TlsFault;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -110,7 +111,9 @@ impl ServerCertVerifier for Watch {
             .verify_server_cert(end_entity, intermediates, name, ocsp, now);
         let certificate = Certificate {
             der: end_entity.clone().into_owned(),
-            trusted: verified.map(drop).map_err(|error| error.to_string()),
+            trusted: verified
+                .map(drop)
+                .map_err(|error| TlsFault::of_check(&error, end_entity).to_string()),
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         *seen = Some(certificate);
