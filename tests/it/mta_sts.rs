@@ -21,7 +21,7 @@ fn policy(mode: &str) -> Answer {
 }
 
 /// The only message in the queue, after so many attempts.
-async fn waiting(world: &World, attempts: u32) -> Queued {
+async fn waiting(world: &World, attempts: usize) -> Queued {
     let store = world.server.store();
     let mut changed = store.queue_changed();
     loop {
@@ -32,7 +32,7 @@ async fn waiting(world: &World, attempts: u32) -> Queued {
             .await
             .unwrap();
         let mut items = page.items.into_iter();
-        if let Some(message) = items.find(|message| message.attempts == attempts) {
+        if let Some(message) = items.find(|message| message.results.len() == attempts) {
             return message;
         }
         changed.changed().await.unwrap();
