@@ -334,6 +334,7 @@ subjects! {
     21 srs Srs,
     22 rejects Rejects,
     23 tls_keys TlsKeys,
+    24 sites Sites,
     27 mta_sts MtaSts,
 }
 
