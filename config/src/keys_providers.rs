@@ -70,15 +70,14 @@ static ENTRY: &[Key] = &[
         Rate,
         Absent("as in the entry default"),
         "The most messages in a time, such as \"1000/hour\". \"none\" means no limit.",
-    )
-    .later(),
+    ),
     key(
         "providers.<name>.connect_rate",
         Rate,
         Absent("as in the entry default"),
-        "The most new connections in a time, such as \"100/minute\". \"none\" means no limit.",
-    )
-    .later(),
+        "The most new connections in a time, such as \"100/minute\". \"none\" means no limit. It \
+            holds for hosts of the internet, and not for those of a transport.",
+    ),
     key(
         "providers.<name>.tls",
         Word(ProviderTls::WORDS),

@@ -13,7 +13,8 @@ use crate::{
         Section, key,
     },
     values::{
-        DmarcHandling, LogFormat, LogLevel, ReportsTls, RequireTls, StoreEngine, TsigAlgorithm,
+        DmarcHandling, LogFormat, LogLevel, OnBlock, ReportsTls, RequireTls, StoreEngine,
+        TsigAlgorithm,
     },
 };
 
@@ -231,6 +232,14 @@ static GENERAL: &[Key] = &[
         "The most connections at once to one address, over all sites.",
     )
     .range("1", "10000"),
+    key(
+        "delivery.on_block",
+        Word(OnBlock::WORDS),
+        Value("\"defer\""),
+        "What becomes of a message when a host says with a 5xx reply that our address or name is \
+            blocked. defer: it is tried again until its attempts or its time end, and its recipient \
+            is not suppressed. fail: it fails at once.",
+    ),
     key(
         "delivery.slow_connections",
         Integer,

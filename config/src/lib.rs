@@ -102,7 +102,7 @@ pub use statics::{
 };
 pub use values::{
     Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern,
-    FailureDsn, LogFormat, LogLevel, Mechanism, MtaStsMode, Network, Pattern, ReportsTls,
+    FailureDsn, LogFormat, LogLevel, Mechanism, MtaStsMode, Network, OnBlock, Pattern, ReportsTls,
     RequireTls, StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent, WebhookSecret,
 };
 pub use watch::{Outcome, ReadAgain, Watcher};

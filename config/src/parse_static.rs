@@ -25,7 +25,7 @@ use crate::{
         TransportSecret, WebhookConfig,
     },
     values::{
-        DmarcHandling, LogFormat, LogLevel, Mechanism, ReportsTls, RequireTls, StoreEngine,
+        DmarcHandling, LogFormat, LogLevel, Mechanism, OnBlock, ReportsTls, RequireTls, StoreEngine,
         missing_domain,
     },
 };
@@ -174,6 +174,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
             slow_connections: delivery.get("slow_connections"),
             require_tls: delivery.opt("require_tls").unwrap_or(RequireTls::Enforce),
             mta_sts: delivery.get("mta_sts"),
+            on_block: delivery.opt("on_block").unwrap_or(OnBlock::Defer),
         },
         providers: Arc::new(providers),
         policy: Policy {

@@ -18,8 +18,9 @@ use crate::{
     schema::Kind,
     values::{
         Canonicalization, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern, FailureDsn,
-        LogFormat, LogLevel, Mechanism, MtaStsMode, Network, Pattern, ReportsTls, RequireTls,
-        StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent, parse_address, parse_domain,
+        LogFormat, LogLevel, Mechanism, MtaStsMode, Network, OnBlock, Pattern, ReportsTls,
+        RequireTls, StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent, parse_address,
+        parse_domain,
     },
 };
 
@@ -257,6 +258,7 @@ word!(
     TlsVersion,
     StoreEngine,
     DmarcHandling,
+    OnBlock,
     Mechanism,
     DkimAlgorithm,
     DkimHash,

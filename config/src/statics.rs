@@ -19,7 +19,7 @@ use crate::{
     quantity::Size,
     sources::{OutgoingSource, Pool},
     values::{
-        DmarcHandling, LogFormat, LogLevel, Mechanism, Network, ReportsTls, RequireTls,
+        DmarcHandling, LogFormat, LogLevel, Mechanism, Network, OnBlock, ReportsTls, RequireTls,
         StoreEngine, TlsVersion,
     },
 };
@@ -685,6 +685,8 @@ pub struct Delivery {
     pub require_tls: RequireTls,
     /// Whether the MTA-STS policies of recipient domains count.
     pub mta_sts: bool,
+    /// What becomes of a message when a host says that we are blocked.
+    pub on_block: OnBlock,
 }
 
 /// `policy`.

@@ -75,6 +75,16 @@ words! {
 }
 
 words! {
+    /// What becomes of a message when a host says that our address or name is blocked.
+    OnBlock {
+        /// It is tried again until its attempts or its time end.
+        Defer = "defer",
+        /// It fails, if the reply is 5xx.
+        Fail = "fail",
+    }
+}
+
+words! {
     /// A SASL mechanism for a login at a next hop.
     Mechanism {
         /// RFC 4616.

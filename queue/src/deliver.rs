@@ -29,7 +29,7 @@ mod transaction;
 
 use postrider_config::Dynamic;
 use postrider_smtp::client::Connection;
-use postrider_store::Queued;
+use postrider_store::{Moment, Queued};
 
 pub(crate) use addresses::{Addresses, Peer};
 pub(crate) use race::Families;
@@ -39,7 +39,7 @@ use crate::{
     Queue,
     next_hop::{self, Hop, HostSet, HostTlsa, Plan, Way},
     run::Slot,
-    schedule::Connected,
+    schedule::Opened,
     settle::{EndedAttempt, Postponed},
     source::{Source, Sources},
     tls::{DaneCheck, Proven, Requested},
@@ -60,7 +60,7 @@ pub(crate) struct KeptConnection {
     source: Source,
     connection: Connection,
     place: Place,
-    _connected: Connected,
+    opened: Opened,
     /// The messages that were sent over it.
     sent: usize,
 }
@@ -69,6 +69,11 @@ impl KeptConnection {
     /// Takes leave of the server.
     pub(crate) async fn quit(self) {
         self.connection.quit().await;
+    }
+
+    /// Whether the site has more connections than it may have. If so, this one is to end.
+    pub(crate) fn is_too_many(&mut self, now: Moment) -> bool {
+        self.opened.is_too_many(now)
     }
 
     /// Ends when the address is full and another connection waits for a place.
@@ -218,11 +223,11 @@ impl Queue {
         let (answered, now) = (attempt.answered(), self.clock.moment());
         let (took, slot) = (now.since(began), attempt.slot);
         if answered > 0 {
-            if slot.health.answered(answered, took, now) {
+            if slot.pace.answered(answered, took, now) {
                 slot.answers().await;
             }
         } else if attempt.reached() {
-            slot.health.unanswered(took, now);
+            slot.pace.unanswered(took, now);
         }
         attempt.finish()
     }

@@ -1,23 +1,14 @@
 //! Answers "why is this message still here?" in words.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::{Arc, atomic::Ordering};
 
 use postrider_store::{Attempt, HoldFilter, HoldRule, Queued, Retired, StoreError, Time};
 
 use crate::{
-    Queue,
+    LimitedBy, Queue, SiteState,
     next_hop::{Plan, PlanKey, Site},
     route::{self, Route},
 };
-
-/// The limits that are used up.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct UsedUp {
-    /// `queue.max_concurrency`.
-    pub(crate) all: bool,
-    /// The sites that have all connections that they may have.
-    pub(crate) full: HashSet<Site>,
-}
 
 impl Queue {
     /// The reason why a message waits, in words.
@@ -42,6 +33,13 @@ impl Queue {
         let settings = &self.statics.queue;
         let attempts = settings.retry_intervals.len() + 1;
         let next = u64::from(message.attempts) + 1;
+        let destination = message.destination();
+        let plan = self.plan_of(message);
+        let site = plan.map(|plan| self.site_in_words(&plan, &destination));
+        let site = site.unwrap_or_default();
+        if self.sites.is_paused(&destination, now) {
+            return format!("waits, since deliveries to {destination} are paused");
+        }
         if message.next_attempt > now {
             let why = if message.attempts == 0 {
                 "is not to be sent before"
@@ -49,20 +47,14 @@ impl Queue {
                 "waits for its next attempt at"
             };
             return format!(
-                "{why} {} (attempt {next} of {attempts})",
+                "{why} {} (attempt {next} of {attempts}){site}",
                 message.next_attempt
             );
         }
         let since = due_since(message.next_attempt);
-        let destination = message.destination();
-        let plan = self.plan_of(message);
-        let limits = self.limits();
-        if let Some(plan) = plan.filter(|plan| limits.full.contains(&plan.site)) {
-            let (connections, key) = (plan.provider.connections, limit_of_connections(&plan));
-            format!(
-                "{since}, and waits for one of the {connections} connections to {destination} ({key})"
-            )
-        } else if limits.all {
+        if !site.is_empty() {
+            format!("{since}{site}")
+        } else if self.used_up.load(Ordering::Relaxed) {
             let all = settings.max_concurrency;
             format!(
                 "{since}, and waits for one of the {all} deliveries at once (queue.max_concurrency)"
@@ -71,9 +63,48 @@ impl Queue {
             format!("{since}, and about to be attempted")
         }
     }
+
+    /// Why a site takes no message at this moment. Empty: it takes one.
+    fn site_in_words(&self, plan: &Plan, name: &str) -> String {
+        let site = &plan.site;
+        let views = self.site_views(Some(site.as_str()));
+        let Some(view) = views.iter().find(|view| view.site == site.as_str()) else {
+            return String::new();
+        };
+        let until = view.until.map(|until| format!(" until {until}"));
+        let until = until.unwrap_or_default();
+        let reason = view.reason.as_deref().filter(|reason| !reason.is_empty());
+        let reason = reason
+            .map(|reason| format!(": {reason}"))
+            .unwrap_or_default();
+        match view.state {
+            SiteState::Active => String::new(),
+            SiteState::Limited => match view.limited_by {
+                Some(LimitedBy::Rate) => {
+                    let rates = view.rate.join(" and ");
+                    format!(", and waits for the rate of {name}: {rates}")
+                }
+                Some(LimitedBy::ConnectRate) => {
+                    format!(", and waits until a connection to {name} may be made")
+                }
+                Some(LimitedBy::Connections | LimitedBy::Probe) | None => {
+                    let (connections, key) = (view.connections, limit_of_connections(plan));
+                    format!(
+                        ", and waits for one of the {connections} connections to {name} ({key})"
+                    )
+                }
+            },
+            state => format!(", and {name} is {state}{until}{reason}"),
+        }
+    }
 }
 
 impl Queue {
+    /// The site that a message waits for, if its plan is known.
+    pub(crate) fn site_of(&self, message: &Queued) -> Option<Site> {
+        Some(self.plan_of(message)?.site.clone())
+    }
+
     /// The plan of a message, if it is known.
     fn plan_of(&self, message: &Queued) -> Option<Arc<Plan>> {
         let transport = match route::route(message, &self.statics, &self.config.load()) {

@@ -1,6 +1,7 @@
 //! The meaning of a failure: whether another attempt makes sense, and whether the recipient's
 //! address is to blame.
 
+use postrider_config::OnBlock;
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Stage,
     bounce::{Blame, Class, Said, blame, blame_as, classify},
@@ -29,12 +30,18 @@ pub(crate) fn in_the_end(status: DeliveryStatus, attempts: u32) -> DeliveryStatu
 /// Most 5xx replies are final. Some tell of a state that passes: a rate, greylisting, a login that
 /// fails. A server that refuses to speak with us often does so for a while: the third attempt is
 /// final then. 521 is final at once (RFC 7504). 503 says that the commands came in the wrong order,
-/// which is a matter of the connection.
-pub(crate) fn is_final(status: &DeliveryStatus, known: Option<Class>, attempts: u32) -> bool {
+/// which is a matter of the connection. That our host is blocked passes too, if the configuration
+/// says so.
+pub(crate) fn is_final(
+    status: &DeliveryStatus,
+    known: Option<Class>,
+    attempts: u32,
+    on_block: OnBlock,
+) -> bool {
     if !status.permanent || status.cause != Cause::Reply {
         return status.permanent;
     }
-    if status.code == 503 {
+    if status.code == 503 || is_deferred_block(&Said::from(status), known, on_block) {
         return false;
     }
     if refuses_to_speak(status) {
@@ -45,6 +52,12 @@ pub(crate) fn is_final(status: &DeliveryStatus, known: Option<Class>, attempts: 
         Class::Login => status.stage() != Some(Stage::Auth),
         class => !class.waits(),
     }
+}
+
+/// Whether a reply says that our host is blocked, and the message is to wait for the end of that.
+pub(crate) fn is_deferred_block(said: &Said<'_>, known: Option<Class>, on_block: OnBlock) -> bool {
+    let class = known.unwrap_or_else(|| classify(said));
+    on_block == OnBlock::Defer && class == Class::Blocked
 }
 
 /// Whether a server refused before it was asked for anything. Another host may be kinder.
@@ -117,11 +130,48 @@ mod tests {
             ("MAIL", "550 5.1.8 Domain not found", Some(1)),
         ] {
             let status = status(command, line);
-            let found = (1..9).find(|attempt| is_final(&status, None, *attempt));
-            assert_eq!(found, last, "{command}: {line}");
+            for on_block in [OnBlock::Defer, OnBlock::Fail] {
+                let found = (1..9).find(|attempt| is_final(&status, None, *attempt, on_block));
+                assert_eq!(found, last, "{command}: {line}");
+            }
         }
         let ours = DeliveryStatus::permanent(Cause::Tls, EnhancedCode::SYSTEM, "no REQUIRETLS");
-        assert!(is_final(&ours, None, 1), "we know what we say");
+        assert!(
+            is_final(&ours, None, 1, OnBlock::Defer),
+            "we know what we say"
+        );
+    }
+
+    #[test]
+    fn a_block_of_our_host_waits_for_its_end_or_fails_as_configured() {
+        for (command, line, last) in [
+            (
+                "MAIL",
+                "550 5.7.1 192.0.2.1 is listed at zen.spamhaus.org",
+                Some(1),
+            ),
+            (
+                "end of data",
+                "554 5.7.1 your IP is blocked using a block list",
+                Some(1),
+            ),
+            (
+                "greeting",
+                "554 5.7.1 your IP is blocked using a block list",
+                Some(3),
+            ),
+            (
+                "greeting",
+                "521 your IP is blocked using a block list",
+                Some(1),
+            ),
+        ] {
+            let status = status(command, line);
+            let found =
+                |on_block| (1..9).find(|attempt| is_final(&status, None, *attempt, on_block));
+            assert_eq!(found(OnBlock::Defer), None, "{command}: {line}");
+            assert_eq!(found(OnBlock::Fail), last, "{command}: {line}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | `run` | the loop that claims due messages, and its workers |
 //! | `deadline` | the time and the priority that a submitter asked for |
 //! | `schedule` | what may begin and when a message is tried again, as pure functions |
+//! | `sites` | the sites that are known, and what administrators want for them |
 //! | `route`, `next_hop` | where a message goes: the transport, then the plan with its site |
 //! | `tls` | the TLS that a connection needs, and the checks of certificates |
 //! | [`mta_sts`], [`https`] | the policies of domains about TLS, and requests over HTTPS |
@@ -47,6 +48,7 @@ mod run;
 mod schedule;
 mod settle;
 pub mod simulate;
+mod sites;
 mod socks;
 mod source;
 mod suppress;
@@ -65,7 +67,7 @@ mod https_host;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use postrider_config::{Live, Static};
@@ -78,6 +80,7 @@ use deliver::{Addresses, Families, Peer, Signatures};
 use faults::Faults;
 use mta_sts::Policies;
 use next_hop::{Ours, Plans};
+use sites::Sites;
 use source::Off;
 use tls::{Check, Configs, Habits, KeyShares};
 
@@ -91,7 +94,9 @@ pub use next_hop::interfaces;
 pub use operate::{ChangedCount, EndAs, EndedCount, OperateError};
 pub use passed::{JUNK_FIELD, Passed};
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
+pub use schedule::{Counts, LimitedBy, NoRate, Period, Rate, SiteState};
 pub use settle::Outlook;
+pub use sites::{SiteAddress, SiteError, SiteHost, SiteOrderError, SiteView};
 pub use suppress::base_address;
 pub use tls::certificate_verifier;
 
@@ -153,11 +158,14 @@ pub struct Queue {
     off: Off,
     /// Which family of addresses goes first.
     families: Families,
+    sites: Arc<Sites>,
+    /// One order of an administrator is changed at a time.
+    ordering: tokio::sync::Mutex<()>,
     /// The places of connections that wait long for a greeting.
     slow: Semaphore,
     faults: Faults,
-    /// As of the last claim.
-    limits: Mutex<explain::UsedUp>,
+    /// As of the last claim, `queue.max_concurrency` is used up.
+    used_up: AtomicBool,
     /// The messages that submissions are about to add, for the limits of accounts.
     reserved: Mutex<limits::Reserved>,
     /// The configurations of TLS.
@@ -205,6 +213,7 @@ impl Queue {
                 tls: Arc::new(tls),
             })
         });
+        let sites = Sites::new(&parts.statics.queue);
         Ok(Self {
             store: parts.store,
             config: parts.config,
@@ -221,9 +230,11 @@ impl Queue {
             addresses: Arc::new(addresses),
             off: Off::default(),
             families: Families::default(),
+            sites: Arc::new(sites),
+            ordering: tokio::sync::Mutex::default(),
             slow,
             faults: Faults::default(),
-            limits: Mutex::default(),
+            used_up: AtomicBool::new(false),
             reserved: Mutex::default(),
             tls,
             habits: Habits::new(),
@@ -233,10 +244,6 @@ impl Queue {
     /// Randomness. The lock is held for a moment, never over a wait.
     fn rng(&self) -> MutexGuard<'_, StdRng> {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn limits(&self) -> MutexGuard<'_, explain::UsedUp> {
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The plans. The lock is held for a moment, never over a wait.

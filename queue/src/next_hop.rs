@@ -92,6 +92,13 @@ impl fmt::Display for HostSet {
     }
 }
 
+impl Site {
+    /// The text of the site.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<&str> for Site {
     fn from(text: &str) -> Self {
         Self(text.into())

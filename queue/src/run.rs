@@ -18,13 +18,13 @@ mod worker;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use postrider_store::{Claim, Moment, Outcome, Party, Queued, Settle, StoreError, Time};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::{Id, JoinError, JoinSet},
     time::Sleep,
 };
@@ -32,9 +32,8 @@ use tracing::error;
 
 use crate::{
     Queue,
-    explain::UsedUp,
     next_hop::{PlanKey, Site},
-    schedule::{Down, Health, InFlight},
+    schedule::{InFlight, Pace, Wait},
     settle::{self, Postponed},
 };
 use dispatch::Planning;
@@ -89,7 +88,7 @@ enum WorkerNote {
 /// A worker's place at its site, as its attempts see it.
 pub(crate) struct Slot {
     site: Site,
-    pub(crate) health: Arc<Health>,
+    pub(crate) pace: Arc<Pace>,
     notes: mpsc::Sender<WorkerNote>,
 }
 
@@ -161,6 +160,8 @@ struct QueueLoop {
     /// Sites that wait because sites that are known to fail or to be slow have all places that they
     /// may have.
     poor: WaitingSites,
+    /// Sites that wait because probes have all places that they may have.
+    probes: WaitingSites,
     /// No claim before its end.
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -173,12 +174,18 @@ impl Queue {
             let policies = Arc::clone(policies);
             tokio::spawn(policies.run(shutdown.clone()))
         });
+        let (known, restored) = oneshot::channel();
+        let keeper = Arc::clone(&self);
+        let keeper = tokio::spawn(async move { keeper.keep_sites(known).await });
+        // Nothing is tried at a site that was paused or blocked before.
+        let _ = restored.await;
         let mut changed = self.store.queue_changed();
         let mut unsettled = self.faults.unsettled();
+        let mut ordered = self.sites.changed();
         let (notes, mut inbox) = mpsc::channel(64);
         let mut queue_loop = QueueLoop {
             queue: Arc::clone(&self),
-            in_flight: InFlight::default(),
+            in_flight: InFlight::new(Arc::clone(&self.sites)),
             workers: JoinSet::new(),
             sites: HashMap::new(),
             notes,
@@ -186,12 +193,14 @@ impl Queue {
             waiting: WaitingSites::default(),
             unproven: WaitingSites::default(),
             poor: WaitingSites::default(),
+            probes: WaitingSites::default(),
             pause: None,
         };
         while !*shutdown.borrow() {
             changed.mark_unchanged();
             unsettled.mark_unchanged();
             let next = queue_loop.claim().await;
+            let go_on = queue_loop.next_go();
             let due = async {
                 match next {
                     Some(NextClaim::Due(time)) => self.clock.sleep_until(time).await,
@@ -202,6 +211,8 @@ impl Queue {
             tokio::select! {
                 _ = changed.changed() => {}
                 _ = unsettled.changed() => {}
+                _ = ordered.changed() => queue_loop.follow_orders(),
+                () = self.until(go_on) => queue_loop.let_go_on(),
                 () = due => {}
                 _ = shutdown.wait_for(|stop| *stop) => {}
                 Some(note) = inbox.recv() => queue_loop.take_note(note),
@@ -221,6 +232,17 @@ impl Queue {
         if let Some(refreshing) = refreshing {
             // It fails only if it panicked.
             let _ = refreshing.await;
+        }
+        if let Err(panic) = keeper.await {
+            error!(%panic, "noting what is known of sites failed");
+        }
+    }
+
+    /// Waits until a moment. None: for ever.
+    async fn until(&self, moment: Option<Moment>) {
+        match moment {
+            Some(moment) => self.clock.sleep_until_moment(moment).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -270,17 +292,17 @@ impl Queue {
         }
     }
 
-    /// Gives back messages of a site that is down.
-    async fn postpone(&self, messages: Vec<Queued>, down: &Down) {
+    /// Gives back messages of a site where nothing is to be tried.
+    async fn postpone(&self, messages: Vec<Queued>, wait: &Wait) {
         let (config, now) = (self.config.load_full(), self.clock.now());
-        let until = now.after(down.until.since(self.clock.moment()));
+        let until = now.after(wait.until.since(self.clock.moment()));
         let mut settles = Vec::with_capacity(messages.len());
         for message in messages {
             let postponed = Postponed {
                 message,
-                status: down.status.clone(),
+                status: wait.status.clone(),
                 until,
-                failing: down.failing,
+                failing: wait.failing,
             };
             settles.push(self.postponement(&config, postponed).await);
         }
@@ -310,17 +332,14 @@ impl QueueLoop {
         let queue = Arc::clone(&self.queue);
         let now = (queue.clock.now(), queue.clock.moment());
         let limits = &queue.statics.queue;
-        let claim = self
-            .in_flight
-            .claim(now, limits, self.planning.destinations());
-        *queue.limits() = UsedUp {
-            all: claim.is_none(),
-            full: self.in_flight.full_sites(limits, now.1),
-        };
         if queue.faults.take_forgiveness() {
-            self.in_flight.forgive();
-            self.queue.plans().forgive();
+            queue.sites.forgive(now.1);
+            queue.plans().forgive();
         }
+        let left_out = self.planning.destinations();
+        let left_out = left_out.chain(queue.sites.paused(now.0));
+        let claim = self.in_flight.claim(now, limits, left_out);
+        queue.used_up.store(claim.is_none(), Ordering::Relaxed);
         // The end of either wakes the loop.
         if queue.faults.is_unsettled() {
             return None;
@@ -348,6 +367,30 @@ impl QueueLoop {
         self.claim_and_dispatch(claim).await
     }
 
+    /// When something may go on that waits for a token or for the end of an order.
+    fn next_go(&self) -> Option<Moment> {
+        let (time, moment) = (self.queue.clock.now(), self.queue.clock.moment());
+        let token = self.in_flight.next_token(moment);
+        let order = self.queue.sites.next_end(time);
+        let order = order.map(|end| moment.after(end.since(time)));
+        token.into_iter().chain(order).min()
+    }
+
+    /// A token came, or an order ended.
+    fn let_go_on(&mut self) {
+        for site in self.in_flight.let_ready_go(self.queue.clock.moment()) {
+            self.serve(&site);
+        }
+    }
+
+    /// Orders of administrators changed.
+    fn follow_orders(&mut self) {
+        for site in self.in_flight.halted(self.queue.clock.moment()) {
+            self.serve(&site);
+        }
+        self.let_go_on();
+    }
+
     async fn claim_and_dispatch(&mut self, claim: Claim) -> Option<NextClaim> {
         let moment = claim.moment;
         match self.queue.store.claim(claim).await {
@@ -369,7 +412,8 @@ impl QueueLoop {
                 self.serve(&site);
             }
             WorkerNote::Ended { site } => {
-                self.in_flight.end(&site, mpsc::Sender::is_closed);
+                let now = self.queue.clock.moment();
+                self.in_flight.end(&site, mpsc::Sender::is_closed, now);
                 self.serve(&site);
             }
             WorkerNote::Room => {}

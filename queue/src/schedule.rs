@@ -1,9 +1,26 @@
 //! When work may begin, and when a failed message is tried again: pure functions of the work in
-//! flight and of limits.
+//! flight, of limits, and of what sites show.
+//!
+//! | file | its job |
+//! |---|---|
+//! | `window` | how many connections a site takes |
+//! | `bucket` | the rates of messages and connections |
+//! | `state` | when nothing is tried at a site, and for how long |
+//! | `observation` | what a result says of its site |
+//! | `limits`, `tally` | the limits of a site, and its results of the last hour |
+//! | `pace` | all of this for one site, shared by those who work there |
+//! | `turns` | the claimed messages that wait for the workers of a site |
+//! | `in_flight` | the workers of all sites |
 
-mod health;
+mod bucket;
 mod in_flight;
+mod limits;
+mod observation;
+mod pace;
+mod state;
+mod tally;
 mod turns;
+mod window;
 
 use std::time::Duration;
 
@@ -11,11 +28,19 @@ use postrider_config::QueueConfig;
 use postrider_store::Time;
 use rand::{Rng, RngExt};
 
-pub(crate) use health::{Connected, Down, Health};
+pub(crate) use bucket::Bucket;
+pub use bucket::{NoRate, Period, Rate};
 pub(crate) use in_flight::{InFlight, May};
+pub(crate) use limits::{LimitInForce, SiteLimits};
+pub use pace::LimitedBy;
+pub(crate) use pace::{LastError, LearntOfSite, Of, Opened, Pace, Wait};
+pub(crate) use state::Halt;
+pub use state::SiteState;
+pub use tally::Counts;
 #[cfg(test)]
 pub(crate) use turns::tests::{local_plan, message as test_message};
-pub(crate) use turns::{ClaimedBatch, Turn, Turns};
+pub(crate) use turns::{ClaimedBatch, Turn};
+pub(crate) use window::Learnt;
 
 /// How long a claim holds unless it is renewed.
 pub(crate) const LEASE: Duration = Duration::from_secs(600);

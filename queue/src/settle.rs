@@ -150,9 +150,19 @@ impl Queue {
     }
 
     /// When the time of a message is over: as long after it was first due as all waits between
-    /// attempts take together. This depends on nothing that a restart forgets.
+    /// attempts take together. It stands still while the site or the domain is paused. This depends
+    /// on nothing that a restart forgets.
     fn expires(&self, message: &Queued) -> Time {
-        message.first_due.after(self.all_waits())
+        let waits = self.all_waits() + self.stood_still(message);
+        message.first_due.after(waits)
+    }
+
+    /// For how long a message stood still, since its site or its domain was paused.
+    fn stood_still(&self, message: &Queued) -> Duration {
+        let site = self.site_of(message);
+        let (domain, now) = (message.destination(), self.clock.now());
+        let sites = &self.sites;
+        sites.stood_still(site.as_ref(), &domain, message.first_due, now)
     }
 
     /// When the sender of a queued message will be told of the delay, and when the message will
@@ -194,8 +204,10 @@ impl Queue {
             return self.missed(config, message, status).await;
         }
         let attempted = message.results.last().map_or(first_due, |last| last.start);
+        let stood_still = self.stood_still(&message);
         let expired = failing && self.is_expired(&message);
-        if expired || now.since(attempted.max(first_due)) >= self.all_waits() {
+        let untried = now.since(attempted.max(first_due));
+        if expired || untried >= self.all_waits() + stood_still {
             let status = if expired { expire(status) } else { status };
             let ended = EndedAttempt {
                 message,
@@ -206,6 +218,12 @@ impl Queue {
             };
             return self.settlement(config, ended).await;
         }
+        // What is to be told, and the end of the message, wait for no site.
+        let told_at = deadline::told_at(&message, settings.delay_dsn_after + stood_still);
+        let ends = failing.then(|| self.expires(&message));
+        let tells = (!message.delay_told).then_some(told_at);
+        let sooner = tells.into_iter().chain(ends).filter(|at| *at > now);
+        let until = sooner.fold(until, Time::min);
         debug!(id = message.id.0, %until, %status, "postponed without an attempt");
         let mut settle = Settle {
             id: message.id,
@@ -221,7 +239,7 @@ impl Queue {
             events: Vec::new(),
             suppress: Vec::new(),
         };
-        if now >= deadline::told_at(&message, settings.delay_dsn_after) && !message.delay_told {
+        if now >= told_at && !message.delay_told {
             settle.delay_told = true;
             let account = config.accounts.get(&message.common.account);
             let outgoing = event(&message, Event::Delayed, &status, now);
@@ -412,7 +430,8 @@ impl Queue {
             };
         }
         let settings = &self.statics.queue;
-        let next = if judge::is_final(status, known, message.attempts) {
+        let on_block = self.statics.delivery.on_block;
+        let next = if judge::is_final(status, known, message.attempts, on_block) {
             None
         } else {
             schedule::retry_at(now, message.attempts, settings, &mut *self.rng())

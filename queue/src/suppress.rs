@@ -120,6 +120,13 @@ impl Queue {
         if !is_sent(message) {
             return Consequence::default();
         }
+        let on_block = self.statics.delivery.on_block;
+        if failure.source == HeardFrom::Queue
+            && judge::is_deferred_block(&failure.said, failure.known, on_block)
+        {
+            // The message waited for the end of the block, which says nothing of the recipient.
+            return Consequence::default();
+        }
         let blame = judge::blames(&failure.said, failure.known, account.suppress_policy_blocks);
         let wanted = match blame {
             Blame::Yes => true,

@@ -9,6 +9,8 @@
 
 #[path = "sites/edges.rs"]
 mod edges;
+#[path = "sites/pace.rs"]
+mod pace;
 #[path = "../../tests/it/support/patience.rs"]
 #[allow(unreachable_pub, reason = "the whole-server tests share it")]
 mod patience;

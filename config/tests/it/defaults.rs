@@ -7,7 +7,7 @@ use std::{
 use postrider_config::{
     CertificateSource, DmarcHandling, Dynamic, FailureDsn, HookAuth, HookBody, HookConditions,
     HookError, HookKind, HookQuarantine, HookStage, Lmtp, LogFormat, LogLevel, MilterSocket,
-    ReportsTls, RequireTls, Size, Static, TlsVersion, Transport, TsigAlgorithm, describe,
+    OnBlock, ReportsTls, RequireTls, Size, Static, TlsVersion, Transport, TsigAlgorithm, describe,
     keys::{DYNAMIC, STATIC},
     replace_private,
     schema::{Default, Key, Section},
@@ -90,6 +90,7 @@ fn defaults_of_postrider_conf() {
     assert_eq!(delivery.slow_connections, 100);
     assert_eq!(delivery.require_tls, RequireTls::Enforce);
     assert!(delivery.mta_sts);
+    assert_eq!(delivery.on_block, OnBlock::Defer);
     assert_eq!(config.store.segment_size, Size(64 << 20));
     assert_eq!(config.policy.dmarc, DmarcHandling::Enforce);
     assert!(config.policy.arc_trusted_sealers.is_empty());

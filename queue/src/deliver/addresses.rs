@@ -156,6 +156,13 @@ impl Addresses {
         entry.is_some_and(|entry| entry.is_marked(now))
     }
 
+    /// Until when an address is marked. None: it is not.
+    pub(crate) fn marked_until(&self, address: &Peer, now: Moment) -> Option<Moment> {
+        let entries = self.entries();
+        let entry = entries.by_address.get(address)?;
+        entry.is_marked(now).then_some(entry.until)
+    }
+
     /// A place for a connection. Waits a moment for one. None: there is none, or the address is
     /// marked and `even_marked` is false.
     pub(crate) async fn place(

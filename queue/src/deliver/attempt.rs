@@ -117,6 +117,10 @@ struct Trouble {
     crowded: bool,
     /// An address was left out, as connections to it failed lately.
     marked: bool,
+    /// A host failed in a way that leaves no mark on its address, or an address was not tried.
+    unmarked: bool,
+    /// No connection may be made before: a rate is used up.
+    no_token: Option<Moment>,
     /// The time of the attempt was over before an address could be tried.
     late: bool,
 }
@@ -281,8 +285,8 @@ impl<'a> OngoingAttempt<'a> {
     fn verdict(&self, status: &DeliveryStatus) -> Option<(Time, bool)> {
         let clock = &self.queue.clock;
         let (now, moment) = (clock.now(), clock.moment());
-        let (health, trouble) = (&self.slot.health, &self.trouble);
-        if let Some(until) = trouble.used_up {
+        let (pace, trouble) = (&self.slot.pace, &self.trouble);
+        if let Some(until) = trouble.used_up.or(trouble.no_token) {
             return Some((now.after(until.since(moment)), false));
         }
         if self.reached {
@@ -299,18 +303,20 @@ impl<'a> OngoingAttempt<'a> {
         }
         let unanswered = trouble.unanswered && !trouble.crowded && !trouble.no_way;
         if trouble.failed || trouble.marked || (unanswered && !trouble.late) {
-            let longest = self.queue.longest_retry_interval();
-            health.failed(status, longest, moment);
+            if !trouble.unmarked && !trouble.crowded && !trouble.no_way && !trouble.late {
+                pace.unreachable(status, moment);
+                self.queue.sites.note_soon();
+            }
         } else if trouble.late {
             return Some((now.after(PAUSE), false));
         } else if trouble.crowded || trouble.no_way {
             let pause = PAUSE.mul_f64(self.queue.rng().random_range(0.5..=1.0));
-            health.rest(status, moment.after(pause));
+            pace.wait(status, pause, moment);
         } else {
             return None;
         }
-        Some(match health.down(moment) {
-            Some(down) => (now.after(down.until.since(moment)), down.failing),
+        Some(match pace.halt(moment) {
+            Some(halt) => (now.after(halt.until.since(moment)), halt.failing),
             None => (now.after(PAUSE), false),
         })
     }
@@ -318,16 +324,18 @@ impl<'a> OngoingAttempt<'a> {
     /// Whether a failure is final at the first attempt.
     fn is_final(&self, status: &DeliveryStatus) -> bool {
         let known = self.plan.rule_for(status).map(|rule| rule.class);
-        judge::is_final(status, known, 1)
+        judge::is_final(status, known, 1, self.queue.statics.delivery.on_block)
     }
 
     /// Has the site rest, if a rule for the reply of a host says so.
     pub(super) fn hear(&mut self, status: &DeliveryStatus) {
-        let rest = self.plan.rule_for(status).and_then(|rule| rule.rest);
-        if let Some(rest) = rest {
+        let rule = self.plan.rule_for(status);
+        let rest = rule.and_then(|rule| Some((rule.class, rule.rest?)));
+        if let Some((class, rest)) = rest {
             info!(site = %self.plan.site, ?rest, %status, "the site rests after a reply");
-            let until = self.queue.clock.moment().after(rest);
-            self.slot.health.rest_as_told(status, until);
+            let now = self.queue.clock.moment();
+            self.slot.pace.rest_as_told(status, class, rest, now);
+            self.queue.sites.note_soon();
             self.rests = true;
         }
     }
@@ -441,6 +449,7 @@ impl<'a> OngoingAttempt<'a> {
                         continue;
                     }
                     if tried >= ADDRESSES_MAX {
+                        self.trouble.unmarked = true;
                         break;
                     }
                     tried += 1;
@@ -639,7 +648,7 @@ impl<'a> OngoingAttempt<'a> {
         if others {
             return;
         }
-        if self.slot.health.is_probed() {
+        if self.slot.pace.brief(self.queue.clock.moment()).probed {
             let start = Visit::New { even_marked: true };
             self.visit(endpoint, start, kept).await;
             return;
@@ -685,6 +694,18 @@ impl<'a> OngoingAttempt<'a> {
         self.note(&status.with_remote(host));
     }
 
+    /// Whether a connection to an address may be made now, by the rate of connections.
+    pub(super) fn may_connect(&mut self, endpoint: &Endpoint<'_>) -> bool {
+        let taken = self.slot.pace.take_connect(self.queue.clock.moment());
+        if let Err(until) = taken {
+            self.trouble.no_token = Some(until);
+            let text =
+                "no connection may be made at this moment: the rate of connections is used up";
+            self.note(&unreached(endpoint, text.to_owned()));
+        }
+        taken.is_ok()
+    }
+
     /// Notes that there is no session at an address. Returns true when nothing is left to do.
     pub(super) fn unconnected(&mut self, endpoint: &Endpoint<'_>, error: Unconnected) -> bool {
         let Unopened { status, tls } = match error {
@@ -698,7 +719,14 @@ impl<'a> OngoingAttempt<'a> {
         // demands, says nothing of the site.
         let by_policy = endpoint.protection.is_by_policy();
         let demanded = by_policy || self.requested == Requested::Required;
-        self.trouble.failed |= tls.is_none() || !demanded;
+        if tls.is_none() || !demanded {
+            self.trouble.failed = true;
+            let known = self.plan.rule_for(&status).map(|rule| rule.class);
+            let now = self.queue.clock.moment();
+            self.slot.pace.observe(&status, known, now);
+            self.queue.sites.note_soon();
+        }
+        self.trouble.unmarked |= !blames_address(&status);
         self.failed_by_policy |= tls.is_some() && by_policy;
         // A host that answers for the domain has the last word when it says no for good. But if it
         // only refuses to speak with us, another host may be kinder.
@@ -765,9 +793,16 @@ impl<'a> OngoingAttempt<'a> {
                     self.crowded(endpoint);
                     return false;
                 };
+                if !self.may_connect(endpoint) {
+                    return true;
+                }
                 (place, None)
             }
         };
+        let mut opened = self.slot.pace.open();
+        if let Peer::Ip(address) = address {
+            self.slot.pace.tried(&endpoint.hop.name, *address);
+        }
         let (mut connection, proven) = match self.connect_protected(endpoint, link).await {
             Ok(connected) => connected,
             Err(error) => {
@@ -791,7 +826,7 @@ impl<'a> OngoingAttempt<'a> {
         };
         self.reached = true;
         place.opened(clock.moment());
-        let connected = self.slot.health.connected();
+        opened.ready();
         let mut sent = 0;
         let mut aside = Vec::new();
         let before = self.before.as_ref();
@@ -813,7 +848,7 @@ impl<'a> OngoingAttempt<'a> {
                 source: endpoint.source.clone(),
                 connection,
                 place,
-                _connected: connected,
+                opened,
                 sent,
             });
             if let Some(old) = old {

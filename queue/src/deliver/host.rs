@@ -50,6 +50,9 @@ impl OngoingAttempt<'_> {
             {
                 return false;
             }
+            if open.first().is_some_and(|first| !self.may_connect(first)) {
+                return true;
+            }
             let missed = AllMissed::default();
             let winner = self.race(&open, &missed).await;
             let missed = missed.into_inner().unwrap_or_else(PoisonError::into_inner);

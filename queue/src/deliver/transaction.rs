@@ -7,9 +7,12 @@ use bytes::Bytes;
 use postrider_config::{Dynamic, RequireTls};
 use postrider_smtp::{
     BodyType, Cause, DeliveryStatus, EnhancedCode, Notify as SmtpNotify, Ret,
-    client::{Again, Connection, Envelope, MessageSource, OutgoingMessage, Prefixed, Recipient},
+    client::{
+        Again, Connection, Envelope, MessageSource, OutgoingMessage, OutgoingResult, Prefixed,
+        Recipient,
+    },
 };
-use postrider_store::{Pieces, Queued, StoreError, Time, Transaction};
+use postrider_store::{Moment, Pieces, Queued, StoreError, Time, Transaction};
 
 use super::{addresses::Peer, attempt::OngoingAttempt};
 use crate::{Queue, deadline, header, passed::is_sent, schedule::BATCH, settle::LastHop};
@@ -76,7 +79,9 @@ impl OngoingAttempt<'_> {
                 false if self.plan.way.is_last() => LastHop::Mailbox,
                 false => LastHop::SendsNoDsns,
             };
+            let (began, transactions) = (self.queue.clock.moment(), batch.len());
             let results = connection.send(batch).await;
+            self.observe(&results, transactions, began);
             let mut again = false;
             for (group, result) in groups.into_iter().zip(results) {
                 for (message, result) in group.into_iter().zip(result.recipients) {
@@ -102,6 +107,25 @@ impl OngoingAttempt<'_> {
                 return;
             }
         }
+    }
+
+    /// What the results of a batch of transactions show of the site.
+    fn observe(&self, results: &[OutgoingResult], transactions: usize, began: Moment) {
+        let (pace, now) = (&self.slot.pace, self.queue.clock.moment());
+        let all = || results.iter().flat_map(|result| &result.recipients);
+        let taken = all().filter(|result| result.status.is_success()).count();
+        pace.succeeded(taken, transactions, now.since(began), now);
+        if taken == all().count() {
+            return;
+        }
+        for result in all().filter(|result| !result.status.is_success()) {
+            // A connection fails once, whatever the number of its messages.
+            let known = self.plan.rule_for(&result.status).map(|rule| rule.class);
+            if !pace.observe_result(&result.status, known, result.again, now) {
+                break;
+            }
+        }
+        self.queue.sites.note_soon();
     }
 
     /// Takes pending messages into transactions, `most` and [`BATCH`] at most. Messages that share top, text,

@@ -18,7 +18,7 @@ use crate::{
     mta_sts::Known,
     next_hop::{Plan, PlanKey, Planned, Planner, Site},
     route::{self, Route},
-    schedule::{ClaimedBatch, Down, May},
+    schedule::{ClaimedBatch, May, Wait},
     settle::{EndedAttempt, LastHop},
 };
 
@@ -38,7 +38,7 @@ pub(super) enum Course {
     /// A plan is to be made first.
     Unknown(PlanKey),
     /// Nowhere for now: a look-up had no answer, and the next one is made later.
-    Later(Down),
+    Later(Wait),
     /// Nowhere: this is what becomes of the messages.
     End(DeliveryStatus),
 }
@@ -96,7 +96,7 @@ impl Queue {
         };
         match found {
             None => match failure {
-                Some((until, status)) => Course::Later(Down {
+                Some((until, status)) => Course::Later(Wait {
                     until,
                     failing: true,
                     status,
@@ -337,7 +337,7 @@ impl QueueLoop {
         mut messages: Vec<Queued>,
     ) {
         let now = self.queue.clock.moment();
-        let down = |until, failing| Down {
+        let down = |until, failing| Wait {
             until,
             failing,
             status: status.clone(),
@@ -370,17 +370,22 @@ impl QueueLoop {
     /// takes none if there is `no_room`.
     fn place(&mut self, batch: ClaimedBatch, no_room: bool) -> Vec<Queued> {
         let site = batch.plan.site.clone();
-        let now = self.queue.clock.moment();
-        if let Some(down) = self.in_flight.health(&site, now).down(now) {
-            self.postpone(batch.messages, down);
+        let queue = Arc::clone(&self.queue);
+        let now = queue.now();
+        let pace = queue.sites.planned(&batch.plan, &batch.destination, now);
+        if let Some(wait) = pace.halt(now.moment) {
+            self.postpone(batch.messages, wait);
             return Vec::new();
         }
-        let connections = batch.plan.provider.connections;
-        self.in_flight.limit(&site, connections);
         let may = self.may_begin(&site);
-        let turns = self.in_flight.turns(&site);
-        let waits = matches!(may, May::NotAtThisSite | May::NotUnproven | May::NotPoor);
-        let placed = match no_room && waits {
+        let waits = matches!(
+            may,
+            May::NotAtThisSite | May::NotUnproven | May::NotPoor | May::NotProbe
+        );
+        // Without a token, or while an administrator wants it so, messages wait in the store.
+        let stays = pace.brief(now.moment).tokens_at.is_some() || pace.is_paused(now.moment);
+        let turns = self.in_flight.turns(&site, now);
+        let placed = match stays || (no_room && waits) {
             true => Err(turns.park(batch)),
             false => turns.push(batch),
         };
@@ -388,20 +393,20 @@ impl QueueLoop {
     }
 
     fn may_begin(&self, site: &Site) -> May {
-        let (queue, now) = (&self.queue, self.queue.clock.moment());
         let others = self.waiting.has_others(site);
+        let limits = &self.queue.statics.queue;
         self.in_flight
-            .may_begin(site, &queue.statics.queue, now, others)
+            .may_begin(site, limits, self.queue.now(), others)
     }
 
     /// Gives back messages that can't be attempted now, in a task.
-    fn postpone(&mut self, messages: Vec<Queued>, down: Down) {
+    fn postpone(&mut self, messages: Vec<Queued>, wait: Wait) {
         if messages.is_empty() {
             return;
         }
         let queue = Arc::clone(&self.queue);
         self.planning.tasks.spawn(async move {
-            queue.postpone(messages, &down).await;
+            queue.postpone(messages, &wait).await;
             None
         });
     }
@@ -430,8 +435,35 @@ impl QueueLoop {
         });
     }
 
+    /// Gives back what waits at a site where nothing is to be tried. Returns false if there is no
+    /// such reason.
+    fn clear(&mut self, site: &Site) -> bool {
+        let now = self.queue.now();
+        let pace = self.queue.sites.pace(site, now);
+        let turns = pace.turns();
+        if let Some(wait) = pace.halt(now.moment) {
+            let batches = turns.drain().into_iter();
+            let messages: Vec<Queued> = batches.flat_map(|batch| batch.messages).collect();
+            if !messages.is_empty() {
+                self.postpone(messages, wait);
+            }
+            self.in_flight.tidy(site);
+            return true;
+        }
+        if pace.is_paused(now.moment) {
+            let batches = turns.take_batches().into_iter();
+            let messages = batches.flat_map(|batch| turns.park(batch).messages);
+            self.give_back(messages.collect());
+            return true;
+        }
+        false
+    }
+
     /// Wakes or begins workers for what waits at a site.
     pub(super) fn serve(&mut self, site: &Site) {
+        if self.clear(site) {
+            return;
+        }
         for _ in 0..self.in_flight.turns_waiting(site) {
             if self.wake(site) {
                 continue;
@@ -442,6 +474,7 @@ impl QueueLoop {
                 May::NotNow | May::AfterOthers => return self.waiting.push(site),
                 May::NotUnproven => return self.unproven.push(site),
                 May::NotPoor => return self.poor.push(site),
+                May::NotProbe => return self.probes.push(site),
             }
         }
     }
@@ -460,15 +493,14 @@ impl QueueLoop {
         // An idle worker of another site ends when nothing can reach it any more.
         let max = self.queue.statics.queue.max_concurrency;
         drop(self.in_flight.make_room(max));
-        let turns = Arc::clone(self.in_flight.turns(site));
-        let now = self.queue.clock.moment();
+        let now = self.queue.now();
         self.in_flight.begin(site, now);
         let slot = Slot {
             site: site.clone(),
-            health: Arc::clone(self.in_flight.health(site, now)),
+            pace: Arc::clone(self.in_flight.pace(site, now)),
             notes: self.notes.clone(),
         };
-        let worker = Worker::new(Arc::clone(&self.queue), slot, turns);
+        let worker = Worker::new(Arc::clone(&self.queue), slot);
         let task = self.workers.spawn(worker.run());
         self.sites.insert(task.id(), site.clone());
     }
@@ -485,9 +517,11 @@ impl QueueLoop {
                     break;
                 }
                 May::AfterOthers => self.waiting.push(&site),
-                May::Begin | May::NotAtThisSite | May::NotUnproven | May::NotPoor => {
-                    self.serve(&site);
-                }
+                May::Begin
+                | May::NotAtThisSite
+                | May::NotUnproven
+                | May::NotPoor
+                | May::NotProbe => self.serve(&site),
             }
         }
         // Sites of which less is known come first.
@@ -505,6 +539,18 @@ impl QueueLoop {
                 break;
             }
             if let Some(site) = self.poor.pop() {
+                self.serve(&site);
+            }
+        }
+        while let Some(site) = self.probes.order.front() {
+            let may = self.may_begin(site);
+            if matches!(
+                may,
+                May::NotProbe | May::NotPoor | May::NotUnproven | May::NotNow
+            ) {
+                break;
+            }
+            if let Some(site) = self.probes.pop() {
                 self.serve(&site);
             }
         }

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use postrider_config::Dynamic;
-use postrider_store::{Claim, Destination, Queued, Settle};
+use postrider_store::{Claim, Destination, Moment, Outcome, Queued, Settle, Time};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{error, warn};
 
@@ -12,25 +12,23 @@ use crate::{
     DeliveryMode, Queue, deadline,
     deliver::KeptConnection,
     next_hop::Plan,
-    schedule::{BATCH, ClaimedBatch, LEASE, Turn, Turns},
+    schedule::{ClaimedBatch, Counts, LEASE, Turn},
 };
 
 /// Delivers to one site over one connection.
 pub(super) struct Worker {
     queue: Arc<Queue>,
     slot: Slot,
-    turns: Arc<Turns>,
     kept: Option<KeptConnection>,
     /// Results on their way into the store.
     settling: JoinSet<()>,
 }
 
 impl Worker {
-    pub(super) fn new(queue: Arc<Queue>, slot: Slot, turns: Arc<Turns>) -> Self {
+    pub(super) fn new(queue: Arc<Queue>, slot: Slot) -> Self {
         Self {
             queue,
             slot,
-            turns,
             kept: None,
             settling: JoinSet::new(),
         }
@@ -39,14 +37,19 @@ impl Worker {
     /// Takes turns until there are none, and none comes for a while.
     pub(super) async fn run(mut self) {
         let mut again = None;
-        loop {
-            let next = self.turns.next(again.take());
+        while self.may_go_on() {
+            let pace = &self.slot.pace;
+            let has_tokens = pace.brief(self.queue.clock.moment()).tokens_at.is_none();
+            let next = pace.turns().next(again.take(), pace.batch(), has_tokens);
             if next.let_go {
                 // If the loop has no room for the note, it is about to look anyway.
                 let _ = self.slot.notes.try_send(WorkerNote::Room);
             }
-            let batches = match next.turn {
-                Some(Turn::Deliver(batches)) => self.still_claimed(batches).await,
+            let (batches, tokens) = match next.turn {
+                Some(Turn::Deliver(batches)) => {
+                    let batches = self.still_claimed(batches).await;
+                    self.with_tokens(batches).await
+                }
                 Some(Turn::Claim(destination)) => self.claim(destination).await,
                 None if self.wait().await => continue,
                 None => break,
@@ -55,8 +58,7 @@ impl Worker {
                 continue;
             }
             again = only_destination(&batches);
-            if !self.attempt(batches).await {
-                self.postpone_all().await;
+            if !self.attempt(batches, tokens).await {
                 break;
             }
         }
@@ -68,16 +70,51 @@ impl Worker {
         let _ = notes.send(WorkerNote::Ended { site }).await;
     }
 
-    /// Gives back all that waits for the site, if the site is down.
-    async fn postpone_all(&self) {
-        let down = self.slot.health.down(self.queue.clock.moment());
-        if let Some(down) = down {
-            let batches = self.turns.drain().into_iter();
-            let messages: Vec<Queued> = batches.flat_map(|batch| batch.messages).collect();
-            if !messages.is_empty() {
-                self.queue.postpone(messages, &down).await;
+    /// Whether to take another turn: the site takes mail, and not from fewer connections than there
+    /// are. What waits is the affair of the loop then.
+    fn may_go_on(&mut self) -> bool {
+        let now = self.queue.clock.moment();
+        let site = self.slot.pace.brief(now);
+        let is_over = match &mut self.kept {
+            Some(kept) => kept.is_too_many(now),
+            None => site.connect_at.is_some(),
+        };
+        site.connections > 0 && !is_over
+    }
+
+    /// Takes tokens for messages. Gives back the messages without one: they wait in the store for
+    /// the next.
+    async fn with_tokens(&self, mut batches: Vec<ClaimedBatch>) -> (Vec<ClaimedBatch>, usize) {
+        let wanted: usize = batches.iter().map(|batch| batch.messages.len()).sum();
+        let tokens = self.take_tokens(wanted);
+        if tokens == wanted {
+            return (batches, tokens);
+        }
+        let (mut left, mut back) = (tokens, Vec::new());
+        for batch in &mut batches {
+            let keep = left.min(batch.messages.len());
+            left -= keep;
+            let over = batch.messages.split_off(keep);
+            if !over.is_empty() {
+                let turns = self.slot.pace.turns();
+                turns.park_name(batch.destination.clone());
+                back.extend(over);
             }
         }
+        batches.retain(|batch| !batch.messages.is_empty());
+        self.queue.release(back).await;
+        (batches, tokens)
+    }
+
+    fn take_tokens(&self, wanted: usize) -> usize {
+        let tokens = self
+            .slot
+            .pace
+            .take_tokens(wanted, self.queue.clock.moment());
+        if self.slot.pace.has_long_rates() {
+            self.queue.sites.note_soon();
+        }
+        tokens
     }
 
     /// Gives back messages that waited so long that their claim may end during the attempt.
@@ -92,19 +129,39 @@ impl Worker {
     }
 
     /// More of a destination's messages that are due now. Messages that do not belong to this site
-    /// go to the loop.
-    async fn claim(&self, destination: Destination) -> Vec<ClaimedBatch> {
+    /// go to the loop. Gives the tokens that were taken for them, too.
+    async fn claim(&self, destination: Destination) -> (Vec<ClaimedBatch>, usize) {
         let (now, moment) = (self.queue.clock.now(), self.queue.clock.moment());
-        let faults = &self.queue.faults;
-        if faults.is_unsettled() || faults.until(moment).is_some() {
+        let (faults, pace) = (&self.queue.faults, &self.slot.pace);
+        if faults.is_unsettled()
+            || faults.until(moment).is_some()
+            || self.queue.sites.is_paused(&destination, now)
+        {
             // The loop claims them later.
-            return Vec::new();
+            return (Vec::new(), 0);
         }
+        let max = self.take_tokens(pace.batch());
+        if max == 0 {
+            pace.turns().park_name(destination);
+            return (Vec::new(), 0);
+        }
+        let batches = self.claim_some(destination, max, (now, moment)).await;
+        let claimed: usize = batches.iter().map(|batch| batch.messages.len()).sum();
+        pace.put_back_tokens(max.saturating_sub(claimed));
+        (batches, claimed)
+    }
+
+    async fn claim_some(
+        &self,
+        destination: Destination,
+        max: usize,
+        (now, moment): (Time, Moment),
+    ) -> Vec<ClaimedBatch> {
         let claim = Claim {
             now,
             moment,
-            max: BATCH,
-            max_per_destination: BATCH,
+            max,
+            max_per_destination: max,
             only: Some(destination.clone()),
             except: HashSet::new(),
             lease: LEASE,
@@ -170,7 +227,9 @@ impl Worker {
     }
 
     /// Returns false if no connection to the site can be made.
-    async fn attempt(&mut self, batches: Vec<ClaimedBatch>) -> bool {
+    async fn attempt(&mut self, batches: Vec<ClaimedBatch>, tokens: usize) -> bool {
+        let count = batches.iter().map(|batch| batch.messages.len()).sum();
+        let _working = self.slot.pace.work(count);
         let messages = batches.iter().flat_map(|batch| &batch.messages);
         let keys: Vec<_> = messages
             .map(|message| (message.id, message.fence))
@@ -191,6 +250,9 @@ impl Worker {
             delivered = self.deliver(batches) => delivered,
             never = renewing => never,
         };
+        let attempted = settles.iter().filter(|settle| settle.attempt.is_some());
+        let unused = tokens.saturating_sub(attempted.count());
+        self.slot.pace.put_back_tokens(unused);
         // Results of the batch before this one are stored by now, or this waits for them: so there
         // is a bound.
         while self.settling.join_next().await.is_some() {}
@@ -203,7 +265,7 @@ impl Worker {
     async fn deliver(&mut self, batches: Vec<ClaimedBatch>) -> (Vec<Settle>, bool) {
         let config = self.queue.config.load_full();
         let mut settles = Vec::new();
-        let mut connects = true;
+        let (mut connects, mut counts) = (true, Counts::default());
         for (plan, messages) in by_plan(batches) {
             let messages = self
                 .queue
@@ -215,7 +277,8 @@ impl Worker {
                     settles.push(self.queue.deliver_here(&config, message).await);
                 }
                 let now = self.queue.clock.moment();
-                if self.slot.health.answered(count, Duration::ZERO, now) {
+                self.slot.pace.succeeded(count, count, Duration::ZERO, now);
+                if self.slot.pace.answered(count, Duration::ZERO, now) {
                     self.slot.answers().await;
                 }
             } else if !messages.is_empty() {
@@ -225,13 +288,21 @@ impl Worker {
                     .await;
                 connects = connects && delivered.connects;
                 for ended in delivered.ended {
-                    settles.push(queue.settlement(&config, ended).await);
+                    let settle = queue.settlement(&config, ended).await;
+                    match settle.outcome {
+                        Outcome::Retire { success: true, .. } => counts.delivered += 1,
+                        Outcome::Retire { .. } => counts.failed += 1,
+                        _ => counts.deferred += 1,
+                    }
+                    settles.push(settle);
                 }
                 for postponed in delivered.postponed {
                     settles.push(queue.postponement(&config, postponed).await);
                 }
             }
         }
+        let now = self.queue.clock.moment();
+        self.slot.pace.count(counts, now);
         (settles, connects)
     }
 }

@@ -9,14 +9,20 @@ use std::{
 use postrider_config::QueueConfig;
 use postrider_store::{Claim, Destination, Moment, Time};
 
-use super::{BATCH, LEASE, health::Health, turns::Turns};
-use crate::next_hop::Site;
+use super::{
+    BATCH, LEASE,
+    pace::{Brief, Pace},
+    turns::Turns,
+};
+use crate::{
+    next_hop::Site,
+    sites::{Now, Sites},
+};
 
 /// How many messages are claimed at once.
 const CLAIM_MAX: usize = 1024;
-
-/// From so many sites on, those of which nothing is known any more are forgotten.
-const SWEEP_MIN: usize = 1024;
+/// The part of all places that probes may have: one in so many.
+const PROBES_PART: usize = 20;
 
 /// The workers, and what waits for them. `W` reaches a worker that is idle: connected, with nothing
 /// to do.
@@ -24,8 +30,7 @@ const SWEEP_MIN: usize = 1024;
 pub(crate) struct InFlight<W> {
     sites: HashMap<Site, Workers<W>>,
     /// What is known of sites. It outlives their workers for a while.
-    health: HashMap<Site, Arc<Health>>,
-    sweep_at: usize,
+    known: Arc<Sites>,
     /// The workers with something to do, without those that wait long for a greeting.
     busy: usize,
     /// Those of them at sites that were not known to be good when they began.
@@ -39,25 +44,30 @@ struct Unproven {
     all: usize,
     /// Those at sites that are known to fail or to be slow.
     poor: usize,
+    /// Those that find out whether a site answers again.
+    probes: usize,
 }
 
 impl Unproven {
     /// One worker at a site.
-    fn one_at(health: &Health, now: Moment) -> Self {
+    fn one_at(site: &Brief) -> Self {
         Self {
-            all: usize::from(!health.is_good(now)),
-            poor: usize::from(!health.is_good(now) && health.is_poor(now)),
+            all: usize::from(!site.good),
+            poor: usize::from(!site.good && site.poor),
+            probes: usize::from(site.probed),
         }
     }
 
     const fn add(&mut self, more: Self) {
         self.all += more.all;
         self.poor += more.poor;
+        self.probes += more.probes;
     }
 
     const fn take(&mut self, less: Self) {
         self.all = self.all.saturating_sub(less.all);
         self.poor = self.poor.saturating_sub(less.poor);
+        self.probes = self.probes.saturating_sub(less.probes);
     }
 
     /// What is above so many workers.
@@ -65,6 +75,22 @@ impl Unproven {
         Self {
             all: self.all.saturating_sub(workers),
             poor: self.poor.saturating_sub(workers),
+            probes: self.probes.saturating_sub(workers),
+        }
+    }
+
+    /// Why no further worker may begin at such a site. None: one may.
+    fn stop(self, limits: &QueueConfig, site: &Brief) -> Option<May> {
+        if site.probed && self.probes >= (limits.max_concurrency / PROBES_PART).max(1) {
+            Some(May::NotProbe)
+        } else if site.good {
+            None
+        } else if self.is_full(limits, false) {
+            Some(May::NotUnproven)
+        } else if self.is_full(limits, site.poor) {
+            Some(May::NotPoor)
+        } else {
+            None
         }
     }
 
@@ -78,23 +104,18 @@ impl Unproven {
 
 #[derive(Debug)]
 struct Workers<W> {
-    /// The most connections, as the plans of the site say. None: as for all sites.
-    connections: Option<usize>,
     busy: usize,
     unproven: Unproven,
     /// Those of the busy ones that wait long for a greeting.
     slow: usize,
     idle: Vec<W>,
-    turns: Arc<Turns>,
-    health: Arc<Health>,
+    pace: Arc<Pace>,
 }
 
 impl<W> Workers<W> {
-    /// The site has all connections that it may have.
-    fn is_full(&self, limits: &QueueConfig, now: Moment) -> bool {
-        let max = limits.per_destination.connections;
-        let max = self.connections.unwrap_or(max);
-        self.busy >= self.health.connections(max, now)
+    /// Nothing more can be done at the site now.
+    const fn is_full(&self, site: &Brief) -> bool {
+        is_full(self.busy, site)
     }
 
     /// A busy worker ends or rests. Gives how many workers fewer are unproven.
@@ -106,17 +127,9 @@ impl<W> Workers<W> {
     }
 }
 
-impl<W> Default for InFlight<W> {
-    fn default() -> Self {
-        Self {
-            sites: HashMap::new(),
-            health: HashMap::new(),
-            sweep_at: SWEEP_MIN,
-            busy: 0,
-            unproven: Unproven::default(),
-            idle: 0,
-        }
-    }
+/// Nothing more can be done at a site that has so many workers.
+const fn is_full(busy: usize, site: &Brief) -> bool {
+    busy >= site.connections || site.tokens_at.is_some()
 }
 
 /// Half of all places, and at least one.
@@ -131,49 +144,42 @@ impl<W> InFlight<W> {
         self.busy
     }
 
-    /// Sets how many connections a site may have.
-    pub(crate) fn limit(&mut self, site: &Site, connections: usize) {
-        self.workers(site).connections = Some(connections);
+    /// No workers, at these sites.
+    pub(crate) fn new(known: Arc<Sites>) -> Self {
+        Self {
+            sites: HashMap::new(),
+            known,
+            busy: 0,
+            unproven: Unproven::default(),
+            idle: 0,
+        }
     }
 
     /// The messages that wait for the workers of a site.
-    pub(crate) fn turns(&mut self, site: &Site) -> &Arc<Turns> {
-        &self.workers(site).turns
+    pub(crate) fn turns(&mut self, site: &Site, now: Now) -> &Arc<Turns> {
+        self.workers(site, now).pace.turns()
     }
 
-    fn workers(&mut self, site: &Site) -> &mut Workers<W> {
-        let health = &mut self.health;
+    /// What is known of a site.
+    pub(crate) fn pace(&mut self, site: &Site, now: Now) -> &Arc<Pace> {
+        &self.workers(site, now).pace
+    }
+
+    fn workers(&mut self, site: &Site, now: Now) -> &mut Workers<W> {
+        let known = &self.known;
         self.sites.entry(site.clone()).or_insert_with(|| Workers {
-            connections: None,
             busy: 0,
             unproven: Unproven::default(),
             slow: 0,
             idle: Vec::new(),
-            turns: Arc::default(),
-            health: Arc::clone(health.entry(site.clone()).or_default()),
+            pace: known.pace(site, now),
         })
-    }
-
-    /// What is known of a site.
-    pub(crate) fn health(&mut self, site: &Site, now: Moment) -> &Arc<Health> {
-        if self.health.len() >= self.sweep_at {
-            let sites = &self.sites;
-            self.health
-                .retain(|site, health| sites.contains_key(site) || health.is_of_use(now));
-            self.sweep_at = self.health.len().saturating_mul(2).max(SWEEP_MIN);
-        }
-        self.health.entry(site.clone()).or_default()
-    }
-
-    /// No site is down any more.
-    pub(crate) fn forgive(&self) {
-        self.health.values().for_each(|health| health.forgive());
     }
 
     /// How many workers of a site could take a turn now.
     pub(crate) fn turns_waiting(&self, site: &Site) -> usize {
         let workers = self.sites.get(site);
-        workers.map_or(0, |workers| workers.turns.waiting())
+        workers.map_or(0, |workers| workers.pace.turns().waiting())
     }
 
     /// Whether a worker of this site may begin. `others`: further sites wait for a place.
@@ -181,41 +187,29 @@ impl<W> InFlight<W> {
         &self,
         site: &Site,
         limits: &QueueConfig,
-        now: Moment,
+        now: Now,
         others: bool,
     ) -> May {
-        let workers = self.sites.get(site);
-        let busy = workers.map_or(0, |workers| workers.busy);
-        let health = workers.map(|workers| &workers.health);
-        let health = health.or_else(|| self.health.get(site));
-        let max = workers.and_then(|workers| workers.connections);
-        let max = max.unwrap_or(limits.per_destination.connections);
-        let max = health.map_or(max, |health| health.connections(max, now));
-        if busy >= max {
+        let (busy, site) = match self.sites.get(site) {
+            Some(workers) => (workers.busy, workers.pace.brief(now.moment)),
+            None => (0, self.known.pace(site, now).brief(now.moment)),
+        };
+        if is_full(busy, &site) || site.connect_at.is_some() {
             May::NotAtThisSite
         } else if self.busy >= limits.max_concurrency {
             May::NotNow
         } else if others && busy >= half(limits) {
             May::AfterOthers
-        } else if health.is_some_and(|it| it.is_good(now)) {
-            May::Begin
-        } else if self.unproven.is_full(limits, false) {
-            May::NotUnproven
-        } else if self
-            .unproven
-            .is_full(limits, health.is_some_and(|it| it.is_poor(now)))
-        {
-            May::NotPoor
         } else {
-            May::Begin
+            self.unproven.stop(limits, &site).unwrap_or(May::Begin)
         }
     }
 
     /// A worker of this site begins.
-    pub(crate) fn begin(&mut self, site: &Site, now: Moment) {
-        let workers = self.workers(site);
+    pub(crate) fn begin(&mut self, site: &Site, now: Now) {
+        let workers = self.workers(site, now);
         workers.busy += 1;
-        let unproven = Unproven::one_at(&workers.health, now);
+        let unproven = Unproven::one_at(&workers.pace.brief(now.moment));
         workers.unproven.add(unproven);
         self.busy += 1;
         self.unproven.add(unproven);
@@ -224,7 +218,7 @@ impl<W> InFlight<W> {
     /// The site answers. If it is good, its workers count as those of a good site.
     pub(crate) fn prove(&mut self, site: &Site, now: Moment) {
         let workers = self.sites.get_mut(site);
-        if let Some(workers) = workers.filter(|workers| workers.health.is_good(now)) {
+        if let Some(workers) = workers.filter(|workers| workers.pace.brief(now).good) {
             self.unproven.take(std::mem::take(&mut workers.unproven));
         }
     }
@@ -240,13 +234,14 @@ impl<W> InFlight<W> {
             let unproven = Unproven {
                 all: workers.unproven.all.min(1),
                 poor: workers.unproven.poor.min(1),
+                probes: workers.unproven.probes.min(1),
             };
             workers.unproven.take(unproven);
             self.unproven.take(unproven);
         } else {
             workers.slow = workers.slow.saturating_sub(1);
             self.busy += 1;
-            let unproven = Unproven::one_at(&workers.health, now);
+            let unproven = Unproven::one_at(&workers.pace.brief(now));
             workers.unproven.add(unproven);
             self.unproven.add(unproven);
         }
@@ -285,7 +280,7 @@ impl<W> InFlight<W> {
     }
 
     /// A worker of this site has ended. `is_gone` tells whether an idle worker is the one.
-    pub(crate) fn end(&mut self, site: &Site, is_gone: impl Fn(&W) -> bool) {
+    pub(crate) fn end(&mut self, site: &Site, is_gone: impl Fn(&W) -> bool, now: Moment) {
         let Some(workers) = self.sites.get_mut(site) else {
             return;
         };
@@ -300,11 +295,23 @@ impl<W> InFlight<W> {
             self.busy = self.busy.saturating_sub(usize::from(counted));
         }
         if workers.busy == 0 && workers.idle.is_empty() {
-            // Only a worker lets destinations go, and this site has none now.
-            workers.turns.let_all_go();
-            if workers.turns.is_empty() {
-                self.sites.remove(site);
+            // Only a worker lets destinations go, and this site has none now. What waits for a
+            // token or an order goes on with that.
+            let known = workers.pace.brief(now);
+            if known.connections > 0 && known.tokens_at.is_none() {
+                workers.pace.turns().let_all_go();
             }
+        }
+        self.tidy(site);
+    }
+
+    /// Forgets the workers of a site that has none, if nothing waits for one.
+    pub(crate) fn tidy(&mut self, site: &Site) {
+        let idle = self.sites.get(site).is_some_and(|workers| {
+            workers.busy == 0 && workers.idle.is_empty() && workers.pace.turns().is_empty()
+        });
+        if idle {
+            self.sites.remove(site);
         }
     }
 
@@ -314,27 +321,51 @@ impl<W> InFlight<W> {
         for workers in self.sites.values_mut() {
             workers.busy += workers.idle.len();
             workers.idle.clear();
-            turns.push(Arc::clone(&workers.turns));
+            turns.push(Arc::clone(workers.pace.turns()));
         }
         self.busy += self.idle;
         self.idle = 0;
         turns
     }
 
-    /// The sites that have all the connections that they may have.
-    pub(crate) fn full_sites(&self, limits: &QueueConfig, now: Moment) -> HashSet<Site> {
-        self.sites
-            .iter()
-            .filter(|(_, workers)| workers.is_full(limits, now))
-            .map(|(site, _)| site.clone())
-            .collect()
+    /// The sites with something that waits for a token, and that have one now, or for an order that
+    /// ended. What waits there may go on.
+    pub(crate) fn let_ready_go(&self, now: Moment) -> Vec<Site> {
+        let mut ready = Vec::new();
+        for (site, workers) in &self.sites {
+            let turns = workers.pace.turns();
+            if !turns.is_empty() && !workers.is_full(&workers.pace.brief(now)) {
+                turns.claim_parked();
+                ready.push(site.clone());
+            }
+        }
+        ready
+    }
+
+    /// When a site with something that waits gets its next token.
+    pub(crate) fn next_token(&self, now: Moment) -> Option<Moment> {
+        let waiting = self.sites.values();
+        let waiting = waiting.filter(|workers| !workers.pace.turns().is_empty());
+        let tokens = waiting.filter_map(|workers| {
+            let site = workers.pace.brief(now);
+            site.tokens_at.max(site.connect_at)
+        });
+        tokens.min()
+    }
+
+    /// The sites where nothing is to be tried now, though something waits there.
+    pub(crate) fn halted(&self, now: Moment) -> Vec<Site> {
+        let waiting = self.sites.iter();
+        let waiting = waiting.filter(|(_, workers)| !workers.pace.turns().is_empty());
+        let halted = waiting.filter(|(_, workers)| workers.pace.brief(now).connections == 0);
+        halted.map(|(site, _)| site.clone()).collect()
     }
 
     /// How many claimed messages wait, and how many destinations are held, over all sites.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         self.sites
             .values()
-            .map(|workers| workers.turns.counts())
+            .map(|workers| workers.pace.turns().counts())
             .fold((0, 0), |(messages, held), (more, more_held)| {
                 (messages + more, held + more_held)
             })
@@ -353,11 +384,9 @@ impl<W> InFlight<W> {
         }
         let mut except: HashSet<Destination> = planning.collect();
         for workers in self.sites.values() {
-            let health = &workers.health;
-            let waits =
-                !health.is_good(moment) && self.unproven.is_full(limits, health.is_poor(moment));
-            if waits || workers.is_full(limits, moment) {
-                workers.turns.held(&mut except);
+            let site = workers.pace.brief(moment);
+            if workers.is_full(&site) || self.unproven.stop(limits, &site).is_some() {
+                workers.pace.turns().held(&mut except);
             }
         }
         Some(Claim {
@@ -387,23 +416,50 @@ pub(crate) enum May {
     NotUnproven,
     /// The site is known to fail or to be slow, and such sites have a quarter of all places.
     NotPoor,
+    /// The worker would be a probe, and probes have all places that they may have.
+    NotProbe,
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
+
     use super::*;
     use crate::schedule::{
+        limits::LimitInForce,
         tests::config,
         turns::{Turn, tests::batch},
     };
 
-    const NOW: (Time, Moment) = (Time(0), Moment(Duration::ZERO));
+    const NOW: Now = at(Duration::ZERO);
+    const START: (Time, Moment) = (Time(0), Moment(Duration::ZERO));
+
+    const fn at(passed: Duration) -> Now {
+        Now {
+            time: Time(0),
+            moment: Moment(passed),
+        }
+    }
 
     fn except(in_flight: &InFlight<u8>, config: &QueueConfig) -> HashSet<Destination> {
-        let claim = in_flight.claim(NOW, config, std::iter::empty());
+        let claim = in_flight.claim(START, config, std::iter::empty());
         claim.unwrap().except
+    }
+
+    fn workers<W>(config: &QueueConfig) -> InFlight<W> {
+        InFlight::new(Arc::new(Sites::new(config)))
+    }
+
+    /// The site answers, and is good from now on.
+    fn answer<W>(in_flight: &mut InFlight<W>, site: &Site) {
+        let pace = in_flight.pace(site, NOW);
+        pace.answered(1, Duration::ZERO, NOW.moment);
+    }
+
+    fn status() -> DeliveryStatus {
+        DeliveryStatus::transient(Cause::Connect, EnhancedCode::NO_ANSWER, "silent")
     }
 
     #[test]
@@ -411,33 +467,32 @@ mod tests {
         let mut config = config();
         config.max_concurrency = 3;
         config.per_destination.connections = 2;
-        let mut in_flight = InFlight::<u8>::default();
+        let mut in_flight = workers::<u8>(&config);
         let (a, b) = (Site::from("a"), Site::from("b"));
         for site in [&a, &b] {
-            let health = in_flight.health(site, NOW.1);
-            health.answered(1, Duration::ZERO, NOW.1);
+            answer(&mut in_flight, site);
         }
-        in_flight.begin(&a, NOW.1);
-        in_flight.turns(&a).push(batch("a.test", 1)).unwrap();
+        in_flight.begin(&a, NOW);
+        in_flight.turns(&a, NOW).push(batch("a.test", 1)).unwrap();
         assert!(except(&in_flight, &config).is_empty());
-        assert_eq!(in_flight.may_begin(&a, &config, NOW.1, false), May::Begin);
-        in_flight.begin(&a, NOW.1);
+        assert_eq!(in_flight.may_begin(&a, &config, NOW, false), May::Begin);
+        in_flight.begin(&a, NOW);
         assert_eq!(
             except(&in_flight, &config),
             HashSet::from(["a.test".to_owned()])
         );
         assert_eq!(
-            in_flight.full_sites(&config, NOW.1),
-            HashSet::from([a.clone()])
-        );
-        assert_eq!(
-            in_flight.may_begin(&a, &config, NOW.1, false),
+            in_flight.may_begin(&a, &config, NOW, false),
             May::NotAtThisSite
         );
-        in_flight.begin(&b, NOW.1);
-        assert!(in_flight.claim(NOW, &config, std::iter::empty()).is_none());
-        assert_eq!(in_flight.may_begin(&b, &config, NOW.1, false), May::NotNow);
-        in_flight.end(&a, |_| false);
+        in_flight.begin(&b, NOW);
+        assert!(
+            in_flight
+                .claim(START, &config, std::iter::empty())
+                .is_none()
+        );
+        assert_eq!(in_flight.may_begin(&b, &config, NOW, false), May::NotNow);
+        in_flight.end(&a, |_| false, NOW.moment);
         assert!(except(&in_flight, &config).is_empty());
         assert_eq!(in_flight.busy(), 2);
     }
@@ -445,22 +500,24 @@ mod tests {
     #[test]
     fn a_destination_that_is_planned_is_not_claimed() {
         let planning = ["a.test".to_owned()];
-        let claim = InFlight::<u8>::default().claim(NOW, &config(), planning.clone().into_iter());
+        let in_flight = workers::<u8>(&config());
+        let claim = in_flight.claim(START, &config(), planning.clone().into_iter());
         assert_eq!(claim.unwrap().except, HashSet::from(planning));
     }
 
     #[test]
     fn a_site_stays_while_something_waits() {
-        let mut in_flight = InFlight::<u8>::default();
+        let config = config();
+        let mut in_flight = workers::<u8>(&config);
         let a = Site::from("a");
-        in_flight.begin(&a, NOW.1);
-        in_flight.turns(&a).push(batch("a.test", 1)).unwrap();
-        in_flight.end(&a, |_| false);
+        in_flight.begin(&a, NOW);
+        in_flight.turns(&a, NOW).push(batch("a.test", 1)).unwrap();
+        in_flight.end(&a, |_| false, NOW.moment);
         assert_eq!(in_flight.waiting(), (1, 1));
-        in_flight.begin(&a, NOW.1);
-        let next = in_flight.turns(&a).next(None);
+        in_flight.begin(&a, NOW);
+        let next = in_flight.turns(&a, NOW).next(None, BATCH, true);
         assert!(matches!(next.turn, Some(Turn::Deliver(_))));
-        in_flight.end(&a, |_| false);
+        in_flight.end(&a, |_| false, NOW.moment);
         assert!(in_flight.sites.is_empty());
     }
 
@@ -468,9 +525,9 @@ mod tests {
     fn idle_workers_take_no_place_and_are_woken_or_sent_away() {
         let mut config = config();
         config.per_destination.connections = 1;
-        let mut in_flight = InFlight::default();
+        let mut in_flight = workers(&config);
         let (a, b) = (Site::from("a"), Site::from("b"));
-        in_flight.begin(&a, NOW.1);
+        in_flight.begin(&a, NOW);
         assert!(in_flight.make_room(1).is_none(), "it is busy");
         in_flight.rest(&a, 1);
         assert!(except(&in_flight, &config).is_empty());
@@ -480,13 +537,13 @@ mod tests {
         in_flight.rest(&a, 1);
         assert_eq!(in_flight.make_room(2), None);
         assert_eq!(in_flight.make_room(1), Some(1));
-        in_flight.end(&a, |_| false);
+        in_flight.end(&a, |_| false, NOW.moment);
         assert_eq!(in_flight.busy(), 0);
         // A worker that gave up waiting ends as an idle one.
-        in_flight.begin(&b, NOW.1);
-        in_flight.begin(&b, NOW.1);
+        in_flight.begin(&b, NOW);
+        in_flight.begin(&b, NOW);
         in_flight.rest(&b, 2);
-        in_flight.end(&b, |worker| *worker == 2);
+        in_flight.end(&b, |worker| *worker == 2, NOW.moment);
         assert_eq!(in_flight.busy(), 1);
         assert_eq!(in_flight.wake(&b), None);
     }
@@ -495,47 +552,40 @@ mod tests {
     fn sites_that_are_not_known_to_answer_have_half_of_the_places() {
         let mut config = config();
         config.max_concurrency = 4;
-        let mut in_flight = InFlight::<u8>::default();
+        let mut in_flight = workers::<u8>(&config);
         let good = Site::from("good");
         let silent = ["a", "b", "c"].map(Site::from);
-        in_flight
-            .health(&good, NOW.1)
-            .answered(1, Duration::ZERO, NOW.1);
+        answer(&mut in_flight, &good);
         for site in &silent {
             let batch = batch(&format!("{site}.test"), 1);
-            in_flight.turns(site).push(batch).unwrap();
+            in_flight.turns(site, NOW).push(batch).unwrap();
         }
         let [a, b, c] = &silent;
-        in_flight.begin(a, NOW.1);
-        in_flight.begin(b, NOW.1);
+        in_flight.begin(a, NOW);
+        in_flight.begin(b, NOW);
         assert_eq!(
-            in_flight.may_begin(c, &config, NOW.1, false),
+            in_flight.may_begin(c, &config, NOW, false),
             May::NotUnproven
         );
-        assert_eq!(
-            in_flight.may_begin(&good, &config, NOW.1, false),
-            May::Begin
-        );
+        assert_eq!(in_flight.may_begin(&good, &config, NOW, false), May::Begin);
         let left_out = except(&in_flight, &config);
         assert!(left_out.contains("c.test") && left_out.len() == 3);
         // A connection that waits long takes no place.
-        in_flight.slow(a, true, NOW.1);
+        in_flight.slow(a, true, NOW.moment);
         assert_eq!(in_flight.busy(), 1);
-        assert_eq!(in_flight.may_begin(c, &config, NOW.1, false), May::Begin);
-        in_flight.slow(a, false, NOW.1);
+        assert_eq!(in_flight.may_begin(c, &config, NOW, false), May::Begin);
+        in_flight.slow(a, false, NOW.moment);
         assert_eq!(
-            in_flight.may_begin(c, &config, NOW.1, false),
+            in_flight.may_begin(c, &config, NOW, false),
             May::NotUnproven
         );
         // A site that answers is one of the others.
-        in_flight.turns(b);
-        in_flight
-            .health(b, NOW.1)
-            .answered(1, Duration::ZERO, NOW.1);
-        in_flight.prove(b, NOW.1);
-        assert_eq!(in_flight.may_begin(c, &config, NOW.1, false), May::Begin);
-        in_flight.end(a, |_| false);
-        in_flight.end(b, |_| false);
+        in_flight.turns(b, NOW);
+        answer(&mut in_flight, b);
+        in_flight.prove(b, NOW.moment);
+        assert_eq!(in_flight.may_begin(c, &config, NOW, false), May::Begin);
+        in_flight.end(a, |_| false, NOW.moment);
+        in_flight.end(b, |_| false, NOW.moment);
         assert_eq!(in_flight.busy(), 0);
         assert_eq!(in_flight.unproven, Unproven::default());
     }
@@ -546,15 +596,14 @@ mod tests {
         const TAKES: Duration = Duration::from_secs(14 * 60);
         let mut config = config();
         config.max_concurrency = 40;
-        let mut in_flight = InFlight::<u8>::default();
+        let mut in_flight = workers::<u8>(&config);
         let slow: Vec<Site> = (0..125)
             .map(|number| Site::from(format!("slow{number}").as_str()))
             .collect();
-        let mut now = Moment::default();
-        let begin_all = |in_flight: &mut InFlight<u8>, sites: &[Site], now: Moment| {
+        let mut now = NOW;
+        let begin_all = |in_flight: &mut InFlight<u8>, sites: &[Site], now: Now| {
             let mut begun = Vec::new();
             for site in sites {
-                in_flight.turns(site);
                 if in_flight.may_begin(site, &config, now, false) == May::Begin {
                     in_flight.begin(site, now);
                     begun.push(site.clone());
@@ -571,7 +620,7 @@ mod tests {
             let tried = begin_all(&mut in_flight, &new, now).len();
             // So far nothing is known of the slow sites.
             let known = in_flight.sites.values();
-            let poor = known.filter(|it| it.busy > 0 && it.health.is_poor(now));
+            let poor = known.filter(|it| it.busy > 0 && it.pace.brief(now.moment).poor);
             assert!(poor.count() <= 10, "round {round}");
             assert!(first || busy.len() <= 20);
             // By then all slow sites were tried once.
@@ -580,15 +629,14 @@ mod tests {
             }
             for site in &new {
                 if in_flight.sites.get(site).is_some_and(|it| it.busy > 0) {
-                    in_flight.end(site, |_| false);
+                    in_flight.end(site, |_| false, NOW.moment);
                 }
             }
-            now = now.after(TAKES);
+            now = at(now.moment.0 + TAKES);
             for site in &busy {
-                let health = Arc::clone(in_flight.health(site, now));
-                health.answered(1, TAKES, now);
-                in_flight.prove(site, now);
-                in_flight.end(site, |_| false);
+                in_flight.pace(site, now).answered(1, TAKES, now.moment);
+                in_flight.prove(site, now.moment);
+                in_flight.end(site, |_| false, NOW.moment);
             }
             first = false;
         }
@@ -599,28 +647,84 @@ mod tests {
     fn one_site_has_half_of_the_places_while_others_wait() {
         let mut config = config();
         config.max_concurrency = 4;
-        let mut in_flight = InFlight::<u8>::default();
+        let mut in_flight = workers::<u8>(&config);
         let a = Site::from("a");
-        in_flight
-            .health(&a, NOW.1)
-            .answered(1, Duration::ZERO, NOW.1);
-        in_flight.begin(&a, NOW.1);
-        assert_eq!(in_flight.may_begin(&a, &config, NOW.1, true), May::Begin);
-        in_flight.begin(&a, NOW.1);
+        answer(&mut in_flight, &a);
+        in_flight.begin(&a, NOW);
+        assert_eq!(in_flight.may_begin(&a, &config, NOW, true), May::Begin);
+        in_flight.begin(&a, NOW);
         assert_eq!(
-            in_flight.may_begin(&a, &config, NOW.1, true),
+            in_flight.may_begin(&a, &config, NOW, true),
             May::AfterOthers
         );
-        assert_eq!(in_flight.may_begin(&a, &config, NOW.1, false), May::Begin);
+        assert_eq!(in_flight.may_begin(&a, &config, NOW, false), May::Begin);
     }
 
     #[test]
-    fn what_is_known_of_sites_is_forgotten() {
-        let mut in_flight = InFlight::<u8>::default();
-        for number in 0..3 * SWEEP_MIN {
-            let site = Site::from(number.to_string().as_str());
-            in_flight.health(&site, NOW.1);
+    fn probes_have_a_twentieth_of_the_places() {
+        let mut config = config();
+        config.max_concurrency = 40;
+        let mut in_flight = workers::<u8>(&config);
+        let minute = at(Duration::from_secs(60));
+        let down = ["a", "b", "c"].map(Site::from);
+        for site in &down {
+            in_flight.pace(site, NOW).unreachable(&status(), NOW.moment);
+            let may = in_flight.may_begin(site, &config, NOW, false);
+            assert_eq!(may, May::NotAtThisSite, "it is down");
         }
-        assert!(in_flight.health.len() <= SWEEP_MIN);
+        let [a, b, c] = &down;
+        for site in [a, b] {
+            assert_eq!(
+                in_flight.may_begin(site, &config, minute, false),
+                May::Begin
+            );
+            in_flight.begin(site, minute);
+            let may = in_flight.may_begin(site, &config, minute, false);
+            assert_eq!(may, May::NotAtThisSite, "one probe at a time");
+        }
+        assert_eq!(
+            in_flight.may_begin(c, &config, minute, false),
+            May::NotProbe
+        );
+        let new = Site::from("new");
+        assert_eq!(
+            in_flight.may_begin(&new, &config, minute, false),
+            May::Begin
+        );
+        in_flight.end(a, |_| false, NOW.moment);
+        assert_eq!(in_flight.may_begin(c, &config, minute, false), May::Begin);
+    }
+
+    #[test]
+    fn a_site_without_tokens_waits_for_the_next() {
+        let config = config();
+        let mut in_flight = workers::<u8>(&config);
+        let site = Site::from("a");
+        let pace = Arc::clone(in_flight.pace(&site, NOW));
+        pace.order(
+            "a",
+            Some(LimitInForce {
+                target: "a".into(),
+                connections: None,
+                rate: "1/minute".parse().ok(),
+                until: None,
+            }),
+        );
+        assert_eq!(in_flight.may_begin(&site, &config, NOW, false), May::Begin);
+        assert_eq!(pace.take_tokens(5, NOW.moment), 1);
+        let may = in_flight.may_begin(&site, &config, NOW, false);
+        assert_eq!(may, May::NotAtThisSite);
+        assert_eq!(in_flight.next_token(NOW.moment), None, "nothing waits");
+        in_flight.turns(&site, NOW).park(batch("a.test", 1));
+        assert_eq!(
+            except(&in_flight, &config),
+            HashSet::from(["a.test".into()])
+        );
+        let minute = Moment(Duration::from_secs(60));
+        assert_eq!(in_flight.next_token(NOW.moment), Some(minute));
+        assert!(in_flight.let_ready_go(NOW.moment).is_empty());
+        assert_eq!(in_flight.let_ready_go(minute), [site.clone()]);
+        let next = in_flight.turns(&site, NOW).next(None, BATCH, true);
+        assert!(matches!(next.turn, Some(Turn::Claim(name)) if name == "a.test"));
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct ClaimedBatch {
 /// The next step of a worker.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    /// Deliver these messages: [`BATCH`] at most.
+    /// Deliver these messages: as many as were wanted at most.
     Deliver(Vec<ClaimedBatch>),
     /// Claim more of this destination.
     Claim(Destination),
@@ -111,9 +111,26 @@ impl Turns {
         state.is_parked.clear();
     }
 
-    /// The next turn. `again` is a destination that may have more messages: its turn comes after
-    /// all others.
-    pub(crate) fn next(&self, again: Option<Destination>) -> Next {
+    /// Parks a destination without claimed messages.
+    pub(crate) fn park_name(&self, destination: Destination) {
+        self.state().park_name(destination);
+    }
+
+    /// All parked destinations are to be claimed by workers.
+    pub(crate) fn claim_parked(&self) {
+        let mut state = self.state();
+        state.is_parked.clear();
+        for destination in std::mem::take(&mut state.parked) {
+            if state.claims.insert(destination.clone()) {
+                state.turns.push_back(Turned::Claim(destination));
+            }
+        }
+    }
+
+    /// The next turn, with so many messages at most. `again` is a destination that may have more
+    /// messages: its turn comes after all others. `lets_go`: parked destinations may be claimed
+    /// again when there is room.
+    pub(crate) fn next(&self, again: Option<Destination>, max: usize, lets_go: bool) -> Next {
         let mut state = self.state();
         if state.closed {
             return Next::default();
@@ -123,9 +140,9 @@ impl Turns {
         {
             state.turns.push_back(Turned::Claim(again));
         }
-        let turn = state.take();
+        let turn = state.take(max);
         Next {
-            let_go: state.let_go(),
+            let_go: lets_go && state.let_go(),
             turn,
         }
     }
@@ -166,6 +183,21 @@ impl Turns {
         state.drain()
     }
 
+    /// Gives the messages that wait, and leaves the destinations whose turn comes later.
+    pub(crate) fn take_batches(&self) -> Vec<ClaimedBatch> {
+        let mut state = self.state();
+        state.messages = 0;
+        let turns = std::mem::take(&mut state.turns);
+        let mut batches = Vec::new();
+        for turn in turns {
+            match turn {
+                Turned::Batch(batch) => batches.push(batch),
+                claim @ Turned::Claim(_) => state.turns.push_back(claim),
+            }
+        }
+        batches
+    }
+
     /// Gives the messages that wait, and forgets the destinations whose turn comes later.
     pub(crate) fn drain(&self) -> Vec<ClaimedBatch> {
         self.state().drain()
@@ -189,14 +221,18 @@ impl State {
     }
 
     fn park(&mut self, batch: ClaimedBatch) -> ClaimedBatch {
-        if self.is_parked.insert(batch.destination.clone()) {
-            self.parked.push_back(batch.destination.clone());
-        }
+        self.park_name(batch.destination.clone());
         batch
     }
 
-    fn take(&mut self) -> Option<Turn> {
-        let first = match self.turns.pop_front()? {
+    fn park_name(&mut self, destination: Destination) {
+        if self.is_parked.insert(destination.clone()) {
+            self.parked.push_back(destination);
+        }
+    }
+
+    fn take(&mut self, max: usize) -> Option<Turn> {
+        let mut first = match self.turns.pop_front()? {
             // From here on the loop may claim the destination too. A message that comes after our
             // claim must not be overlooked.
             Turned::Claim(destination) => {
@@ -205,10 +241,19 @@ impl State {
             }
             Turned::Batch(batch) => batch,
         };
+        if first.messages.len() > max {
+            let rest = ClaimedBatch {
+                destination: first.destination.clone(),
+                plan: Arc::clone(&first.plan),
+                messages: first.messages.split_off(max),
+                claimed: first.claimed,
+            };
+            self.turns.push_front(Turned::Batch(rest));
+        }
         let mut messages = first.messages.len();
         let mut batches = vec![first];
         while let Some(Turned::Batch(next)) = self.turns.front()
-            && messages + next.messages.len() <= BATCH
+            && messages + next.messages.len() <= max
         {
             messages += next.messages.len();
             if let Some(Turned::Batch(next)) = self.turns.pop_front() {
@@ -309,7 +354,7 @@ pub(super) mod tests {
     }
 
     fn taken(turns: &Turns, again: Option<&str>) -> Vec<String> {
-        match turns.next(again.map(str::to_owned)).turn {
+        match turns.next(again.map(str::to_owned), BATCH, true).turn {
             None => Vec::new(),
             Some(Turn::Claim(destination)) => vec![format!("claim {destination}")],
             Some(Turn::Deliver(batches)) => batches
@@ -358,7 +403,7 @@ pub(super) mod tests {
         assert_eq!(turns.counts(), (WAITING_MAX, WAITING_MAX + 100));
         let mut taken = 0;
         loop {
-            let next = turns.next(None);
+            let next = turns.next(None, BATCH, true);
             let Some(Turn::Deliver(batches)) = next.turn else {
                 panic!("a turn is missing");
             };
@@ -369,20 +414,53 @@ pub(super) mod tests {
         }
         assert_eq!(taken, WAITING_MAX / 2);
         assert_eq!(turns.counts(), (WAITING_MAX / 2, WAITING_MAX / 2));
-        assert!(!turns.next(None).let_go);
+        assert!(!turns.next(None, BATCH, true).let_go);
+    }
+
+    #[test]
+    fn a_probe_takes_one_message_and_leaves_the_others() {
+        let turns = Turns::default();
+        turns.push(batch("a", 3)).unwrap();
+        turns.push(batch("b", 1)).unwrap();
+        let Some(Turn::Deliver(batches)) = turns.next(None, 1, true).turn else {
+            panic!("a turn is missing");
+        };
+        assert_eq!((batches.len(), batches[0].messages.len()), (1, 1));
+        assert_eq!(turns.counts().0, 3);
+        assert_eq!(taken(&turns, None), ["a 2", "b 1"]);
+        assert_eq!(turns.counts(), (0, 0));
+    }
+
+    #[test]
+    fn parked_destinations_are_claimed_by_workers() {
+        let turns = Turns::default();
+        turns.park(batch("a", 2));
+        turns.park_name("b".into());
+        turns.park_name("a".into());
+        assert!(
+            !turns.next(None, BATCH, false).let_go,
+            "they wait for a token"
+        );
+        assert_eq!(turns.counts(), (0, 2));
+        turns.claim_parked();
+        turns.claim_parked();
+        assert_eq!(turns.waiting(), 2);
+        assert_eq!(taken(&turns, None), ["claim a"]);
+        assert_eq!(taken(&turns, None), ["claim b"]);
+        assert!(turns.is_empty());
     }
 
     #[test]
     fn the_end_gives_back_what_waits() {
         let turns = Turns::default();
         turns.push(batch("a", 2)).unwrap();
-        turns.next(None);
+        turns.next(None, BATCH, true);
         turns.push(batch("b", 3)).unwrap();
         let left = turns.close();
         assert_eq!(left.len(), 1);
         assert_eq!(left[0].messages.len(), 3);
         assert!(turns.push(batch("c", 1)).is_err());
-        assert!(turns.next(Some("a".into())).turn.is_none());
+        assert!(turns.next(Some("a".into()), BATCH, true).turn.is_none());
         assert!(turns.is_empty());
     }
 }

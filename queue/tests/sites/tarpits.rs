@@ -107,7 +107,7 @@ async fn silent_sites_with_many_messages_leave_room_for_the_others() {
 }
 
 #[tokio::test]
-async fn a_domain_with_many_silent_hosts_takes_two_places() {
+async fn a_domain_with_many_silent_hosts_takes_half_of_the_places() {
     let world = World::start(Setup {
         statics: "[queue]\nmax_concurrency = 6\n",
         ..Setup::default()
@@ -131,7 +131,7 @@ async fn a_domain_with_many_silent_hosts_takes_two_places() {
     }
     taken(&remote, 100).await;
     let dialed: usize = ips.iter().map(|ip| world.dialed(ip)).sum();
-    assert!(dialed <= 2, "{dialed}");
+    assert!(dialed <= 3, "{dialed}");
 }
 
 #[tokio::test]

@@ -202,6 +202,23 @@ impl World {
         self.running = tokio::spawn(Arc::clone(&self.queue).run(stopped));
     }
 
+    /// Ends the queue in the middle, without a word, and begins another one that knows only what the
+    /// store has.
+    pub(crate) fn kill(&mut self) {
+        self.running.abort();
+        let (stop, stopped) = watch::channel(false);
+        self.stop = stop;
+        self.queue = queue_of(
+            &self.store,
+            &self.config,
+            &self.statics,
+            &self.clock,
+            &self.resolver,
+            &self.leading,
+        );
+        self.running = tokio::spawn(Arc::clone(&self.queue).run(stopped));
+    }
+
     pub(crate) fn now(&self) -> Time {
         self.clock.now()
     }

@@ -1,0 +1,385 @@
+//! Rates: how many messages or connections a site may have in a second, a minute, an hour, a day.
+//!
+//! Each rate has a bucket of tokens, which is the generic cell rate algorithm (GCRA): it remembers
+//! one moment. A tenth of the messages or half of the connections may come at once, and the rest is
+//! spread. So in no period, begin
+//! where it may, there are more than the rate says.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use postrider_store::Moment;
+
+/// The part of a rate of messages that may come at once: one in so many.
+const BURST_PART: u32 = 10;
+/// The same for a rate of connections, which begin together when a site has much mail.
+const CONNECT_BURST_PART: u32 = 2;
+
+/// The period of a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Period {
+    /// A second.
+    Second,
+    /// A minute.
+    Minute,
+    /// An hour.
+    Hour,
+    /// 24 hours.
+    Day,
+}
+
+impl Period {
+    const ALL: [Self; 4] = [Self::Second, Self::Minute, Self::Hour, Self::Day];
+
+    /// The word for the period.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+
+    /// How long the period is.
+    #[must_use]
+    pub const fn duration(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 60 * 60,
+            Self::Day => 24 * 60 * 60,
+        })
+    }
+
+    /// Whether what was used up counts for so long that a restart must not forget it.
+    pub(crate) const fn is_long(self) -> bool {
+        matches!(self, Self::Hour | Self::Day)
+    }
+}
+
+/// At most so many in each period. As text: `100/minute`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate {
+    /// At least 1.
+    count: u32,
+    period: Period,
+}
+
+impl Rate {
+    /// A rate. None for a count of 0.
+    #[must_use]
+    pub const fn new(count: u32, period: Period) -> Option<Self> {
+        match count {
+            0 => None,
+            count => Some(Self { count, period }),
+        }
+    }
+
+    /// The period of the rate.
+    #[must_use]
+    pub const fn period(self) -> Period {
+        self.period
+    }
+}
+
+impl From<postrider_config::Rate> for Rate {
+    fn from(rate: postrider_config::Rate) -> Self {
+        let mut periods = Period::ALL.into_iter();
+        let period = periods.find(|period| period.duration() >= rate.per);
+        Self {
+            count: rate.count.get(),
+            period: period.unwrap_or(Period::Day),
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.count, self.period.name())
+    }
+}
+
+/// A text is no rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a rate is a number of 1 or more and a period: 100/second, 100/minute, 100/hour, 100/day")]
+pub struct NoRate;
+
+impl FromStr for Rate {
+    type Err = NoRate;
+
+    fn from_str(text: &str) -> Result<Self, NoRate> {
+        let (count, period) = text.split_once('/').ok_or(NoRate)?;
+        if !count.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(NoRate);
+        }
+        let count = count.parse().map_err(|_| NoRate)?;
+        let mut periods = Period::ALL.into_iter();
+        let period = periods.find(|known| known.name() == period).ok_or(NoRate)?;
+        Self::new(count, period).ok_or(NoRate)
+    }
+}
+
+/// The tokens of one rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bucket {
+    rate: Rate,
+    /// The part of the rate that may come at once: one in so many.
+    part: u32,
+    /// The theoretical arrival time: when the bucket is full again.
+    full_at: Moment,
+}
+
+impl Bucket {
+    /// A bucket that will be full at a moment. One of the past is a full bucket.
+    pub(crate) const fn new(rate: Rate, full_at: Moment) -> Self {
+        Self {
+            rate,
+            part: BURST_PART,
+            full_at,
+        }
+    }
+
+    /// How many may come at once.
+    fn burst(&self) -> u32 {
+        (self.rate.count / self.part).max(1)
+    }
+
+    /// The time between two tokens. In nanoseconds, rounded up, so that rounding never allows more.
+    fn interval(&self) -> u64 {
+        let period = self.rate.period.duration().as_nanos();
+        let period = u64::try_from(period).unwrap_or(u64::MAX);
+        period.div_ceil(u64::from(self.rate.count - self.burst() + 1))
+    }
+
+    pub(crate) const fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    pub(crate) const fn full_at(&self) -> Moment {
+        self.full_at
+    }
+
+    /// How many tokens there are.
+    fn tokens(&self, now: Moment) -> usize {
+        let missing = self.full_at.since(now).as_nanos();
+        let interval = u128::from(self.interval());
+        let used = missing.div_ceil(interval);
+        let left = u128::from(self.burst()).saturating_sub(used);
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
+    /// When there is a token.
+    fn next(&self) -> Moment {
+        let others = u64::from(self.burst() - 1);
+        let tolerance = Duration::from_nanos(self.interval().saturating_mul(others));
+        Moment(self.full_at.0.saturating_sub(tolerance))
+    }
+
+    fn take(&mut self, count: usize, now: Moment) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let time = Duration::from_nanos(self.interval().saturating_mul(count));
+        self.full_at = self.full_at.max(now).after(time);
+    }
+
+    fn put_back(&mut self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let time = Duration::from_nanos(self.interval().saturating_mul(count));
+        self.full_at = Moment(self.full_at.0.saturating_sub(time));
+    }
+}
+
+/// The buckets of several rates that all hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Buckets {
+    part: u32,
+    all: Vec<Bucket>,
+}
+
+impl Buckets {
+    /// Buckets of messages, without a rate.
+    pub(crate) const fn of_messages() -> Self {
+        Self {
+            part: BURST_PART,
+            all: Vec::new(),
+        }
+    }
+
+    /// Buckets of connections, without a rate.
+    pub(crate) const fn of_connections() -> Self {
+        Self {
+            part: CONNECT_BURST_PART,
+            all: Vec::new(),
+        }
+    }
+
+    /// Sets the rates. A rate that stays keeps its tokens.
+    pub(crate) fn set(&mut self, rates: impl Iterator<Item = Rate>) {
+        let before = std::mem::take(&mut self.all);
+        for rate in rates {
+            if self.all.iter().any(|bucket| bucket.rate == rate) {
+                continue;
+            }
+            let known = before.iter().find(|bucket| bucket.rate == rate);
+            let new = Bucket {
+                part: self.part,
+                ..Bucket::new(rate, Moment::default())
+            };
+            self.all.push(known.copied().unwrap_or(new));
+        }
+    }
+
+    /// Sets a bucket to what it was before a restart.
+    pub(crate) fn restore(&mut self, bucket: Bucket) {
+        match self.all.iter_mut().find(|known| known.rate == bucket.rate) {
+            Some(known) => known.full_at = known.full_at.max(bucket.full_at),
+            None => self.all.push(Bucket {
+                part: self.part,
+                ..bucket
+            }),
+        }
+    }
+
+    /// The buckets.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Bucket> {
+        self.all.iter()
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// How many tokens there are in all buckets. Without a rate there is no end of them.
+    pub(crate) fn tokens(&self, now: Moment) -> usize {
+        let all = self.all.iter().map(|bucket| bucket.tokens(now));
+        all.min().unwrap_or(usize::MAX)
+    }
+
+    /// When there is a token in all buckets.
+    pub(crate) fn next(&self) -> Moment {
+        let all = self.all.iter().map(Bucket::next);
+        all.max().unwrap_or_default()
+    }
+
+    /// Takes as many tokens as there are, and `count` at most. Gives how many.
+    pub(crate) fn take(&mut self, count: usize, now: Moment) -> usize {
+        let count = self.tokens(now).min(count);
+        for bucket in &mut self.all {
+            bucket.take(count, now);
+        }
+        count
+    }
+
+    /// Puts back tokens that were not used.
+    pub(crate) fn put_back(&mut self, count: usize) {
+        for bucket in &mut self.all {
+            bucket.put_back(count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rate(text: &str) -> Rate {
+        text.parse().unwrap()
+    }
+
+    fn buckets(rates: &[&str]) -> Buckets {
+        let mut buckets = Buckets::of_messages();
+        buckets.set(rates.iter().map(|text| rate(text)));
+        buckets
+    }
+
+    fn at(millis: u64) -> Moment {
+        // No process begins with the moment 0.
+        Moment(Duration::from_millis(1_000_000 + millis))
+    }
+
+    #[test]
+    fn rates_as_text() {
+        for text in ["1/second", "100/minute", "4000000000/day", "7/hour"] {
+            assert_eq!(rate(text).to_string(), text);
+        }
+        for text in [
+            "",
+            "/",
+            "5",
+            "0/day",
+            "5/week",
+            "-1/day",
+            "+1/day",
+            "5/ day",
+            "9999999999/day",
+            "5/days",
+        ] {
+            assert_eq!(text.parse::<Rate>(), Err(NoRate), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tenth_comes_at_once_and_the_rest_is_spread() {
+        let mut buckets = buckets(&["100/minute"]);
+        assert_eq!(buckets.take(100, at(0)), 10);
+        assert_eq!(buckets.tokens(at(0)), 0);
+        let interval = Duration::from_secs(60) / 91;
+        let next = buckets.next();
+        assert!(next.since(at(0)) >= interval && next.since(at(0)) < interval * 2);
+        assert_eq!(buckets.tokens(next), 1);
+        assert_eq!(buckets.tokens(at(60_000)), 10);
+        buckets.put_back(4);
+        assert_eq!(buckets.tokens(at(0)), 4);
+    }
+
+    #[test]
+    fn all_rates_hold_and_one_that_stays_keeps_its_tokens() {
+        let mut buckets = buckets(&["30/minute", "20/day"]);
+        assert_eq!(buckets.take(9, at(0)), 2);
+        buckets.set([rate("20/day"), rate("20/day")].into_iter());
+        assert_eq!(buckets.iter().count(), 1);
+        assert_eq!(buckets.tokens(at(0)), 0);
+        buckets.set(std::iter::empty());
+        assert_eq!(buckets.tokens(at(0)), usize::MAX);
+        assert_eq!(buckets.next(), Moment::default());
+        buckets.restore(Bucket::new(rate("1/day"), at(5000)));
+        assert_eq!((buckets.tokens(at(4999)), buckets.tokens(at(5000))), (0, 1));
+    }
+
+    proptest! {
+        /// Whatever is asked for and put back, no period has more than the rate, and none is lost.
+        #[test]
+        fn no_period_has_more_than_its_rate(
+            count in 1_u32..300,
+            period in 0..4_usize,
+            connections in any::<bool>(),
+            steps in prop::collection::vec((0_u64..2000, 0_usize..40, 0_usize..4), 1..200),
+        ) {
+            let rate = Rate::new(count, Period::ALL[period]).unwrap();
+            let mut buckets = match connections {
+                true => Buckets::of_connections(),
+                false => Buckets::of_messages(),
+            };
+            buckets.set(std::iter::once(rate));
+            let period = rate.period().duration();
+            let mut used: Vec<Moment> = Vec::new();
+            let mut now = at(0);
+            for (wait, wanted, back) in steps {
+                // From nothing to twice the period.
+                now = now.after(period.mul_f64(wait as f64 / 1000.0));
+                let taken = buckets.take(wanted, now);
+                prop_assert!(taken <= wanted);
+                let back = back.min(taken);
+                buckets.put_back(back);
+                used.extend(std::iter::repeat_n(now, taken - back));
+                let within = used.iter().filter(|at| now.since(**at) < period);
+                prop_assert!(within.count() <= count as usize);
+                let next = buckets.next();
+                prop_assert!(buckets.tokens(next.max(now)) > 0, "a token comes");
+                prop_assert_eq!(buckets.tokens(now) > 0, next <= now);
+            }
+        }
+    }
+}

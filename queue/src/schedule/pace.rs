@@ -1,0 +1,513 @@
+//! The pace of a site: what is known of it, and what may be done there now.
+//!
+//! The loop, the workers of the site and those who ask share it. The lock is held for a moment,
+//! never over a wait. The rules are in `window`, `bucket` and `state`; here they come together.
+
+mod known;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use postrider_smtp::{DeliveryStatus, bounce::Class, client::Again};
+use postrider_store::Moment;
+
+pub use known::LimitedBy;
+pub(crate) use known::{LastError, LearntOfSite, Of};
+
+use super::{
+    BATCH,
+    limits::{LimitInForce, SiteLimits},
+    observation::Observation,
+    state::{Halts, SiteState},
+    tally::Counts,
+    turns::Turns,
+    window::Window,
+};
+use crate::next_hop::{Plan, Site};
+use known::{Known, SLOW};
+
+/// How long a site is remembered at which nothing goes on.
+const IDLE_FOR: Duration = Duration::from_secs(10 * 60);
+/// How long a site is remembered that was dead, from its last probe on.
+const DEATH_KEPT: Duration = Duration::from_secs(60 * 60);
+/// How long a site is remembered that blocked us, from the end of that on.
+const BLOCK_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How many addresses of a site are remembered, for those who ask.
+const ADDRESSES_MAX: usize = 20;
+/// How many domains of a site are remembered, for those who ask.
+const DOMAINS_MAX: usize = 20;
+
+/// The pace of a site.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    site: Site,
+    /// The claimed messages that wait for the workers of the site.
+    turns: Arc<Turns>,
+    known: Mutex<Known>,
+}
+
+/// What may be done at a site now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Brief {
+    /// The most connections. 0: none, while the site is halted or paused.
+    pub(crate) connections: usize,
+    /// No message may be sent before, since a rate is used up.
+    pub(crate) tokens_at: Option<Moment>,
+    /// No connection may be made before.
+    pub(crate) connect_at: Option<Moment>,
+    /// The site answered lately, and fast.
+    pub(crate) good: bool,
+    /// The site is known to fail, or to be slow. No such thing is known of a site that was never
+    /// tried.
+    pub(crate) poor: bool,
+    /// The next connection is a probe.
+    pub(crate) probed: bool,
+}
+
+/// Why messages wait that are not attempted.
+#[derive(Clone, Debug)]
+pub(crate) struct Wait {
+    /// Until when.
+    pub(crate) until: Moment,
+    /// A message whose time is over fails meanwhile.
+    pub(crate) failing: bool,
+    pub(crate) status: DeliveryStatus,
+}
+
+impl Pace {
+    pub(crate) fn new(site: Site, limits: SiteLimits, now: Moment) -> Self {
+        let known = Known::new(limits, now);
+        Self {
+            site,
+            turns: Arc::default(),
+            known: Mutex::new(known),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of all that is known, for those who ask.
+    pub(crate) fn copy(&self) -> Known {
+        self.known().clone()
+    }
+
+    pub(crate) const fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// The claimed messages that wait for the workers of the site.
+    pub(crate) const fn turns(&self) -> &Arc<Turns> {
+        &self.turns
+    }
+
+    /// Messages of a domain come to the site by this plan, with these limits.
+    pub(crate) fn planned(&self, plan: &Plan, domain: &str, limits: SiteLimits, now: Moment) {
+        let mut known = self.known();
+        known.used = now;
+        let ended = known.orders.iter().any(|order| !order.lasts(now));
+        if ended || known.limits != limits {
+            known.orders.retain(|order| order.lasts(now));
+            known.limits = limits;
+            known.set_rates();
+        }
+        if known.hops != plan.hops {
+            known.hops.clone_from(&plan.hops);
+            known.addresses.clear();
+        }
+        if known.domains.len() < DOMAINS_MAX && !known.domains.iter().any(|it| it == domain) {
+            known.domains.push(domain.to_owned());
+        }
+    }
+
+    /// An address of a host is tried.
+    pub(crate) fn tried(&self, host: &str, address: SocketAddr) {
+        let addresses = &mut self.known().addresses;
+        let known = addresses.iter().any(|(_, known)| *known == address);
+        if !known && addresses.len() < ADDRESSES_MAX {
+            addresses.push((host.to_owned(), address));
+        }
+    }
+
+    /// Whether messages of a domain came to the site. It knows only some.
+    pub(crate) fn has_domain(&self, domain: &str) -> bool {
+        self.known().domains.iter().any(|known| known == domain)
+    }
+
+    /// Sets what an administrator wants for a target, which is the site or a domain of it. None
+    /// takes it back.
+    pub(crate) fn order(&self, target: &str, order: Option<LimitInForce>) {
+        let mut known = self.known();
+        if order.as_ref() == known.orders.iter().find(|it| it.target == target) {
+            return;
+        }
+        known.orders.retain(|known| known.target != target);
+        known.orders.extend(order);
+        known.set_rates();
+    }
+
+    /// Pauses the site, or lets it go on (None).
+    pub(crate) fn pause(&self, paused: Option<Option<Moment>>) {
+        self.known().paused = paused;
+    }
+
+    /// Whether an administrator has paused the site.
+    pub(crate) fn is_paused(&self, now: Moment) -> bool {
+        self.known().is_paused(now)
+    }
+
+    /// What may be done at the site now.
+    pub(crate) fn brief(&self, now: Moment) -> Brief {
+        let known = self.known();
+        let probed = known.halts.is_probed();
+        Brief {
+            connections: known.connections(now),
+            tokens_at: known.tokens_at(now),
+            connect_at: Some(known.connects.next()).filter(|at| now < *at),
+            good: known.is_good(now),
+            poor: probed || known.is_slow(now),
+            probed,
+        }
+    }
+
+    /// Why nothing is to be tried at the site, if that is so. A pause is not meant.
+    pub(crate) fn halt(&self, now: Moment) -> Option<Wait> {
+        let known = self.known();
+        known.halts.now(now).map(|halt| Wait {
+            until: halt.until,
+            failing: halt.failing,
+            status: halt.status.clone(),
+        })
+    }
+
+    /// How many messages a worker may take at once.
+    pub(crate) fn batch(&self) -> usize {
+        match self.known().halts.is_probed() {
+            true => 1,
+            false => BATCH,
+        }
+    }
+
+    /// Takes tokens for messages: as many as there are, and `count` at most.
+    pub(crate) fn take_tokens(&self, count: usize, now: Moment) -> usize {
+        let mut known = self.known();
+        match known.messages.is_empty() {
+            true => count,
+            false => known.messages.take(count, now),
+        }
+    }
+
+    /// Whether messages have a rate of an hour or a day.
+    pub(crate) fn has_long_rates(&self) -> bool {
+        self.known().rates().any(|rate| rate.period().is_long())
+    }
+
+    /// Puts back tokens of messages that were not attempted.
+    pub(crate) fn put_back_tokens(&self, count: usize) {
+        self.known().messages.put_back(count);
+    }
+
+    /// Takes the token for a connection.
+    ///
+    /// # Errors
+    /// There is none before this moment.
+    pub(crate) fn take_connect(&self, now: Moment) -> Result<(), Moment> {
+        let mut known = self.known();
+        match known.connects.take(1, now) {
+            0 => Err(known.connects.next()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A connection is being made.
+    pub(crate) fn open(self: &Arc<Self>) -> Opened {
+        self.known().open += 1;
+        Opened {
+            pace: Arc::clone(self),
+            ready: false,
+        }
+    }
+
+    /// So many messages are attempted, by one worker.
+    pub(crate) fn work(self: &Arc<Self>, messages: usize) -> Working {
+        let mut known = self.known();
+        known.working += 1;
+        known.in_flight += messages;
+        Working {
+            pace: Arc::clone(self),
+            messages,
+        }
+    }
+
+    /// The site took so many messages, in a batch of transactions of this time.
+    pub(crate) fn succeeded(
+        &self,
+        messages: usize,
+        transactions: usize,
+        took: Duration,
+        now: Moment,
+    ) {
+        let mut known = self.known();
+        known.window.took(transactions, took, now);
+        if messages > 0 {
+            let (working, max) = (known.working, known.max(now));
+            known.window.succeeded(messages, working, max, now);
+            known.taken = Some(now);
+            known.used = now;
+            known.halts.answered(&self.site, true, now);
+        }
+    }
+
+    /// What the opening of a connection showed. `known` is the class that a rule of the provider
+    /// gives.
+    pub(crate) fn observe(&self, status: &DeliveryStatus, known: Option<Class>, now: Moment) {
+        let (seen, class) = Observation::of(status, known);
+        self.note(seen, class, status, known.is_some(), now);
+    }
+
+    /// What the result of a message showed. Gives false if the connection failed: the results of
+    /// the other messages on it show the same.
+    pub(crate) fn observe_result(
+        &self,
+        status: &DeliveryStatus,
+        known: Option<Class>,
+        again: Again,
+        now: Moment,
+    ) -> bool {
+        let (seen, class) = Observation::of_transaction(status, known, again);
+        self.note(seen, class, status, known.is_some(), now);
+        seen != Some(Observation::Failed)
+    }
+
+    /// A rule of the provider says that the site is to be left in peace after a reply of this class.
+    pub(crate) fn rest_as_told(
+        &self,
+        status: &DeliveryStatus,
+        class: Class,
+        rest: Duration,
+        now: Moment,
+    ) {
+        let state = match class {
+            Class::Blocked => SiteState::Blocked,
+            _ => SiteState::Resting,
+        };
+        let mut known = self.known();
+        known
+            .halts
+            .rest_as_told(&self.site, state, rest, status, now);
+    }
+
+    /// The one place where a result of a connection or a transaction changes the pace.
+    fn note(&self, seen: Option<Observation>, class: Class, status: &DeliveryStatus, now: Moment) {
+        let Some(seen) = seen else {
+            return;
+        };
+        let mut known = self.known();
+        let (open, max) = (known.open, known.max(now));
+        known.used = now;
+        known.error = Some(Box::new(LastError {
+            at: now,
+            status: status.clone(),
+            class,
+        }));
+        let Known { window, halts, .. } = &mut *known;
+        match seen {
+            Observation::Answered => {
+                window.answered();
+                halts.answered(&self.site, false, now);
+            }
+            Observation::TooMany => window.too_many(open, now),
+            Observation::Busy => {
+                if let Some(rest) = window.busy(max, now) {
+                    halts.rest(&self.site, rest, status, now);
+                }
+            }
+            Observation::Failed => {
+                if window.failed(max, now) {
+                    halts.dead(&self.site, status, now);
+                }
+            }
+            Observation::Blocked { permanent } => {
+                halts.told_blocked(&self.site, (permanent, by_rule), status, now);
+            }
+            Observation::LoginRefused => halts.login_refused(&self.site, status, now),
+        }
+    }
+
+    /// All addresses of the site failed. While a connection takes mail, it is not dead.
+    pub(crate) fn unreachable(&self, status: &DeliveryStatus, now: Moment) {
+        let mut known = self.known();
+        if known.ready == 0 {
+            known.halts.dead(&self.site, status, now);
+        }
+    }
+
+    /// Nothing is to be tried at the site until then, and that is no failure.
+    pub(crate) fn wait(&self, status: &DeliveryStatus, time: Duration, now: Moment) {
+        let mut known = self.known();
+        if known.ready == 0 {
+            known.halts.wait(&self.site, time, status, now);
+        }
+    }
+
+    /// The site is tried again at once. If it failed, the next connection is a probe.
+    pub(crate) fn forgive(&self, now: Moment) {
+        self.known().halts.forgive(&self.site, now);
+    }
+
+    /// Forgets what was learnt of the site.
+    pub(crate) fn forget(&self) {
+        let mut known = self.known();
+        known.window = Window::default();
+        known.halts = Halts::default();
+        (known.success, known.slow, known.error) = (None, None, None);
+        known.mean = Duration::ZERO;
+        known.messages.set(std::iter::empty());
+        known.connects.set(std::iter::empty());
+        known.set_rates();
+    }
+
+    /// The site answered for so many messages, in this time with the making of the connection.
+    /// Returns true if the loop is to know: the site did not answer lately, is good from now on, or
+    /// takes more connections.
+    pub(crate) fn answered(&self, messages: usize, took: Duration, now: Moment) -> bool {
+        let mut known = self.known();
+        let connections = known.connections(now);
+        let grown = connections > known.told_connections;
+        known.told_connections = connections;
+        let (answered, was_good) = (known.answered(now), known.is_good(now));
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX).max(1);
+        let took = took / messages;
+        known.mean = match known.success {
+            Some(_) => (known.mean * 3 + took) / 4,
+            None => took,
+        };
+        known.success = Some(now);
+        known.slow = (known.mean >= SLOW).then_some(now);
+        grown || !answered || (!was_good && known.is_good(now))
+    }
+
+    /// There was a connection for this time, and no answer for any message.
+    pub(crate) fn unanswered(&self, took: Duration, now: Moment) {
+        if took >= SLOW {
+            self.known().slow = Some(now);
+        }
+    }
+
+    /// Attempts ended so.
+    pub(crate) fn count(&self, counts: Counts, now: Moment) {
+        if !counts.is_empty() {
+            self.known().tally.add(counts, now);
+        }
+    }
+
+    /// Something is known that is still of use.
+    pub(crate) fn is_of_use(&self, now: Moment) -> bool {
+        let known = self.known();
+        known.open > 0
+            || known.working > 0
+            || known.paused.is_some()
+            || !known.orders.is_empty()
+            || known.answered(now)
+            || known.is_slow(now)
+            || now.since(known.used) < IDLE_FOR
+            || known.halts.last().is_some_and(|halt| {
+                let kept = match halt.state {
+                    SiteState::Blocked => BLOCK_KEPT,
+                    _ => DEATH_KEPT,
+                };
+                now < halt.until.after(kept)
+            })
+            || known.learnt(now).is_some()
+            || known.long_buckets(now).next().is_some()
+    }
+
+    /// What a restart must not forget. None: nothing.
+    pub(crate) fn learnt(&self, now: Moment) -> Option<LearntOfSite> {
+        let known = self.known();
+        let (deaths, blocks) = known.halts.counts();
+        let halt = known.halts.last();
+        let halt = halt.filter(|halt| now < halt.until || known.halts.is_probed());
+        let learnt = LearntOfSite {
+            halt: halt.cloned(),
+            deaths,
+            blocks,
+            cap: known.learnt(now),
+            buckets: known.long_buckets(now).collect(),
+        };
+        (learnt != LearntOfSite::default()).then_some(learnt)
+    }
+
+    /// Sets what was learnt before a restart.
+    pub(crate) fn restore(&self, learnt: LearntOfSite) {
+        let mut known = self.known();
+        known
+            .halts
+            .restore(learnt.halt, learnt.deaths, learnt.blocks);
+        known.window.restore(learnt.cap);
+        for (of, bucket) in learnt.buckets {
+            match of {
+                Of::Messages => known.messages.restore(bucket),
+                Of::Connects => known.connects.restore(bucket),
+            }
+        }
+    }
+}
+
+/// A connection to a site. It ends with the value.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pace: Arc<Pace>,
+    ready: bool,
+}
+
+impl Opened {
+    /// The connection takes mail.
+    pub(crate) fn ready(&mut self) {
+        self.pace.known().ready += usize::from(!self.ready);
+        self.ready = true;
+    }
+
+    /// Whether the site has more connections than it may have. If so, this one does not count any
+    /// more, and is to end.
+    pub(crate) fn is_too_many(&mut self, now: Moment) -> bool {
+        let mut known = self.pace.known();
+        let counts = self.ready;
+        let over = counts && known.ready > known.connections(now).max(1);
+        if over {
+            known.ready -= 1;
+            drop(known);
+            self.ready = false;
+        }
+        over
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let mut known = self.pace.known();
+        known.open = known.open.saturating_sub(1);
+        known.ready = known.ready.saturating_sub(usize::from(self.ready));
+    }
+}
+
+/// Messages that are attempted. It ends with the value.
+#[derive(Debug)]
+pub(crate) struct Working {
+    pace: Arc<Pace>,
+    messages: usize,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        let mut known = self.pace.known();
+        known.working = known.working.saturating_sub(1);
+        known.in_flight = known.in_flight.saturating_sub(self.messages);
+    }
+}

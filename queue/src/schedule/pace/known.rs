@@ -1,0 +1,235 @@
+//! What is known of a site.
+
+use std::{net::SocketAddr, time::Duration};
+
+use postrider_smtp::{DeliveryStatus, bounce::Class};
+use postrider_store::Moment;
+
+use super::super::{
+    bucket::{Bucket, Buckets, Rate},
+    limits::{LimitInForce, SiteLimits},
+    state::{Halt, Halts, SiteState},
+    tally::Tally,
+    window::{Learnt, Window},
+};
+use crate::next_hop::Hop;
+
+/// How long a success counts.
+const GOOD_FOR: Duration = Duration::from_secs(10 * 60);
+/// The mean time of a message from which on a site is not good.
+pub(super) const SLOW: Duration = Duration::from_secs(5);
+/// How long it counts that a site was slow. Until then it is tried again, also if there are many.
+const SLOW_FOR: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// What is known of a site.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) limits: SiteLimits,
+    pub(crate) orders: Vec<LimitInForce>,
+    /// An administrator has paused the site. None within: until it is taken back.
+    pub(crate) paused: Option<Option<Moment>>,
+    pub(crate) window: Window,
+    pub(crate) halts: Halts,
+    pub(crate) messages: Buckets,
+    pub(crate) connects: Buckets,
+    /// The connections, also those that are being made.
+    pub(crate) open: usize,
+    /// Those of them that take mail.
+    pub(super) ready: usize,
+    /// Those of them with messages at this moment.
+    pub(super) working: usize,
+    /// The messages of attempts that go on.
+    pub(crate) in_flight: usize,
+    /// The connections that the loop knows to be allowed.
+    pub(super) told_connections: usize,
+    pub(super) success: Option<Moment>,
+    /// The mean time of a message, with its part of the connection.
+    pub(super) mean: Duration,
+    /// When the site last took long.
+    pub(super) slow: Option<Moment>,
+    pub(crate) tally: Tally,
+    pub(crate) taken: Option<Moment>,
+    pub(crate) error: Option<Box<LastError>>,
+    pub(crate) hops: Vec<Hop>,
+    /// The addresses that were tried, with the names of their hosts.
+    pub(crate) addresses: Vec<(String, SocketAddr)>,
+    pub(crate) domains: Vec<String>,
+    /// When something last went on.
+    pub(super) used: Moment,
+}
+
+/// The last failure at a site.
+#[derive(Clone, Debug)]
+pub(crate) struct LastError {
+    pub(crate) at: Moment,
+    pub(crate) status: DeliveryStatus,
+    pub(crate) class: Class,
+}
+
+/// What was learnt of a site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LearntOfSite {
+    pub(crate) halt: Option<Halt>,
+    pub(crate) deaths: usize,
+    pub(crate) blocks: u32,
+    pub(crate) cap: Option<Learnt>,
+    /// The buckets of an hour and a day that are not full.
+    pub(crate) buckets: Vec<(Of, Bucket)>,
+}
+
+/// What a bucket counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    Messages,
+    Connects,
+}
+
+/// The limit that holds back messages of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitedBy {
+    /// All connections that the window allows are at work.
+    Connections,
+    /// The rate of messages is used up.
+    Rate,
+    /// The rate of new connections is used up.
+    ConnectRate,
+    /// The site is probed with one message at a time.
+    Probe,
+}
+
+impl LimitedBy {
+    /// The name in APIs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Rate => "rate",
+            Self::ConnectRate => "connect_rate",
+            Self::Probe => "probe",
+        }
+    }
+}
+
+impl Known {
+    pub(super) fn new(limits: SiteLimits, now: Moment) -> Self {
+        let mut known = Self {
+            limits,
+            orders: Vec::new(),
+            paused: None,
+            window: Window::default(),
+            halts: Halts::default(),
+            messages: Buckets::of_messages(),
+            connects: Buckets::of_connections(),
+            open: 0,
+            ready: 0,
+            working: 0,
+            in_flight: 0,
+            told_connections: 0,
+            success: None,
+            mean: Duration::ZERO,
+            slow: None,
+            tally: Tally::default(),
+            taken: None,
+            error: None,
+            hops: Vec::new(),
+            addresses: Vec::new(),
+            domains: Vec::new(),
+            used: now,
+        };
+        known.set_rates();
+        known
+    }
+
+    pub(super) fn set_rates(&mut self) {
+        let ordered = self.orders.iter().filter_map(|order| order.rate);
+        let rate = self.limits.rate.into_iter();
+        self.messages.set(rate.chain(ordered));
+        self.connects.set(self.limits.connect_rate.into_iter());
+    }
+
+    /// The most connections by configuration and orders.
+    pub(crate) fn max(&self, now: Moment) -> usize {
+        let ordered = self.orders.iter().filter(|order| order.lasts(now));
+        let ordered = ordered.filter_map(|order| order.connections).min();
+        ordered.unwrap_or(self.limits.connections).max(1)
+    }
+
+    /// The rates of messages that hold.
+    pub(crate) fn rates(&self) -> impl Iterator<Item = Rate> {
+        self.messages.iter().map(Bucket::rate)
+    }
+
+    pub(super) fn is_paused(&self, now: Moment) -> bool {
+        self.paused
+            .is_some_and(|until| until.is_none_or(|until| now < until))
+    }
+
+    pub(crate) fn connections(&self, now: Moment) -> usize {
+        if self.is_paused(now) || self.halts.now(now).is_some() {
+            0
+        } else if self.halts.is_probed() {
+            1
+        } else {
+            self.window.connections(self.max(now), now)
+        }
+    }
+
+    /// When a message may be sent, if there is none now: a rate of messages is used up, or there is
+    /// no connection and none may be made.
+    pub(super) fn tokens_at(&self, now: Moment) -> Option<Moment> {
+        let connects = match self.ready {
+            0 => self.connects.next(),
+            _ => Moment::default(),
+        };
+        let at = self.messages.next().max(connects);
+        (now < at).then_some(at)
+    }
+
+    /// The state, and what limits the site.
+    pub(crate) fn state(&self, now: Moment) -> (SiteState, Option<LimitedBy>) {
+        if self.is_paused(now) {
+            return (SiteState::Paused, None);
+        }
+        if let Some(halt) = self.halts.now(now) {
+            return (halt.state, None);
+        }
+        if self.halts.is_probed() {
+            let state = self.halts.last().map_or(SiteState::Down, |halt| halt.state);
+            return (state, Some(LimitedBy::Probe));
+        }
+        let limited = if now < self.messages.next() {
+            LimitedBy::Rate
+        } else if self.working >= self.connections(now) {
+            LimitedBy::Connections
+        } else if now < self.connects.next() {
+            LimitedBy::ConnectRate
+        } else {
+            return (SiteState::Active, None);
+        };
+        (SiteState::Limited, Some(limited))
+    }
+
+    pub(super) fn learnt(&self, now: Moment) -> Option<Learnt> {
+        let learnt = self.window.learnt();
+        learnt.filter(|_| self.window.cap(usize::MAX, now) < self.limits.connections)
+    }
+
+    pub(super) fn long_buckets(&self, now: Moment) -> impl Iterator<Item = (Of, Bucket)> {
+        let messages = self.messages.iter().map(|bucket| (Of::Messages, *bucket));
+        let connects = self.connects.iter().map(|bucket| (Of::Connects, *bucket));
+        let all = messages.chain(connects);
+        all.filter(move |(_, bucket)| bucket.rate().period().is_long() && now < bucket.full_at())
+    }
+
+    pub(super) fn is_good(&self, now: Moment) -> bool {
+        self.answered(now) && self.mean < SLOW
+    }
+
+    pub(super) fn is_slow(&self, now: Moment) -> bool {
+        self.slow.is_some_and(|at| now.since(at) < SLOW_FOR)
+    }
+
+    pub(super) fn answered(&self, now: Moment) -> bool {
+        self.success.is_some_and(|at| now.since(at) < GOOD_FOR)
+    }
+}

@@ -1,0 +1,145 @@
+//! The pace of a site.
+
+use postrider_smtp::{Cause, EnhancedCode};
+
+use super::{known::SLOW, *};
+use crate::schedule::{local_plan, tests::config};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn at(minutes: u32) -> Moment {
+    Moment(MINUTE * (1000 + minutes))
+}
+
+fn pace() -> Arc<Pace> {
+    let limits = SiteLimits::usual(&config());
+    Arc::new(Pace::new("mx.test".into(), limits, at(0)))
+}
+
+fn lost() -> DeliveryStatus {
+    DeliveryStatus::transient(Cause::Lost, EnhancedCode::NO_ANSWER, "lost")
+}
+
+fn reply(code: u16, text: &str, command: &'static str) -> DeliveryStatus {
+    DeliveryStatus {
+        code,
+        permanent: code >= 500,
+        enhanced: None,
+        ..DeliveryStatus::transient(Cause::Reply, EnhancedCode::NO_ANSWER, text)
+            .with_command(command)
+    }
+}
+
+#[test]
+fn a_site_that_hangs_after_its_greeting_is_dead_in_the_end() {
+    let pace = pace();
+    for connections in [4, 3, 2] {
+        assert_eq!(pace.brief(at(0)).connections, connections);
+        let mut opened = pace.open();
+        opened.ready();
+        assert!(!pace.observe_result(&lost(), None, Again::No, at(0)));
+    }
+    let halt = pace.halt(at(0)).unwrap();
+    assert_eq!(halt.until, at(1));
+    assert!(halt.failing);
+    assert_eq!(pace.brief(at(0)).connections, 0);
+    let probed = pace.brief(at(1));
+    assert!(probed.probed && probed.poor && probed.connections == 1);
+    assert_eq!(pace.batch(), 1);
+    pace.observe_result(&reply(550, "no such user", "RCPT"), None, Again::No, at(1));
+    assert_eq!((pace.brief(at(1)).connections, pace.batch()), (1, BATCH));
+    assert!(!pace.brief(at(1)).probed, "it answers");
+}
+
+#[test]
+fn a_site_with_open_connections_is_not_dead() {
+    let pace = pace();
+    let mut opened = pace.open();
+    opened.ready();
+    pace.unreachable(&lost(), at(0));
+    assert!(pace.halt(at(0)).is_none());
+    drop(opened);
+    pace.unreachable(&lost(), at(0));
+    assert!(pace.halt(at(0)).is_some());
+    pace.forgive(at(0));
+    assert!(pace.halt(at(0)).is_none() && pace.brief(at(0)).probed);
+}
+
+#[test]
+fn connections_above_the_window_end() {
+    let pace = pace();
+    let mut opened: Vec<Opened> = (0..4).map(|_| pace.open()).collect();
+    opened.iter_mut().for_each(Opened::ready);
+    assert!(opened.iter_mut().all(|it| !it.is_too_many(at(0))));
+    let text = "too many connections from your host";
+    pace.observe(&reply(421, text, "MAIL"), None, at(0));
+    let over = opened
+        .iter_mut()
+        .filter_map(|it| it.is_too_many(at(0)).then_some(()));
+    assert_eq!(over.count(), 1);
+    assert_eq!(pace.brief(at(0)).connections, 3);
+    assert_eq!(pace.learnt(at(0)).unwrap().cap.unwrap().connections, 3);
+}
+
+#[test]
+fn an_order_holds_until_its_end() {
+    let pace = pace();
+    let order = LimitInForce {
+        target: "mx.test".into(),
+        connections: Some(2),
+        rate: "60/hour".parse().ok(),
+        until: Some(at(10)),
+    };
+    pace.order("mx.test", Some(order));
+    assert_eq!(pace.copy().max(at(0)), 2);
+    assert_eq!(pace.take_tokens(100, at(0)), 6);
+    assert!(pace.brief(at(0)).tokens_at.is_some());
+    assert_eq!(pace.learnt(at(0)).unwrap().buckets.len(), 1);
+    assert_eq!(pace.copy().max(at(10)), 10);
+    let plan = local_plan("x.test");
+    pace.planned(&plan, "x.test", SiteLimits::usual(&config()), at(10));
+    assert_eq!(pace.take_tokens(100, at(10)), 100);
+    assert!(pace.has_domain("x.test") && !pace.has_domain("y.test"));
+    pace.pause(Some(Some(at(20))));
+    assert!(pace.is_paused(at(19)) && !pace.is_paused(at(20)));
+    assert_eq!(pace.brief(at(19)).connections, 0);
+}
+
+#[test]
+fn what_was_learnt_is_restored_and_can_be_forgotten() {
+    let pace = pace();
+    pace.observe(&reply(421, "too many connections", "greeting"), None, at(0));
+    pace.unreachable(&lost(), at(0));
+    let learnt = pace.learnt(at(0)).unwrap();
+    assert_eq!(learnt.deaths, 1);
+    let again = self::pace();
+    assert_eq!(again.learnt(at(0)), None);
+    again.restore(learnt.clone());
+    assert_eq!(again.learnt(at(0)), Some(learnt));
+    assert_eq!(again.halt(at(0)).unwrap().until, at(1));
+    again.forget();
+    assert_eq!(again.learnt(at(0)), None);
+    assert_eq!(again.brief(at(0)).connections, 4);
+}
+
+#[test]
+fn a_site_is_good_while_it_answers_fast_and_poor_while_it_is_slow() {
+    let pace = pace();
+    assert!(!pace.brief(at(0)).good && !pace.brief(at(0)).poor);
+    assert!(pace.answered(1, 6 * SLOW, at(0)), "it answers");
+    assert!(!pace.brief(at(0)).good && pace.brief(at(359)).poor);
+    assert!(!pace.brief(at(360)).poor);
+    let mut told = false;
+    for _ in 0..20 {
+        told = told || pace.answered(10, SLOW, at(0));
+    }
+    assert!(told && pace.brief(at(9)).good && !pace.brief(at(10)).good);
+    pace.unanswered(SLOW / 2, at(400));
+    assert!(
+        !pace.brief(at(400)).poor,
+        "the server only closed a connection"
+    );
+    pace.unanswered(MINUTE, at(400));
+    assert!(pace.brief(at(400)).poor && pace.is_of_use(at(759)));
+    assert!(!pace.is_of_use(at(760)));
+}

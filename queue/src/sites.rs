@@ -1,0 +1,547 @@
+//! The sites that are known, and what administrators want for them.
+//!
+//! | file | its job |
+//! |---|---|
+//! | here | the paces of sites by name, the orders of administrators |
+//! | `view` | what a site looks like to those who ask |
+//! | `keep` | what a restart must not forget, to the store and back |
+//!
+//! The loop, the workers and those who ask share one [`Sites`]. Its lock is held for a moment,
+//! never over a wait. It comes before the lock of a [`Pace`].
+
+mod keep;
+mod view;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use postrider_config::QueueConfig;
+use postrider_store::{
+    Destination, Moment, SiteLimit, SiteOrder, SitePause, Store, StoreError, Time,
+};
+use tokio::sync::{Notify, watch};
+use tracing::info;
+
+pub use view::{SiteAddress, SiteError, SiteHost, SiteView};
+
+use crate::{
+    Queue,
+    next_hop::{Plan, Site},
+    schedule::{LimitInForce, Pace, Rate, SiteLimits},
+};
+
+/// From so many sites on, those of which nothing is known any more are forgotten.
+const SWEEP_MIN: usize = 1024;
+/// How long an earlier pause is remembered: longer than any message waits.
+const PAUSES_KEPT: Duration = Duration::from_secs(14 * 86400);
+/// How many earlier pauses of a target are remembered.
+const PAUSES_MAX: usize = 32;
+
+/// The time by both clocks, and the way from one to the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) time: Time,
+    pub(crate) moment: Moment,
+}
+
+impl Now {
+    /// The moment of a time. A time of the past is the first moment.
+    fn moment_of(self, time: Time) -> Moment {
+        match time > self.time {
+            true => self.moment.after(time.since(self.time)),
+            false => Moment::default(),
+        }
+    }
+
+    fn time_of(self, moment: Moment) -> Time {
+        match moment > self.moment {
+            true => self.time.after(moment.since(self.moment)),
+            false => self.time.before(self.moment.since(moment)),
+        }
+    }
+}
+
+/// The sites that are known.
+#[derive(Debug)]
+pub(crate) struct Sites {
+    /// The limits of a site of which no plan is known.
+    usual: SiteLimits,
+    state: Mutex<State>,
+    /// There are orders.
+    ordered: AtomicBool,
+    /// Orders changed: the loop is to look.
+    changed: watch::Sender<()>,
+    /// Something was learnt that is to be kept.
+    learnt: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    paces: HashMap<Site, Arc<Pace>>,
+    sweep_at: usize,
+    orders: BTreeMap<String, SiteOrder>,
+}
+
+impl Sites {
+    pub(crate) fn new(config: &QueueConfig) -> Self {
+        Self {
+            usual: SiteLimits::usual(config),
+            state: Mutex::new(State {
+                paces: HashMap::new(),
+                sweep_at: SWEEP_MIN,
+                orders: BTreeMap::new(),
+            }),
+            ordered: AtomicBool::new(false),
+            changed: watch::Sender::new(()),
+            learnt: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pace of a site. A site that was not known is known from now on.
+    pub(crate) fn pace(&self, site: &Site, now: Now) -> Arc<Pace> {
+        let mut state = self.state();
+        if let Some(pace) = state.paces.get(site) {
+            return Arc::clone(pace);
+        }
+        if state.paces.len() >= state.sweep_at {
+            state
+                .paces
+                .retain(|_, pace| Arc::strong_count(pace) > 1 || pace.is_of_use(now.moment));
+            state.sweep_at = state.paces.len().saturating_mul(2).max(SWEEP_MIN);
+        }
+        let pace = Arc::new(Pace::new(site.clone(), self.usual.clone(), now.moment));
+        if let Some(order) = state.orders.get(&site.to_string()) {
+            apply(&pace, order, now, true);
+        }
+        state.paces.insert(site.clone(), Arc::clone(&pace));
+        pace
+    }
+
+    /// Notes that messages of a domain go to a site by this plan.
+    pub(crate) fn planned(&self, plan: &Plan, domain: &str, now: Now) -> Arc<Pace> {
+        let pace = self.pace(&plan.site, now);
+        pace.planned(plan, domain, SiteLimits::of(plan), now.moment);
+        if self.ordered.load(Ordering::Relaxed)
+            && let Some(order) = self.state().orders.get(domain)
+        {
+            apply(&pace, order, now, false);
+        }
+        pace
+    }
+
+    /// Tells when orders change.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// All sites are tried again at once.
+    pub(crate) fn forgive(&self, now: Moment) {
+        self.state()
+            .paces
+            .values()
+            .for_each(|pace| pace.forgive(now));
+    }
+
+    /// The targets that are paused: as destinations they are not claimed.
+    pub(crate) fn paused(&self, now: Time) -> Vec<Destination> {
+        if !self.ordered.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let state = self.state();
+        let paused = state.orders.values().filter(|order| {
+            let pause = order.pause.as_ref();
+            pause.is_some_and(|pause| pause_lasts(pause, now))
+        });
+        paused.map(|order| order.target.clone()).collect()
+    }
+
+    /// Whether a domain is paused by name.
+    pub(crate) fn is_paused(&self, domain: &str, now: Time) -> bool {
+        self.ordered.load(Ordering::Relaxed) && {
+            let state = self.state();
+            let pause = state.orders.get(domain).and_then(|it| it.pause.as_ref());
+            pause.is_some_and(|pause| pause_lasts(pause, now))
+        }
+    }
+
+    /// When the next pause ends by itself.
+    pub(crate) fn next_end(&self, now: Time) -> Option<Time> {
+        if !self.ordered.load(Ordering::Relaxed) {
+            return None;
+        }
+        let state = self.state();
+        let pauses = state.orders.values().filter_map(|it| it.pause.as_ref());
+        pauses
+            .filter_map(|pause| pause.until)
+            .filter(|until| *until > now)
+            .min()
+    }
+
+    /// For how long a message that was first due then stood still, since its site or its domain was
+    /// paused.
+    pub(crate) fn stood_still(
+        &self,
+        site: Option<&Site>,
+        domain: &str,
+        first_due: Time,
+        now: Time,
+    ) -> Duration {
+        if !self.ordered.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        let site = site.map(Site::to_string);
+        let targets: HashSet<&str> = site.as_deref().into_iter().chain([domain]).collect();
+        let state = self.state();
+        let orders = targets.into_iter().filter_map(|it| state.orders.get(it));
+        let mut pauses: Vec<(Time, Time)> = Vec::new();
+        for order in orders {
+            pauses.extend(&order.paused);
+            let current = order.pause.as_ref();
+            pauses.extend(current.map(|it| (it.since, it.until.unwrap_or(now).min(now))));
+        }
+        drop(state);
+        together(pauses, first_due, now)
+    }
+}
+
+/// How much of the time from `from` to `to` lies in one of these spans or more.
+fn together(mut spans: Vec<(Time, Time)>, from: Time, to: Time) -> Duration {
+    spans.sort_unstable();
+    let (mut sum, mut counted) = (Duration::ZERO, from);
+    for (begin, end) in spans {
+        let (begin, end) = (begin.max(counted), end.min(to));
+        sum += end.since(begin);
+        counted = counted.max(end);
+    }
+    sum
+}
+
+fn pause_lasts(pause: &SitePause, now: Time) -> bool {
+    pause.until.is_none_or(|until| now < until)
+}
+
+/// Sets the limit of an order for a site, and its pause if the order is for the site itself.
+fn apply(pace: &Pace, order: &SiteOrder, now: Now, whole: bool) {
+    let limit = order.limit.as_ref().map(|limit| LimitInForce {
+        target: order.target.clone(),
+        connections: limit
+            .connections
+            .map(|connections| usize::try_from(connections).unwrap_or(usize::MAX)),
+        rate: limit.rate.as_deref().and_then(|rate| rate.parse().ok()),
+        until: limit.until.map(|until| now.moment_of(until)),
+    });
+    pace.order(&order.target, limit);
+    if whole {
+        let pause = order.pause.as_ref();
+        pace.pause(pause.map(|pause| pause.until.map(|until| now.moment_of(until))));
+    }
+}
+
+/// Why an order was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteOrderError {
+    /// There are too many.
+    #[error("there are {max} orders for sites already", max = postrider_store::SITE_ORDERS_MAX)]
+    TooMany,
+    /// There is nothing to take back.
+    #[error("there is no such order for {0}")]
+    NotThere(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Queue {
+    /// The time by both clocks.
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            time: self.clock.now(),
+            moment: self.clock.moment(),
+        }
+    }
+
+    /// Pauses deliveries to a site or a domain, until a time or until they are resumed. Attempts
+    /// that go on come to their end.
+    ///
+    /// # Errors
+    /// If there are too many orders or the store fails.
+    pub async fn pause_site(
+        &self,
+        store: &Store,
+        target: &str,
+        until: Option<Time>,
+        reason: &str,
+    ) -> Result<(), SiteOrderError> {
+        let now = self.now();
+        self.change_order(store, target, |order| {
+            let since = match &order.pause {
+                Some(pause) if pause_lasts(pause, now.time) => pause.since,
+                _ => now.time,
+            };
+            end_pause(order, now.time, since);
+            order.pause = Some(SitePause {
+                since,
+                until,
+                reason: reason.to_owned(),
+            });
+        })
+        .await
+    }
+
+    /// Lets deliveries to a site or a domain go on after a pause.
+    ///
+    /// # Errors
+    /// If it is not paused or the store fails.
+    pub async fn resume_site(&self, store: &Store, target: &str) -> Result<(), SiteOrderError> {
+        let now = self.now();
+        if !self.sites.has_pause(target) {
+            return Err(SiteOrderError::NotThere(target.to_owned()));
+        }
+        self.change_order(store, target, |order| end_pause(order, now.time, now.time))
+            .await
+    }
+
+    /// Limits a site, or the sites of a domain. Without connections and rate the limit is taken
+    /// back.
+    ///
+    /// # Errors
+    /// If there are too many orders or the store fails.
+    pub async fn limit_site(
+        &self,
+        store: &Store,
+        target: &str,
+        (connections, rate): (Option<u32>, Option<Rate>),
+        until: Option<Time>,
+        reason: &str,
+    ) -> Result<(), SiteOrderError> {
+        let now = self.now();
+        let wanted = connections.is_some() || rate.is_some();
+        self.change_order(store, target, |order| {
+            order.limit = wanted.then(|| SiteLimit {
+                since: now.time,
+                until,
+                connections,
+                rate: rate.map(|rate| rate.to_string()),
+                reason: reason.to_owned(),
+            });
+        })
+        .await
+    }
+
+    /// Forgets what was learnt of a site, or of the sites of a domain. Gives the sites.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn forget_site(
+        &self,
+        store: &Store,
+        target: &str,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut forgotten = Vec::new();
+        for pace in self.sites.matching(target) {
+            pace.forget();
+            let site = pace.site().to_string();
+            store.forget_site(&site).await?;
+            info!(%site, "what was learnt of a site is forgotten");
+            forgotten.push(site);
+        }
+        self.sites.changed.send_replace(());
+        Ok(forgotten)
+    }
+
+    /// Changes the order for a target. It is durable before it is in force.
+    async fn change_order(
+        &self,
+        store: &Store,
+        target: &str,
+        change: impl FnOnce(&mut SiteOrder),
+    ) -> Result<(), SiteOrderError> {
+        let _one_at_a_time = self.ordering.lock().await;
+        let known = self.sites.state().orders.get(target).cloned();
+        let mut order = known.unwrap_or_else(|| SiteOrder {
+            target: target.to_owned(),
+            pause: None,
+            limit: None,
+            paused: Vec::new(),
+        });
+        change(&mut order);
+        let now = self.now();
+        order
+            .paused
+            .retain(|(_, end)| now.time.since(*end) < PAUSES_KEPT);
+        let over = order.paused.len().saturating_sub(PAUSES_MAX);
+        order.paused.drain(..over);
+        if !store.set_site_order(order.clone()).await? {
+            return Err(SiteOrderError::TooMany);
+        }
+        info!(?order, "an administrator changed what is wanted for a site");
+        self.sites.set_order(order, now);
+        Ok(())
+    }
+}
+
+/// Ends the pause of an order, if it has one. It is remembered if it began before `since`.
+fn end_pause(order: &mut SiteOrder, now: Time, since: Time) {
+    if let Some(pause) = order.pause.take() {
+        let end = pause.until.unwrap_or(now).min(now);
+        if pause.since < since {
+            order.paused.push((pause.since, end));
+        }
+    }
+}
+
+impl Sites {
+    fn has_pause(&self, target: &str) -> bool {
+        let state = self.state();
+        state
+            .orders
+            .get(target)
+            .is_some_and(|it| it.pause.is_some())
+    }
+
+    /// The sites with this name, or with messages of this domain.
+    fn matching(&self, target: &str) -> Vec<Arc<Pace>> {
+        let state = self.state();
+        let paces = state.paces.values();
+        let matching =
+            paces.filter(|pace| pace.site().as_str() == target || pace.has_domain(target));
+        matching.map(Arc::clone).collect()
+    }
+
+    /// Puts an order in force.
+    fn set_order(&self, order: SiteOrder, now: Now) {
+        for pace in self.matching(&order.target) {
+            apply(&pace, &order, now, pace.site().as_str() == order.target);
+        }
+        let mut state = self.state();
+        match order.is_empty() {
+            true => state.orders.remove(&order.target),
+            false => state.orders.insert(order.target.clone(), order),
+        };
+        self.ordered
+            .store(!state.orders.is_empty(), Ordering::Relaxed);
+        drop(state);
+        self.changed.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::{local_plan, tests::config};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn at(minutes: u32) -> Now {
+        Now {
+            time: Time(0).after(MINUTE * (100_000 + minutes)),
+            moment: Moment(MINUTE * minutes),
+        }
+    }
+
+    fn paused(target: &str, since: u32, until: Option<u32>) -> SiteOrder {
+        SiteOrder {
+            target: target.to_owned(),
+            pause: Some(SitePause {
+                since: at(since).time,
+                until: until.map(|until| at(until).time),
+                reason: String::new(),
+            }),
+            limit: None,
+            paused: vec![(at(2).time, at(4).time)],
+        }
+    }
+
+    #[test]
+    fn sites_of_which_nothing_is_known_any_more_are_forgotten() {
+        let sites = Sites::new(&config());
+        for number in 0..3 * SWEEP_MIN {
+            let minutes = u32::try_from(number).unwrap();
+            sites.pace(&number.to_string().as_str().into(), at(minutes));
+        }
+        assert!(sites.state().paces.len() <= SWEEP_MIN);
+    }
+
+    #[test]
+    fn a_pause_holds_for_its_site_or_domain_and_time_stands_still() {
+        let sites = Sites::new(&config());
+        let site = Site::from("mx.test");
+        assert!(sites.paused(at(0).time).is_empty());
+        sites.set_order(paused("mx.test", 10, Some(20)), at(10));
+        sites.set_order(paused("a.test", 15, None), at(15));
+        let pace = sites.pace(&site, at(15));
+        assert!(pace.is_paused(at(19).moment) && !pace.is_paused(at(20).moment));
+        assert_eq!(sites.paused(at(15).time), ["a.test", "mx.test"]);
+        assert_eq!(sites.paused(at(20).time), ["a.test"]);
+        assert!(sites.is_paused("a.test", at(99).time));
+        assert_eq!(sites.next_end(at(15).time), Some(at(20).time));
+        assert_eq!(sites.next_end(at(20).time), None);
+        let stood = |site: Option<&Site>, domain: &str, from: u32, to: u32| {
+            let stood = sites.stood_still(site, domain, at(from).time, at(to).time);
+            stood.as_secs() / 60
+        };
+        for (with_site, domain, from, to, expected) in [
+            (true, "b.test", 0, 5, 2),
+            (true, "b.test", 3, 5, 1),
+            (true, "b.test", 5, 15, 5),
+            (true, "b.test", 5, 30, 10),
+            (true, "a.test", 5, 30, 20),
+            (false, "a.test", 5, 30, 15),
+            (false, "b.test", 0, 30, 0),
+        ] {
+            let site = with_site.then_some(&site);
+            assert_eq!(
+                stood(site, domain, from, to),
+                expected,
+                "{domain} {from} {to}"
+            );
+        }
+        let resumed = SiteOrder {
+            pause: None,
+            paused: Vec::new(),
+            ..paused("mx.test", 10, None)
+        };
+        sites.set_order(resumed, at(16));
+        assert!(!pace.is_paused(at(16).moment));
+        assert_eq!(sites.state().orders.len(), 1);
+    }
+
+    #[test]
+    fn the_limit_of_a_domain_is_one_of_its_site_also_of_the_next() {
+        let sites = Sites::new(&config());
+        let limited = SiteOrder {
+            pause: None,
+            limit: Some(SiteLimit {
+                since: at(0).time,
+                until: Some(at(60).time),
+                connections: Some(2),
+                rate: Some("5/hour".into()),
+                reason: String::new(),
+            }),
+            ..paused("a.test", 0, None)
+        };
+        sites.set_order(limited, at(0));
+        let planned = |site: &str, now| {
+            let mut plan = local_plan("a.test");
+            plan.site = site.into();
+            sites.planned(&plan, "a.test", now)
+        };
+        for site in ["old.test", "new.test"] {
+            let pace = planned(site, at(1));
+            assert_eq!(pace.copy().max(at(1).moment), 2);
+            assert_eq!(pace.take_tokens(9, at(1).moment), 1);
+        }
+        let pace = planned("new.test", at(60));
+        assert_eq!(pace.copy().max(at(60).moment), 10);
+    }
+}

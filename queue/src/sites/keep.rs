@@ -1,0 +1,254 @@
+//! What a restart must not forget: what was learnt of sites, and the orders of administrators.
+//!
+//! Orders are stored before they are in force. What was learnt is noted in one operation, once in
+//! [`EVERY`] at most, and once more at the end.
+
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
+
+use postrider_smtp::{Cause, DeliveryStatus};
+use postrider_store::{BucketNote, HaltKind, HaltNote, SiteNote, StoreError};
+use tokio::sync::oneshot;
+use tracing::{error, warn};
+
+use super::{Now, Sites, apply};
+use crate::{
+    Queue,
+    next_hop::Site,
+    schedule::{Bucket, Halt, Learnt, LearntOfSite, Of, SiteState},
+};
+
+/// What was learnt is noted once in this time, at most.
+const EVERY: Duration = Duration::from_secs(10);
+
+impl Queue {
+    /// Sets what was known of sites before a restart. Gives it.
+    async fn restore_sites(&self) -> HashMap<Site, LearntOfSite> {
+        let now = self.now();
+        let stored = async {
+            let orders = self.store.site_orders().await?;
+            Ok::<_, StoreError>((orders, self.store.learnt_of_sites().await?))
+        };
+        let (orders, notes) = match stored.await {
+            Ok(stored) => stored,
+            Err(error) => {
+                error!(%error, "failed to read what was known of sites; it is learnt anew");
+                return HashMap::new();
+            }
+        };
+        {
+            let mut state = self.sites.state();
+            let by_target = orders
+                .iter()
+                .map(|order| (order.target.clone(), order.clone()));
+            state.orders.extend(by_target);
+            let ordered = !state.orders.is_empty();
+            self.sites.ordered.store(ordered, Ordering::Relaxed);
+        }
+        let mut kept = HashMap::with_capacity(notes.len());
+        for note in notes {
+            let site = Site::from(note.site.as_str());
+            let learnt = learnt(&note, now);
+            self.sites.pace(&site, now).restore(learnt.clone());
+            kept.insert(site, learnt);
+        }
+        for order in orders {
+            for pace in self.sites.matching(&order.target) {
+                apply(&pace, &order, now, pace.site().as_str() == order.target);
+            }
+        }
+        kept
+    }
+
+    /// Sets what was known of sites before a restart. `known` learns when that is done. Then notes
+    /// what is learnt, until the queue ends.
+    pub(crate) async fn keep_sites(&self, known: oneshot::Sender<()>) {
+        let mut kept = self.restore_sites().await;
+        // The queue waits for it, unless it ended.
+        let _ = known.send(());
+        loop {
+            let ended = tokio::select! {
+                () = self.sites.learnt.notified() => false,
+                () = self.faults.ended() => true,
+            };
+            self.note_sites(&mut kept).await;
+            if ended {
+                return;
+            }
+            let next = self.clock.moment().after(EVERY);
+            tokio::select! {
+                () = self.clock.sleep_until_moment(next) => {}
+                () = self.faults.ended() => {}
+            }
+        }
+    }
+
+    /// Notes what changed since the last time. `kept` is what was noted by then.
+    async fn note_sites(&self, kept: &mut HashMap<Site, LearntOfSite>) {
+        let now = self.now();
+        let known: HashMap<Site, LearntOfSite> = self
+            .sites
+            .all()
+            .iter()
+            .filter_map(|pace| Some((pace.site().clone(), pace.learnt(now.moment)?)))
+            .collect();
+        let changed = known
+            .iter()
+            .filter(|(site, learnt)| kept.get(site) != Some(learnt));
+        let notes: Vec<SiteNote> = changed
+            .map(|(site, learnt)| note(site.to_string(), learnt, now))
+            .collect();
+        let gone = kept.keys().filter(|site| !known.contains_key(site));
+        let forget: Vec<String> = gone.map(Site::to_string).collect();
+        if notes.is_empty() && forget.is_empty() {
+            return;
+        }
+        match self.store.note_sites(notes, forget).await {
+            Ok(()) => *kept = known,
+            Err(error) => warn!(%error, "what was learnt of sites is not stored"),
+        }
+    }
+}
+
+impl Sites {
+    /// Something was learnt that is to be kept.
+    pub(crate) fn note_soon(&self) {
+        self.learnt.notify_one();
+    }
+}
+
+fn note(site: String, learnt: &LearntOfSite, now: Now) -> SiteNote {
+    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    SiteNote {
+        site,
+        noted: now.time,
+        halt: learnt.halt.as_ref().map(|halt| HaltNote {
+            kind: match halt.state {
+                SiteState::Blocked => HaltKind::Blocked,
+                SiteState::Down => HaltKind::Down,
+                _ => HaltKind::Resting,
+            },
+            until: now.time_of(halt.until),
+            failing: halt.failing,
+            code: halt.status.code,
+            enhanced: halt.status.enhanced,
+            text: halt.status.text.clone(),
+            remote: text(halt.status.remote.as_deref()),
+            stage: text(halt.status.command.as_deref()),
+        }),
+        deaths: u32::try_from(learnt.deaths).unwrap_or(u32::MAX),
+        blocks: learnt.blocks,
+        cap: learnt.cap.map(|cap| {
+            let connections = u32::try_from(cap.connections).unwrap_or(u32::MAX);
+            (connections, now.time_of(cap.until))
+        }),
+        buckets: learnt
+            .buckets
+            .iter()
+            .map(|(of, bucket)| BucketNote {
+                rate: bucket.rate().to_string(),
+                connections: *of == Of::Connects,
+                full_at: now.time_of(bucket.full_at()),
+            })
+            .collect(),
+    }
+}
+
+fn learnt(note: &SiteNote, now: Now) -> LearntOfSite {
+    let buckets = note.buckets.iter().filter_map(|bucket| {
+        let of = match bucket.connections {
+            true => Of::Connects,
+            false => Of::Messages,
+        };
+        let rate = bucket.rate.parse().ok()?;
+        Some((of, Bucket::new(rate, now.moment_of(bucket.full_at))))
+    });
+    LearntOfSite {
+        halt: note.halt.as_ref().map(|halt| Halt {
+            state: match halt.kind {
+                HaltKind::Resting => SiteState::Resting,
+                HaltKind::Down => SiteState::Down,
+                HaltKind::Blocked => SiteState::Blocked,
+            },
+            until: now.moment_of(halt.until),
+            failing: halt.failing,
+            status: status(halt),
+        }),
+        deaths: usize::try_from(note.deaths).unwrap_or(usize::MAX),
+        blocks: note.blocks,
+        cap: note.cap.map(|(connections, until)| Learnt {
+            connections: usize::try_from(connections).unwrap_or(usize::MAX),
+            until: now.moment_of(until),
+        }),
+        buckets: buckets.collect(),
+    }
+}
+
+/// The reason of a halt. It delays messages, and never ends one.
+fn status(halt: &HaltNote) -> DeliveryStatus {
+    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    DeliveryStatus {
+        cause: match halt.code {
+            0 => Cause::Connect,
+            _ => Cause::Reply,
+        },
+        code: halt.code,
+        enhanced: halt.enhanced,
+        permanent: halt.code >= 500,
+        text: halt.text.clone(),
+        remote: given(&halt.remote),
+        command: given(&halt.stage).map(Into::into),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_smtp::EnhancedCode;
+    use postrider_store::{Moment, Time};
+
+    use super::*;
+
+    fn now(seconds: u64) -> Now {
+        Now {
+            time: Time(0).after(Duration::from_secs(1_000_000 + seconds)),
+            moment: Moment(Duration::from_secs(seconds)),
+        }
+    }
+
+    /// The process ends, and another one begins whose moments begin anew.
+    #[test]
+    fn what_was_learnt_comes_back_after_a_restart() {
+        let moment = |seconds| Moment(Duration::from_secs(seconds));
+        let learnt_before = |shift: u64| LearntOfSite {
+            halt: Some(Halt {
+                state: SiteState::Blocked,
+                until: moment(5000 - shift),
+                failing: true,
+                status: DeliveryStatus {
+                    code: 554,
+                    permanent: true,
+                    ..DeliveryStatus::transient(Cause::Reply, EnhancedCode::NO_ANSWER, "no")
+                        .with_remote("mx.test [192.0.2.1]")
+                        .with_command("MAIL")
+                },
+            }),
+            deaths: 2,
+            blocks: 3,
+            cap: Some(Learnt {
+                connections: 3,
+                until: moment(4000 - shift),
+            }),
+            buckets: vec![(
+                Of::Messages,
+                Bucket::new("9/day".parse().unwrap(), moment(6000 - shift)),
+            )],
+        };
+        let noted = note("mx.test".into(), &learnt_before(0), now(2000));
+        let later = Now {
+            time: now(2500).time,
+            moment: moment(500),
+        };
+        assert_eq!(learnt(&noted, later), learnt_before(2000));
+        let much_later = learnt(&noted, now(20_000));
+        assert_eq!(much_later.halt.unwrap().until, Moment::default());
+    }
+}

@@ -1,0 +1,231 @@
+//! What a site looks like to those who ask.
+
+use std::{net::IpAddr, sync::Arc};
+
+use postrider_smtp::{DeliveryStatus, EnhancedCode};
+use postrider_store::{Moment, SiteOrder, Time};
+
+use super::{Now, Sites};
+use crate::{
+    Queue,
+    schedule::{Counts, LastError, LimitedBy, Pace, SiteState},
+};
+
+/// How much of the text of a reply is shown, in characters.
+const TEXT_MAX: usize = 1000;
+
+/// A site, as it is at this moment.
+#[derive(Clone, Debug)]
+pub struct SiteView {
+    /// The name of the site.
+    pub site: String,
+    /// The domains whose messages go there: some of them, if there are many.
+    pub domains: Vec<String>,
+    /// The state.
+    pub state: SiteState,
+    /// When the state ends by itself; None: it depends on what happens.
+    pub until: Option<Time>,
+    /// The reason for the state.
+    pub reason: Option<String>,
+    /// The limit that holds back messages.
+    pub limited_by: Option<LimitedBy>,
+    /// Claimed messages that wait for a connection.
+    pub waiting: usize,
+    /// The messages of attempts that go on.
+    pub in_flight: usize,
+    /// The connections, also those that are being made.
+    pub open: usize,
+    /// How many connections there may be now.
+    pub connections: usize,
+    /// The window, of which that is the whole part within the cap.
+    pub window: f64,
+    /// The most connections, by configuration, orders and what the site told.
+    pub cap: usize,
+    /// The rates of messages that hold, as `100/minute`.
+    pub rate: Vec<String>,
+    /// The results of the last hour.
+    pub hour: Counts,
+    /// When the site last took a message.
+    pub last_success: Option<Time>,
+    /// The last failure.
+    pub last_error: Option<SiteError>,
+    /// The hosts of the last plan, by preference.
+    pub hosts: Vec<SiteHost>,
+    /// What administrators want for the site, and for the domains that it shows.
+    pub orders: Vec<SiteOrder>,
+}
+
+/// A failure at a site.
+#[derive(Clone, Debug)]
+pub struct SiteError {
+    /// When it was.
+    pub time: Time,
+    /// The name of the host; empty: it is not known.
+    pub host: String,
+    /// The address of the host.
+    pub ip: Option<IpAddr>,
+    /// The stage of the session; empty: it is not known.
+    pub stage: String,
+    /// The reply code; 0: there was no reply.
+    pub code: u16,
+    /// The enhanced code.
+    pub enhanced: Option<EnhancedCode>,
+    /// The text of the reply, or ours.
+    pub text: String,
+    /// The name of the class of the reason.
+    pub class: &'static str,
+}
+
+/// A host of a site.
+#[derive(Clone, Debug)]
+pub struct SiteHost {
+    /// Its name.
+    pub name: String,
+    /// Its preference.
+    pub preference: u16,
+    /// The addresses that were tried.
+    pub addresses: Vec<SiteAddress>,
+}
+
+/// An address of a host.
+#[derive(Clone, Copy, Debug)]
+pub struct SiteAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// Other addresses go first until then, since connections to this one failed.
+    pub until: Option<Time>,
+}
+
+impl SiteError {
+    fn of(error: &LastError, now: Now) -> Self {
+        let LastError { at, status, class } = error;
+        let (host, ip) = host_of(status);
+        Self {
+            time: now.time_of(*at),
+            host,
+            ip,
+            stage: status.command.as_deref().unwrap_or_default().to_owned(),
+            code: status.code,
+            enhanced: status.enhanced,
+            text: status.text.chars().take(TEXT_MAX).collect(),
+            class: class.name(),
+        }
+    }
+}
+
+/// The name and the address of the host of a status. It is written as `name [ip]`.
+fn host_of(status: &DeliveryStatus) -> (String, Option<IpAddr>) {
+    let remote = status.remote.as_deref().unwrap_or_default();
+    match remote.rsplit_once(" [") {
+        Some((host, rest)) => {
+            let ip = rest.trim_end_matches(']');
+            let ip = ip.strip_prefix("IPv6:").unwrap_or(ip);
+            (host.to_owned(), ip.parse().ok())
+        }
+        None => (remote.to_owned(), None),
+    }
+}
+
+impl Queue {
+    /// The sites that are known, by name: all, or those with this name and those with messages of
+    /// this domain.
+    #[must_use]
+    pub fn site_views(&self, target: Option<&str>) -> Vec<SiteView> {
+        let now = self.now();
+        let mut paces = match target {
+            Some(target) => self.sites.matching(target),
+            None => self.sites.all(),
+        };
+        paces.sort_unstable_by(|a, b| a.site().cmp(b.site()));
+        paces.iter().map(|pace| self.site_view(pace, now)).collect()
+    }
+
+    /// One site.
+    fn site_view(&self, pace: &Pace, now: Now) -> SiteView {
+        let known = pace.copy();
+        let (state, limited_by) = known.state(now.moment);
+        let site = pace.site().to_string();
+        let orders = self.sites.orders_of(&site, &known.domains);
+        let (until, reason) = match state {
+            SiteState::Paused => {
+                let own = orders.iter().find(|order| order.target == site);
+                let pause = own.and_then(|order| order.pause.as_ref());
+                (
+                    pause.and_then(|pause| pause.until),
+                    pause.map(|pause| pause.reason.clone()),
+                )
+            }
+            SiteState::Resting | SiteState::Down | SiteState::Blocked => {
+                let halt = known.halts.last();
+                (
+                    halt.map(|halt| now.time_of(halt.until)),
+                    halt.map(|halt| halt.status.to_string()),
+                )
+            }
+            SiteState::Active | SiteState::Limited => (None, None),
+        };
+        let hosts = known.hops.iter().map(|hop| SiteHost {
+            name: hop.name.clone(),
+            preference: hop.preference,
+            addresses: known
+                .addresses
+                .iter()
+                .filter(|(host, _)| *host == hop.name)
+                .map(|(_, peer)| SiteAddress {
+                    ip: peer.ip(),
+                    until: self
+                        .addresses
+                        .marked_until(&(*peer).into(), now.moment)
+                        .map(|until| now.time_of(until)),
+                })
+                .collect(),
+        });
+        SiteView {
+            domains: known.domains.clone(),
+            state,
+            until,
+            reason,
+            limited_by,
+            waiting: pace.turns().counts().0,
+            in_flight: known.in_flight,
+            open: known.open,
+            connections: known.connections(now.moment),
+            window: known.window.size(),
+            cap: known.window.cap(known.max(now.moment), now.moment),
+            rate: known.rates().map(|rate| rate.to_string()).collect(),
+            hour: known.tally.hour(now.moment),
+            last_success: known.taken.map(|at: Moment| now.time_of(at)),
+            last_error: known.error.as_ref().map(|it| SiteError::of(it, now)),
+            hosts: hosts.collect(),
+            orders,
+            site,
+        }
+    }
+
+    /// All orders of administrators for sites and domains, by target.
+    #[must_use]
+    pub fn site_orders(&self) -> Vec<SiteOrder> {
+        self.sites.all_orders()
+    }
+}
+
+impl Sites {
+    /// All that are known.
+    pub(super) fn all(&self) -> Vec<Arc<Pace>> {
+        self.state().paces.values().map(Arc::clone).collect()
+    }
+
+    fn orders_of(&self, site: &str, domains: &[String]) -> Vec<SiteOrder> {
+        let state = self.state();
+        let mut targets: Vec<&str> = domains.iter().map(String::as_str).collect();
+        targets.push(site);
+        targets.sort_unstable();
+        targets.dedup();
+        let orders = targets.into_iter().filter_map(|it| state.orders.get(it));
+        orders.cloned().collect()
+    }
+
+    fn all_orders(&self) -> Vec<SiteOrder> {
+        self.state().orders.values().cloned().collect()
+    }
+}
