@@ -5,6 +5,7 @@ mod apppassword;
 mod audit;
 mod backup;
 mod config;
+mod destinations;
 mod dns;
 mod export;
 mod import;
@@ -28,6 +29,7 @@ pub use config::{
     Account, Address, Alias, Config, Dkim, Domain, KeyAlgorithm, Principal, PrincipalType, Route,
     Scope, Settings,
 };
+pub use destinations::{DestinationOrder, Destinations, Terms};
 pub use dns::Dns;
 pub use export::{Export, ExportTarget};
 pub use import::{ImportFolder, ImportHooks};

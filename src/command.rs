@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod config;
 mod desk;
+mod destinations;
 mod dns;
 mod export;
 mod help;

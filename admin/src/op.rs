@@ -13,6 +13,7 @@ pub mod backup;
 pub mod certificates;
 pub mod config;
 pub mod credentials;
+pub mod destinations;
 pub mod dns;
 pub mod export;
 pub mod history;
@@ -138,6 +139,12 @@ macro_rules! operations {
             QueueStatus($crate::op::stops::GetStatus) = "queue.status",
             QueueStop($crate::op::stops::Stop) = "queue.stop",
             QueueStart($crate::op::stops::Start) = "queue.start",
+            DestinationList($crate::op::destinations::List) = "destination.list",
+            DestinationOrders($crate::op::destinations::ListOrders) = "destination.orders",
+            DestinationPause($crate::op::destinations::Pause) = "destination.pause",
+            DestinationResume($crate::op::destinations::Resume) = "destination.resume",
+            DestinationLimit($crate::op::destinations::Limit) = "destination.limit",
+            DestinationForget($crate::op::destinations::Forget) = "destination.forget",
             PrincipalList($crate::op::principals::List) = "principal.list",
             PrincipalUsage($crate::op::principals::Usage) = "principal.usage",
             PrincipalUpdate($crate::op::config::principals::Update) = "principal.update",

@@ -369,7 +369,7 @@ mod tests {
             ("RCPT", "450 no", Class::UnknownMailbox, None, OnThird),
         ] {
             let (status, known) = (status(command, line), Some(class));
-            let found = (1..9).find(|attempt| is_final(&status, known, *attempt));
+            let found = (1..9).find(|attempt| is_final(&status, known, *attempt, OnBlock::Fail));
             assert_eq!(found, last, "{command}: {line}");
             let blamed = blames(&Said::from(&status), known, false);
             assert_eq!(blamed, expected, "{command}: {line}");
@@ -384,7 +384,7 @@ mod tests {
         let nowhere = crate::next_hop::nowhere("no address".to_owned());
         assert_eq!(in_the_end(nowhere.clone(), 2), nowhere);
         let last = in_the_end(nowhere, 3);
-        assert!(is_final(&last, None, 3));
+        assert!(is_final(&last, None, 3, OnBlock::Defer));
         assert_eq!(last.to_string(), "5.4.4 no address");
         let code = EnhancedCode::DIRECTORY_FAILURE;
         let unknown = DeliveryStatus::transient(Cause::Dns, code, "no answer");

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use postrider_smtp::{Address, Domain};
 
 use super::{
+    destinations::Destinations,
     listing::{Listing, When},
     moment::Bound,
     webhook::Webhook,
@@ -85,6 +86,8 @@ pub enum Queue {
         #[arg(long)]
         only: Option<Work>,
     },
+    /// Show the sites that the queue delivers to, and pause or limit deliveries to one.
+    Destinations(Destinations),
     /// Show the history of messages that left the queue.
     #[command(subcommand)]
     Retired(Retired),

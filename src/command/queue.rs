@@ -7,7 +7,7 @@ use postrider_admin::op::queue::{Dump, End, Ending, Explain, List, Modify, Queue
 use postrider_store::{Change, NextAttempt, QueueFilter, QueueId};
 
 use super::{
-    history, hold_rules,
+    destinations, history, hold_rules,
     output::{MessageOutput, count, or_null, print, until_closed},
     running::Running,
     select::{bounds, bracketed, check_selection, next_attempt, now, oldest_first},
@@ -31,6 +31,7 @@ pub(super) fn run(server: &Running, command: Queue) -> anyhow::Result<()> {
         Queue::Status { json } => stops::status(server, json),
         Queue::Stop { only } => stops::stop(server, only),
         Queue::Start { only } => stops::start(server, only),
+        Queue::Destinations(command) => destinations::run(server, command),
         Queue::Retired(command) => history::run(server, command),
         Queue::Suppress(command) => suppression::run(server, command),
         Queue::HoldRules(command) => hold_rules::run(server, command),

@@ -134,6 +134,46 @@ async fn messages_are_held_inspected_released_and_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_is_paused_also_over_a_restart() {
+    let remote = Remote::start(|_, _| None).await;
+    let receiver = Receiver::start(|_| 200).await;
+    let mut desk = Desk::open(&remote, &receiver).await;
+    let pause = ["queue", "destinations", "pause", "Remote.test"];
+    let terms = ["--for", "2h", "--reason", "they move"];
+    let paused = desk.says(&[&pause[..], &terms[..]].concat()).await;
+    assert_eq!(paused, "Remote.test is paused for 2h\n");
+    desk.send("a@remote.test").await;
+    desk.world = desk.world.restart().await;
+    let orders = desk.list(&["queue", "destinations", "orders"]).await;
+    assert_eq!(orders.len(), 1);
+    assert_eq!(orders[0]["target"], "remote.test");
+    assert_eq!(orders[0]["reason"], "they move");
+    let queued = desk.list(&["queue", "list"]).await;
+    let state = queued[0]["state"].as_str().unwrap();
+    assert!(
+        state.contains("deliveries to remote.test are paused"),
+        "{state}"
+    );
+    let unknown = desk
+        .refuses(&["queue", "destinations", "forget", "other.test"])
+        .await;
+    assert!(unknown.contains("other.test"), "{unknown}");
+    let resumed = desk
+        .says(&["queue", "destinations", "resume", "remote.test"])
+        .await;
+    assert_eq!(resumed, "deliveries to remote.test go on\n");
+    remote.wait_for(1).await;
+    let sites = desk.list(&["queue", "destinations", "remote.test"]).await;
+    assert_eq!(sites.len(), 1);
+    assert_eq!(sites[0]["domains"], serde_json::json!(["remote.test"]));
+    let forgotten = desk
+        .says(&["queue", "destinations", "forget", "remote.test"])
+        .await;
+    assert!(forgotten.starts_with("forgotten:\n"), "{forgotten}");
+    desk.world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_are_found_by_message_id_subject_and_time() {
     let remote = Remote::start(|_, _| None).await;
     let receiver = Receiver::start(|_| 200).await;

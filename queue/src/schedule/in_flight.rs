@@ -723,7 +723,7 @@ mod tests {
         let minute = Moment(Duration::from_secs(60));
         assert_eq!(in_flight.next_token(NOW.moment), Some(minute));
         assert!(in_flight.let_ready_go(NOW.moment).is_empty());
-        assert_eq!(in_flight.let_ready_go(minute), [site.clone()]);
+        assert_eq!(in_flight.let_ready_go(minute), std::slice::from_ref(&site));
         let next = in_flight.turns(&site, NOW).next(None, BATCH, true);
         assert!(matches!(next.turn, Some(Turn::Claim(name)) if name == "a.test"));
     }

@@ -304,7 +304,15 @@ impl Pace {
     }
 
     /// The one place where a result of a connection or a transaction changes the pace.
-    fn note(&self, seen: Option<Observation>, class: Class, status: &DeliveryStatus, now: Moment) {
+    /// `by_rule`: a rule of the provider gives the class.
+    fn note(
+        &self,
+        seen: Option<Observation>,
+        class: Class,
+        status: &DeliveryStatus,
+        by_rule: bool,
+        now: Moment,
+    ) {
         let Some(seen) = seen else {
             return;
         };

@@ -16,6 +16,10 @@ use super::patience::patiently;
 
 /// An action of the remote at a point of a session.
 #[derive(Clone, Debug)]
+#[allow(
+    dead_code,
+    reason = "each of the crates that share this uses some of them"
+)]
 pub enum Act {
     /// Send this reply.
     Say(&'static str),

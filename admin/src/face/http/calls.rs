@@ -1,6 +1,7 @@
 //! The calls, by subject.
 
 pub(super) mod account;
+pub(super) mod destinations;
 pub(super) mod dns;
 pub(super) mod events;
 pub(super) mod hold_rules;

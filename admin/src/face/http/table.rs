@@ -9,8 +9,8 @@ use postrider_store::Scope;
 use super::{
     Answer, Asked,
     calls::{
-        account, dns, events, hold_rules, principals, queue, retired, server, settings, spam,
-        suppressions, webhooks,
+        account, destinations, dns, events, hold_rules, principals, queue, retired, server,
+        settings, spam, suppressions, webhooks,
     },
     problem::Problem,
 };
@@ -173,6 +173,20 @@ pub(super) static CALLS: &[Call] = calls! {
         "Add a rule that holds messages." => hold_rules::add;
     change DELETE "queue/hold-rules/{id}" Queue all [""] ("" -> "null")
         "Remove a rule. Messages that it held stay held." => hold_rules::remove;
+    read GET "queue/destinations" Queue whole ["target,page,limit,cursor,sort,max-total"] ("" -> "[DestinationItem]")
+        "List the sites that the queue delivers to." => destinations::list;
+    read GET "queue/destinations/orders" Queue whole ["page,limit,cursor,sort,max-total"] ("" -> "[DestinationOrder]")
+        "List what administrators want for sites and domains." => destinations::orders;
+    read GET "queue/destinations/{target}" Queue whole [""] ("" -> "DestinationItem")
+        "Get a site by its name, or the first site of a domain." => destinations::get;
+    change PATCH "queue/destinations/{target}/pause" Queue whole [""] ("?DestinationPause" -> "null")
+        "Pause deliveries to a site or a domain." => destinations::pause;
+    change PATCH "queue/destinations/{target}/resume" Queue whole [""] ("" -> "null")
+        "Let deliveries to a site or a domain go on after a pause." => destinations::resume;
+    change PATCH "queue/destinations/{target}/limit" Queue whole [""] ("?DestinationLimit" -> "null")
+        "Limit a site, or the sites of a domain. Without a body the limit is taken back." => destinations::limit;
+    change PATCH "queue/destinations/{target}/forget" Queue whole [""] ("" -> "DestinationsForgotten")
+        "Forget what was learnt of a site, or of the sites of a domain." => destinations::forget;
     read GET "queue/suppressions" Queue all ["account,page,limit,cursor,sort,max-total"] ("" -> "[SuppressionItem]")
         "List suppressed addresses." => suppressions::list;
     change POST "queue/suppressions" Queue all [""] ("NewSuppression" -> "null")

@@ -341,3 +341,77 @@ async fn suppressions_come_and_go() {
     );
     assert_eq!(site.call(&format!("DELETE {entry}"), "").await.status, 404);
 }
+
+#[tokio::test]
+async fn destinations_are_paused_and_limited() {
+    let site = site().await;
+    let path = "/api/queue/destinations";
+    assert_eq!(site.get(path).await, json!({"items": [], "total": 0}));
+    let change = async |what: &str, body: &str| {
+        let request = format!("PATCH {path}/{what}");
+        site.call(&request, body).await
+    };
+    let terms = r#"{"for": "2h", "reason": "they move"}"#;
+    let paused = change("Remote.test/pause", terms).await;
+    assert_eq!(paused.json(), json!({"data": null}));
+    let terms = r#"{"connections": 2, "rate": "100/hour"}"#;
+    let limited = change("mx:00ff/limit", terms).await;
+    assert_eq!(limited.data(), Value::Null);
+    let orders = site.get(&format!("{path}/orders")).await;
+    let (since, until) = (site.now(), site.now().after(Duration::from_secs(7200)));
+    assert_eq!(
+        orders["items"],
+        json!([
+            {"target": "mx:00ff", "order": "limit", "since": since.to_string(),
+             "until": null, "connections": 2, "rate": "100/hour", "reason": ""},
+            {"target": "remote.test", "order": "pause", "since": since.to_string(),
+             "until": until.to_string(), "connections": null, "rate": null,
+             "reason": "they move"},
+        ])
+    );
+    for (what, body, status, field) in [
+        ("a..b/pause", "", 422, Some("target")),
+        ("remote.test/pause", r#"{"for": "soon"}"#, 422, Some("for")),
+        ("remote.test/limit", r#"{"rate": "5/week"}"#, 422, Some("rate")),
+        (
+            "remote.test/limit",
+            r#"{"connections": 0}"#,
+            422,
+            Some("connections"),
+        ),
+        ("other.test/resume", "", 404, None),
+        ("other.test/forget", "", 404, None),
+    ] {
+        let refused = change(what, body).await;
+        assert_eq!(refused.status, status, "{what} {body}: {refused:?}");
+        assert_eq!(refused.json()["field"], json!(field), "{what} {body}");
+    }
+    assert_eq!(
+        site.call(&format!("GET {path}/remote.test"), "")
+            .await
+            .status,
+        404
+    );
+    let tenant = site
+        .make_key(&[Scope::ManageQueue], &["b.test"], |_| {})
+        .await;
+    let request = format!("PATCH {path}/remote.test/resume");
+    assert_eq!(site.with_key(&tenant, &request, "").await.status, 403);
+    assert_eq!(site.call(&request, "").await.data(), Value::Null);
+    assert_eq!(change("mx:00ff/limit", "").await.data(), Value::Null);
+    let orders = site.get(&format!("{path}/orders")).await;
+    assert_eq!(orders["items"], json!([]));
+    let audit = site.get("/api/audit?target=remote.test").await;
+    let made: Vec<&Value> = audit["items"].as_array().unwrap().iter().collect();
+    let operations = |name: &str| {
+        made.iter()
+            .filter(|it| it["operation"] == json!(name))
+            .count()
+    };
+    assert_eq!(
+        operations("destination.pause"),
+        2,
+        "one of them was refused: {audit}"
+    );
+    assert_eq!(operations("destination.resume"), 1);
+}
