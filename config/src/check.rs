@@ -13,9 +13,10 @@ use crate::{
     public::is_public,
     reader::{Reader, Source},
     sources,
-    statics::{Static, Transport},
+    statics::Static,
     suggest,
     tables::Tables,
+    transports::Transport,
     values::DestinationAddress,
 };
 

@@ -11,7 +11,7 @@
 //! | modules | content |
 //! |---|---|
 //! | [`schema`], [`keys`], `keys_*`, `describe` | the keys and their description |
-//! | `statics`, `dynamics`, `hooks`, `words`, `values`, `quantity`, `duration`, `dkim_key`, `oauth` | the types |
+//! | `statics`, `transports`, `dynamics`, `hooks`, `words`, `values`, `quantity`, `duration`, `dkim_key`, `oauth` | the types |
 //! | `providers`, `providers.toml` | known providers: the entries, and which one is for a domain |
 //! | `reader`, `scalar`, `tables`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
 //! | `lookup` | questions to a [`Dynamic`], such as the account of an address |
@@ -62,6 +62,7 @@ mod sources;
 mod statics;
 mod suggest;
 mod tables;
+mod transports;
 mod values;
 mod watch;
 mod words;
@@ -94,11 +95,13 @@ pub use settings::{
 };
 pub use sources::{OutgoingSource, Pool};
 pub use statics::{
-    Acme, CertificateFiles, CertificateSource, Delivery, Direct, Eab, Fail, HostTlsRpt,
-    HttpService, Limits, Listener, ListenerTls, Lmtp, Log, LoginFailures, OutgoingTls,
-    PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig, Smarthost,
-    SmtpClient, SmtpService, Socks, Static, StoreConfig, SubmissionService, SubmissionsService,
-    Transport, TransportAuth, TransportSecret, WebhookConfig,
+    Acme, CertificateFiles, CertificateSource, Delivery, Eab, HostTlsRpt, HttpService, Limits,
+    Listener, ListenerTls, Log, LoginFailures, OutgoingTls, PerDestination, Policy, Postmaster,
+    QueueConfig, Reports, ResolverConfig, SmtpClient, SmtpService, Static, StoreConfig,
+    SubmissionService, SubmissionsService, WebhookConfig,
+};
+pub use transports::{
+    Direct, Fail, Lmtp, Smarthost, Socks, Transport, TransportAuth, TransportSecret,
 };
 pub use values::{
     Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern,

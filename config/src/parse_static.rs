@@ -19,14 +19,14 @@ use crate::{
     scalar::{Url, parse_host_port},
     sources,
     statics::{
-        Acme, Delivery, Direct, Eab, Fail, HostTlsRpt, Limits, Lmtp, Log, LoginFailures, Notes,
-        OutgoingTls, PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig,
-        Smarthost, SmtpClient, Socks, Static, StoreConfig, Transport, TransportAuth,
-        TransportSecret, WebhookConfig,
+        Acme, Delivery, Eab, HostTlsRpt, Limits, Log, LoginFailures, Notes, OutgoingTls,
+        PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig, SmtpClient,
+        Static, StoreConfig, WebhookConfig,
     },
+    transports::{Direct, Fail, Lmtp, Smarthost, Socks, Transport, TransportAuth, TransportSecret},
     values::{
-        DmarcHandling, LogFormat, LogLevel, Mechanism, OnBlock, ReportsTls, RequireTls, StoreEngine,
-        missing_domain,
+        DmarcHandling, LogFormat, LogLevel, Mechanism, OnBlock, ReportsTls, RequireTls,
+        StoreEngine, missing_domain,
     },
 };
 

@@ -139,8 +139,8 @@ impl FakeResolver {
         });
     }
 
-    /// Ends [`fail`](Self::fail), [`bogus`](Self::bogus), [`fail_question`](Self::fail_question) and [`hang`](Self::hang).
-    /// Questions that hang get their answers.
+    /// Ends [`fail`](Self::fail), [`bogus`](Self::bogus), [`fail_question`](Self::fail_question)
+    /// and [`hang`](Self::hang). Questions that hang get their answers.
     pub fn mend(&self, name: &str) {
         self.change(name, |tables, name| {
             tables.failing.remove(&name);

@@ -49,7 +49,8 @@ use attempt::OngoingAttempt;
 
 /// A connection that is kept for more messages.
 pub(crate) struct KeptConnection {
-    /// The hosts that it belongs to. Mail for other hosts of the same site needs another connection.
+    /// The hosts that it belongs to. Mail for other hosts of the same site needs another
+    /// connection.
     set: HostSet,
     /// The transport that it was made by. A transport has its own addresses, login and rules of
     /// TLS.

@@ -1,5 +1,5 @@
-//! DKIM signatures (RFC 6376, RFC 8463), made from the pieces of a message. The fields go in front of
-//! the message while it is sent. Nothing is rewritten in the store.
+//! DKIM signatures (RFC 6376, RFC 8463), made from the pieces of a message. The fields go in front
+//! of the message while it is sent. Nothing is rewritten in the store.
 
 use std::sync::Arc;
 

@@ -168,8 +168,8 @@ pub(crate) struct Plan {
     pub(crate) site: Site,
     /// The hosts that connections of the plan belong to.
     pub(crate) set: HostSet,
-    /// The limits of the site, and the meaning of its replies. Those of hosts that the configuration
-    /// names are the figures of `queue.per_destination`.
+    /// The limits of the site, and the meaning of its replies. Those of hosts that the
+    /// configuration names are the figures of `queue.per_destination`.
     pub(crate) provider: Arc<Provider>,
     /// The transport's name; empty without one.
     pub(crate) transport: String,

@@ -5,9 +5,9 @@
 //! A key that can't be used leaves the signing to the other keys of the domain. The log tells of
 //! it. If no key is left, the message waits.
 //!
-//! A small message is read into memory. A large message is read and hashed in pieces. Both are hashed
-//! and signed on threads that may block, so that neither their size nor a slow key holds up other
-//! deliveries. Only a few are signed at once.
+//! A small message is read into memory. A large message is read and hashed in pieces. Both are
+//! hashed and signed on threads that may block, so that neither their size nor a slow key holds up
+//! other deliveries. Only a few are signed at once.
 //!
 //! A signature has an end. When half of its time is over, the next attempt makes a new one.
 

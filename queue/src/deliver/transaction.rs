@@ -39,9 +39,9 @@ impl MessageSource for StoredMessage {
 }
 
 impl OngoingAttempt<'_> {
-    /// Sends the pending messages to a peer, in as many transactions as that takes, but no more than
-    /// the connection may have. `sent` counts them. When the time of the attempt is over, no further
-    /// message begins.
+    /// Sends the pending messages to a peer, in as many transactions as that takes, but no more
+    /// than the connection may have. `sent` counts them. When the time of the attempt is over, no
+    /// further message begins.
     pub(super) async fn send(
         &mut self,
         connection: &mut Connection,
@@ -128,9 +128,9 @@ impl OngoingAttempt<'_> {
         self.queue.sites.note_soon();
     }
 
-    /// Takes pending messages into transactions, `most` and [`BATCH`] at most. Messages that share top, text,
-    /// reverse-path and the recipient's domain share a transaction: some providers refuse a
-    /// transaction for several domains.
+    /// Takes pending messages into transactions, `most` and [`BATCH`] at most. Messages that share
+    /// top, text, reverse-path and the recipient's domain share a transaction: some providers
+    /// refuse a transaction for several domains.
     ///
     /// If the host supports DSN, transactions of mail that we sent get ENVIDs of their own. The
     /// store knows these before MAIL is sent.

@@ -45,8 +45,8 @@ impl HostTlsa {
 }
 
 /// The names of a domain that the certificates of its hosts may have: its own, and the one that its
-/// CNAMEs lead to (RFC 7672 §3.2.3). A domain without MX records is its own host, and has no further
-/// name. None if DNSSEC does not prove which hosts the domain has.
+/// CNAMEs lead to (RFC 7672 §3.2.3). A domain without MX records is its own host, and has no
+/// further name. None if DNSSEC does not prove which hosts the domain has.
 pub(super) fn secure_names(
     domain: &Domain,
     answer: &Result<Answer<Mx>, DnsError>,

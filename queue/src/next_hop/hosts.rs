@@ -133,8 +133,8 @@ pub(crate) struct HostAddresses {
 
 /// Where the TLSA records of a host may be (RFC 7672 §2.2.2): at the name that its CNAMEs lead to,
 /// if DNSSEC proves all of them and the addresses, and at its own name. That one counts also if
-/// DNSSEC proves no more than its CNAME. Elsewhere nobody asks: many servers of zones without DNSSEC
-/// do not answer questions for TLSA records.
+/// DNSSEC proves no more than its CNAME. Elsewhere nobody asks: many servers of zones without
+/// DNSSEC do not answer questions for TLSA records.
 fn tlsa_bases(host: &str, found: &Answer<IpAddr>) -> Vec<String> {
     let first = found.aliases.first();
     match (found.authentic, found.expanded()) {

@@ -327,8 +327,8 @@ impl QueueLoop {
     }
 
     /// No plan could be made. What the DNS says counts for all messages, and a fault of ours for
-    /// none. If there was no answer, that counts for one, as a failed connection does, and the others
-    /// wait for the next look-up. `out`: our resolver is out of order until then.
+    /// none. If there was no answer, that counts for one, as a failed connection does, and the
+    /// others wait for the next look-up. `out`: our resolver is out of order until then.
     fn without_plan(
         &mut self,
         key: &PlanKey,

@@ -285,7 +285,8 @@ impl Pace {
         seen != Some(Observation::Failed)
     }
 
-    /// A rule of the provider says that the site is to be left in peace after a reply of this class.
+    /// A rule of the provider says that the site is to be left in peace after a reply of this
+    /// class.
     pub(crate) fn rest_as_told(
         &self,
         status: &DeliveryStatus,

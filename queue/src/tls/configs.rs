@@ -1,8 +1,8 @@
 //! The configurations of rustls for connections to hosts.
 //!
 //! A resumed session skips the check of the certificate. So rustls resumes a session only under the
-//! same verifier object, and each check has one verifier for as long as the queue lives. There is no
-//! early data: a copy of it could be sent again.
+//! same verifier object, and each check has one verifier for as long as the queue lives. There is
+//! no early data: a copy of it could be sent again.
 
 use std::{
     fmt,

@@ -69,9 +69,9 @@ pub(crate) enum Mismatch {
 }
 
 impl TlsaSet {
-    /// The records that can be used. Those of usage 0 and 1 can't, since no list of CAs is common to
-    /// all servers of SMTP (RFC 7672 §3.1.3). Of two digests for one usage and selector, only the
-    /// stronger one counts (RFC 7671 §9).
+    /// The records that can be used. Those of usage 0 and 1 can't, since no list of CAs is common
+    /// to all servers of SMTP (RFC 7672 §3.1.3). Of two digests for one usage and selector, only
+    /// the stronger one counts (RFC 7671 §9).
     pub(crate) fn of(records: &[Tlsa]) -> Self {
         let mut usable: Vec<Usable> = records.iter().filter_map(Usable::of).collect();
         usable.sort();
@@ -241,8 +241,8 @@ impl Path<'_> {
         self.leads_from_anchor(anchor)
     }
 
-    /// From a key whose certificate is not there. It is the key of the issuer of some certificate of
-    /// the chain, so that issuer's name is the anchor's.
+    /// From a key whose certificate is not there. It is the key of the issuer of some certificate
+    /// of the chain, so that issuer's name is the anchor's.
     fn leads_from_key(&self, key: &[u8]) -> Result<(), Mismatch> {
         let (_, key) = Any::from_der(key).map_err(|_| Mismatch::NoMatch)?;
         let mut last = Mismatch::NoMatch;

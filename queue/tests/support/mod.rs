@@ -202,8 +202,8 @@ impl World {
         self.running = tokio::spawn(Arc::clone(&self.queue).run(stopped));
     }
 
-    /// Ends the queue in the middle, without a word, and begins another one that knows only what the
-    /// store has.
+    /// Ends the queue in the middle, without a word, and begins another one that knows only what
+    /// the store has.
     pub(crate) fn kill(&mut self) {
         self.running.abort();
         let (stop, stopped) = watch::channel(false);

@@ -197,8 +197,8 @@ impl Connection {
         self.tls.as_ref()
     }
 
-    /// The certificates of the server, its own first. Empty in clear. A resumed session has those of
-    /// the session that it resumes.
+    /// The certificates of the server, its own first. Empty in clear. A resumed session has those
+    /// of the session that it resumes.
     #[must_use]
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         self.stream.peer_certificates()

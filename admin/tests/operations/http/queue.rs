@@ -372,7 +372,12 @@ async fn destinations_are_paused_and_limited() {
     for (what, body, status, field) in [
         ("a..b/pause", "", 422, Some("target")),
         ("remote.test/pause", r#"{"for": "soon"}"#, 422, Some("for")),
-        ("remote.test/limit", r#"{"rate": "5/week"}"#, 422, Some("rate")),
+        (
+            "remote.test/limit",
+            r#"{"rate": "5/week"}"#,
+            422,
+            Some("rate"),
+        ),
         (
             "remote.test/limit",
             r#"{"connections": 0}"#,

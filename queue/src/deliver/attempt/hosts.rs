@@ -1,0 +1,339 @@
+//! The hosts of a plan, in their order, and their addresses.
+
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use postrider_config::Direct;
+use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
+
+use super::{OngoingAttempt, Visit};
+use crate::{
+    deliver::{
+        KeptConnection, addresses::Peer, again::Preference, endpoint::Endpoint, tls::Protection,
+    },
+    next_hop::{self, Hop, HostAddresses, LmtpPlace, LookUpFailure, Way},
+    source::Source,
+};
+
+/// How many hosts are tried in one attempt.
+const HOSTS_MAX: usize = 10;
+/// How many addresses are tried in one attempt.
+const ADDRESSES_MAX: usize = 8;
+
+impl OngoingAttempt<'_> {
+    /// Tries the hosts of the plan.
+    pub(in crate::deliver) async fn try_hosts(&mut self, kept: &mut Option<KeptConnection>) {
+        let plan = self.plan;
+        let mut hops = plan.shuffled(&mut self.queue.fork_rng());
+        let (direct, login) = match &plan.way {
+            Way::Direct(settings) => (Some(settings), None),
+            Way::Smarthost(login) => (None, login.as_ref()),
+            Way::Lmtp(LmtpPlace::Hops) => (None, None),
+            Way::Lmtp(LmtpPlace::Socket(path)) => return self.try_socket(path, kept).await,
+        };
+        let first = self.pending.first().filter(|_| direct.is_some());
+        let preference = first.map(|(message, _)| Preference::of(message));
+        let preference = preference.unwrap_or_default();
+        preference.sort_hops(&mut hops);
+        let now = self.queue.clock.moment();
+        let first_ipv6 = self.queue.families.is_ipv6_first(now);
+        let (mut tried, mut marked) = (0, Vec::new());
+        // Why hosts have no address, as the last of them says.
+        let mut nowhere = None;
+        let hops = hops.get(..HOSTS_MAX).unwrap_or(&hops);
+        for level in hops.chunk_by(|one, other| one.preference == other.preference) {
+            let mut found: Vec<(&Hop, HostAddresses)> = Vec::with_capacity(level.len());
+            for hop in level {
+                if self.all_lack(&hop.name) {
+                    continue;
+                }
+                match self.addresses_of(hop, direct, first_ipv6).await {
+                    Ok(mut found_there) => {
+                        preference.sort_addresses(&mut found_there.addresses);
+                        found.push((hop, found_there));
+                    }
+                    Err(failure) if self.no_addresses(hop, &failure, &mut nowhere) => return,
+                    Err(_) => {}
+                }
+            }
+            if direct.is_some() && self.leads_here(&found) {
+                break;
+            }
+            for (hop, host) in found {
+                if self.all_lack(&hop.name) {
+                    continue;
+                }
+                let tlsa = self.tlsa(hop, &host.tlsa_bases).await;
+                if let Some((fault, status)) = tlsa.own_fault()
+                    && self.own_fault(fault, status)
+                {
+                    return;
+                }
+                let mut open = Vec::new();
+                for ip in host.addresses {
+                    let address = Peer::Ip(SocketAddr::new(ip, hop.port));
+                    if !self.is_worth_a_connection(&address) || self.all_lack(&hop.name) {
+                        continue;
+                    }
+                    if tried >= ADDRESSES_MAX {
+                        self.trouble.unmarked = true;
+                        break;
+                    }
+                    tried += 1;
+                    let protection = match self.protection(hop, &tlsa, self.stays(&address)) {
+                        Ok(protection) => protection,
+                        Err(refusal) => {
+                            self.refused(&hop.name, refusal);
+                            continue;
+                        }
+                    };
+                    let Some(source) = self.source(ip) else {
+                        self.no_source(&hop.name);
+                        continue;
+                    };
+                    let endpoint = Endpoint {
+                        hop: Cow::Borrowed(hop),
+                        address,
+                        source,
+                        protection,
+                        login: login.cloned(),
+                    };
+                    let now = self.queue.clock.moment();
+                    match self.queue.addresses.is_marked(&endpoint.address, now) {
+                        true => marked.push(endpoint),
+                        false => open.push(endpoint),
+                    }
+                }
+                if self.try_addresses(open, kept).await {
+                    return;
+                }
+            }
+        }
+        if let Some(status) = nowhere.filter(|_| tried == 0 && !self.trouble.unanswered) {
+            self.note(&status);
+        }
+        self.try_marked(marked, kept).await;
+    }
+
+    /// The addresses of a host. Those that may not be connected to do not count.
+    async fn addresses_of(
+        &self,
+        hop: &Hop,
+        direct: Option<&Direct>,
+        first_ipv6: bool,
+    ) -> Result<HostAddresses, LookUpFailure> {
+        let queue = self.queue;
+        let name = &hop.name;
+        let found = next_hop::addresses(&*queue.resolver, name, first_ipv6).await;
+        let answered = found.as_ref().map_or_else(|it| !it.unanswered, |_| true);
+        if answered && name.parse::<IpAddr>().is_err() {
+            queue.faults.looked_up(name, true, queue.clock.moment());
+        }
+        let mut found = found?;
+        let Some(settings) = direct else {
+            return Ok(found);
+        };
+        let only_public = queue.statics.delivery.forbid_private_addresses;
+        let mut reason = None;
+        found.addresses.retain(|ip| {
+            let excluded = exclusion(*ip, settings, only_public);
+            let lacks = !self.sources.has_family_of(*ip);
+            let excluded = excluded.or(lacks.then_some("of a family without an address of ours"));
+            if let Some(why) = excluded {
+                reason = Some(format!(
+                    "{name} has no address that may be used: {ip} is {why}"
+                ));
+            }
+            excluded.is_none()
+        });
+        match reason.filter(|_| found.addresses.is_empty()) {
+            Some(text) => Err(LookUpFailure {
+                status: next_hop::nowhere(text),
+                fault: None,
+                unanswered: false,
+                holds: Duration::ZERO,
+            }),
+            None => Ok(found),
+        }
+    }
+
+    /// Whether a host of these is this server. Then no other host helps: those that are no better
+    /// would send the mail here (RFC 5321 §5.1).
+    fn leads_here(&mut self, hosts: &[(&Hop, HostAddresses)]) -> bool {
+        let ours = &self.queue.ours;
+        let mut hosts = hosts
+            .iter()
+            .flat_map(|(hop, host)| host.addresses.iter().map(move |ip| (hop, ip)));
+        let found = hosts.find(|(hop, ip)| ours.has_address(SocketAddr::new(**ip, hop.port)));
+        let Some((hop, ip)) = found else {
+            return false;
+        };
+        let first = self
+            .pending
+            .first()
+            .map(|(message, _)| message.destination());
+        let host = format!("{} [{ip}]", hop.name);
+        self.note(&next_hop::circle(first.unwrap_or_default(), &host));
+        true
+    }
+
+    /// Tries the Unix socket of an LMTP server.
+    async fn try_socket(&mut self, path: &Arc<Path>, kept: &mut Option<KeptConnection>) {
+        let endpoint = Endpoint {
+            hop: Cow::Owned(Hop {
+                name: path.to_string_lossy().into_owned(),
+                preference: 0,
+                port: 0,
+            }),
+            address: Peer::Socket(Arc::clone(path)),
+            source: Source::any(&self.queue.statics),
+            protection: Protection::NONE,
+            login: None,
+        };
+        if !self.is_worth_a_connection(&endpoint.address) {
+            return;
+        }
+        let now = self.queue.clock.moment();
+        if self.queue.addresses.is_marked(&endpoint.address, now) {
+            self.try_marked(vec![endpoint], kept).await;
+        } else {
+            self.visit(endpoint, Visit::NEW, kept).await;
+        }
+    }
+
+    /// Notes why a host has no addresses. Returns true if no other host helps.
+    fn no_addresses(
+        &mut self,
+        hop: &Hop,
+        failure: &LookUpFailure,
+        nowhere: &mut Option<DeliveryStatus>,
+    ) -> bool {
+        let status = &failure.status;
+        if let Some(fault) = failure.fault {
+            return self.own_fault(fault, status);
+        }
+        if !failure.unanswered {
+            // Without an MX record, a domain without an address takes no mail.
+            *nowhere = Some(match self.plan.implicit {
+                true => {
+                    DeliveryStatus::permanent(Cause::Dns, EnhancedCode::NO_ROUTE, &*status.text)
+                }
+                false => status.clone(),
+            });
+            return false;
+        }
+        self.note(status);
+        let now = self.queue.clock.moment();
+        // Our resolver is out of order: no other host helps, and no attempt counts.
+        self.trouble.used_up = self.queue.faults.looked_up(&hop.name, false, now);
+        self.trouble.unanswered = true;
+        self.trouble.used_up.is_some()
+    }
+}
+
+/// Why an address of an MX host is never connected to, in words.
+fn exclusion(ip: IpAddr, settings: &Direct, only_public: bool) -> Option<&'static str> {
+    let ip = ip.to_canonical();
+    let disabled = match ip {
+        IpAddr::V4(_) => settings.disable_ipv4,
+        IpAddr::V6(_) => settings.disable_ipv6,
+    };
+    if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        Some("not the address of a host")
+    } else if disabled {
+        Some("of a family that the transport disables")
+    } else if only_public && is_private(ip) {
+        Some("private, which delivery.forbid_private_addresses excludes")
+    } else {
+        None
+    }
+}
+
+/// Whether an address leads to no host of the internet: loopback, private use (RFC 1918), shared
+/// between customers of a provider (RFC 6598), link-local, unique local (RFC 4193).
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            let is_shared = a == 100 && (64..128).contains(&b);
+            ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_addresses_are_never_connected_to_and_private_ones_on_request() {
+        let check = |address: &str, always: bool, on_request: bool| {
+            let (ip, settings) = (address.parse().unwrap(), Direct::default());
+            assert_eq!(
+                exclusion(ip, &settings, false).is_some(),
+                always,
+                "{address}"
+            );
+            assert_eq!(
+                exclusion(ip, &settings, true).is_some(),
+                on_request,
+                "{address}"
+            );
+        };
+        for address in [
+            "0.0.0.0",
+            "::",
+            "::ffff:0.0.0.0",
+            "224.0.0.1",
+            "239.255.255.255",
+            "255.255.255.255",
+            "ff02::1",
+        ] {
+            check(address, true, true);
+        }
+        for address in [
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "169.254.1.1",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "::ffff:10.0.0.1",
+        ] {
+            check(address, false, true);
+        }
+        for address in [
+            "192.0.2.1",
+            "100.63.255.255",
+            "100.128.0.0",
+            "172.32.0.1",
+            "2001:db8::1",
+        ] {
+            check(address, false, false);
+        }
+        let only_v6 = Direct {
+            disable_ipv4: true,
+            ..Direct::default()
+        };
+        for (address, excluded) in [
+            ("192.0.2.1", true),
+            ("::ffff:192.0.2.1", true),
+            ("2001:db8::1", false),
+        ] {
+            let found = exclusion(address.parse().unwrap(), &only_v6, false);
+            assert_eq!(found.is_some(), excluded, "{address}");
+        }
+    }
+}
