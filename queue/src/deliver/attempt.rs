@@ -5,7 +5,7 @@ mod hosts;
 
 use std::time::Duration;
 
-use postrider_config::Dynamic;
+use postrider_config::{Dynamic, ReplyScope};
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode,
     client::{Link, Unopened},
@@ -320,6 +320,7 @@ impl<'a> OngoingAttempt<'a> {
     /// Has the site rest, if a rule for the reply of a host says so.
     pub(super) fn hear(&mut self, status: &DeliveryStatus) {
         let rule = self.plan.rule_for(status);
+        let rule = rule.filter(|rule| rule.scope == ReplyScope::Source);
         let rest = rule.and_then(|rule| Some((rule.class, rule.rest?)));
         if let Some((class, rest)) = rest {
             info!(site = %self.plan.site, ?rest, %status, "the site rests after a reply");
@@ -502,9 +503,9 @@ impl<'a> OngoingAttempt<'a> {
         let demanded = by_policy || self.requested == Requested::Required;
         if tls.is_none() || !demanded {
             self.trouble.failed = true;
-            let known = self.plan.rule_for(&status).map(|rule| rule.class);
+            let rule = self.plan.rule_for(&status);
             let now = self.queue.clock.moment();
-            self.slot.pace.observe(&status, known, now);
+            self.slot.pace.observe(&status, rule, now);
             self.queue.sites.note_soon();
         }
         self.trouble.unmarked |= !blames_address(&status);

@@ -120,8 +120,8 @@ impl OngoingAttempt<'_> {
         }
         for result in all().filter(|result| !result.status.is_success()) {
             // A connection fails once, whatever the number of its messages.
-            let known = self.plan.rule_for(&result.status).map(|rule| rule.class);
-            if !pace.observe_result(&result.status, known, result.again, now) {
+            let rule = self.plan.rule_for(&result.status);
+            if !pace.observe_result(&result.status, rule, result.again, now) {
                 break;
             }
         }

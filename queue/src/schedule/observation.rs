@@ -1,5 +1,6 @@
 //! What a site shows of itself: the meaning of a result for the pace of the site.
 
+use postrider_config::{ReplyRule, ReplyScope};
 use postrider_smtp::{
     Cause, DeliveryStatus, Stage,
     bounce::{Class, Said, classify},
@@ -51,14 +52,17 @@ const IN_A_TIME: [&str; 7] = [
 impl Observation {
     /// What a failure says of the site, and its class. No observation: it says nothing, since it is
     /// a decision or a fault of ours, or of the DNS.
-    /// `known` is the class that a rule of the provider gives.
-    pub(crate) fn of(status: &DeliveryStatus, known: Option<Class>) -> (Option<Self>, Class) {
-        let class = known.unwrap_or_else(|| classify(&Said::from(status)));
+    /// `rule` is that of the provider for the reply. What it says of a message or of the domain of a
+    /// sender says nothing of the site.
+    pub(crate) fn of(status: &DeliveryStatus, rule: Option<&ReplyRule>) -> (Option<Self>, Class) {
+        let class = rule.map_or_else(|| classify(&Said::from(status)), |rule| rule.class);
+        let is_ours = rule.is_none_or(|rule| rule.scope == ReplyScope::Source);
         let seen = match status.cause {
             Cause::Local | Cause::Dns => None,
             Cause::Connect | Cause::Tls | Cause::Timeout | Cause::Lost | Cause::Protocol => {
                 Some(Self::Failed)
             }
+            Cause::Reply if !is_ours => Some(Self::Answered),
             Cause::Reply => Some(Self::of_reply(status, class)),
         };
         (seen, class)
@@ -68,10 +72,10 @@ impl Observation {
     /// and that is no failure. But it may say then that it gets too much.
     pub(crate) fn of_transaction(
         status: &DeliveryStatus,
-        known: Option<Class>,
+        rule: Option<&ReplyRule>,
         again: Again,
     ) -> (Option<Self>, Class) {
-        let (seen, class) = Self::of(status, known);
+        let (seen, class) = Self::of(status, rule);
         let seen = seen.filter(|seen| match again {
             Again::No => true,
             Again::NewTransaction | Again::AnotherHost => false,
@@ -94,7 +98,8 @@ impl Observation {
         if class == Class::Login && status.stage() == Some(Stage::Auth) {
             return Self::LoginRefused;
         }
-        if temporary && says(&TOO_MANY) && !says(&IN_A_TIME) {
+        let by_words = temporary && says(&TOO_MANY) && !says(&IN_A_TIME);
+        if by_words || class == Class::Connections {
             return Self::TooMany;
         }
         if status.code == 421 || class == Class::RateLimited {
@@ -181,6 +186,33 @@ mod tests {
                 Some(expected),
                 "{command}: {line}"
             );
+        }
+    }
+
+    #[test]
+    fn a_rule_tells_what_a_reply_is_about() {
+        use Observation::{Answered, Blocked, Busy, TooMany};
+        let reply = status("RCPT", "421 4.7.28 x");
+        for (class, scope, expected) in [
+            (Class::RateLimited, ReplyScope::Source, Busy),
+            (Class::RateLimited, ReplyScope::Domain, Answered),
+            (Class::RateLimited, ReplyScope::Message, Answered),
+            (Class::Connections, ReplyScope::Source, TooMany),
+            (
+                Class::Blocked,
+                ReplyScope::Source,
+                Blocked { permanent: false },
+            ),
+            (Class::Blocked, ReplyScope::Domain, Answered),
+        ] {
+            let rule = ReplyRule {
+                pattern: "x".to_owned(),
+                class,
+                scope,
+                rest: None,
+            };
+            let seen = Observation::of(&reply, Some(&rule));
+            assert_eq!(seen, (Some(expected), class), "{scope}");
         }
     }
 

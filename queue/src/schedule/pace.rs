@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use postrider_config::ReplyRule;
 use postrider_smtp::{DeliveryStatus, bounce::Class, client::Again};
 use postrider_store::Moment;
 
@@ -264,11 +265,10 @@ impl Pace {
         }
     }
 
-    /// What the opening of a connection showed. `known` is the class that a rule of the provider
-    /// gives.
-    pub(crate) fn observe(&self, status: &DeliveryStatus, known: Option<Class>, now: Moment) {
-        let (seen, class) = Observation::of(status, known);
-        self.note(seen, class, status, known.is_some(), now);
+    /// What the opening of a connection showed. `rule` is that of the provider for the reply.
+    pub(crate) fn observe(&self, status: &DeliveryStatus, rule: Option<&ReplyRule>, now: Moment) {
+        let (seen, class) = Observation::of(status, rule);
+        self.note(seen, class, status, rule.is_some(), now);
     }
 
     /// What the result of a message showed. Gives false if the connection failed: the results of
@@ -276,12 +276,12 @@ impl Pace {
     pub(crate) fn observe_result(
         &self,
         status: &DeliveryStatus,
-        known: Option<Class>,
+        rule: Option<&ReplyRule>,
         again: Again,
         now: Moment,
     ) -> bool {
-        let (seen, class) = Observation::of_transaction(status, known, again);
-        self.note(seen, class, status, known.is_some(), now);
+        let (seen, class) = Observation::of_transaction(status, rule, again);
+        self.note(seen, class, status, rule.is_some(), now);
         seen != Some(Observation::Failed)
     }
 
