@@ -109,7 +109,7 @@ async fn a_password_that_is_missing_is_told_and_never_shown() {
     let conf = dir.path().join("elsewhere/postrider.conf");
     let (code, out, err) = told(program::run(&conf, &arguments).await);
     assert_eq!(code, 1, "{out}");
-    let missing = "relay-smtp-relay-example.submission.auth.password: is required, but missing";
+    let missing = "relay-smtp-relay-example.submission.auth: needs a password or a token_file";
     assert!(err.contains(missing), "{err}");
     let statics = fs::read_to_string(folder.join("postrider.conf")).unwrap();
     let key = samples("postfix/relay/in/key.pem");
