@@ -53,6 +53,8 @@ const ROOT_HOLDS: Duration = Duration::from_secs(60 * 60);
 /// When the root is asked again after an answer that is not secure, or none. A lost answer to a
 /// question of the validation looks as if it were not secure.
 const ROOT_RETRY: Duration = Duration::from_secs(60);
+/// How many answers in a row that are not secure turn the validation off.
+const MISSES_MAX: u32 = 5;
 
 /// How to ask.
 #[derive(Clone)]
@@ -98,6 +100,8 @@ struct Validating {
 struct Root {
     secure: bool,
     until: Duration,
+    /// The answers since then that were not secure.
+    misses: u32,
 }
 
 /// Why a resolver can't be made.
@@ -188,12 +192,23 @@ impl Validating {
             return known.secure;
         }
         let before = root.map(|root| root.secure);
+        let misses = root.map_or(0, |root| root.misses);
         let asked = self.upstream.ask(&self.zone, WireType::SOA);
-        let secure = match in_time(timeout / 2, asked).await {
-            Ok(response) => response.has_secure(&self.zone, WireType::SOA),
+        let answered = match in_time(timeout / 2, asked).await {
+            Ok(response) => Some(response.has_secure(&self.zone, WireType::SOA)),
             // A server that does not answer says nothing about signatures.
-            Err(DnsError::Temporary(_) | DnsError::System { .. }) => before.unwrap_or(false),
-            Err(_) => false,
+            Err(DnsError::Temporary(_) | DnsError::System { .. }) => None,
+            Err(_) => Some(false),
+        };
+        let misses = match answered {
+            Some(true) => 0,
+            Some(false) => misses + 1,
+            None => misses,
+        };
+        // One lost answer must not turn DANE off. Until then answers are bogus, and mail waits.
+        let secure = match answered {
+            Some(secure) => secure || (before == Some(true) && misses < MISSES_MAX),
+            None => before.unwrap_or(true),
         };
         if before != Some(secure) {
             match secure {
@@ -203,10 +218,14 @@ impl Validating {
                 ),
             }
         }
-        let holds = if secure { ROOT_HOLDS } else { ROOT_RETRY };
+        let holds = match answered {
+            Some(true) => ROOT_HOLDS,
+            _ => ROOT_RETRY,
+        };
         *root = Some(Root {
             secure,
             until: now.saturating_add(holds),
+            misses,
         });
         secure
     }

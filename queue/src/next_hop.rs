@@ -180,6 +180,8 @@ pub(crate) struct Plan {
     pub(crate) tls: TlsRule,
     /// The MTA-STS policy of the destination.
     pub(crate) mta_sts: Option<Arc<Applied>>,
+    /// It is not known whether there is one.
+    pub(crate) mta_sts_unknown: bool,
     /// The domain's names that the certificates of its hosts may have under DANE. None if DNSSEC
     /// does not prove the hosts, so that there is no DANE.
     pub(crate) secure_names: Option<Vec<String>>,
@@ -238,6 +240,7 @@ impl Plan {
                 login: login.is_some(),
             },
             mta_sts: None,
+            mta_sts_unknown: false,
             secure_names: None,
             way: Way::Smarthost(login),
         }
@@ -266,6 +269,7 @@ impl Plan {
             implicit: false,
             tls: TlsRule::Lmtp,
             mta_sts: None,
+            mta_sts_unknown: false,
             secure_names: None,
             way: Way::Lmtp(place),
         }
@@ -283,6 +287,7 @@ impl Plan {
             implicit: false,
             tls: TlsRule::ByHost,
             mta_sts: None,
+            mta_sts_unknown: false,
             secure_names: None,
             way: Way::Direct(Direct::default()),
         }
@@ -322,7 +327,9 @@ impl Planned {
     /// The same plan, under what is known of the destination's MTA-STS policy.
     pub(crate) fn under(mut self, known: Known) -> Self {
         if let Ok(plan) = &mut self.plan {
-            Arc::make_mut(plan).mta_sts = known.policy;
+            let plan = Arc::make_mut(plan);
+            plan.mta_sts_unknown = !known.learnt;
+            plan.mta_sts = known.policy;
             self.holds = self.holds.min(known.holds);
         }
         self
@@ -390,6 +397,7 @@ impl Planner<'_> {
             implicit,
             tls: TlsRule::ByHost,
             mta_sts: None,
+            mta_sts_unknown: false,
             secure_names,
             way: Way::Direct(settings.clone()),
         };

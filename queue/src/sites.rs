@@ -51,11 +51,11 @@ pub(crate) struct Now {
 }
 
 impl Now {
-    /// The moment of a time. A time of the past is the first moment.
+    /// The moment of a time. A time before the first moment is the first moment.
     fn moment_of(self, time: Time) -> Moment {
         match time > self.time {
             true => self.moment.after(time.since(self.time)),
-            false => Moment::default(),
+            false => Moment(self.moment.0.saturating_sub(self.time.since(time))),
         }
     }
 
@@ -174,17 +174,19 @@ impl Sites {
         }
     }
 
-    /// When the next pause ends by itself.
+    /// When the next pause or limit ends by itself.
     pub(crate) fn next_end(&self, now: Time) -> Option<Time> {
         if !self.ordered.load(Ordering::Relaxed) {
             return None;
         }
         let state = self.state();
-        let pauses = state.orders.values().filter_map(|it| it.pause.as_ref());
-        pauses
-            .filter_map(|pause| pause.until)
-            .filter(|until| *until > now)
-            .min()
+        let orders = state.orders.values();
+        let ends = orders.flat_map(|order| {
+            let pause = order.pause.as_ref().and_then(|pause| pause.until);
+            let limit = order.limit.as_ref().and_then(|limit| limit.until);
+            [pause, limit]
+        });
+        ends.flatten().filter(|until| *until > now).min()
     }
 
     /// For how long a message that was first due then stood still, since its site or its domain was
@@ -232,7 +234,9 @@ fn pause_lasts(pause: &SitePause, now: Time) -> bool {
 
 /// Sets the limit of an order for a site, and its pause if the order is for the site itself.
 fn apply(pace: &Pace, order: &SiteOrder, now: Now, whole: bool) {
-    let limit = order.limit.as_ref().map(|limit| LimitInForce {
+    let limit = order.limit.as_ref();
+    let limit = limit.filter(|limit| limit.until.is_none_or(|until| now.time < until));
+    let limit = limit.map(|limit| LimitInForce {
         target: order.target.clone(),
         connections: limit
             .connections

@@ -248,6 +248,38 @@ async fn without_signatures_nothing_is_validated() {
     }
 }
 
+/// Whoever can spoil one answer can't turn the validation off.
+#[tokio::test]
+async fn validation_ends_only_when_the_root_was_not_secure_several_times() {
+    let server = server().await;
+    let seconds = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let time = Arc::clone(&seconds);
+    let settings = HickorySettings {
+        servers: &[server.address()],
+        timeout: LIMIT,
+        validate: true,
+        trust_anchors: TrustAnchors::parse(&server.trust_anchor()).unwrap(),
+        now: Arc::new(move || Duration::from_secs(time.load(std::sync::atomic::Ordering::Relaxed))),
+    };
+    let resolver = HickoryResolver::new(&settings).unwrap();
+    assert_eq!(
+        verdict(&resolver, "good.test", RecordType::Mx).await,
+        "secure"
+    );
+    server.add_fault("", None, Fault::Unsigned).unwrap();
+    for (second, expected) in [
+        (3600, "bogus good.test"),
+        (3660, "bogus good.test"),
+        (3720, "bogus good.test"),
+        (3780, "bogus good.test"),
+        (3840, "insecure"),
+    ] {
+        seconds.store(second, std::sync::atomic::Ordering::Relaxed);
+        let verdict = verdict(&resolver, "good.test", RecordType::Mx).await;
+        assert_eq!(verdict, expected, "{second}");
+    }
+}
+
 /// The keys of a zone below an unsigned one show whether validation works.
 #[tokio::test]
 async fn other_trust_anchors_are_not_trusted() {

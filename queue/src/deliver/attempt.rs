@@ -113,6 +113,8 @@ struct Trouble {
     no_token: Option<Moment>,
     /// The time of the attempt was over before an address could be tried.
     late: bool,
+    /// The TLS of a host is not what the messages or their domain demand.
+    refused: bool,
 }
 
 impl<'a> OngoingAttempt<'a> {
@@ -297,7 +299,7 @@ impl<'a> OngoingAttempt<'a> {
                 pace.unreachable(status, moment);
                 self.queue.sites.note_soon();
             }
-        } else if trouble.late {
+        } else if trouble.late && !trouble.refused {
             return Some((now.after(PAUSE), false));
         } else if trouble.crowded || trouble.no_way {
             let pause = PAUSE.mul_f64(self.queue.rng().random_range(0.5..=1.0));
@@ -500,7 +502,9 @@ impl<'a> OngoingAttempt<'a> {
         // That a host does not have the TLS of a few messages, or the TLS that one of its domains
         // demands, says nothing of the site.
         let by_policy = endpoint.protection.is_by_policy();
-        let demanded = by_policy || self.requested == Requested::Required;
+        let by_domain = endpoint.protection.is_by_domain();
+        let demanded = by_domain || self.requested == Requested::Required;
+        self.trouble.refused |= tls.is_some() && demanded;
         if tls.is_none() || !demanded {
             self.trouble.failed = true;
             let rule = self.plan.rule_for(&status);
@@ -567,6 +571,7 @@ impl<'a> OngoingAttempt<'a> {
     ) -> bool {
         let (queue, clock) = (self.queue, &*self.queue.clock);
         let address = &endpoint.address;
+        let even_marked = matches!(start, Visit::New { even_marked: true });
         let (mut place, link) = match start {
             Visit::Connected(place, link) => (place, Some(link)),
             Visit::New { even_marked } => {
@@ -591,12 +596,13 @@ impl<'a> OngoingAttempt<'a> {
                 if matches!(error, Unconnected::Ours(..))
                     && let Some(source) = self.other_source(endpoint)
                 {
-                    drop(place);
+                    drop((place, opened));
                     let endpoint = Endpoint {
                         source,
                         ..endpoint.clone()
                     };
-                    return Box::pin(self.connect_and_send(&endpoint, Visit::NEW, kept)).await;
+                    let start = Visit::New { even_marked };
+                    return Box::pin(self.connect_and_send(&endpoint, start, kept)).await;
                 }
                 if let Unconnected::Theirs(Unopened { status, .. }) = &error
                     && blames_address(status)

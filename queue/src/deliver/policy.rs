@@ -9,7 +9,11 @@ impl OngoingAttempt<'_> {
     /// What the MTA-STS policy of the destination says of a host.
     pub(super) fn mta_sts(&self, host: &str) -> MtaStsFact {
         let policy = self.plan.mta_sts.as_ref();
-        policy.map_or(MtaStsFact::Absent, |applied| applied.fact(host))
+        match policy {
+            Some(applied) => applied.fact(host),
+            None if self.plan.mta_sts_unknown => MtaStsFact::Unknown,
+            None => MtaStsFact::Absent,
+        }
     }
 
     /// Before messages fail by an MTA-STS policy, the policy is fetched again (RFC 8461 §5.1). If

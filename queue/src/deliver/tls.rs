@@ -67,6 +67,15 @@ impl Protection {
         matches!(self.demand.rule, Rule::MtaSts)
     }
 
+    /// Whether it is demanded for the domain of the recipient. Other domains may have the same
+    /// hosts, and demand nothing.
+    pub(super) const fn is_by_domain(&self) -> bool {
+        matches!(
+            self.demand.rule,
+            Rule::MtaSts | Rule::Dane | Rule::UnusableTlsa
+        )
+    }
+
     /// The least that a connection must prove.
     pub(super) const fn least(&self) -> Proven {
         self.demand.least()

@@ -73,6 +73,8 @@ impl Applied {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) policy: Option<Arc<Applied>>,
+    /// It is known whether there is a policy.
+    pub(crate) learnt: bool,
     /// How long that holds. Zero: it may change at any time.
     pub(crate) holds: Duration,
 }
@@ -93,6 +95,8 @@ enum Progress {
 struct Looked {
     /// The policy, if it was fetched.
     fetched: Option<Arc<Applied>>,
+    /// The look was no failure.
+    worked: bool,
     /// How long the answer of DNS holds. Zero: the look failed.
     holds: Duration,
 }
@@ -185,10 +189,12 @@ impl Policies {
             true => None,
             false => self.first_look(domain, kept).await,
         };
-        let Looked { fetched, holds } = looked.unwrap_or_default();
+        let looked = looked.unwrap_or_default();
+        let policy = looked.fetched.or(old);
         Known {
-            policy: fetched.or(old),
-            holds,
+            learnt: policy.is_some() || looked.worked,
+            policy,
+            holds: looked.holds,
         }
     }
 
@@ -358,8 +364,11 @@ impl Policies {
             Announced::Id(id) if reason == Reason::Refresh || !known(&id) => id,
             // An older policy holds to its end, also without a record.
             Announced::Nothing | Announced::Id(_) => {
-                let fetched = None;
-                return Ok(Looked { fetched, holds });
+                return Ok(Looked {
+                    fetched: None,
+                    worked: true,
+                    holds,
+                });
             }
         };
         progress.send_replace(Progress::Fetching);
@@ -376,7 +385,11 @@ impl Policies {
         self.keep(domain, id, &policy, kept).await;
         let domain = domain.to_owned();
         let fetched = Some(Arc::new(Applied { domain, policy }));
-        Ok(Looked { fetched, holds })
+        Ok(Looked {
+            fetched,
+            worked: true,
+            holds,
+        })
     }
 
     async fn keep(&self, domain: &str, id: String, policy: &Policy, before: Option<&StsPolicy>) {
@@ -388,7 +401,8 @@ impl Policies {
             id,
             text: policy.to_string(),
             fetched: now,
-            ends: now.after(policy.max_age),
+            // A policy that is over at once would be fetched for each attempt.
+            ends: now.after(policy.max_age.max(FRESH)),
             used: before.map_or(now, |before| before.used),
             refresh: now.after(refresh),
             failures: 0,

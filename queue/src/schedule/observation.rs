@@ -58,6 +58,8 @@ impl Observation {
         let class = rule.map_or_else(|| classify(&Said::from(status)), |rule| rule.class);
         let is_ours = rule.is_none_or(|rule| rule.scope == ReplyScope::Source);
         let seen = match status.cause {
+            // We and the server have no way of logging in that both take.
+            Cause::Local if status.stage() == Some(Stage::Auth) => Some(Self::LoginRefused),
             Cause::Local | Cause::Dns => None,
             Cause::Connect | Cause::Tls | Cause::Timeout | Cause::Lost | Cause::Protocol => {
                 Some(Self::Failed)
@@ -214,6 +216,14 @@ mod tests {
             let seen = Observation::of(&reply, Some(&rule));
             assert_eq!(seen, (Some(expected), class), "{scope}");
         }
+    }
+
+    /// A server that takes no login of ours is not asked for each message.
+    #[test]
+    fn a_login_that_we_give_up_is_one_that_is_refused() {
+        let status = DeliveryStatus::transient(Cause::Local, EnhancedCode::SECURITY_TRANSIENT, "x");
+        let seen = Observation::of(&status.with_command("AUTH"), None).0;
+        assert_eq!(seen, Some(Observation::LoginRefused));
     }
 
     #[test]

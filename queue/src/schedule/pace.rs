@@ -112,9 +112,8 @@ impl Pace {
     pub(crate) fn planned(&self, plan: &Plan, domain: &str, limits: SiteLimits, now: Moment) {
         let mut known = self.known();
         known.used = now;
-        let ended = known.orders.iter().any(|order| !order.lasts(now));
-        if ended || known.limits != limits {
-            known.orders.retain(|order| order.lasts(now));
+        known.end_orders(now);
+        if known.limits != limits {
             known.limits = limits;
             known.set_rates();
         }
@@ -136,9 +135,12 @@ impl Pace {
         }
     }
 
-    /// Whether messages of a domain came to the site. It knows only some.
+    /// Whether messages of a domain came to the site, or an order for it holds here. It knows only
+    /// some domains.
     pub(crate) fn has_domain(&self, domain: &str) -> bool {
-        self.known().domains.iter().any(|known| known == domain)
+        let known = self.known();
+        let mut targets = known.orders.iter().map(|order| &order.target);
+        targets.any(|target| target == domain) || known.domains.iter().any(|it| it == domain)
     }
 
     /// Sets what an administrator wants for a target, which is the site or a domain of it. None
@@ -165,7 +167,8 @@ impl Pace {
 
     /// What may be done at the site now.
     pub(crate) fn brief(&self, now: Moment) -> Brief {
-        let known = self.known();
+        let mut known = self.known();
+        known.end_orders(now);
         let probed = known.halts.is_probed();
         Brief {
             connections: known.connections(now),

@@ -388,7 +388,7 @@ mod tests {
             assert_eq!(kind(check), HandshakeKind::Resumed);
         }
         // A set that would take much memory is not kept.
-        let large = dane(&table, 100);
+        let large = dane(&table, 63);
         assert!(large.records.size() > DANE_SIZE_MAX);
         for _ in 0..2 {
             assert_eq!(kind(&large), HandshakeKind::Full);

@@ -108,6 +108,8 @@ pub(crate) enum TlsaFact<'a> {
 pub(crate) enum MtaStsFact {
     /// No policy is enforced.
     Absent,
+    /// It is not known whether there is a policy: it could not be looked at.
+    Unknown,
     /// The policy is enforced, and has the host.
     Listed,
     /// The policy is enforced, and does not have the host.
@@ -241,6 +243,13 @@ pub(crate) fn demand(facts: &Facts<'_>) -> Result<Demand, Refusal> {
         (Requested::Unsaid, TlsRule::Provider(tls)) => by_provider(tls, facts)?,
         (Requested::Required, TlsRule::Provider(_)) | (_, TlsRule::ByHost) => by_host(facts)?,
     };
+    if required && demand.least() < Proven::Pkix && facts.mta_sts == MtaStsFact::Unknown {
+        return Err(Refusal::ForNow(DeliveryStatus::transient(
+            Cause::Tls,
+            EnhancedCode::NO_SECURITY_FEATURE,
+            "REQUIRETLS is needed, and it is not known whether the domain has an MTA-STS policy",
+        )));
+    }
     if required && demand.least() < Proven::Pkix {
         let text = match facts.rule {
             TlsRule::ByHost | TlsRule::Provider(_) => {
@@ -332,10 +341,12 @@ fn by_host(facts: &Facts<'_>) -> Result<Demand, Refusal> {
             EnhancedCode::CRYPTOGRAPHIC_FAILURE,
             "the MTA-STS policy of the domain does not have the host",
         ))),
-        (TlsaFact::Unusable, MtaStsFact::Absent) => {
+        (TlsaFact::Unusable, MtaStsFact::Absent | MtaStsFact::Unknown) => {
             Ok(Demand::start_tls(Rule::UnusableTlsa, Check::Encrypted))
         }
-        (TlsaFact::Absent, MtaStsFact::Absent) => Ok(Demand::opportunistic(Rule::Opportunistic)),
+        (TlsaFact::Absent, MtaStsFact::Absent | MtaStsFact::Unknown) => {
+            Ok(Demand::opportunistic(Rule::Opportunistic))
+        }
     }
 }
 
@@ -363,13 +374,15 @@ mod tests {
     /// One line for each rule, and for what comes before what.
     #[test]
     fn the_first_rule_that_applies_counts() {
-        use MtaStsFact::{Absent, Listed, NotListed};
+        use MtaStsFact::{Absent, Listed, NotListed, Unknown};
         use TlsaFact::{Failed, Unusable, Usable};
         const NONE: TlsaFact<'static> = TlsaFact::Absent;
         const LACKS: &str = "lacks: 5.7.30 REQUIRETLS is needed, and neither DANE nor MTA-STS \
                              proves the host";
         const UNLISTED: &str =
             "wait: 4.7.5 the MTA-STS policy of the domain does not have the host";
+        const UNKNOWN: &str = "wait: 4.7.4 REQUIRETLS is needed, and it is not known whether the \
+                               domain has an MTA-STS policy";
         const FAILED: &str = "wait: 4.4.3 looking up the TLSA records of the host: bogus";
         for (requested, tlsa, mta_sts, expected) in [
             (Unsaid, NONE, Absent, "Opportunistic IfOffered Lenient"),
@@ -384,6 +397,9 @@ mod tests {
             (Waived, Failed("bogus"), Absent, "Waived IfOffered Lenient"),
             (Waived, Usable, Listed, "Waived IfOffered Lenient"),
             (Required, NONE, Absent, LACKS),
+            (Required, NONE, Unknown, UNKNOWN),
+            (Required, Usable, Unknown, "Dane Upgrade Dane"),
+            (Unsaid, NONE, Unknown, "Opportunistic IfOffered Lenient"),
             (Required, Unusable, Absent, LACKS),
             (Required, Failed("bogus"), Absent, FAILED),
             (Required, NONE, Listed, "MtaSts Upgrade Pkix"),

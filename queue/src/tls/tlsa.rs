@@ -19,6 +19,10 @@ const DANE_EE: u8 = 3;
 
 /// How many certificates of a server are looked at.
 const CHAIN_MAX: usize = 16;
+/// The most records that count. Those of a domain are its own to choose, and each one costs time.
+const RECORDS_MAX: usize = 64;
+/// The most of them that hold a whole certificate or key: each is a chain of its own to check.
+const FULL_MAX: usize = 4;
 
 /// What the certificate of a record is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +88,12 @@ impl TlsaSet {
         usable.retain(|record| {
             let weak = matches!(record.content, Content::Sha256(_));
             !weak || !strong.contains(&(record.usage, record.selector))
+        });
+        usable.truncate(RECORDS_MAX);
+        let mut full = 0;
+        usable.retain(|record| {
+            full += usize::from(matches!(record.content, Content::Full(_)));
+            !matches!(record.content, Content::Full(_)) || full <= FULL_MAX
         });
         Self(usable)
     }

@@ -78,7 +78,7 @@ impl World {
 
     /// The mode and the first host of the policy that holds for a plan, and how long it holds.
     async fn find(&self) -> (Option<(MtaStsMode, String)>, u64) {
-        let Known { policy, holds } = self.policies.find("a.test").await;
+        let Known { policy, holds, .. } = self.policies.find("a.test").await;
         let policy = policy.map(|applied| (applied.policy.mode, applied.policy.mx[0].clone()));
         (policy, holds.as_secs())
     }

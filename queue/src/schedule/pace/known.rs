@@ -140,6 +140,14 @@ impl Known {
         known
     }
 
+    /// Ends the orders whose time is over.
+    pub(super) fn end_orders(&mut self, now: Moment) {
+        if self.orders.iter().any(|order| !order.lasts(now)) {
+            self.orders.retain(|order| order.lasts(now));
+            self.set_rates();
+        }
+    }
+
     pub(super) fn set_rates(&mut self) {
         let ordered = self.orders.iter().filter_map(|order| order.rate);
         let rate = self.limits.rate.into_iter();

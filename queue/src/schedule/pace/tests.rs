@@ -105,6 +105,23 @@ fn an_order_holds_until_its_end() {
     assert_eq!(pace.brief(at(19)).connections, 0);
 }
 
+/// No plan is made while no token is left.
+#[test]
+fn the_rate_of_an_order_ends_without_a_plan() {
+    let pace = pace();
+    let order = LimitInForce {
+        target: "x.test".into(),
+        connections: None,
+        rate: "1/day".parse().ok(),
+        until: Some(at(10)),
+    };
+    pace.order("x.test", Some(order));
+    assert_eq!(pace.take_tokens(100, at(0)), 1);
+    assert!(pace.brief(at(9)).tokens_at.is_some() && pace.has_domain("x.test"));
+    assert_eq!(pace.brief(at(10)).tokens_at, None);
+    assert_eq!(pace.take_tokens(100, at(10)), 100);
+}
+
 #[test]
 fn what_was_learnt_is_restored_and_can_be_forgotten() {
     let pace = pace();

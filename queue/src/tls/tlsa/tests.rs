@@ -127,6 +127,21 @@ fn check_names(
 }
 
 #[test]
+fn the_records_of_a_domain_have_limits() {
+    let records = |matching, length| -> Vec<Tlsa> {
+        let record = |number: u8| Tlsa {
+            usage: 2,
+            selector: 1,
+            matching,
+            data: vec![number; length],
+        };
+        (0..200).map(record).collect()
+    };
+    assert_eq!(TlsaSet::of(&records(1, 32)).0.len(), RECORDS_MAX);
+    assert!(TlsaSet::of(&records(0, 91)).0.len() <= FULL_MAX);
+}
+
+#[test]
 fn only_some_records_can_be_used() {
     let chain = Chain::new(&["mx.test"], &YEARS);
     let (leaf, key) = (chain.leaf(), public_key(chain.leaf()).unwrap());
