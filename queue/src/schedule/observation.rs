@@ -51,9 +51,8 @@ const IN_A_TIME: [&str; 7] = [
 
 impl Observation {
     /// What a failure says of the site, and its class. No observation: it says nothing, since it is
-    /// a decision or a fault of ours, or of the DNS.
-    /// `rule` is that of the provider for the reply. What it says of a message or of the domain of a
-    /// sender says nothing of the site.
+    /// a decision or a fault of ours, or of the DNS. `rule` is that of the provider for the reply.
+    /// What it says of a message or of the domain of a sender says nothing of the site.
     pub(crate) fn of(status: &DeliveryStatus, rule: Option<&ReplyRule>) -> (Option<Self>, Class) {
         let class = rule.map_or_else(|| classify(&Said::from(status)), |rule| rule.class);
         let is_ours = rule.is_none_or(|rule| rule.scope == ReplyScope::Source);
