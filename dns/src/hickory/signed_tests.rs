@@ -1,5 +1,7 @@
 //! Validation of real signatures, from a server with signed zones.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 use crate::{Alias, FakeServer, Fault, Mx, RecordType, Tlsa};
 
@@ -212,21 +214,26 @@ async fn records_come_and_go() {
     check(&server, &[(name, RecordType::A, "secure no name")]).await;
 }
 
-/// A server that does not pass on signatures makes nothing bogus, and nothing authentic.
-#[tokio::test]
-async fn without_signatures_nothing_is_validated() {
-    let server = server().await;
-    server.add_fault("", None, Fault::Unsigned).unwrap();
-    let seconds = Arc::new(std::sync::atomic::AtomicU64::new(0));
+/// A resolver that validates, and the seconds of its clock.
+fn with_a_clock(server: &FakeServer) -> (HickoryResolver, Arc<AtomicU64>) {
+    let seconds = Arc::new(AtomicU64::new(0));
     let time = Arc::clone(&seconds);
     let settings = HickorySettings {
         servers: &[server.address()],
         timeout: LIMIT,
         validate: true,
         trust_anchors: TrustAnchors::parse(&server.trust_anchor()).unwrap(),
-        now: Arc::new(move || Duration::from_secs(time.load(std::sync::atomic::Ordering::Relaxed))),
+        now: Arc::new(move || Duration::from_secs(time.load(Ordering::Relaxed))),
     };
-    let resolver = HickoryResolver::new(&settings).unwrap();
+    (HickoryResolver::new(&settings).unwrap(), seconds)
+}
+
+/// A server that does not pass on signatures makes nothing bogus, and nothing authentic.
+#[tokio::test]
+async fn without_signatures_nothing_is_validated() {
+    let server = server().await;
+    server.add_fault("", None, Fault::Unsigned).unwrap();
+    let (resolver, seconds) = with_a_clock(&server);
     let root = || {
         let asked = server.asked();
         asked.iter().filter(|asked| *asked == "udp  SOA").count()
@@ -242,7 +249,7 @@ async fn without_signatures_nothing_is_validated() {
         if mended {
             server.mend("").unwrap();
         }
-        seconds.store(second, std::sync::atomic::Ordering::Relaxed);
+        seconds.store(second, Ordering::Relaxed);
         let verdict = verdict(&resolver, "good.test", RecordType::Mx).await;
         assert_eq!((verdict.as_str(), root()), (expected, asked), "{second}");
     }
@@ -252,16 +259,7 @@ async fn without_signatures_nothing_is_validated() {
 #[tokio::test]
 async fn validation_ends_only_when_the_root_was_not_secure_several_times() {
     let server = server().await;
-    let seconds = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let time = Arc::clone(&seconds);
-    let settings = HickorySettings {
-        servers: &[server.address()],
-        timeout: LIMIT,
-        validate: true,
-        trust_anchors: TrustAnchors::parse(&server.trust_anchor()).unwrap(),
-        now: Arc::new(move || Duration::from_secs(time.load(std::sync::atomic::Ordering::Relaxed))),
-    };
-    let resolver = HickoryResolver::new(&settings).unwrap();
+    let (resolver, seconds) = with_a_clock(&server);
     assert_eq!(
         verdict(&resolver, "good.test", RecordType::Mx).await,
         "secure"
@@ -274,7 +272,7 @@ async fn validation_ends_only_when_the_root_was_not_secure_several_times() {
         (3780, "bogus good.test"),
         (3840, "insecure"),
     ] {
-        seconds.store(second, std::sync::atomic::Ordering::Relaxed);
+        seconds.store(second, Ordering::Relaxed);
         let verdict = verdict(&resolver, "good.test", RecordType::Mx).await;
         assert_eq!(verdict, expected, "{second}");
     }
