@@ -89,13 +89,13 @@ pub(crate) fn blames(said: &Said<'_>, known: Option<Class>, policy_blocks: bool)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use postrider_smtp::{Reply, ReplyCode};
 
     use super::*;
 
     /// A reply in one line: the code, the enhanced code if there is one, the text.
-    fn status(command: &'static str, line: &str) -> DeliveryStatus {
+    pub(crate) fn status(command: &'static str, line: &str) -> DeliveryStatus {
         let (code, rest) = line.split_at_checked(3).unwrap();
         let rest = rest.trim_start();
         let (first, text) = rest.split_once(' ').unwrap_or((rest, ""));

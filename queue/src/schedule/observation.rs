@@ -118,18 +118,10 @@ impl Observation {
 
 #[cfg(test)]
 mod tests {
-    use postrider_smtp::{EnhancedCode, Reply, ReplyCode};
+    use postrider_smtp::EnhancedCode;
 
     use super::*;
-
-    fn status(command: &'static str, line: &str) -> DeliveryStatus {
-        let (code, rest) = line.split_once(' ').unwrap();
-        let (first, text) = rest.split_once(' ').unwrap_or((rest, ""));
-        let enhanced: Option<EnhancedCode> = first.parse().ok();
-        let text = if enhanced.is_some() { text } else { rest };
-        let code = ReplyCode::new(code.parse().unwrap()).unwrap();
-        DeliveryStatus::from_reply(&Reply::new(code, enhanced, text.to_owned()), command)
-    }
+    use crate::judge::tests::status;
 
     #[test]
     fn replies() {
