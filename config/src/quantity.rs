@@ -64,7 +64,7 @@ impl fmt::Display for Size {
 }
 
 /// A number of things in a time. It is written as `"100/minute"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rate {
     /// The number.
     pub count: NonZeroU32,
@@ -173,6 +173,8 @@ mod tests {
             ("1/second", 1, 1),
             ("100/minute", 100, 60),
             ("4294967295/hour", u32::MAX, 3600),
+            ("4000000000/day", 4_000_000_000, 86400),
+            ("7/hour", 7, 3600),
             ("20/day", 20, 86400),
         ] {
             let rate = Rate::parse(text).unwrap();
@@ -191,6 +193,10 @@ mod tests {
             "1/minutes",
             "1/m",
             "4294967296/day",
+            "9999999999/day",
+            "/",
+            "5/week",
+            "5/ day",
             "none",
         ] {
             assert!(Rate::parse(text).is_err(), "{text}");

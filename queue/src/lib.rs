@@ -94,7 +94,7 @@ pub use next_hop::interfaces;
 pub use operate::{ChangedCount, EndAs, EndedCount, OperateError};
 pub use passed::{JUNK_FIELD, Passed};
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
-pub use schedule::{Counts, LimitedBy, NoRate, Period, Rate, SiteState};
+pub use schedule::{Counts, LimitedBy, SiteState};
 pub use settle::Outlook;
 pub use sites::{SiteAddress, SiteError, SiteHost, SiteOrderError, SiteView};
 pub use suppress::base_address;

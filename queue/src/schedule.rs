@@ -29,7 +29,6 @@ use postrider_store::Time;
 use rand::{Rng, RngExt};
 
 pub(crate) use bucket::Bucket;
-pub use bucket::{NoRate, Period, Rate};
 pub(crate) use in_flight::{InFlight, May};
 pub(crate) use limits::{LimitInForce, SiteLimits};
 pub use pace::LimitedBy;

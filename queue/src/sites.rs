@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use postrider_config::QueueConfig;
+use postrider_config::{QueueConfig, Rate};
 use postrider_store::{
     Destination, Moment, SiteLimit, SiteOrder, SitePause, Store, StoreError, Time,
 };
@@ -33,7 +33,7 @@ pub use view::{SiteAddress, SiteError, SiteHost, SiteView};
 use crate::{
     Queue,
     next_hop::{Plan, Site},
-    schedule::{LimitInForce, Pace, Rate, SiteLimits},
+    schedule::{LimitInForce, Pace, SiteLimits},
 };
 
 /// From so many sites on, those of which nothing is known any more are forgotten.
@@ -241,7 +241,10 @@ fn apply(pace: &Pace, order: &SiteOrder, now: Now, whole: bool) {
         connections: limit
             .connections
             .map(|connections| usize::try_from(connections).unwrap_or(usize::MAX)),
-        rate: limit.rate.as_deref().and_then(|rate| rate.parse().ok()),
+        rate: limit
+            .rate
+            .as_deref()
+            .and_then(|rate| Rate::parse(rate).ok()),
         until: limit.until.map(|until| now.moment_of(until)),
     });
     pace.order(&order.target, limit);

@@ -1,6 +1,7 @@
 //! Sites that the queue delivers to: what is known of them, and what administrators want for them.
 
-use postrider_queue::{Rate, SiteError, SiteHost, SiteOrderError, SiteView};
+use postrider_config::Rate;
+use postrider_queue::{SiteError, SiteHost, SiteOrderError, SiteView};
 use postrider_smtp::Host;
 use postrider_store::{SiteOrder, Time};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ const KINDS: [&str; 4] = ["mx:", "transport:", "lmtp:", "local:"];
 const REASON_MAX: usize = 1000;
 /// The most connections of an order.
 const CONNECTIONS_MAX: u32 = 10_000;
+/// The error about a text that is no rate.
+const NO_RATE: &str =
+    "a rate is a number of 1 or more and a period: 100/second, 100/minute, 100/hour, 100/day";
 
 /// A site. A null field does not apply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -390,8 +394,8 @@ impl Limit {
             let text = format!("connections must be between 1 and {CONNECTIONS_MAX}");
             return Err(AdminError::invalid(text).at("connections"));
         }
-        let rate = self.rate.as_deref().map(str::parse::<Rate>).transpose();
-        let rate = rate.map_err(|error| AdminError::invalid(error).at("rate"))?;
+        let rate = self.rate.as_deref().map(Rate::parse).transpose();
+        let rate = rate.map_err(|_| AdminError::invalid(NO_RATE).at("rate"))?;
         let until = until(self.lasts.as_deref(), context)?;
         check_reason(&self.reason)?;
         let limits = (connections, rate);

@@ -1,9 +1,8 @@
 //! The limits of a site: those of its plan, and what administrators want for a time.
 
-use postrider_config::QueueConfig;
+use postrider_config::{QueueConfig, Rate};
 use postrider_store::Moment;
 
-use super::bucket::Rate;
 use crate::next_hop::{Plan, Way};
 
 /// The limits of a site that hold for all its plans together.
@@ -38,8 +37,8 @@ impl SiteLimits {
         };
         Self {
             connections: provider.connections,
-            rate: provider.rate.map(Rate::from),
-            connect_rate: connect_rate.map(Rate::from),
+            rate: provider.rate,
+            connect_rate: connect_rate,
         }
     }
 }

@@ -209,7 +209,7 @@ impl Pace {
 
     /// Whether messages have a rate of an hour or a day.
     pub(crate) fn has_long_rates(&self) -> bool {
-        self.known().rates().any(|rate| rate.period().is_long())
+        self.known().messages.iter().any(|bucket| bucket.is_long())
     }
 
     /// Puts back tokens of messages that were not attempted.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use postrider_config::Rate;
 use postrider_queue::{LimitedBy, SiteOrderError, SiteState, SiteView};
 use postrider_store::{Event, Queued};
 
@@ -288,7 +289,7 @@ async fn a_rate_and_a_number_of_connections_can_be_ordered() {
     domain(&world, "x.test", "192.0.2.1");
     world.lead("192.0.2.1", &remote);
     let store = world.store.clone();
-    let limits = (Some(3), "2/minute".parse().ok());
+    let limits = (Some(3), Rate::parse("2/minute").ok());
     world
         .queue
         .limit_site(&store, "x.test", limits, None, "")

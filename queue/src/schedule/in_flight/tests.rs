@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use postrider_config::Rate;
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
 
 use super::*;
@@ -282,7 +283,7 @@ fn a_site_without_tokens_waits_for_the_next() {
         Some(LimitInForce {
             target: "a".into(),
             connections: None,
-            rate: "1/minute".parse().ok(),
+            rate: Rate::parse("1/minute").ok(),
             until: None,
         }),
     );

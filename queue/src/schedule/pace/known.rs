@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use postrider_config::Rate;
 use postrider_smtp::{DeliveryStatus, bounce::Class};
 use postrider_store::Moment;
 
 use super::super::{
-    bucket::{Bucket, Buckets, Rate},
+    bucket::{Bucket, Buckets},
     limits::{LimitInForce, SiteLimits},
     state::{Halt, Halts, SiteState},
     tally::Tally,
@@ -226,7 +227,7 @@ impl Known {
         let messages = self.messages.iter().map(|bucket| (Of::Messages, *bucket));
         let connects = self.connects.iter().map(|bucket| (Of::Connects, *bucket));
         let all = messages.chain(connects);
-        all.filter(move |(_, bucket)| bucket.rate().period().is_long() && now < bucket.full_at())
+        all.filter(move |(_, bucket)| bucket.is_long() && now < bucket.full_at())
     }
 
     pub(super) fn is_good(&self, now: Moment) -> bool {

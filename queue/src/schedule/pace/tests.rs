@@ -1,5 +1,6 @@
 //! The pace of a site.
 
+use postrider_config::Rate;
 use postrider_smtp::{Cause, EnhancedCode};
 
 use super::{known::SLOW, *};
@@ -87,7 +88,7 @@ fn an_order_holds_until_its_end() {
     let order = LimitInForce {
         target: "mx.test".into(),
         connections: Some(2),
-        rate: "60/hour".parse().ok(),
+        rate: Rate::parse("60/hour").ok(),
         until: Some(at(10)),
     };
     pace.order("mx.test", Some(order));
@@ -112,7 +113,7 @@ fn the_rate_of_an_order_ends_without_a_plan() {
     let order = LimitInForce {
         target: "x.test".into(),
         connections: None,
-        rate: "1/day".parse().ok(),
+        rate: Rate::parse("1/day").ok(),
         until: Some(at(10)),
     };
     pace.order("x.test", Some(order));
