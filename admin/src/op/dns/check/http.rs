@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use postrider_dns::Resolver;
 use postrider_queue::https::{HttpsAnswer, HttpsClient, HttpsError};
-use rustls::ClientConfig;
+use rustls::{ClientConfig, pki_types::ServerName};
 
-use super::{CONNECTION_TIME, Subject, tls::Certificate};
+use super::{CONNECTION_TIME, Subject, tls::Shown};
 
 impl Subject<'_> {
     /// Makes a TLS connection to a name, and gives its certificate.
@@ -18,12 +18,14 @@ impl Subject<'_> {
         name: &str,
         port: u16,
         resolver: &dyn Resolver,
-    ) -> Result<Certificate, String> {
-        let (config, watch) = self.tls.watch()?;
-        let connected = self.client(config, resolver).connect(name, port).await;
-        connected.map_err(|error| error.to_string())?;
-        let certificate = watch.certificate();
-        certificate.ok_or_else(|| "the server showed no certificate".to_owned())
+    ) -> Result<Shown, String> {
+        let client = self.client(self.tls.any(), resolver);
+        let connected = client.connect(name, port).await;
+        let stream = connected.map_err(|error| error.to_string())?;
+        let certificates = stream.get_ref().1.peer_certificates();
+        let server = ServerName::try_from(name).map_err(|error| error.to_string())?;
+        let shown = self.tls.judge(certificates.unwrap_or_default(), &server);
+        shown.ok_or_else(|| "the server showed no certificate".to_owned())
     }
 
     /// Fetches a page over HTTPS. The certificate must be trusted.

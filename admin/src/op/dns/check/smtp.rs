@@ -9,7 +9,7 @@ use postrider_smtp::{
 };
 use rustls::pki_types::ServerName;
 
-use super::{About, CONNECTION_TIME, Found, Row, Subject, Verdict, mx::hosts, tls::Certificate};
+use super::{About, CONNECTION_TIME, Found, Row, Subject, Verdict, mx::hosts, tls::Shown};
 use crate::op::dns::records::tlsa_of;
 
 /// The SMTP port of MX hosts (RFC 5321 §4.5.4.2).
@@ -76,7 +76,7 @@ async fn connect(
     })?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| failed(format!("{host} is a name that no certificate can have")))?;
-    let (config, watch) = subject.tls.watch().map_err(failed)?;
+    let config = subject.tls.any();
     let helo = Host::Domain(subject.world.statics.hostname.clone());
     let options = Options {
         timeouts: Timeouts {
@@ -85,7 +85,13 @@ async fn connect(
             helo: CONNECTION_TIME,
             ..Timeouts::default()
         },
-        ..Options::new(helo, TlsMode::Opportunistic(Tls { config, name }))
+        ..Options::new(
+            helo,
+            TlsMode::Opportunistic(Tls {
+                config,
+                name: name.clone(),
+            }),
+        )
     };
     let remote = Remote {
         name: host.to_owned(),
@@ -94,8 +100,9 @@ async fn connect(
     let opened = Connection::open(stream, remote, options).await;
     let connection = opened.map_err(|unopened| failed(unopened.status.to_string()))?;
     let encrypted = connection.tls().map(|tls| tls.version.clone());
+    let shown = subject.tls.judge(connection.peer_certificates(), &name);
     connection.quit().await;
-    let (Some(version), Some(certificate)) = (encrypted, watch.certificate()) else {
+    let (Some(version), Some(certificate)) = (encrypted, shown) else {
         let advice = "STARTTLS is not offered, so mail comes in clear; set the listener's tls";
         let found = vec![format!("{address} without STARTTLS")];
         return Ok(about.found(Verdict::Differs, found, advice));
@@ -110,7 +117,7 @@ fn judge(
     subject: &Subject<'_>,
     about: &About<'_>,
     version: String,
-    certificate: &Certificate,
+    certificate: &Shown,
     tlsa: &[Tlsa],
 ) -> Found {
     let digest = certificate.digest();

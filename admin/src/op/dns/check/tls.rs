@@ -1,16 +1,17 @@
-//! TLS connections that go on whatever the certificate is, and tell what it was.
+//! TLS connections that go on whatever the certificate is, and what is to be said of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use postrider_config::Static;
-use postrider_smtp::client::TlsFault;
+use postrider_smtp::{
+    Certificate,
+    client::{AnyCertificate, TlsFault},
+};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    ClientConfig,
+    client::danger::ServerCertVerifier,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use sha2::{Digest, Sha256};
 
 /// The seconds of a day.
 const DAY: i64 = 24 * 60 * 60;
@@ -18,34 +19,35 @@ const DAY: i64 = 24 * 60 * 60;
 /// The CAs that are trusted: the system's, and those of `tls.ca_files`.
 pub(super) struct Trust {
     verifier: Arc<dyn ServerCertVerifier>,
-    provider: Arc<CryptoProvider>,
+    any: Arc<ClientConfig>,
     verifying: Arc<ClientConfig>,
 }
 
-/// The certificate of a server.
+/// The certificate that a server showed.
 #[derive(Clone, Debug)]
-pub(super) struct Certificate {
-    der: CertificateDer<'static>,
+pub(super) struct Shown {
+    /// None if it can't be read.
+    facts: Option<Certificate>,
     /// Whether a trusted CA issued it for the name. If not, why.
     pub(super) trusted: Result<(), String>,
-}
-
-/// Keeps the certificate of one connection.
-#[derive(Debug)]
-pub(super) struct Watch {
-    verifier: Arc<dyn ServerCertVerifier>,
-    provider: Arc<CryptoProvider>,
-    seen: Mutex<Option<Certificate>>,
 }
 
 impl Trust {
     pub(super) fn new(statics: &Static) -> Result<Self, String> {
         let verifier = postrider_queue::certificate_verifier(statics);
         let verifying = postrider_queue::https::tls_config(statics);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+        let any = builder
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .map_err(|error| error.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider)))
+            .with_no_client_auth();
         Ok(Self {
             verifier: verifier.map_err(|error| error.to_string())?,
             verifying: Arc::new(verifying.map_err(|error| error.to_string())?),
-            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+            any: Arc::new(any),
         })
     }
 
@@ -54,94 +56,40 @@ impl Trust {
         Arc::clone(&self.verifying)
     }
 
-    /// The TLS configuration of one connection, and the place of its certificate.
-    pub(super) fn watch(&self) -> Result<(Arc<ClientConfig>, Arc<Watch>), String> {
-        let watch = Arc::new(Watch {
-            verifier: Arc::clone(&self.verifier),
-            provider: Arc::clone(&self.provider),
-            seen: Mutex::new(None),
-        });
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
-        let builder = builder
-            .with_protocol_versions(rustls::ALL_VERSIONS)
-            .map_err(|error| error.to_string())?;
-        let verifier: Arc<Watch> = Arc::clone(&watch);
-        let config = builder
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        Ok((Arc::new(config), watch))
+    /// The TLS configuration of connections that take any certificate.
+    pub(super) fn any(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.any)
+    }
+
+    /// What is to be said of the certificates of a connection, the server's own first. None if
+    /// there are none.
+    pub(super) fn judge(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+    ) -> Option<Shown> {
+        let (leaf, others) = certificates.split_first()?;
+        let verified = self
+            .verifier
+            .verify_server_cert(leaf, others, name, &[], UnixTime::now());
+        Some(Shown {
+            facts: Certificate::read(leaf),
+            trusted: verified
+                .map(drop)
+                .map_err(|error| TlsFault::of_check(&error, leaf).to_string()),
+        })
     }
 }
 
-impl Watch {
-    /// The certificate, after the handshake.
-    pub(super) fn certificate(&self) -> Option<Certificate> {
-        let seen = self.seen.lock();
-        seen.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Certificate {
+impl Shown {
     /// The days until it ends. None if it can't be read.
     pub(super) fn days_left(&self, now: i64) -> Option<i64> {
-        let (_, parsed) = x509_parser::parse_x509_certificate(&self.der).ok()?;
-        let end = parsed.validity().not_after.timestamp();
+        let end = self.facts.as_ref()?.not_after;
         Some(end.saturating_sub(now).div_euclid(DAY))
     }
 
     /// The SHA-256 digest of its public key. None if it can't be read.
     pub(super) fn digest(&self) -> Option<[u8; 32]> {
-        let (_, parsed) = x509_parser::parse_x509_certificate(&self.der).ok()?;
-        Some(Sha256::digest(parsed.public_key().raw).into())
-    }
-}
-
-impl ServerCertVerifier for Watch {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let verified = self
-            .verifier
-            .verify_server_cert(end_entity, intermediates, name, ocsp, now);
-        let certificate = Certificate {
-            der: end_entity.clone().into_owned(),
-            trusted: verified
-                .map(drop)
-                .map_err(|error| TlsFault::of_check(&error, end_entity).to_string()),
-        };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        *seen = Some(certificate);
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
+        Some(self.facts.as_ref()?.spki_sha256)
     }
 }

@@ -2,7 +2,7 @@
 
 use postrider_dns::{Record, Resolver};
 
-use super::{About, Found, Row, Subject, Verdict, tls::Certificate};
+use super::{About, Found, Row, Subject, Verdict, tls::Shown};
 use crate::op::dns::{
     record::content,
     records::{ABSENT_SERVICES, autoconfig_port, services as offered},
@@ -189,10 +189,10 @@ async fn certificate_of(
         needed: true,
     };
     match subject.certificate(name, port, resolver).await {
-        Ok(Certificate {
+        Ok(Shown {
             trusted: Ok(()), ..
         }) => about.ok(vec![format!("port {port}")]),
-        Ok(Certificate {
+        Ok(Shown {
             trusted: Err(reason),
             ..
         }) => {
