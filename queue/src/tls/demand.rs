@@ -243,28 +243,29 @@ pub(crate) fn demand(facts: &Facts<'_>) -> Result<Demand, Refusal> {
         (Requested::Unsaid, TlsRule::Provider(tls)) => by_provider(tls, facts)?,
         (Requested::Required, TlsRule::Provider(_)) | (_, TlsRule::ByHost) => by_host(facts)?,
     };
-    if required && demand.least() < Proven::Pkix && facts.mta_sts == MtaStsFact::Unknown {
-        return Err(Refusal::ForNow(DeliveryStatus::transient(
-            Cause::Tls,
-            EnhancedCode::NO_SECURITY_FEATURE,
-            "REQUIRETLS is needed, and it is not known whether the domain has an MTA-STS policy",
-        )));
+    match required && demand.least() < Proven::Pkix {
+        true => Err(unproven(facts)),
+        false => Ok(demand),
     }
-    if required && demand.least() < Proven::Pkix {
-        let text = match facts.rule {
-            TlsRule::ByHost | TlsRule::Provider(_) => {
-                "REQUIRETLS is needed, and neither DANE nor MTA-STS proves the host"
-            }
-            _ => "REQUIRETLS is needed, and the transport does not check the certificate",
-        };
-        let code = EnhancedCode::REQUIRETLS_NEEDED;
-        return Err(Refusal::Lacks(DeliveryStatus::permanent(
-            Cause::Local,
-            code,
-            text,
-        )));
-    }
-    Ok(demand)
+}
+
+/// REQUIRETLS is needed, and nothing proves the host.
+fn unproven(facts: &Facts<'_>) -> Refusal {
+    let text = match (facts.rule, facts.mta_sts) {
+        (TlsRule::ByHost | TlsRule::Provider(_), MtaStsFact::Unknown) => {
+            return Refusal::ForNow(DeliveryStatus::transient(
+                Cause::Tls,
+                EnhancedCode::NO_SECURITY_FEATURE,
+                "REQUIRETLS is needed, and it is not known whether the domain has an MTA-STS policy",
+            ));
+        }
+        (TlsRule::ByHost | TlsRule::Provider(_), _) => {
+            "REQUIRETLS is needed, and neither DANE nor MTA-STS proves the host"
+        }
+        _ => "REQUIRETLS is needed, and the transport does not check the certificate",
+    };
+    let code = EnhancedCode::REQUIRETLS_NEEDED;
+    Refusal::Lacks(DeliveryStatus::permanent(Cause::Local, code, text))
 }
 
 /// The sender's waiver is about the rules of the recipient's side. It opens no password, and does

@@ -16,7 +16,8 @@ use crate::{
     deliver::{
         KeptConnection, addresses::Peer, again::Preference, endpoint::Endpoint, tls::Protection,
     },
-    next_hop::{self, Hop, HostAddresses, LmtpPlace, LookUpFailure, Way},
+    next_hop::{self, Hop, HostAddresses, HostTlsa, LmtpPlace, LookUpFailure, Way},
+    route::Login,
     source::Source,
 };
 
@@ -85,23 +86,8 @@ impl OngoingAttempt<'_> {
                         break;
                     }
                     tried += 1;
-                    let protection = match self.protection(hop, &tlsa, self.stays(&address)) {
-                        Ok(protection) => protection,
-                        Err(refusal) => {
-                            self.refused(&hop.name, refusal);
-                            continue;
-                        }
-                    };
-                    let Some(source) = self.source(ip) else {
-                        self.no_source(&hop.name);
+                    let Some(endpoint) = self.endpoint(hop, ip, &tlsa, login) else {
                         continue;
-                    };
-                    let endpoint = Endpoint {
-                        hop: Cow::Borrowed(hop),
-                        address,
-                        source,
-                        protection,
-                        login: login.cloned(),
                     };
                     let now = self.queue.clock.moment();
                     match self.queue.addresses.is_marked(&endpoint.address, now) {
@@ -118,6 +104,35 @@ impl OngoingAttempt<'_> {
             self.note(&status);
         }
         self.try_marked(marked, kept).await;
+    }
+
+    /// How an address of a host is reached. None: it may not be, which is noted.
+    fn endpoint<'h>(
+        &mut self,
+        hop: &'h Hop,
+        ip: IpAddr,
+        tlsa: &HostTlsa,
+        login: Option<&Login>,
+    ) -> Option<Endpoint<'h>> {
+        let address = Peer::Ip(SocketAddr::new(ip, hop.port));
+        let protection = match self.protection(hop, tlsa, self.stays(&address)) {
+            Ok(protection) => protection,
+            Err(refusal) => {
+                self.refused(&hop.name, refusal);
+                return None;
+            }
+        };
+        let Some(source) = self.source(ip) else {
+            self.no_source(&hop.name);
+            return None;
+        };
+        Some(Endpoint {
+            hop: Cow::Borrowed(hop),
+            address,
+            source,
+            protection,
+            login: login.cloned(),
+        })
     }
 
     /// The addresses of a host. Those that may not be connected to do not count.
