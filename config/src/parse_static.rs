@@ -115,17 +115,11 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
     let milters = named(root, "milters", |reader| read_milter(reader, &listeners));
     let log = root.section("log");
     let resolver = root.section("resolver");
-    let policy = root.section("policy");
     let store = root.section("store");
     let delivery = root.section("delivery");
     let queue = read_queue(&root.section("queue"));
     let shipped = Providers::shipped(&queue.per_destination);
     let providers = parse_providers::read_static(&delivery, shipped);
-    let source_pool: Option<String> = delivery.opt("source_pool");
-    if let Some(pool) = &source_pool {
-        let names = all_pools.names().into_iter();
-        sources::check_pool(&delivery, "source_pool", pool, names);
-    }
     Static {
         path: path.to_owned(),
         data_dir: root.get("data_dir"),
@@ -164,27 +158,9 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         webhook: read_webhook(&root.section("webhook")),
         limits: read_limits(&root.section("limits")),
         smtp_client: read_smtp_client(&root.section("smtp_client")),
-        delivery: Delivery {
-            forbid_private_addresses: delivery.get("forbid_private_addresses"),
-            dane: delivery.get("dane"),
-            source_pool,
-            message_time: delivery.get("message_time"),
-            min_rate: delivery.get("min_rate"),
-            connections_per_address: delivery.get("connections_per_address"),
-            slow_connections: delivery.get("slow_connections"),
-            require_tls: delivery.opt("require_tls").unwrap_or(RequireTls::Enforce),
-            mta_sts: delivery.get("mta_sts"),
-            on_block: delivery.opt("on_block").unwrap_or(OnBlock::Defer),
-        },
+        delivery: read_delivery(&delivery, &all_pools),
         providers: Arc::new(providers),
-        policy: Policy {
-            dmarc: policy.opt("dmarc").unwrap_or(DmarcHandling::Enforce),
-            arc_trusted_sealers: policy.set("arc_trusted_sealers"),
-            junk_threshold: policy.get("junk_threshold"),
-            greylist: policy.get("greylist"),
-            first_time_sender_delay: policy.get("first_time_sender_delay"),
-            trusted_reporters: policy.set("trusted_reporters"),
-        },
+        policy: read_policy(&root.section("policy")),
         default_mailboxes: read_mailboxes(root, "default_mailboxes"),
         store: StoreConfig {
             engine: store.opt("engine").unwrap_or(StoreEngine::Redb),
@@ -209,6 +185,36 @@ fn named<T>(
         .into_iter()
         .filter_map(|(name, reader)| Some((name.to_owned(), read(&reader)?)))
         .collect()
+}
+
+fn read_delivery(reader: &Reader<'_>, pools: &Reader<'_>) -> Delivery {
+    let source_pool: Option<String> = reader.opt("source_pool");
+    if let Some(pool) = &source_pool {
+        sources::check_pool(reader, "source_pool", pool, pools.names().into_iter());
+    }
+    Delivery {
+        forbid_private_addresses: reader.get("forbid_private_addresses"),
+        dane: reader.get("dane"),
+        source_pool,
+        message_time: reader.get("message_time"),
+        min_rate: reader.get("min_rate"),
+        connections_per_address: reader.get("connections_per_address"),
+        slow_connections: reader.get("slow_connections"),
+        require_tls: reader.opt("require_tls").unwrap_or(RequireTls::Enforce),
+        mta_sts: reader.get("mta_sts"),
+        on_block: reader.opt("on_block").unwrap_or(OnBlock::Defer),
+    }
+}
+
+fn read_policy(reader: &Reader<'_>) -> Policy {
+    Policy {
+        dmarc: reader.opt("dmarc").unwrap_or(DmarcHandling::Enforce),
+        arc_trusted_sealers: reader.set("arc_trusted_sealers"),
+        junk_threshold: reader.get("junk_threshold"),
+        greylist: reader.get("greylist"),
+        first_time_sender_delay: reader.get("first_time_sender_delay"),
+        trusted_reporters: reader.set("trusted_reporters"),
+    }
 }
 
 fn read_log(reader: &Reader<'_>) -> Log {
