@@ -336,10 +336,8 @@ impl QueueLoop {
             queue.sites.forgive(now.1);
             queue.plans().forgive();
         }
-        let left_out = self.planning.destinations();
-        let left_out = left_out.chain(queue.sites.paused(now.0));
-        let claim = self.in_flight.claim(now, limits, left_out);
-        queue.used_up.store(claim.is_none(), Ordering::Relaxed);
+        let is_full = self.in_flight.room(limits) == 0;
+        queue.used_up.store(is_full, Ordering::Relaxed);
         // The end of either wakes the loop.
         if queue.faults.is_unsettled() {
             return None;
@@ -348,17 +346,20 @@ impl QueueLoop {
             return Some(NextClaim::Paused(until));
         }
         // All workers are busy. The next note of a worker wakes the loop.
-        let claim = claim?;
-        let (_, held) = self.in_flight.waiting();
-        if !self.waiting.order.is_empty()
+        if is_full
+            || !self.waiting.order.is_empty()
             || self.planning.count() >= PLANNING_MAX
-            || held >= HELD_MAX
+            || self.pause.as_ref().is_some_and(|pause| !pause.is_elapsed())
         {
             return None;
         }
-        if self.pause.as_ref().is_some_and(|pause| !pause.is_elapsed()) {
+        let (_, held) = self.in_flight.waiting();
+        if held >= HELD_MAX {
             return None;
         }
+        let left_out = self.planning.destinations();
+        let left_out = left_out.chain(queue.sites.paused(now.0));
+        let claim = self.in_flight.claim(now, limits, left_out)?;
         if claim.except.len() > HELD_MANY {
             let left_out = u32::try_from(claim.except.len()).unwrap_or(u32::MAX);
             let pause = tokio::time::sleep(PAUSE_PER_HELD * left_out);

@@ -22,7 +22,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use lru::LruCache;
-use postrider_config::{DkimAlgorithm, DkimSelector, Dynamic};
+use postrider_config::{Dkim, DkimAlgorithm, Dynamic};
 use postrider_smtp::{Address, Domain};
 use postrider_store::{Message, Origin, Queued, TextId, Time, Top};
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -107,13 +107,18 @@ impl Queue {
         // Anybody could get our signature under a message that is only passed on.
         let is_passed = matches!(message.common.origin, Origin::Passed { .. });
         let author = message.common.from.as_ref().filter(|_| !is_passed);
-        let Some((domain, keys)) = signing_keys(config, author, &message.common.origin) else {
+        let Some((domain, dkim)) = signing_domain(config, author, &message.common.origin) else {
             return Ok(Bytes::new());
         };
         let now = self.clock.now();
         if let Some(known) = self.signatures.find(message, now) {
             return Ok(known);
         }
+        let keys: Vec<Selector> = dkim
+            .signing()
+            .into_iter()
+            .map(|(name, settings)| (name.clone(), Arc::clone(settings)))
+            .collect();
         let half = keys
             .iter()
             .map(|(_, settings)| settings.expiration / 2)
@@ -189,13 +194,13 @@ impl Queue {
     }
 }
 
-/// The domain that signs the messages of an author, and its selectors that sign. What the server
-/// wrote is signed by the nearest domain above its own name. None if nothing is to be signed.
-fn signing_keys<'a>(
+/// The domain that signs the messages of an author. What the server wrote is signed by the nearest
+/// domain above its own name. None if nothing is to be signed.
+fn signing_domain<'a>(
     config: &'a Dynamic,
     from: Option<&Address>,
     origin: &Origin,
-) -> Option<(&'a Domain, Vec<Selector>)> {
+) -> Option<(&'a Domain, &'a Dkim)> {
     let author = from?.host.domain()?;
     let mut found = config.domains.get_key_value(author);
     let mut above = author.ascii();
@@ -204,11 +209,5 @@ fn signing_keys<'a>(
         found = config.domains.get_key_value(&Domain::parse(above).ok()?);
     }
     let (name, domain) = found?;
-    let keys: Vec<Selector> = domain
-        .dkim
-        .signing()
-        .into_iter()
-        .map(|(name, settings): (&Domain, &Arc<DkimSelector>)| (name.clone(), Arc::clone(settings)))
-        .collect();
-    (!keys.is_empty()).then_some((name, keys))
+    (!domain.dkim.sign.is_empty()).then_some((name, &domain.dkim))
 }

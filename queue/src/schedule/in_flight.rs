@@ -371,6 +371,11 @@ impl<W> InFlight<W> {
             })
     }
 
+    /// How many workers may begin by `max_concurrency`.
+    pub(crate) const fn room(&self, limits: &QueueConfig) -> usize {
+        limits.max_concurrency.saturating_sub(self.busy)
+    }
+
     /// The claim for the store. None if all workers are busy.
     pub(crate) fn claim(
         &self,
@@ -378,7 +383,7 @@ impl<W> InFlight<W> {
         limits: &QueueConfig,
         planning: impl Iterator<Item = Destination>,
     ) -> Option<Claim> {
-        let room = limits.max_concurrency.saturating_sub(self.busy);
+        let room = self.room(limits);
         if room == 0 {
             return None;
         }
