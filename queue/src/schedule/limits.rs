@@ -38,7 +38,7 @@ impl SiteLimits {
         Self {
             connections: provider.connections,
             rate: provider.rate,
-            connect_rate: connect_rate,
+            connect_rate,
         }
     }
 }
