@@ -106,12 +106,12 @@ mod tests {
 
     fn by(seconds: i64, fails: bool) -> Queued {
         message(Urgency {
-            priority: 0,
             deadline: Some(Deadline {
                 at: at(seconds),
                 fails,
                 trace: false,
             }),
+            ..Urgency::default()
         })
     }
 
@@ -181,7 +181,7 @@ mod tests {
             .map(|(id, priority)| {
                 let mut message = message(Urgency {
                     priority,
-                    deadline: None,
+                    ..Urgency::default()
                 });
                 message.id.0 = id;
                 message

@@ -224,7 +224,7 @@ pub(crate) fn sender(message: &Queued) -> Option<&Address> {
     match &message.common.origin {
         Origin::Sent => message.reverse_path.address(),
         Origin::Passed { sender } => sender.address(),
-        Origin::Server => None,
+        Origin::Server | Origin::Report(_) => None,
     }
 }
 

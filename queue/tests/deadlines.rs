@@ -43,12 +43,12 @@ async fn remote(world: &World, offers: &'static str, rcpt: Option<&'static str>)
 
 fn within(world: &World, seconds: u64, fails: bool, trace: bool) -> Urgency {
     Urgency {
-        priority: 0,
         deadline: Some(Deadline {
             at: world.now().after(Duration::from_secs(seconds)),
             fails,
             trace,
         }),
+        ..Urgency::default()
     }
 }
 

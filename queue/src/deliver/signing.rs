@@ -204,7 +204,8 @@ fn signing_domain<'a>(
     let author = from?.host.domain()?;
     let mut found = config.domains.get_key_value(author);
     let mut above = author.ascii();
-    while found.is_none() && *origin == Origin::Server {
+    let is_own = matches!(origin, Origin::Server | Origin::Report(_));
+    while found.is_none() && is_own {
         above = above.split_once('.')?.1;
         found = config.domains.get_key_value(&Domain::parse(above).ok()?);
     }

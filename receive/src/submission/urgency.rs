@@ -55,6 +55,7 @@ pub(super) fn stored(options: &DeliveryOptions, now: Time) -> Urgency {
             fails: by.mode == ByMode::Return,
             trace: by.trace,
         }),
+        bulk: false,
     }
 }
 

@@ -385,7 +385,8 @@ impl Stager<'_> {
         drop(turn);
         let files = self.files.clone();
         let prepared = prepare(context, user, draft, files, LimitCheck::Before, now).await?;
-        let (submission, _) = submission(context, user, prepared, now).await?;
+        let (mut submission, _) = submission(context, user, prepared, now).await?;
+        submission.urgency.bulk = true;
         let message_id = submission.message_id.clone();
         if self.total.fetch_add(submission.size, Ordering::Relaxed) > SIZE_MAX {
             return Err(ApiError::new(

@@ -430,6 +430,7 @@ async fn a_batch_is_a_message_for_each_recipient_or_none() {
     assert_eq!(field(&sent, "/Submissions/1/Address"), "b@x.example");
     let queued = world.queued().await;
     assert_eq!(queued.len(), 2);
+    assert!(queued.iter().all(|it| it.common.urgency.bulk));
     assert_eq!(
         field(&sent, "/Submissions/0/MessageID"),
         &json!(queued[0].common.message_id)

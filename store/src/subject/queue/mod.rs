@@ -16,7 +16,7 @@ mod record;
 use serde::{Deserialize, Serialize};
 
 use self::keys::{Group, names};
-use self::older::{OpV2, QueuedV1, QueuedV2, RetiredV1, RetiredV2};
+use self::older::{OpV2, QueuedV1, QueuedV2, QueuedV3, RetiredV1, RetiredV2, RetiredV3};
 pub use self::{filter::*, keys::Reference, record::*};
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
@@ -57,8 +57,8 @@ pub(crate) struct Counters {
 }
 
 records! {
-    Queued: version 3 [1 => QueuedV1, 2 => QueuedV2],
-    Retired: version 3 [1 => RetiredV1, 2 => RetiredV2],
+    Queued: version 4 [1 => QueuedV1, 2 => QueuedV2, 3 => QueuedV3],
+    Retired: version 4 [1 => RetiredV1, 2 => RetiredV2, 3 => RetiredV3],
     InWork: version 1,
 }
 

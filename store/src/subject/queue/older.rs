@@ -1,5 +1,6 @@
 //! Older shapes of queued messages.
 //!
+//! - Before version 4 their urgency did not say whether they were one of many.
 //! - Before version 3 they had no origin: accounts sent all of them.
 //! - Before version 2 they were without the ENVIDs of our own transactions, without the blame of an
 //!   attempt, and without the time when a message was first due. One random ENVID stood for all
@@ -16,7 +17,7 @@ use super::{
     Attempt, Change, Common, NewMessage, NewRecipient, Note, Notify, Op, Origin, QueueId, Queued,
     Retired, Urgency,
 };
-use crate::{TextId, TextSource, Time, Top};
+use crate::{Deadline, TextId, TextSource, Time, Top};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum OpV2 {
@@ -147,13 +148,74 @@ impl From<CommonV2> for Common {
     }
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CommonV3 {
+    account: String,
+    queued: Time,
+    from: Option<Address>,
+    message_id: String,
+    subject: String,
+    size: u64,
+    eight_bit: bool,
+    smtputf8: bool,
+    require_tls: Option<bool>,
+    future_release: String,
+    ret_full: Option<bool>,
+    envid: String,
+    list: String,
+    extra: std::collections::BTreeMap<String, String>,
+    origin: Origin,
+    urgency: UrgencyV3,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct UrgencyV3 {
+    priority: i8,
+    deadline: Option<Deadline>,
+}
+
+impl From<CommonV3> for Common {
+    fn from(old: CommonV3) -> Self {
+        Self {
+            account: old.account,
+            queued: old.queued,
+            from: old.from,
+            message_id: old.message_id,
+            subject: old.subject,
+            size: old.size,
+            eight_bit: old.eight_bit,
+            smtputf8: old.smtputf8,
+            require_tls: old.require_tls,
+            future_release: old.future_release,
+            ret_full: old.ret_full,
+            envid: old.envid,
+            list: old.list,
+            extra: old.extra,
+            origin: old.origin,
+            urgency: Urgency {
+                priority: old.urgency.priority,
+                deadline: old.urgency.deadline,
+                bulk: false,
+            },
+        }
+    }
+}
+
+pub(crate) type QueuedV2 = QueuedWith<CommonV2>;
+pub(crate) type QueuedV3 = QueuedWith<CommonV3>;
+pub(crate) type RetiredV2 = RetiredWith<CommonV2>;
+pub(crate) type RetiredV3 = RetiredWith<CommonV3>;
+pub(crate) type NewMessageV2 = NewMessageWith<CommonV2>;
+pub(crate) type NewMessageV3 = NewMessageWith<CommonV3>;
+
+/// A message with this shape of the common data.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct QueuedV2 {
+pub(crate) struct QueuedWith<C> {
     id: QueueId,
     base: QueueId,
     top: Top,
     text: TextId,
-    common: CommonV2,
+    common: C,
     reverse_path: ReversePath,
     from_id: String,
     recipient: Address,
@@ -172,8 +234,8 @@ pub(crate) struct QueuedV2 {
     envids: Vec<String>,
 }
 
-impl From<QueuedV2> for Queued {
-    fn from(old: QueuedV2) -> Self {
+impl<C: Into<Common>> From<QueuedWith<C>> for Queued {
+    fn from(old: QueuedWith<C>) -> Self {
         Self {
             id: old.id,
             base: old.base,
@@ -201,15 +263,15 @@ impl From<QueuedV2> for Queued {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(crate) struct RetiredV2 {
-    message: QueuedV2,
+pub(crate) struct RetiredWith<C> {
+    message: QueuedWith<C>,
     success: bool,
     last_activity: Time,
     keep_until: Time,
 }
 
-impl From<RetiredV2> for Retired {
-    fn from(old: RetiredV2) -> Self {
+impl<C: Into<Common>> From<RetiredWith<C>> for Retired {
+    fn from(old: RetiredWith<C>) -> Self {
         Self {
             message: old.message.into(),
             success: old.success,
@@ -220,15 +282,15 @@ impl From<RetiredV2> for Retired {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct NewMessageV2 {
-    common: CommonV2,
+pub(crate) struct NewMessageWith<C> {
+    common: C,
     top: Top,
     text: TextSource,
     recipients: Vec<NewRecipient>,
 }
 
-impl From<NewMessageV2> for NewMessage {
-    fn from(old: NewMessageV2) -> Self {
+impl<C: Into<Common>> From<NewMessageWith<C>> for NewMessage {
+    fn from(old: NewMessageWith<C>) -> Self {
         Self {
             common: old.common.into(),
             top: old.top,
@@ -480,55 +542,105 @@ mod tests {
         assert_eq!((retired.message, retired.keep_until), (message, Time(5)));
     }
 
-    #[test]
-    fn messages_of_version_2_are_read() {
-        let now = Queued::decode(&bytes(&queued())).unwrap();
-        let old = QueuedV2 {
-            id: now.id,
-            base: now.base,
-            top: Top::EMPTY,
-            text: now.text,
-            common: CommonV2 {
-                account: "ann".into(),
-                queued: Time(1),
-                from: None,
-                message_id: "<1@example.org>".into(),
-                subject: String::new(),
-                size: 5,
-                eight_bit: false,
-                smtputf8: false,
-                require_tls: None,
-                future_release: String::new(),
-                ret_full: None,
-                envid: "one for all".into(),
-                list: String::new(),
-                extra: std::collections::BTreeMap::new(),
+    /// The retired form of a message, with the common data in another shape.
+    fn retired<C>(now: &Queued, common: C) -> RetiredWith<C> {
+        RetiredWith {
+            message: QueuedWith {
+                id: now.id,
+                base: now.base,
+                top: Top::EMPTY,
+                text: now.text,
+                common,
+                reverse_path: now.reverse_path.clone(),
+                from_id: now.from_id.clone(),
+                recipient: now.recipient.clone(),
+                notify: now.notify,
+                orcpt: now.orcpt.clone(),
+                transport: now.transport.clone(),
+                hold: now.hold,
+                held_since: now.held_since,
+                first_due: now.first_due,
+                attempts: now.attempts,
+                last_attempt: now.last_attempt,
+                next_attempt: now.next_attempt,
+                delay_told: now.delay_told,
+                fence: now.fence,
+                results: now.results.clone(),
+                envids: now.envids.clone(),
             },
-            reverse_path: now.reverse_path.clone(),
-            from_id: now.from_id.clone(),
-            recipient: now.recipient.clone(),
-            notify: now.notify,
-            orcpt: now.orcpt.clone(),
-            transport: now.transport.clone(),
-            hold: now.hold,
-            held_since: now.held_since,
-            first_due: now.first_due,
-            attempts: now.attempts,
-            last_attempt: now.last_attempt,
-            next_attempt: now.next_attempt,
-            delay_told: now.delay_told,
-            fence: now.fence,
-            results: now.results.clone(),
-            envids: now.envids.clone(),
-        };
-        let retired = RetiredV2 {
-            message: old,
             success: true,
             last_activity: Time(4),
             keep_until: Time(5),
-        };
+        }
+    }
+
+    fn common_v2(now: &Common) -> CommonV2 {
+        CommonV2 {
+            account: now.account.clone(),
+            queued: now.queued,
+            from: now.from.clone(),
+            message_id: now.message_id.clone(),
+            subject: now.subject.clone(),
+            size: now.size,
+            eight_bit: now.eight_bit,
+            smtputf8: now.smtputf8,
+            require_tls: now.require_tls,
+            future_release: now.future_release.clone(),
+            ret_full: now.ret_full,
+            envid: now.envid.clone(),
+            list: now.list.clone(),
+            extra: now.extra.clone(),
+        }
+    }
+
+    #[test]
+    fn messages_of_version_2_are_read() {
+        let now = Queued::decode(&bytes(&queued())).unwrap();
         let mut bytes = vec![2];
-        append(&retired, &mut bytes);
+        append(&retired(&now, common_v2(&now.common)), &mut bytes);
+        let retired = Retired::decode(&bytes).unwrap();
+        assert_eq!((retired.message, retired.keep_until), (now, Time(5)));
+        assert!(Queued::decode(&bytes[..5]).is_err());
+    }
+
+    #[test]
+    fn messages_of_version_3_are_read() {
+        let mut now = Queued::decode(&bytes(&queued())).unwrap();
+        let common = Arc::make_mut(&mut now.common);
+        common.origin = Origin::Server;
+        common.urgency = Urgency {
+            priority: 4,
+            deadline: Some(Deadline {
+                at: Time(9),
+                fails: true,
+                trace: false,
+            }),
+            bulk: false,
+        };
+        let old = common_v2(common);
+        let common = CommonV3 {
+            account: old.account,
+            queued: old.queued,
+            from: old.from,
+            message_id: old.message_id,
+            subject: old.subject,
+            size: old.size,
+            eight_bit: old.eight_bit,
+            smtputf8: old.smtputf8,
+            require_tls: old.require_tls,
+            future_release: old.future_release,
+            ret_full: old.ret_full,
+            envid: old.envid,
+            list: old.list,
+            extra: old.extra,
+            origin: now.common.origin.clone(),
+            urgency: UrgencyV3 {
+                priority: now.common.urgency.priority,
+                deadline: now.common.urgency.deadline,
+            },
+        };
+        let mut bytes = vec![3];
+        append(&retired(&now, common), &mut bytes);
         let retired = Retired::decode(&bytes).unwrap();
         assert_eq!((retired.message, retired.keep_until), (now, Time(5)));
         assert!(Queued::decode(&bytes[..5]).is_err());

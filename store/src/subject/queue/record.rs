@@ -66,6 +66,17 @@ pub enum Origin {
     },
     /// The server wrote it: a report to a sender elsewhere.
     Server,
+    /// The server wrote it: a report about the mail of a domain, to those who ask for it.
+    Report(ReportKind),
+}
+
+/// What the server reports to other domains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ReportKind {
+    /// How TLS went with the domain's hosts (RFC 8460).
+    Tls,
+    /// What DMARC said of mail from the domain (RFC 9990).
+    Dmarc,
 }
 
 /// How urgently a message is to be delivered.
@@ -75,6 +86,8 @@ pub struct Urgency {
     pub priority: i8,
     /// The time within which the message is to be delivered; None: that of the configuration.
     pub deadline: Option<Deadline>,
+    /// The message is one of many that were sent together, and gives way to others.
+    pub bulk: bool,
 }
 
 /// The time within which a message is to be delivered (RFC 2852).

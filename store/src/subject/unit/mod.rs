@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use self::older::{OpV1, OpV2};
+use self::older::{OpV1, OpV2, OpV3};
 pub use self::record::*;
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
@@ -151,12 +151,14 @@ impl Op {
 
 impl Operations for Op {
     /// Version 3 has any number of messages in a unit, their origin, and refused mail.
-    const VERSION: u8 = 3;
+    /// Version 4 has messages that are reports, and such that are one of many.
+    const VERSION: u8 = 4;
 
     fn older(version: u8, bytes: &[u8]) -> Result<Self, Unreadable> {
         match version {
             1 => exactly(bytes).map(|old: OpV1| old.into()),
             2 => exactly(bytes).map(|old: OpV2| old.into()),
+            3 => exactly(bytes).map(|old: OpV3| old.into()),
             _ => Err(Unreadable::Older(version)),
         }
     }

@@ -1,4 +1,6 @@
-//! The operations before version 3, in which a unit had one message at most, and no refused mail.
+//! The operations before version 4, in which no message was a report or one of many.
+//!
+//! Before version 3 a unit had one message at most, and no refused mail.
 //!
 //! Messages of versions 1 and 2 have no origin and are not urgent. Messages, attempts and
 //! suppressions of version 1 have fewer fields.
@@ -7,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Op, Outcome, Party, Unit};
 use crate::{
-    Attempt, NewEvent, NewHook, NewMail, NewMessage, NewSuppression, Note, Once, QueueId,
+    Attempt, NewEvent, NewHook, NewMail, NewMessage, NewReject, NewSuppression, Note, Once,
+    QueueId, TakenMail,
     subject::{
-        queue::older::{AttemptV1, NewMessageV1, NewMessageV2, NoteV1},
+        queue::older::{AttemptV1, NewMessageV1, NewMessageV2, NewMessageV3, NoteV1},
         suppression::older::NewSuppressionV1,
         texts::OpText,
     },
@@ -17,6 +20,87 @@ use crate::{
 
 pub(super) type OpV1 = Older<NewMessageV1, AttemptV1, NoteV1, NewSuppressionV1>;
 pub(super) type OpV2 = Older<NewMessageV2, Attempt, Note, NewSuppression>;
+
+/// The operations of version 3. All but the messages have the shape of today.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum OpV3 {
+    Accept(UnitV3),
+    AcceptAll {
+        messages: Vec<NewMessageV3>,
+        once: Option<Box<Once>>,
+    },
+    Settle {
+        id: QueueId,
+        fence: u64,
+        party: Party,
+        attempt: Option<Attempt>,
+        outcome: Outcome,
+        delay_told: bool,
+        unit: UnitV3,
+    },
+    Start,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct UnitV3 {
+    text: Option<OpText>,
+    queue: Vec<NewMessageV3>,
+    mails: Vec<NewMail>,
+    hooks: Vec<NewHook>,
+    notes: Vec<Note>,
+    suppress: Vec<NewSuppression>,
+    events: Vec<NewEvent>,
+    once: Option<Box<Once>>,
+    rejects: Vec<NewReject>,
+    taken: Vec<TakenMail>,
+}
+
+impl From<OpV3> for Op {
+    fn from(old: OpV3) -> Self {
+        match old {
+            OpV3::Accept(unit) => Self::Accept(unit.into()),
+            OpV3::AcceptAll { messages, once } => Self::AcceptAll {
+                messages: messages.into_iter().map(NewMessage::from).collect(),
+                once,
+            },
+            OpV3::Settle {
+                id,
+                fence,
+                party,
+                attempt,
+                outcome,
+                delay_told,
+                unit,
+            } => Self::Settle {
+                id,
+                fence,
+                party,
+                attempt,
+                outcome,
+                delay_told,
+                unit: unit.into(),
+            },
+            OpV3::Start => Self::Start,
+        }
+    }
+}
+
+impl From<UnitV3> for Unit {
+    fn from(old: UnitV3) -> Self {
+        Self {
+            text: old.text,
+            queue: old.queue.into_iter().map(NewMessage::from).collect(),
+            mails: old.mails,
+            hooks: old.hooks,
+            notes: old.notes,
+            suppress: old.suppress,
+            events: old.events,
+            once: old.once,
+            rejects: old.rejects,
+            taken: old.taken,
+        }
+    }
+}
 
 /// An operation with these shapes of a message, an attempt, a note and a suppression.
 #[derive(Debug, Serialize, Deserialize)]
@@ -156,6 +240,24 @@ mod tests {
     fn operations_of_older_versions_are_read() {
         check::<NewMessageV1, AttemptV1, NoteV1, NewSuppressionV1>(1);
         check::<NewMessageV2, Attempt, Note, NewSuppression>(2);
+        for old in [
+            OpV3::Settle {
+                id: QueueId(1),
+                fence: 2,
+                party: Party::Claimant,
+                attempt: None,
+                outcome: Outcome::Release,
+                delay_told: true,
+                unit: UnitV3::default(),
+            },
+            OpV3::Accept(UnitV3::default()),
+            OpV3::Start,
+        ] {
+            let mut bytes = Vec::new();
+            append(&old, &mut bytes);
+            let read = Op::older(3, &bytes).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{:?}", Op::from(old)));
+        }
         assert!(Op::older(0, &[]).is_err());
     }
 }
