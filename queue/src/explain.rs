@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use postrider_smtp::DeliveryStatus;
 use postrider_store::{Attempt, HoldFilter, HoldRule, Queued, Retired, StoreError, Time};
 
 use crate::{
@@ -34,8 +35,10 @@ impl Queue {
         let attempts = settings.retry_intervals.len() + 1;
         let next = u64::from(message.attempts) + 1;
         let destination = message.destination();
-        let plan = self.plan_of(message);
-        let site = plan.map(|plan| self.site_in_words(&plan, &destination));
+        let provider = self.plan_of(message).map(|plan| plan.provider.name.clone());
+        let key = limit_of_connections(provider.as_deref().unwrap_or("default"));
+        let site = self.site_of(message);
+        let site = site.map(|site| self.site_in_words(&site, &destination, &key));
         let site = site.unwrap_or_default();
         if self.sites.is_paused(&destination, now) {
             return format!("waits, since deliveries to {destination} are paused");
@@ -52,8 +55,18 @@ impl Queue {
             );
         }
         let since = due_since(message.next_attempt);
+        let put_off = self.lanes().put_off_until(&message.lane(), now);
         if !site.is_empty() {
             format!("{since}{site}")
+        } else if let Some(until) = self.faults.until(self.clock.moment()) {
+            let until = self.now().time_of(until);
+            format!("{since}, and all deliveries wait until {until} for a fault of this machine")
+        } else if let Some(until) = put_off {
+            let failed = self.failed_look_up(message);
+            let failed = failed
+                .map(|status| format!(": {status}"))
+                .unwrap_or_default();
+            format!("{since}, and the hosts of {destination} are looked up at {until}{failed}")
         } else if self.used_up.load(Ordering::Relaxed) {
             let all = settings.max_concurrency;
             format!(
@@ -65,8 +78,7 @@ impl Queue {
     }
 
     /// Why a site takes no message at this moment. Empty: it takes one.
-    fn site_in_words(&self, plan: &Plan, name: &str) -> String {
-        let site = &plan.site;
+    fn site_in_words(&self, site: &Site, name: &str, key: &str) -> String {
         let views = self.site_views(Some(site.as_str()));
         let Some(view) = views.iter().find(|view| view.site == site.as_str()) else {
             return String::new();
@@ -88,7 +100,7 @@ impl Queue {
                     format!(", and waits until a connection to {name} may be made")
                 }
                 Some(LimitedBy::Connections | LimitedBy::Probe) | None => {
-                    let (connections, key) = (view.connections, limit_of_connections(plan));
+                    let connections = view.connections;
                     format!(
                         ", and waits for one of the {connections} connections to {name} ({key})"
                     )
@@ -102,30 +114,43 @@ impl Queue {
 impl Queue {
     /// The site that a message waits for, if its plan is known.
     pub(crate) fn site_of(&self, message: &Queued) -> Option<Site> {
-        Some(self.plan_of(message)?.site.clone())
+        match self.plan_of(message) {
+            Some(plan) => Some(plan.site.clone()),
+            // Its plan may be too old by now.
+            None => self.lanes().site_of(&message.lane()),
+        }
     }
 
     /// The plan of a message, if it is known.
     fn plan_of(&self, message: &Queued) -> Option<Arc<Plan>> {
-        let transport = match route::route(message, &self.statics, &self.config.load()) {
+        let config = self.config.load();
+        let transport = match route::route(message, &self.statics, &config) {
             Route::End(_) => return None,
             Route::Named(transport) => {
                 return self.plans().named(transport);
             }
             Route::Direct(transport) => transport,
         };
-        let key = PlanKey {
-            destination: message.destination(),
-            transport: transport.to_owned(),
-        };
+        let key = PlanKey::of(message, transport);
         let found = self.plans().find(&key, self.clock.moment())?;
         found.plan.ok()
     }
+
+    /// What came of the last look-up for a message, if the next one waits for that.
+    fn failed_look_up(&self, message: &Queued) -> Option<DeliveryStatus> {
+        let config = self.config.load();
+        let Route::Direct(transport) = route::route(message, &self.statics, &config) else {
+            return None;
+        };
+        let key = PlanKey::of(message, transport);
+        let failure = self.plans().failure(&key, self.clock.moment())?;
+        Some(failure.1)
+    }
 }
 
-/// The name of the key that limits the connections of a plan.
-fn limit_of_connections(plan: &Plan) -> String {
-    match plan.provider.name.as_str() {
+/// The name of the key that limits the connections of a provider's site.
+fn limit_of_connections(provider: &str) -> String {
+    match provider {
         "default" => "queue.per_destination.connections".to_owned(),
         name => format!("providers.{name}.connections"),
     }

@@ -80,6 +80,8 @@ use deliver::{Addresses, Families, Peer, Signatures};
 use faults::Faults;
 use mta_sts::Policies;
 use next_hop::{Ours, Plans};
+use run::Flow;
+use schedule::Lanes;
 use sites::Sites;
 use source::Off;
 use tls::{Check, Configs, Habits, KeyShares};
@@ -164,7 +166,11 @@ pub struct Queue {
     /// The places of connections that wait long for a greeting.
     slow: Semaphore,
     faults: Faults,
-    /// As of the last claim, `queue.max_concurrency` is used up.
+    /// What each lane of due messages waits for.
+    lanes: Mutex<Lanes>,
+    /// What the loop tells its workers.
+    flow: Flow,
+    /// When the loop last looked, `queue.max_concurrency` was used up.
     used_up: AtomicBool,
     /// The messages that submissions are about to add, for the limits of accounts.
     reserved: Mutex<limits::Reserved>,
@@ -234,6 +240,8 @@ impl Queue {
             ordering: tokio::sync::Mutex::default(),
             slow,
             faults: Faults::default(),
+            lanes: Mutex::default(),
+            flow: Flow::default(),
             used_up: AtomicBool::new(false),
             reserved: Mutex::default(),
             tls,

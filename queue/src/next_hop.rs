@@ -15,7 +15,7 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 use postrider_config::{Direct, Lmtp, Provider, Providers, ReplyRule, Smarthost};
 use postrider_dns::Resolver;
 use postrider_smtp::{Cause, DeliveryStatus, Domain, EnhancedCode, Host};
-use postrider_store::Destination;
+use postrider_store::{Destination, Queued};
 use rand::{Rng, seq::SliceRandom};
 use sha2::{Digest, Sha256};
 
@@ -309,6 +309,16 @@ pub(crate) struct PlanKey {
     pub(crate) destination: Destination,
     /// The transport's name; empty without one.
     pub(crate) transport: String,
+}
+
+impl PlanKey {
+    /// The key of the plan of a message, by this transport.
+    pub(crate) fn of(message: &Queued, transport: &str) -> Self {
+        Self {
+            destination: message.destination(),
+            transport: transport.to_owned(),
+        }
+    }
 }
 
 /// A plan that was made, or why there is none.

@@ -1,63 +1,86 @@
-//! The loop of the queue: it claims due messages, has plans made, hands messages to workers, and
-//! waits for the next event.
+//! The loop of the queue: it finds lanes that are due, has plans made for them, puts them at their
+//! sites, and waits for the next event.
 //!
 //! | step | where | its limit |
 //! |---|---|---|
-//! | claim due messages | here | free workers, [`PLANNING_MAX`], [`HELD_MAX`] |
-//! | sort them by plan; tasks make new plans | `dispatch` | planned destinations are not claimed |
-//! | put them into turns | `schedule/turns.rs` | a site takes so many; the rest goes back |
-//! | deliver them | `worker`, one for each connection | `queue.max_concurrency` and the site's limits |
+//! | follow the heads of lanes, move those that are due | `schedule/lanes.rs` | one entry a lane |
+//! | find the site of a lane; tasks make new plans | `course`, `planning`, `dispatch` | [`PLANNING_MAX`] |
+//! | begin or wake workers of the site | `serve` | `queue.max_concurrency` and the site's limits |
+//! | claim messages of lanes and deliver them | `worker`, one for each connection | a batch each |
+//! | look at lanes that wait for long | `review` | [`REVIEWS_MAX`] |
 //!
-//! A worker takes turns itself, and claims more of its destinations itself. When nothing waits for
-//! its site, the worker is idle for a little while with its connection open. Queued messages that
-//! are not in flight cost no memory here. Only the names of destinations whose site is full do.
+//! Only workers claim messages, each for its own site and just before it sends them. So what waits
+//! is in the store, and no message of a site that is halted is touched. When nothing waits for its
+//! site, a worker is idle for a little while with its connection open.
 
+mod course;
 mod dispatch;
+mod planning;
+mod review;
+mod serve;
 mod worker;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use postrider_store::{Claim, Moment, Outcome, Party, Queued, Settle, StoreError, Time};
+use postrider_store::{
+    Claim, Lane, Moment, Outcome, Party, Queued, Settle, StoreError, Time, Which,
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{Id, JoinError, JoinSet},
-    time::Sleep,
 };
 use tracing::error;
 
 use crate::{
     Queue,
     next_hop::{PlanKey, Site},
-    schedule::{InFlight, Pace, Wait},
+    schedule::{InFlight, LEASE, Lanes, Pace, Wait, Wakes},
     settle::{self, Postponed},
 };
-use dispatch::Planning;
+use planning::Planning;
+use review::Next;
 
 /// How long to wait before the store is asked again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
 /// How many tasks make plans, end messages without a plan, or give messages back. While there are
-/// more, nothing is claimed.
+/// more, no further lane is planned.
 const PLANNING_MAX: usize = 512;
-/// How many destinations are held because their sites are full. While there are more, nothing is
-/// claimed.
-const HELD_MAX: usize = 100_000;
-/// From so many held destinations on, claims are made less often.
-const HELD_MANY: usize = 1000;
-/// The pause after a claim for each destination that it left out: the store walks past each of
-/// them.
-const PAUSE_PER_HELD: Duration = Duration::from_micros(5);
+/// How many lanes are looked at, at once, that wait for long.
+const REVIEWS_MAX: usize = 4;
+/// How many messages of a lane are claimed at least, if there are so many and others wait.
+const PER_LANE: usize = 8;
+/// How many lanes are read from the store at once.
+const LANES_PAGE: usize = 500;
 
 /// The wake-up of an idle worker.
 type Wake = mpsc::Sender<()>;
 
-/// When the loop claims again, if nothing happens before.
-enum NextClaim {
-    /// When a message is due.
+/// What the loop tells its workers.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    /// An administrator has stopped all deliveries.
+    stopped: AtomicBool,
+    /// So many sites wait for a place that others have.
+    wanted: AtomicUsize,
+}
+
+impl Flow {
+    /// Whether other sites wait for a place.
+    fn has_others(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// When the loop looks again, if nothing happens before.
+enum NextLook {
+    /// When a lane is due.
     Due(Time),
     /// After a pause.
     Paused(Moment),
@@ -70,8 +93,10 @@ enum WorkerNote {
     Idle { site: Site, wake: Wake },
     /// The worker is gone.
     Ended { site: Site },
-    /// There is room for destinations that were held. They may be claimed again.
-    Room,
+    /// There is more to do at the site than one worker does.
+    More { site: Site },
+    /// The store gave no messages, and is not to be asked for a while.
+    StoreFailed,
     /// A worker claimed messages that do not belong to its site, or have no plan.
     Back {
         messages: Vec<Queued>,
@@ -152,6 +177,11 @@ struct QueueLoop {
     sites: HashMap<Id, Site>,
     notes: mpsc::Sender<WorkerNote>,
     planning: Planning,
+    /// The lanes that wait for long and are to be looked at, with the sites where they wait.
+    to_review: VecDeque<(Lane, Option<Site>)>,
+    reviews: JoinSet<(Lane, Next)>,
+    /// Sites that wait for a token, or for the end of a halt.
+    wakes: Wakes,
     /// Sites with messages that wait only because there are as many workers as there may be.
     waiting: WaitingSites,
     /// Sites that wait because sites that are not known to answer have all places that they may
@@ -162,8 +192,16 @@ struct QueueLoop {
     poor: WaitingSites,
     /// Sites that wait because probes have all places that they may have.
     probes: WaitingSites,
-    /// No claim before its end.
-    pause: Option<Pin<Box<Sleep>>>,
+    /// All lanes of the store are known.
+    lanes_read: bool,
+    /// The store failed, and is not asked before then.
+    store_rests: Option<Moment>,
+    /// When the next order ends by itself.
+    order_ends: Option<Time>,
+    /// A worker failed, and its claims end then.
+    lapse: Option<Moment>,
+    /// Nothing is delivered at this time.
+    halted: bool,
 }
 
 impl Queue {
@@ -179,6 +217,7 @@ impl Queue {
         let keeper = tokio::spawn(async move { keeper.keep_sites(known).await });
         // Nothing is tried at a site that was paused or blocked before.
         let _ = restored.await;
+        self.store.follow_lanes();
         let mut changed = self.store.queue_changed();
         let mut unsettled = self.faults.unsettled();
         let mut ordered = self.sites.changed();
@@ -190,21 +229,28 @@ impl Queue {
             sites: HashMap::new(),
             notes,
             planning: Planning::default(),
+            to_review: VecDeque::new(),
+            reviews: JoinSet::new(),
+            wakes: Wakes::default(),
             waiting: WaitingSites::default(),
             unproven: WaitingSites::default(),
             poor: WaitingSites::default(),
             probes: WaitingSites::default(),
-            pause: None,
+            lanes_read: false,
+            store_rests: None,
+            order_ends: self.sites.next_end(self.clock.now()),
+            lapse: None,
+            halted: false,
         };
         while !*shutdown.borrow() {
             changed.mark_unchanged();
             unsettled.mark_unchanged();
-            let next = queue_loop.claim().await;
+            let next = queue_loop.advance().await;
             let go_on = queue_loop.next_go();
             let due = async {
                 match next {
-                    Some(NextClaim::Due(time)) => self.clock.sleep_until(time).await,
-                    Some(NextClaim::Paused(until)) => self.clock.sleep_until_moment(until).await,
+                    Some(NextLook::Due(time)) => self.clock.sleep_until(time).await,
+                    Some(NextLook::Paused(until)) => self.clock.sleep_until_moment(until).await,
                     None => std::future::pending().await,
                 }
             };
@@ -216,8 +262,8 @@ impl Queue {
                 () = due => {}
                 _ = shutdown.wait_for(|stop| *stop) => {}
                 Some(note) = inbox.recv() => queue_loop.take_note(note),
-                () = end_of(&mut queue_loop.pause) => {}
                 Some(planned) = queue_loop.planning.next() => queue_loop.take_plan(planned),
+                Some(reviewed) = queue_loop.reviews.join_next() => queue_loop.take_review(reviewed),
                 Some(ended) = queue_loop.workers.join_next_with_id() => queue_loop.forget(ended),
             }
             while let Ok(note) = inbox.try_recv() {
@@ -236,6 +282,48 @@ impl Queue {
         if let Err(panic) = keeper.await {
             error!(%panic, "noting what is known of sites failed");
         }
+    }
+
+    /// What each lane waits for. The lock is held for a moment, never over a wait.
+    pub(crate) fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the heads of lanes that changed in the store.
+    fn follow_lanes(&self) {
+        // Both under one lock: else an older head could come after a newer one.
+        let mut lanes = self.lanes();
+        lanes.follow(self.store.changed_lanes());
+    }
+
+    fn next_unplanned(&self) -> Option<Lane> {
+        self.lanes().next_unplanned()
+    }
+
+    /// Whether messages may be claimed now.
+    fn may_claim(&self, now: Moment) -> bool {
+        !self.faults.is_unsettled()
+            && self.faults.until(now).is_none()
+            && !self.flow.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Claims messages. Afterwards the heads of their lanes are known.
+    async fn claim(&self, which: Which, max: usize) -> Result<Vec<Queued>, StoreError> {
+        let each = match &which {
+            Which::Lanes(lanes) => max.div_ceil(lanes.len().clamp(1, max.div_ceil(PER_LANE))),
+            Which::All | Which::Messages(_) => max,
+        };
+        let claim = Claim {
+            now: self.clock.now(),
+            moment: self.clock.moment(),
+            max,
+            max_per_lane: each,
+            which,
+            lease: LEASE,
+        };
+        let claimed = self.store.claim(claim).await;
+        self.follow_lanes();
+        claimed.map(|claimed| claimed.messages)
     }
 
     /// Waits until a moment. None: for ever.
@@ -318,92 +406,135 @@ const fn may_pass(error: &StoreError) -> bool {
     )
 }
 
-/// Waits for the end of a pause. Without a pause it never ends.
-async fn end_of(pause: &mut Option<Pin<Box<Sleep>>>) {
-    match pause {
-        Some(pause) if !pause.is_elapsed() => pause.as_mut().await,
-        _ => std::future::pending().await,
-    }
-}
-
 impl QueueLoop {
-    /// Claims due messages and hands them on. Gives when to claim again, if that is known.
-    async fn claim(&mut self) -> Option<NextClaim> {
+    /// Moves what is due to where it waits for a worker. Gives when to look again, if that is
+    /// known.
+    async fn advance(&mut self) -> Option<NextLook> {
         let queue = Arc::clone(&self.queue);
-        let now = (queue.clock.now(), queue.clock.moment());
-        let limits = &queue.statics.queue;
+        let now = queue.now();
         if queue.faults.take_forgiveness() {
-            queue.sites.forgive(now.1);
+            queue.sites.forgive(now.moment);
             queue.plans().forgive();
+            queue.lanes().go_on(true, now.time);
+            self.serve_all();
         }
-        let is_full = self.in_flight.room(limits) == 0;
+        let is_full = self.in_flight.room(&queue.statics.queue) == 0;
         queue.used_up.store(is_full, Ordering::Relaxed);
-        // The end of either wakes the loop.
+        if let Some(look) = self.halt(now.moment).await {
+            self.halted = true;
+            return look;
+        }
+        queue.follow_lanes();
+        if std::mem::take(&mut self.halted) {
+            self.serve_all();
+        }
+        let due = queue.lanes().advance(now.time);
+        for (site, lanes) in due {
+            self.arrived(&site, &lanes);
+        }
+        while self.planning.count() < PLANNING_MAX {
+            let Some(lane) = queue.next_unplanned() else {
+                break;
+            };
+            self.plan(lane).await;
+        }
+        self.review();
+        let wakes = queue.lanes().wakes_at();
+        wakes.map(NextLook::Due)
+    }
+
+    /// Whether nothing is to be delivered now, and when to look again then.
+    async fn halt(&mut self, now: Moment) -> Option<Option<NextLook>> {
+        let queue = Arc::clone(&self.queue);
+        // The end of this wakes the loop.
         if queue.faults.is_unsettled() {
-            return None;
+            return Some(None);
         }
-        if let Some(until) = queue.faults.until(now.1) {
-            return Some(NextClaim::Paused(until));
+        if let Some(until) = queue.faults.until(now) {
+            return Some(Some(NextLook::Paused(until)));
         }
-        // All workers are busy. The next note of a worker wakes the loop.
-        if is_full
-            || !self.waiting.order.is_empty()
-            || self.planning.count() >= PLANNING_MAX
-            || self.pause.as_ref().is_some_and(|pause| !pause.is_elapsed())
-        {
-            return None;
+        if let Some(until) = self.store_rests.filter(|until| now < *until) {
+            return Some(Some(NextLook::Paused(until)));
         }
-        let (_, held) = self.in_flight.waiting();
-        if held >= HELD_MAX {
-            return None;
+        self.store_rests = None;
+        match self.ask_store(now).await {
+            Ok(stopped) => {
+                queue.flow.stopped.store(stopped, Ordering::Relaxed);
+                // A start wakes the loop.
+                stopped.then_some(None)
+            }
+            Err(error) => {
+                error!(%error, "failed to ask the store for what is due");
+                let until = now.after(STORE_RETRY);
+                self.store_rests = Some(until);
+                Some(Some(NextLook::Paused(until)))
+            }
         }
-        let left_out = self.planning.destinations();
-        let left_out = left_out.chain(queue.sites.paused(now.0));
-        let claim = self.in_flight.claim(now, limits, left_out)?;
-        if claim.except.len() > HELD_MANY {
-            let left_out = u32::try_from(claim.except.len()).unwrap_or(u32::MAX);
-            let pause = tokio::time::sleep(PAUSE_PER_HELD * left_out);
-            self.pause = Some(Box::pin(pause));
+    }
+
+    /// Asks the store whether deliveries are stopped. Before that, reads all lanes if they are not
+    /// known yet, and ends claims whose time is over if a worker failed.
+    async fn ask_store(&mut self, now: Moment) -> Result<bool, StoreError> {
+        let queue = Arc::clone(&self.queue);
+        if self.lapse.is_some_and(|lapse| lapse <= now) {
+            self.lapse = None;
+            queue.claim(Which::Lanes(Vec::new()), 0).await?;
         }
-        self.claim_and_dispatch(claim).await
+        if !self.lanes_read {
+            let mut after = None;
+            loop {
+                let lanes = queue.store.lanes(after, LANES_PAGE).await?;
+                let is_last = lanes.len() < LANES_PAGE;
+                after = lanes.last().map(|(lane, _)| lane.clone());
+                let heads = lanes.into_iter().map(|(lane, head)| (lane, Some(head)));
+                queue.lanes().follow(heads.collect());
+                if is_last {
+                    break;
+                }
+            }
+            self.lanes_read = true;
+        }
+        Ok(queue.store.stops().await?.deliveries.is_some())
+    }
+
+    /// Whether nothing is to be delivered now, as far as is known without a question.
+    fn is_halted(&self) -> bool {
+        let now = self.queue.clock.moment();
+        !self.queue.may_claim(now) || self.store_rests.is_some_and(|until| now < until)
+    }
+
+    fn serve_all(&mut self) {
+        let sites = self.queue.lanes().sites();
+        sites.iter().for_each(|site| self.serve(site));
     }
 
     /// When something may go on that waits for a token or for the end of an order.
     fn next_go(&self) -> Option<Moment> {
         let (time, moment) = (self.queue.clock.now(), self.queue.clock.moment());
-        let token = self.in_flight.next_token(moment);
-        let order = self.queue.sites.next_end(time);
+        let order = self.order_ends;
         let order = order.map(|end| moment.after(end.since(time)));
-        token.into_iter().chain(order).min()
+        let lapse = self.lapse.filter(|_| !self.is_halted());
+        let wakes = [self.wakes.next(), order, lapse];
+        wakes.into_iter().flatten().min()
     }
 
-    /// A token came, or an order ended.
+    /// A site may go on, or an order ended.
     fn let_go_on(&mut self) {
-        for site in self.in_flight.let_ready_go(self.queue.clock.moment()) {
+        let now = self.queue.now();
+        for site in self.wakes.take(now.moment) {
             self.serve(&site);
+        }
+        if self.order_ends.is_some_and(|end| end <= now.time) {
+            self.follow_orders();
         }
     }
 
     /// Orders of administrators changed.
     fn follow_orders(&mut self) {
-        for site in self.in_flight.halted(self.queue.clock.moment()) {
-            self.serve(&site);
-        }
-        self.let_go_on();
-    }
-
-    async fn claim_and_dispatch(&mut self, claim: Claim) -> Option<NextClaim> {
-        let moment = claim.moment;
-        match self.queue.store.claim(claim).await {
-            Ok(claimed) => {
-                self.dispatch(claimed.messages, moment);
-                claimed.next_due.map(NextClaim::Due)
-            }
-            Err(error) => {
-                error!(%error, "failed to ask the store for what is due");
-                Some(NextClaim::Paused(moment.after(STORE_RETRY)))
-            }
-        }
+        let now = self.queue.now();
+        self.queue.lanes().go_on(false, now.time);
+        self.serve_all();
+        self.order_ends = self.queue.sites.next_end(now.time);
     }
 
     fn take_note(&mut self, note: WorkerNote) {
@@ -413,11 +544,13 @@ impl QueueLoop {
                 self.serve(&site);
             }
             WorkerNote::Ended { site } => {
-                let now = self.queue.clock.moment();
-                self.in_flight.end(&site, mpsc::Sender::is_closed, now);
+                self.in_flight.end(&site, mpsc::Sender::is_closed);
                 self.serve(&site);
             }
-            WorkerNote::Room => {}
+            WorkerNote::More { site } => self.serve(&site),
+            WorkerNote::StoreFailed => {
+                self.store_rests = Some(self.queue.clock.moment().after(STORE_RETRY));
+            }
             WorkerNote::Back { messages, claimed } => self.dispatch(messages, claimed),
             WorkerNote::Stale { key } => self.refresh(key),
             WorkerNote::Answers { site } => {
@@ -440,7 +573,11 @@ impl QueueLoop {
             }
             Err(panic) => {
                 error!(%panic, "a delivery worker failed; its messages are attempted again later");
+                let now = self.queue.now();
+                // Its claims end by themselves.
+                self.lapse = Some(now.moment.after(LEASE));
                 if let Some(site) = self.sites.remove(&panic.id()) {
+                    self.queue.lanes().rescue(&site, now.time);
                     self.take_note(WorkerNote::Ended { site });
                 }
             }
@@ -452,9 +589,9 @@ impl QueueLoop {
     async fn stop(mut self, mut inbox: mpsc::Receiver<WorkerNote>) {
         self.queue.faults.end();
         let mut left = self.planning.stop();
-        for turns in self.in_flight.dismiss() {
-            left.extend(turns.close().into_iter().flat_map(|batch| batch.messages));
-        }
+        self.in_flight.dismiss();
+        let claimed = self.queue.lanes().close().into_iter();
+        left.extend(claimed.flat_map(|batch| batch.messages));
         drop(self.notes);
         while let Some(note) = inbox.recv().await {
             if let WorkerNote::Back { messages, .. } = note {
@@ -463,6 +600,7 @@ impl QueueLoop {
         }
         while self.workers.join_next().await.is_some() {}
         self.planning.ended().await;
+        while self.reviews.join_next().await.is_some() {}
         if !left.is_empty() {
             self.queue.release(left).await;
         }

@@ -9,17 +9,21 @@
 //! | `observation` | what a result says of its site |
 //! | `limits`, `tally` | the limits of a site, and its results of the last hour |
 //! | `pace` | all of this for one site, shared by those who work there |
-//! | `turns` | the claimed messages that wait for the workers of a site |
+//! | `lanes` | what each lane of due messages waits for, and what waits at each site |
+//! | `fair` | who is next at a site, by class and account |
+//! | `wakes` | when a site may go on |
 //! | `in_flight` | the workers of all sites |
 
 mod bucket;
+mod fair;
 mod in_flight;
+mod lanes;
 mod limits;
 mod observation;
 mod pace;
 mod state;
 mod tally;
-mod turns;
+mod wakes;
 mod window;
 
 use std::time::Duration;
@@ -30,6 +34,7 @@ use rand::{Rng, RngExt};
 
 pub(crate) use bucket::Bucket;
 pub(crate) use in_flight::{InFlight, May};
+pub(crate) use lanes::{ClaimedBatch, Lanes, REVIEW_AFTER, Turn, cost};
 pub(crate) use limits::{LimitInForce, SiteLimits};
 pub use pace::LimitedBy;
 pub(crate) use pace::{LastError, LearntOfSite, Of, Opened, Pace, Wait};
@@ -37,8 +42,8 @@ pub(crate) use state::Halt;
 pub use state::SiteState;
 pub use tally::Counts;
 #[cfg(test)]
-pub(crate) use turns::tests::{local_plan, message as test_message};
-pub(crate) use turns::{ClaimedBatch, Turn};
+pub(crate) use tests::{local_plan, message as test_message};
+pub(crate) use wakes::Wakes;
 pub(crate) use window::Learnt;
 
 /// How long a claim holds unless it is renewed.
@@ -86,15 +91,74 @@ pub(crate) fn gives_up_at(next: Time, attempts: u32, config: &QueueConfig) -> Ti
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::{Arc, LazyLock},
+    };
+
+    use postrider_config::Static;
+    use postrider_smtp::ReversePath;
+    use postrider_store::{Common, Notify, QueueId, Queued, TextId, Top};
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
+    use crate::next_hop::Plan;
+
+    pub(crate) fn message(id: u64, recipient: &str) -> Queued {
+        Queued {
+            id: QueueId(id),
+            base: QueueId(id),
+            top: Top::EMPTY,
+            text: TextId(1),
+            common: Arc::new(Common {
+                account: String::new(),
+                queued: Time(0),
+                from: None,
+                message_id: String::new(),
+                subject: String::new(),
+                size: 0,
+                eight_bit: false,
+                smtputf8: false,
+                require_tls: None,
+                future_release: String::new(),
+                ret_full: None,
+                envid: String::new(),
+                list: String::new(),
+                extra: BTreeMap::new(),
+                origin: postrider_store::Origin::Sent,
+                urgency: Default::default(),
+            }),
+            reverse_path: ReversePath::Null,
+            from_id: String::new(),
+            recipient: recipient.parse().unwrap(),
+            notify: Notify::default(),
+            orcpt: String::new(),
+            transport: String::new(),
+            hold: false,
+            held_since: None,
+            first_due: Time(0),
+            attempts: 1,
+            last_attempt: None,
+            next_attempt: Time(0),
+            delay_told: false,
+            fence: 1,
+            results: Vec::new(),
+            envids: Vec::new(),
+        }
+    }
+
+    pub(crate) fn local_plan(destination: &str) -> Plan {
+        static STATICS: LazyLock<Static> = LazyLock::new(|| {
+            let statics = "hostname = \"a.example\"\npostmaster.account = \"a\"\n\
+                           listeners.l.ips = [\"127.0.0.1\"]\n";
+            Static::parse(statics, "postrider.conf").unwrap()
+        });
+        Plan::local(destination, &STATICS.providers)
+    }
 
     pub(crate) fn config() -> QueueConfig {
         let statics = "hostname = \"a.example\"\n[postmaster]\naccount = \"a\"\n[listeners.l]\nips = [\"127.0.0.1\"]\n";
-        postrider_config::Static::parse(statics, "postrider.conf")
-            .unwrap()
-            .queue
+        Static::parse(statics, "postrider.conf").unwrap().queue
     }
 
     #[test]

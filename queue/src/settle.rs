@@ -110,6 +110,11 @@ impl Queue {
         } = ended;
         let status = judge::in_the_end(status, message.attempts);
         let now = self.clock.now();
+        let is_over = !status.is_success() && !status.permanent && self.is_expired(&message);
+        let (status, known) = match is_over {
+            true => (expire(status), None),
+            false => (status, known),
+        };
         let account = config.accounts.get(&message.common.account);
         let said = (&status, known);
         let fate = self.fate(&message, account, said, hop, now).await;
@@ -185,6 +190,21 @@ impl Queue {
     /// Whether a message ends whose site fails: its time is over.
     pub(crate) fn is_expired(&self, message: &Queued) -> bool {
         self.clock.now() >= self.expires(message)
+    }
+
+    /// When something is to be told of a message that waits: of its delay, or of its end.
+    pub(crate) fn next_word(&self, message: &Queued, failing: bool) -> Time {
+        let stood_still = self.stood_still(message);
+        let delay = self.statics.queue.delay_dsn_after + stood_still;
+        let told = (!message.delay_told).then(|| deadline::told_at(message, delay));
+        let ends = failing.then(|| self.expires(message));
+        let attempted = message.results.last().map(|last| last.start);
+        let attempted = attempted
+            .unwrap_or(message.first_due)
+            .max(message.first_due);
+        let untried = attempted.after(self.all_waits() + stood_still);
+        let words = told.into_iter().chain(ends);
+        deadline::ends_at(message, words.fold(untried, Time::min))
     }
 
     /// The change of state for a message that was not attempted. It has an end nevertheless: when
@@ -436,6 +456,9 @@ impl Queue {
         } else {
             schedule::retry_at(now, message.attempts, settings, &mut *self.rng())
         };
+        // The last attempt is made when the time of the message is over, at the latest.
+        let ends = Some(self.expires(message)).filter(|ends| *ends > now);
+        let next = next.map(|next| ends.map_or(next, |ends| next.min(ends)));
         let next = next.map(|next| deadline::not_after(message, next, now));
         let Some(next) = next else {
             let failure = Failure {

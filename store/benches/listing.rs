@@ -25,7 +25,7 @@ use common::{
 };
 use postrider_store::{
     Attempt, Change, Claim, Moment, Options, Order, Outcome, Party, QueueFilter, QueueId,
-    Reference, RetiredFilter, Settle, Store, Time,
+    Reference, RetiredFilter, Settle, Store, Time, Which,
 };
 
 /// The rows of a page.
@@ -183,9 +183,8 @@ fn retire(store: &Store) {
                 now: Time(1_000_000),
                 moment: Moment::default(),
                 max: 500,
-                max_per_destination: 500,
-                only: None,
-                except: [].into(),
+                max_per_lane: 500,
+                which: Which::All,
                 lease: Duration::from_secs(600),
             };
             let claimed = store.claim(claim).await.unwrap().messages;

@@ -28,7 +28,7 @@ use std::{
 };
 
 use common::{MEASURE, SMALL_TEXT, TEXT, count, memory, produce, rate, runtime};
-use postrider_store::{Claim, Moment, Options, Store, Time};
+use postrider_store::{Claim, Moment, Options, Store, Time, Which};
 
 fn for_a_while(_: u64, begun: Instant) -> bool {
     begun.elapsed() >= MEASURE
@@ -65,9 +65,8 @@ fn claim(max: usize) -> Claim {
         now: Time(1_000_000),
         moment: Moment::default(),
         max,
-        max_per_destination: max,
-        only: None,
-        except: [].into(),
+        max_per_lane: max,
+        which: Which::All,
         lease: Duration::from_secs(600),
     }
 }

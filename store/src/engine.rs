@@ -12,15 +12,20 @@ pub(crate) mod journal;
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
-    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, Moment, NewText, QueueId,
-    Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Transaction,
+    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, Lane, LaneHead, Moment,
+    NewText, QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Time,
+    Transaction,
     subject::{Applied, Op, Question, Scan},
+    table::key::Name,
 };
 
 /// The verbs of an engine. Each call is one atomic unit. Its answer comes when the change is
@@ -89,6 +94,10 @@ pub(crate) trait Engine: Send + Sync + 'static {
     fn counts(&self) -> impl Future<Output = Counts> + Send;
     /// Tells of changes.
     fn changes(&self) -> &Changes;
+    /// From now on the lanes whose heads change are kept.
+    fn follow_lanes(&self) {
+        self.changes().lanes.follow();
+    }
     /// Stops in good order.
     fn close(&self) -> impl Future<Output = ()> + Send;
     /// Waits until the engine has stopped, and tells why.
@@ -126,4 +135,46 @@ pub(crate) struct Changes {
     pub(crate) events: watch::Sender<u64>,
     /// A key for the API is gone.
     pub(crate) keys: watch::Sender<u64>,
+    /// The lanes of the queue whose heads changed.
+    pub(crate) lanes: LaneChanges,
+}
+
+/// The lanes whose heads changed, until somebody takes them. Each lane is in it once, with its head
+/// as it is now: so there is a bound.
+#[derive(Debug, Default)]
+pub(crate) struct LaneChanges(Mutex<Option<HashMap<Name, Option<Time>>>>);
+
+impl LaneChanges {
+    fn changes(&self) -> MutexGuard<'_, Option<HashMap<Name, Option<Time>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes are kept from now on.
+    pub(crate) fn follow(&self) {
+        self.changes().get_or_insert_default();
+    }
+
+    /// Whether somebody takes changes.
+    #[cfg(any(test, feature = "memory"))]
+    pub(crate) fn is_followed(&self) -> bool {
+        self.changes().is_some()
+    }
+
+    pub(crate) fn tell(&self, heads: HashMap<Name, Option<Time>>) {
+        if heads.is_empty() {
+            return;
+        }
+        if let Some(changes) = &mut *self.changes() {
+            match changes.is_empty() {
+                true => *changes = heads,
+                false => changes.extend(heads),
+            }
+        }
+    }
+
+    pub(crate) fn take(&self) -> Vec<LaneHead> {
+        let changes = self.changes().as_mut().map(std::mem::take);
+        let changes = changes.unwrap_or_default().into_iter();
+        changes.map(|(lane, head)| (Lane::of(lane), head)).collect()
+    }
 }

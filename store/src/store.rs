@@ -222,10 +222,23 @@ impl Store {
         on_engine!(&self.engine, engine => engine.settle_hooks(settles).await)
     }
 
-    /// Changes when a message may have become due earlier than the last claim told.
+    /// Changes when a message may have become due, and when deliveries were stopped or started.
     #[must_use]
     pub fn queue_changed(&self) -> watch::Receiver<u64> {
         self.changes().queue.subscribe()
+    }
+
+    /// From now on the store keeps which lanes of the queue changed, for
+    /// [`changed_lanes`](Self::changed_lanes).
+    pub fn follow_lanes(&self) {
+        on_engine!(&self.engine, engine => engine.follow_lanes());
+    }
+
+    /// The lanes whose heads changed since the last call, each with its head as it is now. After a
+    /// claim is answered, its lanes are among them. [`lanes`](Self::lanes) reads all of them.
+    #[must_use]
+    pub fn changed_lanes(&self) -> Vec<crate::LaneHead> {
+        self.changes().lanes.take()
     }
 
     /// Changes when a call of a webhook may have become due earlier than the last claim told.

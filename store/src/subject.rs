@@ -58,11 +58,17 @@ macro_rules! subjects {
         pub(crate) struct State {
             $(pub(crate) $name: $name::Tables,)*
             pub(crate) effects: Effects,
+            /// The subjects whose keys in the index are of an older version.
+            older_keys: Vec<u8>,
         }
 
         impl State {
             pub(crate) fn new() -> Self {
-                Self { $($name: $name::Tables::new(),)* effects: Effects::default() }
+                Self {
+                    $($name: $name::Tables::new(),)*
+                    effects: Effects::default(),
+                    older_keys: Vec::new(),
+                }
             }
 
             /// Sets apart what changed since the last time, to be written to the index. The part
@@ -92,9 +98,26 @@ macro_rules! subjects {
             /// Sets the counters of a subject.
             pub(crate) fn set_counters(&mut self, name: &str, bytes: &[u8]) -> Result<(), Unreadable> {
                 match name {
-                    $(stringify!($name) => decode_counters(&mut self.$name, bytes),)*
+                    $(stringify!($name) => {
+                        if decode_counters(&mut self.$name, bytes)? {
+                            self.older_keys.push($tag);
+                        }
+                        Ok(())
+                    })*
                     _ => Err(Unreadable::NewerName),
                 }
+            }
+
+            /// Derives the keys anew that are of an older version. To be called when the index is
+            /// there, and before the journal is replayed: its operations are for the new keys.
+            pub(crate) fn renew_keys(&mut self) -> Result<(), Fault> {
+                for tag in std::mem::take(&mut self.older_keys) {
+                    match tag {
+                        $($tag => $name::Tables::renew_keys(self)?,)*
+                        _ => {}
+                    }
+                }
+                Ok(())
             }
 
             /// What the index and the journal are written in: the version of each table, by its
@@ -301,13 +324,14 @@ fn encode_counters<S: Subject>(subject: &S) -> Vec<u8> {
     bytes
 }
 
-fn decode_counters<S: Subject>(subject: &mut S, bytes: &[u8]) -> Result<(), Unreadable> {
+/// Gives whether the keys of the subject are of an older version.
+fn decode_counters<S: Subject>(subject: &mut S, bytes: &[u8]) -> Result<bool, Unreadable> {
     let (found, rest) = version(bytes, S::KEYS)?;
-    if found != S::KEYS {
+    if found < S::KEYS_SINCE {
         return Err(Unreadable::Older(found));
     }
     subject.set_counters(exactly(rest)?);
-    Ok(())
+    Ok(found < S::KEYS)
 }
 
 subjects! {

@@ -1,241 +1,98 @@
-//! From claimed messages to the turns of sites: plans, and workers for what waits.
+//! From lanes, and from claimed messages without a site, to the sites.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use postrider_config::Dynamic;
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Host};
-use postrider_store::{Destination, Moment, Queued};
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use postrider_store::{Lane, Moment, Queued, Which};
 use tracing::error;
 
-use super::{QueueLoop, Slot, worker::Worker};
+use super::{
+    QueueLoop, STORE_RETRY,
+    course::Course,
+    planning::{Done, PlanEnded, WaitsForPlan},
+    worker::by_destination,
+};
 use crate::{
-    DeliveryMode, Queue,
-    mta_sts::Known,
-    next_hop::{Plan, PlanKey, Planned, Planner, Site},
-    route::{self, Route},
-    schedule::{ClaimedBatch, May, Wait},
-    settle::{EndedAttempt, LastHop},
+    next_hop::{Plan, PlanKey, Planned, Site},
+    schedule::{ClaimedBatch, Wait},
 };
 
-/// How many claimed messages wait for workers, over all sites. While more wait, a full site takes
-/// no further messages.
-const WAITING_MAX: usize = 16 * 1024;
-
-/// The way of messages.
-#[derive(Clone, Debug)]
-pub(super) enum Course {
-    /// By a known plan.
-    Known {
-        plan: Arc<Plan>,
-        /// The key of the plan, if a new plan is to be made.
-        stale: Option<PlanKey>,
-    },
-    /// A plan is to be made first.
-    Unknown(PlanKey),
-    /// Nowhere for now: a look-up had no answer, and the next one is made later.
-    Later(Wait),
-    /// Nowhere: this is what becomes of the messages.
-    End(DeliveryStatus),
-}
-
-impl Queue {
-    /// Sorts messages of one destination by where they go. As a rule they all go the same way.
-    pub(super) fn courses(
-        &self,
-        config: &Dynamic,
-        messages: Vec<Queued>,
-        now: Moment,
-    ) -> Vec<(Course, Vec<Queued>)> {
-        let mut routes: Vec<(Route<'_>, Vec<Queued>)> = Vec::new();
-        for message in messages {
-            let route = route::route(&message, &self.statics, config);
-            match routes.iter_mut().find(|(known, _)| *known == route) {
-                Some((_, messages)) => messages.push(message),
-                None => routes.push((route, vec![message])),
+impl QueueLoop {
+    /// Finds the site of a lane that is due, by its first message.
+    pub(super) async fn plan(&mut self, lane: Lane) {
+        let queue = Arc::clone(&self.queue);
+        let now = queue.now();
+        if queue.sites.is_paused(lane.destination(), now.time) {
+            return queue.lanes().pause(&lane, None, now.time);
+        }
+        let first = queue.store.due_in_lane(&lane, None, now.time, 1).await;
+        let first = match first {
+            Ok(first) => first,
+            Err(error) => {
+                error!(%error, "failed to read the first message of a destination");
+                let later = now.time.after(STORE_RETRY);
+                return queue.lanes().put_off(&lane, later, now.time);
             }
-        }
-        let routes = routes.into_iter().filter_map(|(route, messages)| {
-            let destination = messages.first()?.destination();
-            Some((self.course(config, route, destination, now), messages))
-        });
-        routes.collect()
-    }
-
-    fn course(
-        &self,
-        config: &Dynamic,
-        route: Route<'_>,
-        destination: Destination,
-        now: Moment,
-    ) -> Course {
-        let known = |plan| Course::Known { plan, stale: None };
-        if self.delivery == DeliveryMode::Local {
-            return known(Arc::new(Plan::local(&destination, &self.statics.providers)));
-        }
-        let transport = match route {
-            Route::End(status) => return Course::End(status),
-            Route::Direct(transport) => transport,
-            Route::Named(transport) => match self.plans().named(transport) {
-                Some(plan) => return known(plan),
-                None => transport,
-            },
         };
-        let key = PlanKey {
-            destination,
-            transport: transport.to_owned(),
-        };
-        let (found, failure) = {
-            let mut plans = self.plans();
-            plans.set_providers(&config.providers);
-            (plans.find(&key, now), plans.failure(&key, now))
-        };
-        match found {
-            None => match failure {
-                Some((until, status)) => Course::Later(Wait {
-                    until,
-                    failing: true,
-                    status,
-                }),
-                None => Course::Unknown(key),
-            },
-            Some(found) => match found.plan {
-                Ok(plan) => Course::Known {
-                    plan,
-                    stale: (found.stale && failure.is_none()).then_some(key),
-                },
-                Err(status) => Course::End(status),
-            },
-        }
-    }
-
-    /// What is known of the MTA-STS policy of a destination. None: MTA-STS does not count.
-    async fn policy_of(&self, destination: &Host) -> Option<Known> {
-        match (&self.policies, destination) {
-            (Some(policies), Host::Domain(domain)) => Some(policies.find(domain.ascii()).await),
-            _ => None,
-        }
-    }
-
-    /// Ends messages that have no plan.
-    async fn end_unplanned(&self, messages: Vec<Queued>, status: DeliveryStatus) {
-        let (config, start) = (self.config.load_full(), self.clock.now());
-        let mut settles = Vec::with_capacity(messages.len());
-        let messages = self
-            .keep_unsuppressed(&config, messages, &mut settles)
-            .await;
-        for message in messages {
-            let ended = EndedAttempt {
-                message,
-                status: status.clone(),
-                known: None,
-                start,
-                hop: LastHop::SendsNoDsns,
-            };
-            settles.push(self.settlement(&config, ended).await);
-        }
-        self.settle(settles).await;
-    }
-}
-
-/// The plans that are being made, with the messages that wait for them. Its tasks also end messages
-/// without a plan, and give messages back.
-#[derive(Default)]
-pub(super) struct Planning {
-    waiting: HashMap<PlanKey, Vec<WaitsForPlan>>,
-    tasks: JoinSet<Option<Planned>>,
-    keys: HashMap<Id, (PlanKey, AbortHandle)>,
-}
-
-/// Messages that were claimed at this time.
-struct WaitsForPlan {
-    messages: Vec<Queued>,
-    claimed: Moment,
-}
-
-/// How a task of [`Planning`] ended. The task has no plan if it was to do something else.
-pub(super) type PlanEnded = Result<(Id, Option<Planned>), JoinError>;
-
-impl Planning {
-    /// How many tasks there are.
-    pub(super) fn count(&self) -> usize {
-        self.tasks.len()
-    }
-
-    /// The destinations with messages that wait.
-    pub(super) fn destinations(&self) -> impl Iterator<Item = Destination> {
-        let waiting = self.waiting.iter();
-        waiting
-            .filter(|(_, messages)| !messages.is_empty())
-            .map(|(key, _)| key.destination.clone())
-    }
-
-    /// The end of the next task. None if there is no task.
-    pub(super) async fn next(&mut self) -> Option<PlanEnded> {
-        self.tasks.join_next_with_id().await
-    }
-
-    /// The end of a task that has ended already.
-    pub(super) fn try_next(&mut self) -> Option<PlanEnded> {
-        self.tasks.try_join_next_with_id()
-    }
-
-    /// Has a plan made, unless that is under way. `messages` wait for it.
-    fn begin(&mut self, queue: &Arc<Queue>, key: PlanKey, messages: Option<WaitsForPlan>) {
-        if let Some(waiting) = self.waiting.get_mut(&key) {
-            waiting.extend(messages);
+        if first.is_empty() {
+            // It was claimed a moment ago, or it can't be read: then a claim says so.
+            let of = lane.clone();
+            let queue = Arc::clone(&queue);
+            self.planning.tasks.spawn(async move {
+                let claimed = queue.claim(Which::Lanes(vec![of.clone()]), 1).await;
+                Done::Back(of, claimed.unwrap_or_default())
+            });
             return;
         }
-        let (queue, wanted) = (Arc::clone(queue), key.clone());
-        let task = self.tasks.spawn(async move {
-            let settings = route::direct(&queue.statics, &wanted.transport);
-            let destination = Host::parse(&wanted.destination).ok()?;
-            let providers = Arc::clone(&queue.config.load().providers);
-            let planner = Planner {
-                resolver: &*queue.resolver,
-                providers: &providers,
-                ours: &queue.ours,
-            };
-            let plan = planner.plan(&destination, &wanted.transport, &settings);
-            let (planned, known) = tokio::join!(plan, queue.policy_of(&destination));
-            Some(match known {
-                Some(known) => planned.under(known),
-                None => planned,
-            })
-        });
-        self.keys.insert(task.id(), (key.clone(), task));
-        self.waiting.insert(key, messages.into_iter().collect());
-    }
-
-    /// Gives up all plans. Returns the messages that waited.
-    pub(super) fn stop(&mut self) -> Vec<Queued> {
-        for (_, task) in self.keys.values() {
-            task.abort();
+        let config = queue.config.load_full();
+        let mut courses = queue.courses(&config, first, now.moment);
+        match courses.pop().map(|(course, _)| course) {
+            Some(Course::Known { plan, stale }) => {
+                if let Some(key) = stale {
+                    self.refresh(key);
+                }
+                self.settle_at(&lane, &plan);
+                self.arrived(&plan.site, &[lane]);
+            }
+            Some(Course::Unknown(key)) => {
+                let waits = self.planning.begin(&queue, key);
+                waits.lanes.push(lane);
+            }
+            Some(Course::Later(wait)) => self.put_off(&lane, &wait),
+            Some(Course::End(_)) => self.end_lane(lane),
+            None => queue.lanes().back(&lane, now.time),
         }
-        let waiting = std::mem::take(&mut self.waiting);
-        let waiting = waiting.into_values().flatten();
-        waiting.flat_map(|waits| waits.messages).collect()
     }
 
-    /// Waits for the end of all tasks.
-    pub(super) async fn ended(&mut self) {
-        while self.tasks.join_next().await.is_some() {}
+    /// Puts a lane at the site of its plan.
+    fn settle_at(&self, lane: &Lane, plan: &Plan) {
+        let now = self.queue.now();
+        self.queue.sites.planned(plan, lane.destination(), now);
+        self.queue.lanes().put(lane, &plan.site, now.time);
     }
-}
 
-impl QueueLoop {
-    /// Hands on messages that were claimed at `claimed`.
+    /// Nothing is looked up for a lane before a time.
+    fn put_off(&mut self, lane: &Lane, wait: &Wait) {
+        let now = self.queue.now();
+        let until = now.time_of(wait.until);
+        self.queue.lanes().put_off(lane, until, now.time);
+    }
+
+    /// Ends the messages of a lane, in a task.
+    fn end_lane(&mut self, lane: Lane) {
+        let queue = Arc::clone(&self.queue);
+        self.planning.tasks.spawn(async move {
+            let others = queue.end_lane(lane.clone()).await;
+            Done::Back(lane, others)
+        });
+    }
+
+    /// Hands on messages that were claimed at `claimed`, and whose site is another than that of
+    /// their lane.
     pub(super) fn dispatch(&mut self, messages: Vec<Queued>, claimed: Moment) {
         let queue = Arc::clone(&self.queue);
         let config = queue.config.load_full();
         let now = queue.clock.moment();
-        let (mut waiting, _) = self.in_flight.waiting();
-        let mut sites = HashSet::new();
-        let mut refused = Vec::new();
         for messages in by_destination(messages) {
             for (course, messages) in queue.courses(&config, messages, now) {
                 match course {
@@ -243,42 +100,47 @@ impl QueueLoop {
                         if let Some(key) = stale {
                             self.refresh(key);
                         }
-                        waiting += messages.len();
-                        sites.insert(plan.site.clone());
-                        let batch = batch(plan, messages, claimed);
-                        refused.extend(self.place(batch, waiting > WAITING_MAX));
+                        self.place(ClaimedBatch {
+                            plan,
+                            messages,
+                            claimed,
+                        });
                     }
                     Course::Unknown(key) => {
-                        let waits = WaitsForPlan { messages, claimed };
-                        self.planning.begin(&queue, key, Some(waits));
+                        let waits = self.planning.begin(&queue, key);
+                        waits.claimed.push((messages, claimed));
                     }
                     Course::Later(down) => self.postpone(messages, down),
                     Course::End(status) => self.end(messages, status),
                 }
             }
         }
-        self.give_back(refused);
-        for site in sites {
-            self.serve(&site);
-        }
     }
 
     /// A plan was made, or another task of [`Planning`] ended.
     pub(super) fn take_plan(&mut self, ended: PlanEnded) {
-        let (id, planned) = match ended {
+        let (id, done) = match ended {
             Ok(ended) => ended,
             Err(panic) => {
                 error!(%panic, "making a plan failed");
-                (panic.id(), None)
+                (panic.id(), Done::Nothing)
             }
+        };
+        let now = self.queue.now();
+        let planned = match done {
+            Done::Planned(planned) => Some(planned),
+            Done::Back(lane, claimed) => {
+                self.queue.lanes().back(&lane, now.time);
+                return self.dispatch(claimed, now.moment);
+            }
+            Done::Nothing => None,
         };
         let Some((key, _)) = self.planning.keys.remove(&id) else {
             return;
         };
         let waiting = self.planning.waiting.remove(&key).unwrap_or_default();
-        let now = self.queue.clock.moment();
         let planned = match planned {
-            Some(planned) => self.remember(&key, planned, now),
+            Some(planned) => self.remember(&key, planned, now.moment),
             None => Planned {
                 plan: Err(DeliveryStatus::transient(
                     Cause::Local,
@@ -294,23 +156,34 @@ impl QueueLoop {
         let faults = &self.queue.faults;
         let is_literal = key.destination.starts_with('[');
         let out = match planned.fault {
-            None if !is_literal => faults.looked_up(&key.destination, answered, now),
+            None if !is_literal => faults.looked_up(&key.destination, answered, now.moment),
             _ => None,
         };
         let plan = match &planned.plan {
             Ok(plan) => plan,
-            Err(status) => {
-                let messages = waiting.into_iter().flat_map(|waits| waits.messages);
-                return self.without_plan(&key, &planned, (status, out), messages.collect());
-            }
+            Err(status) => return self.without_plan(&key, &planned, (status, out), waiting),
         };
-        let mut refused = Vec::new();
-        for WaitsForPlan { messages, claimed } in waiting {
-            let batch = batch(Arc::clone(plan), messages, claimed);
-            refused.extend(self.place(batch, false));
+        for lane in &waiting.lanes {
+            self.settle_at(lane, plan);
         }
-        self.give_back(refused);
-        self.serve(&plan.site);
+        for (messages, claimed) in waiting.claimed {
+            self.place(ClaimedBatch {
+                plan: Arc::clone(plan),
+                messages,
+                claimed,
+            });
+        }
+        self.arrived(&plan.site, &waiting.lanes);
+    }
+
+    /// Lanes came to a site. If nothing is tried there now, senders may have to be told.
+    pub(super) fn arrived(&mut self, site: &Site, lanes: &[Lane]) {
+        self.serve(site);
+        if self.is_closed(site) {
+            let now = self.queue.clock.now();
+            let mut all = self.queue.lanes();
+            lanes.iter().for_each(|lane| all.review_soon(lane, now));
+        }
     }
 
     /// Remembers a plan.
@@ -334,7 +207,7 @@ impl QueueLoop {
         key: &PlanKey,
         planned: &Planned,
         (status, out): (&DeliveryStatus, Option<Moment>),
-        mut messages: Vec<Queued>,
+        waiting: WaitsForPlan,
     ) {
         let now = self.queue.clock.moment();
         let down = |until, failing| Wait {
@@ -342,72 +215,68 @@ impl QueueLoop {
             failing,
             status: status.clone(),
         };
-        if let Some(fault) = planned.fault {
-            let until = self.queue.own_fault(fault, status);
-            return self.postpone(messages, down(until, false));
-        }
-        if !planned.unanswered {
+        let claimed = waiting.claimed.into_iter();
+        let mut messages: Vec<Queued> = claimed.flat_map(|(messages, _)| messages).collect();
+        let wait = if let Some(fault) = planned.fault {
+            down(self.queue.own_fault(fault, status), false)
+        } else if !planned.unanswered {
+            for lane in waiting.lanes {
+                self.end_lane(lane);
+            }
             return self.end(messages, status.clone());
+        } else if let Some(until) = out {
+            down(until, false)
+        } else {
+            let max = self.queue.longest_retry_interval();
+            let until = self.queue.plans().failed(key, status, max, now);
+            match (messages.pop(), waiting.lanes.first()) {
+                (Some(message), _) => self.end(vec![message], status.clone()),
+                (None, Some(lane)) => {
+                    let (queue, lane) = (Arc::clone(&self.queue), lane.clone());
+                    let status = status.clone();
+                    self.planning.tasks.spawn(async move {
+                        queue.count_for_one(lane, status).await;
+                        Done::Nothing
+                    });
+                }
+                (None, None) => {}
+            }
+            down(until, true)
+        };
+        for lane in &waiting.lanes {
+            self.put_off(lane, &wait);
         }
-        if let Some(until) = out {
-            return self.postpone(messages, down(until, false));
-        }
-        let max = self.queue.longest_retry_interval();
-        let until = self.queue.plans().failed(key, status, max, now);
-        let expired = messages.first().is_none_or(|it| self.queue.is_expired(it));
-        let others = messages.split_off(usize::from(!expired));
-        self.end(messages, status.clone());
-        self.postpone(others, down(until, true));
+        self.postpone(messages, wait);
     }
 
     /// Has a new plan made while the old one is used.
     pub(super) fn refresh(&mut self, key: PlanKey) {
         let queue = Arc::clone(&self.queue);
-        self.planning.begin(&queue, key, None);
+        self.planning.begin(&queue, key);
     }
 
-    /// Puts messages into the turns of their site. Gives the messages without a place: a full site
-    /// takes none if there is `no_room`.
-    fn place(&mut self, batch: ClaimedBatch, no_room: bool) -> Vec<Queued> {
+    /// Adds claimed messages to those that wait at their site.
+    fn place(&mut self, batch: ClaimedBatch) {
         let site = batch.plan.site.clone();
         let queue = Arc::clone(&self.queue);
-        let now = queue.now();
-        let pace = queue.sites.planned(&batch.plan, &batch.destination, now);
-        if let Some(wait) = pace.halt(now.moment) {
-            self.postpone(batch.messages, wait);
-            return Vec::new();
+        let first = batch.messages.first().map(Queued::destination);
+        let domain = first.unwrap_or_default();
+        queue.sites.planned(&batch.plan, &domain, queue.now());
+        if let Err(batch) = queue.lanes().push(batch) {
+            return self.give_back(batch.messages);
         }
-        let may = self.may_begin(&site);
-        let waits = matches!(
-            may,
-            May::NotAtThisSite | May::NotUnproven | May::NotPoor | May::NotProbe
-        );
-        // Without a token, or while an administrator wants it so, messages wait in the store.
-        let stays = pace.brief(now.moment).tokens_at.is_some() || pace.is_paused(now.moment);
-        let turns = self.in_flight.turns(&site, now);
-        let placed = match stays || (no_room && waits) {
-            true => Err(turns.park(batch)),
-            false => turns.push(batch),
-        };
-        placed.map_or_else(|batch| batch.messages, |()| Vec::new())
-    }
-
-    fn may_begin(&self, site: &Site) -> May {
-        let others = self.waiting.has_others(site);
-        let limits = &self.queue.statics.queue;
-        self.in_flight
-            .may_begin(site, limits, self.queue.now(), others)
+        self.serve(&site);
     }
 
     /// Gives back messages that can't be attempted now, in a task.
-    fn postpone(&mut self, messages: Vec<Queued>, wait: Wait) {
+    pub(super) fn postpone(&mut self, messages: Vec<Queued>, wait: Wait) {
         if messages.is_empty() {
             return;
         }
         let queue = Arc::clone(&self.queue);
         self.planning.tasks.spawn(async move {
             queue.postpone(messages, &wait).await;
-            None
+            Done::Nothing
         });
     }
 
@@ -419,7 +288,7 @@ impl QueueLoop {
         let queue = Arc::clone(&self.queue);
         self.planning.tasks.spawn(async move {
             queue.end_unplanned(messages, status).await;
-            None
+            Done::Nothing
         });
     }
 
@@ -431,154 +300,7 @@ impl QueueLoop {
         let queue = Arc::clone(&self.queue);
         self.planning.tasks.spawn(async move {
             queue.release(messages).await;
-            None
+            Done::Nothing
         });
     }
-
-    /// Gives back what waits at a site where nothing is to be tried. Returns false if there is no
-    /// such reason.
-    fn clear(&mut self, site: &Site) -> bool {
-        let now = self.queue.now();
-        let pace = self.queue.sites.pace(site, now);
-        let turns = pace.turns();
-        if let Some(wait) = pace.halt(now.moment) {
-            let batches = turns.drain().into_iter();
-            let messages: Vec<Queued> = batches.flat_map(|batch| batch.messages).collect();
-            if !messages.is_empty() {
-                self.postpone(messages, wait);
-            }
-            self.in_flight.tidy(site);
-            return true;
-        }
-        if pace.is_paused(now.moment) {
-            let batches = turns.take_batches().into_iter();
-            let messages = batches.flat_map(|batch| turns.park(batch).messages);
-            self.give_back(messages.collect());
-            return true;
-        }
-        false
-    }
-
-    /// Wakes or begins workers for what waits at a site.
-    pub(super) fn serve(&mut self, site: &Site) {
-        if self.clear(site) {
-            return;
-        }
-        for _ in 0..self.in_flight.turns_waiting(site) {
-            if self.wake(site) {
-                continue;
-            }
-            match self.may_begin(site) {
-                May::Begin => self.begin(site),
-                May::NotAtThisSite => return,
-                May::NotNow | May::AfterOthers => return self.waiting.push(site),
-                May::NotUnproven => return self.unproven.push(site),
-                May::NotPoor => return self.poor.push(site),
-                May::NotProbe => return self.probes.push(site),
-            }
-        }
-    }
-
-    fn wake(&mut self, site: &Site) -> bool {
-        while let Some(wake) = self.in_flight.wake(site) {
-            // It fails when that worker just gave up waiting. Then it ends by itself.
-            if wake.try_send(()).is_ok() {
-                return true;
-            }
-        }
-        false
-    }
-
-    fn begin(&mut self, site: &Site) {
-        // An idle worker of another site ends when nothing can reach it any more.
-        let max = self.queue.statics.queue.max_concurrency;
-        drop(self.in_flight.make_room(max));
-        let now = self.queue.now();
-        self.in_flight.begin(site, now);
-        let slot = Slot {
-            site: site.clone(),
-            pace: Arc::clone(self.in_flight.pace(site, now)),
-            notes: self.notes.clone(),
-        };
-        let worker = Worker::new(Arc::clone(&self.queue), slot);
-        let task = self.workers.spawn(worker.run());
-        self.sites.insert(task.id(), site.clone());
-    }
-
-    /// Begins workers for the sites that waited for a place.
-    pub(super) fn begin_waiting(&mut self) {
-        for _ in 0..self.waiting.order.len() {
-            let Some(site) = self.waiting.pop() else {
-                break;
-            };
-            match self.may_begin(&site) {
-                May::NotNow => {
-                    self.waiting.push_front(site);
-                    break;
-                }
-                May::AfterOthers => self.waiting.push(&site),
-                May::Begin
-                | May::NotAtThisSite
-                | May::NotUnproven
-                | May::NotPoor
-                | May::NotProbe => self.serve(&site),
-            }
-        }
-        // Sites of which less is known come first.
-        while let Some(site) = self.unproven.order.front() {
-            if matches!(self.may_begin(site), May::NotUnproven | May::NotNow) {
-                break;
-            }
-            if let Some(site) = self.unproven.pop() {
-                self.serve(&site);
-            }
-        }
-        while let Some(site) = self.poor.order.front() {
-            let may = self.may_begin(site);
-            if matches!(may, May::NotPoor | May::NotUnproven | May::NotNow) {
-                break;
-            }
-            if let Some(site) = self.poor.pop() {
-                self.serve(&site);
-            }
-        }
-        while let Some(site) = self.probes.order.front() {
-            let may = self.may_begin(site);
-            if matches!(
-                may,
-                May::NotProbe | May::NotPoor | May::NotUnproven | May::NotNow
-            ) {
-                break;
-            }
-            if let Some(site) = self.probes.pop() {
-                self.serve(&site);
-            }
-        }
-    }
-}
-
-fn batch(plan: Arc<Plan>, messages: Vec<Queued>, claimed: Moment) -> ClaimedBatch {
-    let destination = messages.first().map(Queued::destination);
-    ClaimedBatch {
-        destination: destination.unwrap_or_default(),
-        plan,
-        messages,
-        claimed,
-    }
-}
-
-/// Messages of one destination are together already.
-fn by_destination(messages: Vec<Queued>) -> Vec<Vec<Queued>> {
-    let mut groups: Vec<Vec<Queued>> = Vec::new();
-    for message in messages {
-        let last = groups.last_mut().filter(|group| {
-            let first = group.first();
-            first.is_some_and(|first| first.recipient.host == message.recipient.host)
-        });
-        match last {
-            Some(group) => group.push(message),
-            None => groups.push(vec![message]),
-        }
-    }
-    groups
 }

@@ -1,19 +1,22 @@
 //! A worker: delivers to one site over one connection.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use postrider_config::Dynamic;
-use postrider_store::{Claim, Destination, Moment, Outcome, Queued, Settle, Time};
+use postrider_store::{Lane, Outcome, Queued, Settle, Which};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{error, warn};
 
-use super::{Slot, WorkerNote, dispatch::Course};
+use super::{Slot, WorkerNote, course::Course};
 use crate::{
     DeliveryMode, Queue, deadline,
     deliver::KeptConnection,
-    next_hop::Plan,
-    schedule::{ClaimedBatch, Counts, LEASE, Turn},
+    next_hop::{Plan, Site},
+    schedule::{ClaimedBatch, Counts, LEASE, Turn, cost},
 };
+
+/// A worker that delivered so many messages ends if other sites wait for its place.
+const TURN_MAX: usize = 100;
 
 /// Delivers to one site over one connection.
 pub(super) struct Worker {
@@ -22,6 +25,28 @@ pub(super) struct Worker {
     kept: Option<KeptConnection>,
     /// Results on their way into the store.
     settling: JoinSet<()>,
+    /// How many messages it attempted.
+    attempted: usize,
+}
+
+/// The claim of a worker.
+enum Claimed {
+    /// These messages, and the tokens that were taken for them.
+    Some(Vec<ClaimedBatch>, usize),
+    /// Nothing, and nothing is to be claimed now.
+    End,
+}
+
+/// A turn of bulk mail, until it ends.
+struct OfBulk {
+    queue: Arc<Queue>,
+    site: Site,
+}
+
+impl Drop for OfBulk {
+    fn drop(&mut self) {
+        self.queue.lanes().bulk_ended(&self.site);
+    }
 }
 
 impl Worker {
@@ -31,34 +56,40 @@ impl Worker {
             slot,
             kept: None,
             settling: JoinSet::new(),
+            attempted: 0,
         }
     }
 
     /// Takes turns until there are none, and none comes for a while.
     pub(super) async fn run(mut self) {
-        let mut again = None;
         while self.may_go_on() {
-            let pace = &self.slot.pace;
-            let has_tokens = pace.brief(self.queue.clock.moment()).tokens_at.is_none();
-            let next = pace.turns().next(again.take(), pace.batch(), has_tokens);
-            if next.let_go {
-                // If the loop has no room for the note, it is about to look anyway.
-                let _ = self.slot.notes.try_send(WorkerNote::Room);
-            }
-            let (batches, tokens) = match next.turn {
-                Some(Turn::Deliver(batches)) => {
+            let Some((turn, bulk)) = self.take() else {
+                if self.wait().await {
+                    continue;
+                }
+                break;
+            };
+            let _bulk = bulk.then(|| OfBulk {
+                queue: Arc::clone(&self.queue),
+                site: self.slot.site.clone(),
+            });
+            let (batches, tokens) = match turn {
+                Turn::Deliver(batches) => {
                     let batches = self.still_claimed(batches).await;
                     self.with_tokens(batches).await
                 }
-                Some(Turn::Claim(destination)) => self.claim(destination).await,
-                None if self.wait().await => continue,
-                None => break,
+                Turn::Claim(lanes) => match self.claim(lanes).await {
+                    Claimed::Some(batches, tokens) => (batches, tokens),
+                    Claimed::End => break,
+                },
             };
             if batches.is_empty() {
                 continue;
             }
-            again = only_destination(&batches);
             if !self.attempt(batches, tokens).await {
+                break;
+            }
+            if self.attempted >= TURN_MAX && self.queue.flow.has_others() {
                 break;
             }
         }
@@ -68,6 +99,17 @@ impl Worker {
         while self.settling.join_next().await.is_some() {}
         let Slot { site, notes, .. } = self.slot;
         let _ = notes.send(WorkerNote::Ended { site }).await;
+    }
+
+    /// The next turn. Without a token for a message there is none.
+    fn take(&self) -> Option<(Turn, bool)> {
+        let (now, pace) = (self.queue.now(), &self.slot.pace);
+        let brief = pace.brief(now.moment);
+        if brief.tokens_at.is_some() {
+            return None;
+        }
+        let mut lanes = self.queue.lanes();
+        lanes.take(&self.slot.site, pace.batch(), brief.connections, now.time)
     }
 
     /// Whether to take another turn: the site takes mail, and not from fewer connections than there
@@ -95,11 +137,7 @@ impl Worker {
             let keep = left.min(batch.messages.len());
             left -= keep;
             let over = batch.messages.split_off(keep);
-            if !over.is_empty() {
-                let turns = self.slot.pace.turns();
-                turns.park_name(batch.destination.clone());
-                back.extend(over);
-            }
+            back.extend(over);
         }
         batches.retain(|batch| !batch.messages.is_empty());
         self.queue.release(back).await;
@@ -128,75 +166,81 @@ impl Worker {
         batches
     }
 
-    /// More of a destination's messages that are due now. Messages that do not belong to this site
-    /// go to the loop. Gives the tokens that were taken for them, too.
-    async fn claim(&self, destination: Destination) -> (Vec<ClaimedBatch>, usize) {
-        let (now, moment) = (self.queue.clock.now(), self.queue.clock.moment());
-        let (faults, pace) = (&self.queue.faults, &self.slot.pace);
-        if faults.is_unsettled()
-            || faults.until(moment).is_some()
-            || self.queue.sites.is_paused(&destination, now)
-        {
-            // The loop claims them later.
-            return (Vec::new(), 0);
+    /// Claims due messages of lanes. Messages that do not belong to this site go to the loop.
+    async fn claim(&self, mut lanes: Vec<Lane>) -> Claimed {
+        let (queue, pace, site) = (&self.queue, &self.slot.pace, &self.slot.site);
+        let now = queue.now();
+        if queue.sites.has_orders() {
+            let paused = |lane: &mut Lane| queue.sites.is_paused(lane.destination(), now.time);
+            for lane in lanes.extract_if(.., paused) {
+                queue.lanes().pause(&lane, Some(site), now.time);
+            }
         }
-        let max = self.take_tokens(pace.batch());
-        if max == 0 {
-            pace.turns().park_name(destination);
-            return (Vec::new(), 0);
+        let max = match queue.may_claim(now.moment) && !lanes.is_empty() {
+            true => self.take_tokens(pace.batch()),
+            false => 0,
+        };
+        let claimed = match max {
+            0 => Ok(Vec::new()),
+            max => queue.claim(Which::Lanes(lanes.clone()), max).await,
+        };
+        let messages = claimed.as_deref().unwrap_or_default();
+        pace.put_back_tokens(max.saturating_sub(messages.len()));
+        let costs = costs(&lanes, messages);
+        let more = {
+            let mut all = queue.lanes();
+            for (lane, cost) in lanes.iter().zip(costs) {
+                all.done(lane, site, cost, now.time);
+            }
+            all.has_more(site)
+        };
+        if more {
+            self.slot
+                .note(WorkerNote::More { site: site.clone() })
+                .await;
         }
-        let batches = self.claim_some(destination, max, (now, moment)).await;
-        let claimed: usize = batches.iter().map(|batch| batch.messages.len()).sum();
-        pace.put_back_tokens(max.saturating_sub(claimed));
-        (batches, claimed)
+        let Ok(messages) = claimed else {
+            self.slot.note(WorkerNote::StoreFailed).await;
+            return Claimed::End;
+        };
+        if messages.is_empty() && !queue.may_claim(now.moment) {
+            return Claimed::End;
+        }
+        let count = messages.len();
+        Claimed::Some(self.sort(messages).await, count)
     }
 
-    async fn claim_some(
-        &self,
-        destination: Destination,
-        max: usize,
-        (now, moment): (Time, Moment),
-    ) -> Vec<ClaimedBatch> {
-        let claim = Claim {
-            now,
-            moment,
-            max,
-            max_per_destination: max,
-            only: Some(destination.clone()),
-            except: HashSet::new(),
-            lease: LEASE,
-        };
-        // The main loop meets the same error, tells of it, and waits.
-        let Ok(claimed) = self.queue.store.claim(claim).await else {
-            return Vec::new();
-        };
-        if claimed.messages.is_empty() {
-            return Vec::new();
-        }
-        let config = self.queue.config.load_full();
+    /// Sorts claimed messages by their plans. Those that go elsewhere are given to the loop.
+    async fn sort(&self, messages: Vec<Queued>) -> Vec<ClaimedBatch> {
+        let (config, now) = (self.queue.config.load_full(), self.queue.clock.moment());
         let (mut batches, mut back) = (Vec::new(), Vec::new());
-        for (course, messages) in self.queue.courses(&config, claimed.messages, moment) {
-            match course {
-                Course::Known { plan, stale } if plan.site == self.slot.site => {
-                    if let Some(key) = stale {
-                        let _ = self.slot.notes.send(WorkerNote::Stale { key }).await;
+        for messages in by_destination(messages) {
+            for (course, messages) in self.queue.courses(&config, messages, now) {
+                match course {
+                    Course::Known { plan, stale } if plan.site == self.slot.site => {
+                        if let Some(key) = stale {
+                            self.slot.note(WorkerNote::Stale { key }).await;
+                        }
+                        batches.push(ClaimedBatch {
+                            plan,
+                            messages,
+                            claimed: now,
+                        });
                     }
-                    batches.push(ClaimedBatch {
-                        destination: destination.clone(),
-                        plan,
-                        messages,
-                        claimed: moment,
-                    });
+                    _ => back.extend(messages),
                 }
-                _ => back.extend(messages),
             }
         }
         if !back.is_empty() {
+            let time = self.queue.clock.now();
+            for message in &back {
+                self.queue.lanes().replan(&message.lane(), time);
+            }
             let note = WorkerNote::Back {
                 messages: back,
-                claimed: moment,
+                claimed: now,
             };
-            let _ = self.slot.notes.send(note).await;
+            self.slot.note(note).await;
         }
         batches
     }
@@ -229,6 +273,7 @@ impl Worker {
     /// Returns false if no connection to the site can be made.
     async fn attempt(&mut self, batches: Vec<ClaimedBatch>, tokens: usize) -> bool {
         let count = batches.iter().map(|batch| batch.messages.len()).sum();
+        self.attempted += count;
         let _working = self.slot.pace.work(count);
         let messages = batches.iter().flat_map(|batch| &batch.messages);
         let keys: Vec<_> = messages
@@ -307,13 +352,36 @@ impl Worker {
     }
 }
 
-/// The destination of these messages, if they have only one.
-fn only_destination(batches: &[ClaimedBatch]) -> Option<Destination> {
-    let first = &batches.first()?.destination;
-    let mut others = batches.iter();
-    others
-        .all(|batch| batch.destination == *first)
-        .then(|| first.clone())
+/// What the messages of each of these lanes cost.
+fn costs(lanes: &[Lane], messages: &[Queued]) -> Vec<u64> {
+    if let [_] = lanes {
+        return vec![messages.iter().map(cost).sum()];
+    }
+    let mut costs = vec![0; lanes.len()];
+    for message in messages {
+        let of = message.lane();
+        let at = lanes.iter().position(|lane| *lane == of);
+        if let Some(sum) = at.and_then(|at| costs.get_mut(at)) {
+            *sum += cost(message);
+        }
+    }
+    costs
+}
+
+/// Messages of one destination are together already.
+pub(super) fn by_destination(messages: Vec<Queued>) -> Vec<Vec<Queued>> {
+    let mut groups: Vec<Vec<Queued>> = Vec::new();
+    for message in messages {
+        let last = groups.last_mut().filter(|group| {
+            let first = group.first();
+            first.is_some_and(|first| first.recipient.host == message.recipient.host)
+        });
+        match last {
+            Some(group) => group.push(message),
+            None => groups.push(vec![message]),
+        }
+    }
+    groups
 }
 
 /// Messages whose plans are equal share an attempt.

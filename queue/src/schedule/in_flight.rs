@@ -1,26 +1,17 @@
 //! The workers of each site and of all sites, and the rules for when a worker may begin. There is
 //! no I/O here.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use postrider_config::QueueConfig;
-use postrider_store::{Claim, Destination, Moment, Time};
+use postrider_store::Moment;
 
-use super::{
-    BATCH, LEASE,
-    pace::{Brief, Pace},
-    turns::Turns,
-};
+use super::pace::{Brief, Pace};
 use crate::{
     next_hop::Site,
     sites::{Now, Sites},
 };
 
-/// How many messages are claimed at once.
-const CLAIM_MAX: usize = 1024;
 /// The part of all places that probes may have: one in so many.
 const PROBES_PART: usize = 20;
 
@@ -113,11 +104,6 @@ struct Workers<W> {
 }
 
 impl<W> Workers<W> {
-    /// Nothing more can be done at the site now.
-    const fn is_full(&self, site: &Brief) -> bool {
-        is_full(self.busy, site)
-    }
-
     /// A busy worker ends or rests. Gives how many workers fewer are unproven.
     fn one_less(&mut self) -> Unproven {
         self.busy = self.busy.saturating_sub(1);
@@ -155,11 +141,6 @@ impl<W> InFlight<W> {
         }
     }
 
-    /// The messages that wait for the workers of a site.
-    pub(crate) fn turns(&mut self, site: &Site, now: Now) -> &Arc<Turns> {
-        self.workers(site, now).pace.turns()
-    }
-
     /// What is known of a site.
     pub(crate) fn pace(&mut self, site: &Site, now: Now) -> &Arc<Pace> {
         &self.workers(site, now).pace
@@ -174,12 +155,6 @@ impl<W> InFlight<W> {
             idle: Vec::new(),
             pace: known.pace(site, now),
         })
-    }
-
-    /// How many workers of a site could take a turn now.
-    pub(crate) fn turns_waiting(&self, site: &Site) -> usize {
-        let workers = self.sites.get(site);
-        workers.map_or(0, |workers| workers.pace.turns().waiting())
     }
 
     /// Whether a worker of this site may begin. `others`: further sites wait for a place.
@@ -280,7 +255,7 @@ impl<W> InFlight<W> {
     }
 
     /// A worker of this site has ended. `is_gone` tells whether an idle worker is the one.
-    pub(crate) fn end(&mut self, site: &Site, is_gone: impl Fn(&W) -> bool, now: Moment) {
+    pub(crate) fn end(&mut self, site: &Site, is_gone: impl Fn(&W) -> bool) {
         let Some(workers) = self.sites.get_mut(site) else {
             return;
         };
@@ -294,115 +269,31 @@ impl<W> InFlight<W> {
             workers.slow = workers.slow.min(workers.busy);
             self.busy = self.busy.saturating_sub(usize::from(counted));
         }
-        if workers.busy == 0 && workers.idle.is_empty() {
-            // Only a worker lets destinations go, and this site has none now. What waits for a
-            // token or an order goes on with that.
-            let known = workers.pace.brief(now);
-            if known.connections > 0 && known.tokens_at.is_none() {
-                workers.pace.turns().let_all_go();
-            }
-        }
         self.tidy(site);
     }
 
-    /// Forgets the workers of a site that has none, if nothing waits for one.
-    pub(crate) fn tidy(&mut self, site: &Site) {
-        let idle = self.sites.get(site).is_some_and(|workers| {
-            workers.busy == 0 && workers.idle.is_empty() && workers.pace.turns().is_empty()
-        });
+    /// Forgets a site without workers.
+    fn tidy(&mut self, site: &Site) {
+        let workers = self.sites.get(site);
+        let idle = workers.is_some_and(|workers| workers.busy == 0 && workers.idle.is_empty());
         if idle {
             self.sites.remove(site);
         }
     }
 
-    /// Forgets all idle workers, and ends all turns. Gives what waited for each site.
-    pub(crate) fn dismiss(&mut self) -> Vec<Arc<Turns>> {
-        let mut turns = Vec::new();
+    /// Forgets all idle workers.
+    pub(crate) fn dismiss(&mut self) {
         for workers in self.sites.values_mut() {
             workers.busy += workers.idle.len();
             workers.idle.clear();
-            turns.push(Arc::clone(workers.pace.turns()));
         }
         self.busy += self.idle;
         self.idle = 0;
-        turns
-    }
-
-    /// The sites with something that waits for a token, and that have one now, or for an order that
-    /// ended. What waits there may go on.
-    pub(crate) fn let_ready_go(&self, now: Moment) -> Vec<Site> {
-        let mut ready = Vec::new();
-        for (site, workers) in &self.sites {
-            let turns = workers.pace.turns();
-            if !turns.is_empty() && !workers.is_full(&workers.pace.brief(now)) {
-                turns.claim_parked();
-                ready.push(site.clone());
-            }
-        }
-        ready
-    }
-
-    /// When a site with something that waits gets its next token.
-    pub(crate) fn next_token(&self, now: Moment) -> Option<Moment> {
-        let waiting = self.sites.values();
-        let waiting = waiting.filter(|workers| !workers.pace.turns().is_empty());
-        let tokens = waiting.filter_map(|workers| {
-            let site = workers.pace.brief(now);
-            site.tokens_at.max(site.connect_at)
-        });
-        tokens.min()
-    }
-
-    /// The sites where nothing is to be tried now, though something waits there.
-    pub(crate) fn halted(&self, now: Moment) -> Vec<Site> {
-        let waiting = self.sites.iter();
-        let waiting = waiting.filter(|(_, workers)| !workers.pace.turns().is_empty());
-        let halted = waiting.filter(|(_, workers)| workers.pace.brief(now).connections == 0);
-        halted.map(|(site, _)| site.clone()).collect()
-    }
-
-    /// How many claimed messages wait, and how many destinations are held, over all sites.
-    pub(crate) fn waiting(&self) -> (usize, usize) {
-        self.sites
-            .values()
-            .map(|workers| workers.pace.turns().counts())
-            .fold((0, 0), |(messages, held), (more, more_held)| {
-                (messages + more, held + more_held)
-            })
     }
 
     /// How many workers may begin by `max_concurrency`.
     pub(crate) const fn room(&self, limits: &QueueConfig) -> usize {
         limits.max_concurrency.saturating_sub(self.busy)
-    }
-
-    /// The claim for the store. None if all workers are busy.
-    pub(crate) fn claim(
-        &self,
-        (now, moment): (Time, Moment),
-        limits: &QueueConfig,
-        planning: impl Iterator<Item = Destination>,
-    ) -> Option<Claim> {
-        let room = self.room(limits);
-        if room == 0 {
-            return None;
-        }
-        let mut except: HashSet<Destination> = planning.collect();
-        for workers in self.sites.values() {
-            let site = workers.pace.brief(moment);
-            if workers.is_full(&site) || self.unproven.stop(limits, &site).is_some() {
-                workers.pace.turns().held(&mut except);
-            }
-        }
-        Some(Claim {
-            now,
-            moment,
-            max: room.saturating_mul(BATCH).min(CLAIM_MAX),
-            max_per_destination: BATCH,
-            only: None,
-            except,
-            lease: LEASE,
-        })
     }
 }
 

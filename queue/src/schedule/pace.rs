@@ -26,7 +26,6 @@ use super::{
     observation::Observation,
     state::{Halts, SiteState},
     tally::Counts,
-    turns::Turns,
     window::Window,
 };
 use crate::next_hop::{Plan, Site};
@@ -47,8 +46,6 @@ const DOMAINS_MAX: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Pace {
     site: Site,
-    /// The claimed messages that wait for the workers of the site.
-    turns: Arc<Turns>,
     known: Mutex<Known>,
 }
 
@@ -85,7 +82,6 @@ impl Pace {
         let known = Known::new(limits, now);
         Self {
             site,
-            turns: Arc::default(),
             known: Mutex::new(known),
         }
     }
@@ -101,11 +97,6 @@ impl Pace {
 
     pub(crate) const fn site(&self) -> &Site {
         &self.site
-    }
-
-    /// The claimed messages that wait for the workers of the site.
-    pub(crate) const fn turns(&self) -> &Arc<Turns> {
-        &self.turns
     }
 
     /// Messages of a domain come to the site by this plan, with these limits.

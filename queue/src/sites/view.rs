@@ -186,7 +186,7 @@ impl Queue {
             until,
             reason,
             limited_by,
-            waiting: pace.turns().counts().0,
+            waiting: self.lanes().at(pace.site()).0.len(),
             in_flight: known.in_flight,
             open: known.open,
             connections: known.connections(now.moment),

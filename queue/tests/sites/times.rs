@@ -24,13 +24,7 @@ const THREE_HOURS: &str = "[queue]\nretry_intervals = [\"1h\", \"2h\"]\nretry_sp
 /// Lets so many minutes pass. Gives the minute, from the given start, at which each message failed.
 async fn pass(world: &World, minutes: u64, failed: &mut BTreeMap<QueueId, u64>, start: u64) {
     for minute in start..start + minutes {
-        let now = world.now();
-        world
-            .queued_until(|queued| {
-                let mut waiting = queued.iter().filter(|message| !message.hold);
-                waiting.all(|message| message.next_attempt > now)
-            })
-            .await;
+        world.at_rest().await;
         for told in world.told().await {
             if told.event == Event::Failed {
                 failed.entry(told.queue_id).or_insert(minute);

@@ -1,5 +1,6 @@
 //! A queue with everything that it needs.
 
+use crate::patience::patiently;
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
@@ -281,6 +282,55 @@ impl World {
             }
             changed.changed().await.unwrap();
         }
+    }
+
+    /// Waits until nothing is under way, and gives the messages: each waits for its time, for its
+    /// site, for an answer of the DNS, or for the end of a fault.
+    pub(crate) async fn at_rest(&self) -> Vec<Queued> {
+        const WAITS: [&str; 6] = [
+            " is down until ",
+            " is resting until ",
+            " is blocked until ",
+            " paused",
+            " are looked up at ",
+            "all deliveries wait until ",
+        ];
+        // What the time alone begins comes first.
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        let rest = async {
+            loop {
+                let filter = QueueFilter::default();
+                let page = self.store.list(&filter, None, Order::Ascending, 1000);
+                let queued = page.await.unwrap().items;
+                let mut rests = true;
+                for message in &queued {
+                    let due = message.next_attempt <= self.now() && !message.hold;
+                    let explained = self.queue.explain(message).await.unwrap();
+                    let why = WAITS.iter().find_map(|why| explained.split_once(why));
+                    let waits = why.is_some_and(|(_, until)| !self.is_over(until));
+                    let claimed = self.store.is_claimed(message.id).await.unwrap();
+                    rests = !claimed && (!due || waits);
+                    if !rests {
+                        break;
+                    }
+                }
+                if rests {
+                    return queued;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        patiently("the queue at rest", rest).await
+    }
+
+    /// Whether this text begins with a time that is over.
+    fn is_over(&self, text: &str) -> bool {
+        let time = text.split_once('Z').map(|(time, _)| format!("{time}Z"));
+        time.is_some_and(|time| {
+            time.starts_with(char::is_numeric) && time <= self.now().to_string()
+        })
     }
 
     pub(crate) async fn submit(&self, message: Message<'_>) -> Vec<Submitted> {

@@ -3,9 +3,12 @@
 //! It looks at everything to find something, keeps no index and shares no code with the journal
 //! engine, so that a test can hold the two against each other. The subjects bring its parts.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -13,8 +16,8 @@ use tokio::sync::watch;
 
 use super::{Changes, Engine};
 use crate::{
-    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, Moment, NewText, QueueId,
-    Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Transaction,
+    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, Lane, Moment, NewText,
+    QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Time, Transaction,
     subject::{Applied, ModelState, Op, Question, Scan, hooks, unit},
 };
 
@@ -39,6 +42,8 @@ struct Refusal {
 struct Content {
     closed: bool,
     state: ModelState,
+    /// The heads of lanes as they were told last.
+    heads: BTreeMap<Lane, Time>,
 }
 
 impl Model {
@@ -60,12 +65,30 @@ impl Model {
         }
     }
 
+    /// Tells of the lanes whose heads are not those that it told of last.
+    fn tell_lanes(&self) {
+        if !self.changes.lanes.is_followed() {
+            return;
+        }
+        let mut content = self.content();
+        let now = content.state.queue.lanes();
+        let before = std::mem::replace(&mut content.heads, now.clone());
+        let gone = before.keys().filter(|lane| !now.contains_key(lane));
+        let gone = gone.map(|lane| (Arc::clone(lane.name()), None));
+        let new = now
+            .iter()
+            .filter(|(lane, head)| before.get(lane) != Some(head));
+        let new = new.map(|(lane, head)| (Arc::clone(lane.name()), Some(*head)));
+        self.changes.lanes.tell(gone.chain(new).collect());
+    }
+
     fn apply(&self, ops: Vec<(Op, Option<NewText>)>) -> Result<Vec<Applied>, StoreError> {
         let applied = self.with(|state| {
             let ops = ops.into_iter();
             ops.map(|(op, text)| op.apply_to_model(state, text))
                 .collect()
         })?;
+        self.tell_lanes();
         self.changes.queue.send_modify(|count| *count += 1);
         self.changes.hooks.send_modify(|count| *count += 1);
         self.changes.events.send_modify(|count| *count += 1);
@@ -122,11 +145,9 @@ impl Engine for Model {
     async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
         self.with(|state| match state.stops.stops.deliveries {
             None => state.queue.claim(&claim),
-            Some(_) => Claimed {
-                next_due: None,
-                ..state.queue.claim(&Claim { max: 0, ..claim })
-            },
+            Some(_) => state.queue.claim(&Claim { max: 0, ..claim }),
         })
+        .inspect(|_| self.tell_lanes())
     }
 
     async fn begin(&self, transactions: Vec<Transaction>) -> Result<(), StoreError> {
@@ -225,6 +246,12 @@ impl Engine for Model {
 
     fn changes(&self) -> &Changes {
         &self.changes
+    }
+
+    fn follow_lanes(&self) {
+        let mut content = self.content();
+        content.heads = content.state.queue.lanes();
+        self.changes.lanes.follow();
     }
 
     async fn close(&self) {

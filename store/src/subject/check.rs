@@ -47,7 +47,7 @@ impl State {
         queue.queued.for_each(|id, message| {
             queued += 1;
             held += u64::from(message.hold);
-            let lane: Name = message.destination().into();
+            let lane = message.lane_name();
             let waits = !message.hold && !queue.claimed.contains(&id)?;
             let is_due = queue.due.contains(&lane, message.next_attempt, id)?;
             due += u64::from(waits);

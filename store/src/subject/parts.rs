@@ -23,9 +23,16 @@ pub(crate) trait Subject: Layered {
     type Counters: Serialize + DeserializeOwned + Default + Copy;
     /// The version of the counters, and of all keys that are derived from records.
     const KEYS: u8;
+    /// The first version whose counters have the same shape. Keys of that version can be made anew.
+    const KEYS_SINCE: u8 = Self::KEYS;
 
     fn counters(&self) -> Self::Counters;
     fn set_counters(&mut self, counters: Self::Counters);
+
+    /// Derives the keys from records anew, since the index has those of an older version.
+    fn renew_keys(_state: &mut State) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// Gives the next records numbers that are this much higher, if people and programs know the
     /// records by their numbers.

@@ -3,7 +3,11 @@
 //! A search looks at the heads of the lanes, in the order of their times. So it costs what it gives
 //! and what it skips, not what there is.
 
-use std::{collections::HashSet, ops::Bound, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Bound,
+    sync::Arc,
+};
 
 use super::{
     Ahead, Faults, Frozen, Layered, Table, Versions,
@@ -64,8 +68,16 @@ pub(crate) struct Pick<'a> {
     pub(crate) now: Time,
     pub(crate) max: usize,
     pub(crate) max_per_lane: usize,
-    pub(crate) only: Option<&'a str>,
-    pub(crate) except: &'a HashSet<String>,
+    pub(crate) lanes: Lanes<'a>,
+}
+
+/// The lanes of a search.
+#[derive(Clone, Copy)]
+pub(crate) enum Lanes<'a> {
+    /// These, in this order.
+    Only(&'a [Name]),
+    /// All but these, in the order of their first entries.
+    AllBut(&'a HashSet<String>),
 }
 
 /// The places of the index that a search is going to look at.
@@ -122,6 +134,9 @@ pub(crate) struct Due<Id> {
     /// No head is before this. Without it a search would walk over the tombstones of all entries
     /// that were taken since the last checkpoint.
     floor: (Time, Name),
+    /// The lanes whose heads changed, with their heads, until somebody takes them. None: nobody
+    /// does.
+    changed: Option<HashMap<Name, Option<Time>>>,
 }
 
 impl<Id: Key + Copy> Due<Id>
@@ -134,7 +149,51 @@ where
             lanes: Table::new(lanes),
             heads: Table::new(heads),
             floor: (Time(i64::MIN), "".into()),
+            changed: None,
         }
+    }
+
+    /// An index that tells which heads changed.
+    pub(crate) fn telling(due: &'static str, lanes: &'static str, heads: &'static str) -> Self {
+        Self {
+            changed: Some(HashMap::new()),
+            ..Self::new(due, lanes, heads)
+        }
+    }
+
+    /// The lanes whose heads changed since the last call, with their heads.
+    pub(crate) fn take_changed(&mut self) -> HashMap<Name, Option<Time>> {
+        self.changed
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    fn tell(&mut self, lane: &Name, head: Option<Time>) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(Arc::clone(lane), head);
+        }
+    }
+
+    /// Gives all entries other lanes.
+    pub(crate) fn rename(
+        &mut self,
+        mut name: impl FnMut(Id) -> Result<Option<Name>, Fault>,
+    ) -> Result<(), Fault> {
+        let mut entries = Vec::new();
+        self.due.for_each(|entry, ()| {
+            entries.push(entry);
+            Ok(())
+        })?;
+        for (old, time, id) in &entries {
+            self.remove(old, &[(*time, *id)])?;
+        }
+        for (_, time, id) in entries {
+            if let Some(new) = name(id)? {
+                self.insert(&new, time, id)?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds an entry that is not there yet.
@@ -149,6 +208,7 @@ where
             None => self.lanes.put_new(Arc::clone(lane), (time, id)),
         }
         self.add_head(lane, time);
+        self.tell(lane, Some(time));
         Ok(())
     }
 
@@ -207,8 +267,12 @@ where
             Some(((_, time, id), ())) => {
                 self.lanes.put(Arc::clone(lane), (time, id));
                 self.add_head(lane, time);
+                self.tell(lane, Some(time));
             }
-            None => self.lanes.remove(lane),
+            None => {
+                self.lanes.remove(lane);
+                self.tell(lane, None);
+            }
         }
         Ok(())
     }
@@ -251,19 +315,20 @@ where
             let first = self.lanes.in_memory(&lane).flatten().copied();
             heads.push((lane, first));
         };
-        if let Some(only) = pick.only {
-            add(only.into());
-        } else {
-            let (from, to) = (Bound::Included(&self.floor), Bound::Unbounded);
-            let mut left = pick.max;
-            for head in self.heads.range(from, to)? {
-                let ((time, lane), ()) = head?;
-                if time > pick.now || left == 0 {
-                    break;
-                }
-                if !pick.except.contains(&*lane) {
-                    add(lane);
-                    left -= 1;
+        match pick.lanes {
+            Lanes::Only(lanes) => lanes.iter().for_each(|lane| add(Arc::clone(lane))),
+            Lanes::AllBut(except) => {
+                let (from, to) = (Bound::Included(&self.floor), Bound::Unbounded);
+                let mut left = pick.max;
+                for head in self.heads.range(from, to)? {
+                    let ((time, lane), ()) = head?;
+                    if time > pick.now || left == 0 {
+                        break;
+                    }
+                    if !except.contains(&*lane) {
+                        add(lane);
+                        left -= 1;
+                    }
                 }
             }
         }
@@ -283,15 +348,20 @@ where
         make: impl Fn(&Name, Time, Id) -> T,
     ) -> Result<Vec<T>, Fault> {
         let mut picked = Vec::new();
-        if let Some(only) = pick.only {
-            let lane: Name = only.into();
-            if !pick.except.contains(only)
-                && let Some((time, _)) = self.lanes.get(&lane)?
-            {
-                self.pick_lane(&lane, time, pick, &make, &mut picked)?;
+        let except = match pick.lanes {
+            Lanes::AllBut(except) => except,
+            Lanes::Only(lanes) => {
+                for lane in lanes {
+                    if picked.len() >= pick.max {
+                        break;
+                    }
+                    if let Some((time, _)) = self.lanes.get(lane)? {
+                        self.pick_lane(lane, time, pick, &make, &mut picked)?;
+                    }
+                }
+                return Ok(picked);
             }
-            return Ok(picked);
-        }
+        };
         for head in self
             .heads
             .range(Bound::Included(&self.floor), Bound::Unbounded)?
@@ -300,7 +370,7 @@ where
             if time > pick.now || picked.len() >= pick.max {
                 break;
             }
-            if !pick.except.contains(&*lane) {
+            if !except.contains(&*lane) {
                 self.pick_lane(&lane, time, pick, &make, &mut picked)?;
             }
         }
@@ -332,18 +402,53 @@ where
         })
     }
 
-    /// When the first entry is due that is not in an excepted lane.
-    pub(crate) fn next(
-        &mut self,
-        only: Option<&str>,
-        except: &HashSet<String>,
-    ) -> Result<Option<Time>, Fault> {
-        if let Some(only) = only {
-            if except.contains(only) {
-                return Ok(None);
+    /// The first entry of a lane.
+    pub(crate) fn head(&self, lane: &Name) -> Result<Option<(Time, Id)>, Fault> {
+        self.lanes.get(lane)
+    }
+
+    /// Lanes with the times of their heads, by name: so many, behind this one.
+    pub(crate) fn lanes_after(
+        &self,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<(Name, Time)>, Fault> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let lanes = self.lanes.range(from, Bound::Unbounded)?;
+        let lanes = lanes.map(|row| row.map(|(lane, (time, _))| (lane, time)));
+        lanes.take(limit).collect()
+    }
+
+    /// The due entries of a lane, by time: so many, behind this one.
+    pub(crate) fn entries_after(
+        &self,
+        lane: &Name,
+        after: Option<(Time, Id)>,
+        now: Time,
+        limit: usize,
+    ) -> Result<Vec<(Time, Id)>, Fault> {
+        let first = match after {
+            Some((time, id)) => Bound::Excluded((Arc::clone(lane), time, id)),
+            None => match self.head(lane)? {
+                Some((time, id)) => Bound::Included((Arc::clone(lane), time, id)),
+                None => return Ok(Vec::new()),
+            },
+        };
+        self.from(lane, first.as_ref(), |items| {
+            let mut found = Vec::new();
+            for item in items.take(limit) {
+                let ((_, time, id), ()) = item?;
+                if time > now {
+                    break;
+                }
+                found.push((time, id));
             }
-            return Ok(self.lanes.get(&only.into())?.map(|(time, _)| time));
-        }
+            Ok(found)
+        })
+    }
+
+    /// When the first entry is due that is not in an excepted lane.
+    pub(crate) fn next(&mut self, except: &HashSet<String>) -> Result<Option<Time>, Fault> {
         let mut floor = None;
         let mut next = None;
         for head in self

@@ -18,9 +18,10 @@ use std::{ops::AsyncFn, time::Duration};
 use self::{shown::*, steps::*};
 use super::samples::*;
 use crate::{
-    Accept, ApiKeyId, Claim, ClaimHooks, Credential, HoldRuleId, Hook, HookFilter, HookId,
-    MailChange, MailId, NewApiKey, NewMessage, NewText, NextAttempt, Options, Order, Party,
-    QueueId, Queued, Scope, Settle, Store, StoreError, TextId, TextSource, Time, Transaction,
+    Accept, ApiKeyId, Claim, ClaimHooks, Credential, DeliveryClass, HoldRuleId, Hook, HookFilter,
+    HookId, Lane, MailChange, MailId, NewApiKey, NewMessage, NewText, NextAttempt, Options, Order,
+    Party, QueueId, Queued, Scope, Settle, Store, StoreError, TextId, TextSource, Time,
+    Transaction, Which,
     disk::sim::{Calls, SimDisk},
     engine::journal::Mode,
 };
@@ -226,21 +227,24 @@ but it should be one of {shows:#?}"
             }
             Step::Claim {
                 max,
-                per_destination,
-                only,
-                except,
+                per_lane,
+                of,
                 lease,
             } => {
+                let lane = |at: &usize| Lane::new(DOMAINS[*at], "", DeliveryClass::Normal, "ann");
+                let which = match of {
+                    Of::All => Which::All,
+                    Of::Domains(domains) => Which::Lanes(domains.iter().map(lane).collect()),
+                    Of::Messages(ids) => {
+                        Which::Messages(ids.iter().copied().map(QueueId).collect())
+                    }
+                };
                 let claim = Claim {
                     now: self.now,
                     moment: moment(self.now),
                     max: *max,
-                    max_per_destination: *per_destination,
-                    only: only.map(|at| DOMAINS[at].to_owned()),
-                    except: except
-                        .map(|at| DOMAINS[at].to_owned())
-                        .into_iter()
-                        .collect(),
+                    max_per_lane: *per_lane,
+                    which,
                     lease: Duration::from_secs((*lease).into()),
                 };
                 let claimed = self.engine.claim(claim.clone()).await;
@@ -248,7 +252,8 @@ but it should be one of {shows:#?}"
                     let max = self.claimed_of(claim.max, claimed.messages.len());
                     let expected = self.model.claim(Claim { max, ..claim }).await.unwrap();
                     assert_eq!(claimed.messages, expected.messages);
-                    assert_eq!(claimed.next_due, expected.next_due);
+                    let lanes = self.engine.lanes(None, 100).await;
+                    assert_eq!(lanes.ok(), self.model.lanes(None, 100).await.ok());
                     self.claimed.extend(claimed.messages);
                     self.possible.push(self.model.fork());
                 } else if !matches!(claimed, Err(StoreError::Full)) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     Accept, Attempt, Claim, ClaimHooks, Claimed, Common, Event, HookAttempt, Moment, NewHook,
     NewHookKind, NewMail, NewMessage, NewRecipient, NewText, Notify, Outcome, OutgoingEvent, Party,
-    QueueId, Queued, Settle, SettleHook, Store, TextSource, Time, Top,
+    QueueId, Queued, Settle, SettleHook, Store, TextSource, Time, Top, Which,
 };
 
 /// A moment, in seconds.
@@ -124,9 +124,8 @@ pub(crate) fn claim(now: Time) -> Claim {
         now,
         moment: moment(now),
         max: 100,
-        max_per_destination: 100,
-        only: None,
-        except: [].into(),
+        max_per_lane: 100,
+        which: Which::All,
         lease: Duration::from_secs(60),
     }
 }

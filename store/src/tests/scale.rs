@@ -191,7 +191,7 @@ async fn large_and_empty(disk: &SimDisk) -> usize {
     let store = cold_store(disk).await;
     let all = Claim {
         max: 1990,
-        max_per_destination: 1990,
+        max_per_lane: 1990,
         ..claim(at(9))
     };
     let claimed = store.claim(all).await.unwrap().messages;

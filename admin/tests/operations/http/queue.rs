@@ -163,9 +163,8 @@ async fn messages_in_delivery_are_left_alone() {
         now: site.now(),
         moment: site.desk.context.clock.moment(),
         max: 1,
-        max_per_destination: 1,
-        only: None,
-        except: Default::default(),
+        max_per_lane: 1,
+        which: postrider_store::Which::All,
         lease: Duration::from_secs(600),
     };
     let claimed = site.desk.context.store.claim(claim).await.unwrap();

@@ -2,27 +2,18 @@ use std::time::Duration;
 
 use postrider_config::Rate;
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
+use postrider_store::Time;
 
 use super::*;
-use crate::schedule::{
-    limits::LimitInForce,
-    tests::config,
-    turns::{Turn, tests::batch},
-};
+use crate::schedule::{limits::LimitInForce, tests::config};
 
 const NOW: Now = at(Duration::ZERO);
-const START: (Time, Moment) = (Time(0), Moment(Duration::ZERO));
 
 const fn at(passed: Duration) -> Now {
     Now {
         time: Time(0),
         moment: Moment(passed),
     }
-}
-
-fn except(in_flight: &InFlight<u8>, config: &QueueConfig) -> HashSet<Destination> {
-    let claim = in_flight.claim(START, config, std::iter::empty());
-    claim.unwrap().except
 }
 
 fn workers<W>(config: &QueueConfig) -> InFlight<W> {
@@ -50,52 +41,18 @@ fn limits_hold_in_all_and_per_site() {
         answer(&mut in_flight, site);
     }
     in_flight.begin(&a, NOW);
-    in_flight.turns(&a, NOW).push(batch("a.test", 1)).unwrap();
-    assert!(except(&in_flight, &config).is_empty());
     assert_eq!(in_flight.may_begin(&a, &config, NOW, false), May::Begin);
     in_flight.begin(&a, NOW);
-    assert_eq!(
-        except(&in_flight, &config),
-        HashSet::from(["a.test".to_owned()])
-    );
     assert_eq!(
         in_flight.may_begin(&a, &config, NOW, false),
         May::NotAtThisSite
     );
     in_flight.begin(&b, NOW);
-    assert!(
-        in_flight
-            .claim(START, &config, std::iter::empty())
-            .is_none()
-    );
+    assert_eq!(in_flight.room(&config), 0);
     assert_eq!(in_flight.may_begin(&b, &config, NOW, false), May::NotNow);
-    in_flight.end(&a, |_| false, NOW.moment);
-    assert!(except(&in_flight, &config).is_empty());
+    in_flight.end(&a, |_| false);
+    assert_eq!(in_flight.may_begin(&b, &config, NOW, false), May::Begin);
     assert_eq!(in_flight.busy(), 2);
-}
-
-#[test]
-fn a_destination_that_is_planned_is_not_claimed() {
-    let planning = ["a.test".to_owned()];
-    let in_flight = workers::<u8>(&config());
-    let claim = in_flight.claim(START, &config(), planning.clone().into_iter());
-    assert_eq!(claim.unwrap().except, HashSet::from(planning));
-}
-
-#[test]
-fn a_site_stays_while_something_waits() {
-    let config = config();
-    let mut in_flight = workers::<u8>(&config);
-    let a = Site::from("a");
-    in_flight.begin(&a, NOW);
-    in_flight.turns(&a, NOW).push(batch("a.test", 1)).unwrap();
-    in_flight.end(&a, |_| false, NOW.moment);
-    assert_eq!(in_flight.waiting(), (1, 1));
-    in_flight.begin(&a, NOW);
-    let next = in_flight.turns(&a, NOW).next(None, BATCH, true);
-    assert!(matches!(next.turn, Some(Turn::Deliver(_))));
-    in_flight.end(&a, |_| false, NOW.moment);
-    assert!(in_flight.sites.is_empty());
 }
 
 #[test]
@@ -107,20 +64,19 @@ fn idle_workers_take_no_place_and_are_woken_or_sent_away() {
     in_flight.begin(&a, NOW);
     assert!(in_flight.make_room(1).is_none(), "it is busy");
     in_flight.rest(&a, 1);
-    assert!(except(&in_flight, &config).is_empty());
     assert_eq!(in_flight.wake(&b), None);
     assert_eq!(in_flight.wake(&a), Some(1));
     assert_eq!(in_flight.busy(), 1);
     in_flight.rest(&a, 1);
     assert_eq!(in_flight.make_room(2), None);
     assert_eq!(in_flight.make_room(1), Some(1));
-    in_flight.end(&a, |_| false, NOW.moment);
+    in_flight.end(&a, |_| false);
     assert_eq!(in_flight.busy(), 0);
     // A worker that gave up waiting ends as an idle one.
     in_flight.begin(&b, NOW);
     in_flight.begin(&b, NOW);
     in_flight.rest(&b, 2);
-    in_flight.end(&b, |worker| *worker == 2, NOW.moment);
+    in_flight.end(&b, |worker| *worker == 2);
     assert_eq!(in_flight.busy(), 1);
     assert_eq!(in_flight.wake(&b), None);
 }
@@ -133,10 +89,6 @@ fn sites_that_are_not_known_to_answer_have_half_of_the_places() {
     let good = Site::from("good");
     let silent = ["a", "b", "c"].map(Site::from);
     answer(&mut in_flight, &good);
-    for site in &silent {
-        let batch = batch(&format!("{site}.test"), 1);
-        in_flight.turns(site, NOW).push(batch).unwrap();
-    }
     let [a, b, c] = &silent;
     in_flight.begin(a, NOW);
     in_flight.begin(b, NOW);
@@ -145,8 +97,6 @@ fn sites_that_are_not_known_to_answer_have_half_of_the_places() {
         May::NotUnproven
     );
     assert_eq!(in_flight.may_begin(&good, &config, NOW, false), May::Begin);
-    let left_out = except(&in_flight, &config);
-    assert!(left_out.contains("c.test") && left_out.len() == 3);
     // A connection that waits long takes no place.
     in_flight.slow(a, true, NOW.moment);
     assert_eq!(in_flight.busy(), 1);
@@ -157,12 +107,11 @@ fn sites_that_are_not_known_to_answer_have_half_of_the_places() {
         May::NotUnproven
     );
     // A site that answers is one of the others.
-    in_flight.turns(b, NOW);
     answer(&mut in_flight, b);
     in_flight.prove(b, NOW.moment);
     assert_eq!(in_flight.may_begin(c, &config, NOW, false), May::Begin);
-    in_flight.end(a, |_| false, NOW.moment);
-    in_flight.end(b, |_| false, NOW.moment);
+    in_flight.end(a, |_| false);
+    in_flight.end(b, |_| false);
     assert_eq!(in_flight.busy(), 0);
     assert_eq!(in_flight.unproven, Unproven::default());
 }
@@ -206,14 +155,14 @@ fn slow_sites_leave_places_for_sites_that_were_never_tried() {
         }
         for site in &new {
             if in_flight.sites.get(site).is_some_and(|it| it.busy > 0) {
-                in_flight.end(site, |_| false, NOW.moment);
+                in_flight.end(site, |_| false);
             }
         }
         now = at(now.moment.0 + TAKES);
         for site in &busy {
             in_flight.pace(site, now).answered(1, TAKES, now.moment);
             in_flight.prove(site, now.moment);
-            in_flight.end(site, |_| false, NOW.moment);
+            in_flight.end(site, |_| false);
         }
         first = false;
     }
@@ -268,7 +217,7 @@ fn probes_have_a_twentieth_of_the_places() {
         in_flight.may_begin(&new, &config, minute, false),
         May::Begin
     );
-    in_flight.end(a, |_| false, NOW.moment);
+    in_flight.end(a, |_| false);
     assert_eq!(in_flight.may_begin(c, &config, minute, false), May::Begin);
 }
 
@@ -291,16 +240,7 @@ fn a_site_without_tokens_waits_for_the_next() {
     assert_eq!(pace.take_tokens(5, NOW.moment), 1);
     let may = in_flight.may_begin(&site, &config, NOW, false);
     assert_eq!(may, May::NotAtThisSite);
-    assert_eq!(in_flight.next_token(NOW.moment), None, "nothing waits");
-    in_flight.turns(&site, NOW).park(batch("a.test", 1));
-    assert_eq!(
-        except(&in_flight, &config),
-        HashSet::from(["a.test".into()])
-    );
-    let minute = Moment(Duration::from_secs(60));
-    assert_eq!(in_flight.next_token(NOW.moment), Some(minute));
-    assert!(in_flight.let_ready_go(NOW.moment).is_empty());
-    assert_eq!(in_flight.let_ready_go(minute), std::slice::from_ref(&site));
-    let next = in_flight.turns(&site, NOW).next(None, BATCH, true);
-    assert!(matches!(next.turn, Some(Turn::Claim(name)) if name == "a.test"));
+    let minute = at(Duration::from_secs(60));
+    let may = in_flight.may_begin(&site, &config, minute, false);
+    assert_eq!(may, May::Begin);
 }

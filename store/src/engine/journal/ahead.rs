@@ -5,12 +5,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::task;
 
-use super::{JournalEngine, Shared};
+use super::{JournalEngine, Shared, writer::claim::pick_with};
 use crate::{
     Claim, ClaimHooks, Hook, HookId, NewMessage, QueueId, Queued, StoreError,
     error::Fault,
     subject::{State, sent::Known, sent::known_key},
-    table::{Ahead, due::DueAhead, due::Pick, key::Name},
+    table::{
+        Ahead,
+        due::{DueAhead, Lanes, Pick},
+        key::Name,
+    },
 };
 
 /// More recipients are looked up on tokio's pool of blocking threads.
@@ -75,17 +79,11 @@ impl JournalEngine {
         let Some(queued) = self.shared.large.get(|large| &large.queued) else {
             return;
         };
-        let pick = Pick {
-            now: claim.now,
-            max: claim.max,
-            max_per_lane: claim.max_per_destination,
-            only: claim.only.as_deref(),
-            except: &claim.except,
-        };
-        let due = self
-            .shared
-            .readable()
-            .map(|state| state.queue.due.ahead(&pick));
+        let due = self.shared.readable().map(|state| {
+            pick_with(&claim.which, claim, claim.max, |pick| {
+                state.queue.due.ahead(pick)
+            })
+        });
         if let Ok(Ok(Some(due))) = due {
             self.look(move || look_up(due, &queued)).await;
         }
@@ -99,8 +97,7 @@ impl JournalEngine {
             now: claim.now,
             max: claim.max,
             max_per_lane: claim.max_per_lane,
-            only: None,
-            except: &claim.except,
+            lanes: Lanes::AllBut(&claim.except),
         };
         let due = self
             .shared

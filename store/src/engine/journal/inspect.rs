@@ -62,7 +62,8 @@ fn look(dir: &Path, faults: Option<&mut Faults>) -> Result<Looked, OpenError> {
     }
     let read = index
         .read()
-        .and_then(|transaction| state.rebase(&transaction));
+        .and_then(|transaction| state.rebase(&transaction))
+        .and_then(|()| state.renew_keys());
     read.map_err(|fault| folder.fault(&fault))?;
     let from = meta.position.unwrap_or(Position::START);
     let journal = read_back(&disk, from, &mut |entry| apply_entry(&mut state, &entry))

@@ -119,13 +119,15 @@ impl JournalEngine {
         }
         let read = index
             .read()
-            .and_then(|transaction| state.rebase(&transaction));
+            .and_then(|transaction| state.rebase(&transaction))
+            .and_then(|()| state.renew_keys());
         read.map_err(|fault| folder.fault(&fault))?;
         let journal = replay(&disk, options, mode, &meta, &mut state)?;
         state.end_process().map_err(|fault| folder.fault(&fault))?;
         // The effects took place when the operations were first carried out, or the sweep behind
         // the start finds the files.
         state.effects = Effects::default();
+        state.queue.due.take_changed();
         let files = TextFiles::open(Arc::clone(&disk), mode.first_file(), options.min_free)
             .map_err(|error| folder.io("texts", error))?;
         room.be_patient();

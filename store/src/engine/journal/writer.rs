@@ -12,7 +12,7 @@
 //! These go into the next batch, in front.
 
 mod append;
-mod claim;
+pub(super) mod claim;
 mod snapshot;
 mod upkeep;
 

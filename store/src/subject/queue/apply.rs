@@ -113,7 +113,7 @@ impl Tables {
 
     /// Claims messages that are due.
     pub(super) fn claim(&mut self, now: Time, ids: &[QueueId]) -> Result<(), Fault> {
-        // Neighbours mostly go to the same destination. Together they cost less.
+        // Neighbours are mostly of the same lane. Together they cost less.
         let mut lane: Option<(Name, Vec<(Time, QueueId)>)> = None;
         for id in ids {
             let Some(queued) = self.queued.get_mut(id)? else {
@@ -124,7 +124,7 @@ impl Tables {
             queued.attempts += 1;
             queued.last_attempt = Some(now);
             let due = (queued.next_attempt, queued.id);
-            let destination = queued.destination();
+            let of = queued.lane_name();
             // While entries of an earlier process are replayed, the message may be claimed already:
             // no entry told of the end of that claim.
             let again = self.claimed.get(id)?.is_some();
@@ -135,9 +135,9 @@ impl Tables {
             self.claimed.put_new(*id, InWork { last_attempt });
             self.counters.claimed += 1;
             match &mut lane {
-                Some((name, entries)) if **name == *destination => entries.push(due),
+                Some((name, entries)) if *name == of => entries.push(due),
                 _ => {
-                    if let Some((name, entries)) = lane.replace((destination.into(), vec![due])) {
+                    if let Some((name, entries)) = lane.replace((of, vec![due])) {
                         self.due.remove(&name, &entries)?;
                     }
                 }
@@ -147,6 +147,15 @@ impl Tables {
             Some((name, entries)) => self.due.remove(&name, &entries),
             None => Ok(()),
         }
+    }
+}
+
+impl Tables {
+    /// Gives all due messages the lanes of today. A message without a record is due no more.
+    pub(super) fn renew_lanes(&mut self) -> Result<(), Fault> {
+        let queued = &self.queued;
+        let name = |id| Ok(queued.get(&id)?.map(|queued| queued.lane_name()));
+        self.due.rename(name)
     }
 }
 
@@ -189,7 +198,7 @@ impl State {
 
     fn make_due(&mut self, queued: &Queued) -> Result<(), Fault> {
         self.effects.queue_changed = true;
-        let lane = queued.destination().into();
+        let lane = queued.lane_name();
         self.queue.due.insert(&lane, queued.next_attempt, queued.id)
     }
 
@@ -204,14 +213,16 @@ impl State {
         };
         let claimed = self.queue.claimed.contains(&id)?;
         let (was_held, was_next) = (queued.hold, queued.next_attempt);
+        let was_lane = queued.lane_name();
         change.apply(&mut queued, now);
         self.queue.counters.held -= u64::from(was_held);
         self.queue.counters.held += u64::from(queued.hold);
         // A claimed message is in no lane, and a held one neither.
-        let moved = was_next != queued.next_attempt || was_held != queued.hold;
+        let moved = was_next != queued.next_attempt
+            || was_held != queued.hold
+            || was_lane != queued.lane_name();
         if moved && !claimed && !was_held {
-            let lane = queued.destination().into();
-            self.queue.due.remove(&lane, &[(was_next, id)])?;
+            self.queue.due.remove(&was_lane, &[(was_next, id)])?;
         }
         if moved && !claimed && !queued.hold {
             self.make_due(&queued)?;
@@ -251,7 +262,7 @@ impl State {
         let claimed = self.queue.unclaim(id)?;
         if claimed.is_none() && !queued.hold {
             // The claim ran out, and nobody else took the message.
-            let lane = queued.destination().into();
+            let lane = queued.lane_name();
             self.queue.due.remove(&lane, &[(queued.next_attempt, id)])?;
         }
         queued.fence += 1;

@@ -8,8 +8,8 @@ use postrider_smtp::{Address, Host};
 use super::{QueueId, Queued, Retired};
 use crate::table::key::Name;
 
-/// The version of these keys.
-pub(crate) const VERSION: u8 = 1;
+/// The version of these keys, and of the names of lanes. In version 1, a lane was a destination.
+pub(crate) const VERSION: u8 = 2;
 
 /// A message is found by at most so many entries of the application's own data, in the order of
 /// their keys.
@@ -245,7 +245,7 @@ mod tests {
     /// These are stored keys: other forms need another [`VERSION`].
     #[test]
     fn the_references_of_a_message_are_fixed() {
-        assert_eq!(VERSION, 1);
+        assert_eq!(VERSION, 2);
         let mut bytes = Vec::new();
         for key in reference_keys(&queued()) {
             key.encode(&mut bytes);

@@ -1,12 +1,13 @@
 //! The queue: messages to be sent, claims on them, and the history of those that left.
 //!
-//! - `record`: what is kept. `filter`: which messages are listed or changed. `keys`: how messages
+//! - `record`: what is kept. `lane`: which messages wait for the same thing. `filter`: which messages are listed or changed. `keys`: how messages
 //!   are found.
 //! - `apply`: what operations do. `read`: questions. `model`: the same in the model.
 
 mod apply;
 mod filter;
 pub(crate) mod keys;
+mod lane;
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
 pub(crate) mod older;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use self::keys::{Group, names};
 use self::older::{OpV2, QueuedV1, QueuedV2, QueuedV3, RetiredV1, RetiredV2, RetiredV3};
-pub use self::{filter::*, keys::Reference, record::*};
+pub use self::{filter::*, keys::Reference, lane::*, record::*};
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
 use super::{Applied, Operations, State};
@@ -78,8 +79,8 @@ tables! {
             has: Group::has_queued,
         },
     ),
-    /// The messages that are neither held nor claimed, by destination.
-    due: Due<QueueId> = Due::new("due", "due_lanes", "due_heads"),
+    /// The messages that are neither held nor claimed, by lane.
+    due: Due<QueueId> = Due::telling("due", "due_lanes", "due_heads"),
     claimed: Table<QueueId, InWork> = Table::new("claimed"),
     retired: Table<QueueId, Retired> = Table::grouped(
         "retired",
@@ -100,6 +101,10 @@ subject!(
     },
     fn forget(state: &mut State, number: u64) -> Result<(), Fault> {
         state.queue.forget_retired(QueueId(number))
+    },
+    const KEYS_SINCE: u8 = 1;,
+    fn renew_keys(state: &mut State) -> Result<(), Fault> {
+        state.queue.renew_lanes()
     }
 );
 
@@ -118,7 +123,7 @@ pub(crate) enum Op {
         change: Change,
         now: Time,
     },
-    /// Makes messages due no more whose records can't be read: destination, time, number.
+    /// Makes messages due no more whose records can't be read: lane, time, number.
     Undue {
         entries: Vec<(String, Time, QueueId)>,
     },

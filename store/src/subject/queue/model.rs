@@ -6,13 +6,14 @@ use std::{
 };
 
 use super::{
-    Change, ENVIDS_MAX, Found, NewMessage, Note, Origin, QueueId, Queued, Retired, Transaction,
+    Change, ENVIDS_MAX, Found, Lane, NewMessage, Note, Origin, QueueId, Queued, Retired,
+    Transaction,
     apply::RESULTS_MAX,
     keys::reference_key,
     read::{Find, List, ListRetired},
 };
 use crate::{
-    Attempt, Claim, Claimed, Moment, Outcome, Page, Party, StoreError, TextId, Time,
+    Attempt, Claim, Claimed, Moment, Outcome, Page, Party, StoreError, TextId, Time, Which,
     filter::{ordered, page},
     subject::{ModelPart, ModelState, next},
 };
@@ -21,6 +22,8 @@ use crate::{
 pub(crate) struct Model {
     last: u64,
     pub(crate) queued: BTreeMap<QueueId, Queued>,
+    /// The lane of each message. A message keeps it but for changes of its transport.
+    lanes: BTreeMap<QueueId, Lane>,
     claimed: BTreeMap<QueueId, Lease>,
     pub(crate) retired: BTreeMap<QueueId, Retired>,
 }
@@ -69,6 +72,7 @@ impl Model {
         for id in ids {
             if let Some(queued) = self.queued.get_mut(id) {
                 change.apply(queued, now);
+                self.lanes.insert(*id, queued.lane());
                 count += 1;
             }
         }
@@ -145,28 +149,80 @@ impl Model {
         }
     }
 
-    pub(crate) fn claim(&mut self, claim: &Claim) -> Claimed {
-        self.claimed.retain(|_, lease| lease.until > claim.moment);
-        let mut destinations: BTreeMap<String, Vec<(Time, QueueId)>> = BTreeMap::new();
-        for queued in self.queued.values() {
-            let destination = queued.destination();
-            if !queued.hold
-                && !self.claimed.contains_key(&queued.id)
-                && !claim.except.contains(&destination)
-                && claim.only.as_ref().is_none_or(|only| *only == destination)
-            {
-                destinations
-                    .entry(destination)
-                    .or_default()
-                    .push((queued.next_attempt, queued.id));
+    /// The messages that are neither held nor claimed, with their lanes.
+    fn free(&self) -> impl Iterator<Item = (&Lane, (Time, QueueId))> {
+        let queued = self.queued.values();
+        let free = queued.filter(|it| !it.hold && !self.claimed.contains_key(&it.id));
+        free.filter_map(|it| Some((self.lanes.get(&it.id)?, (it.next_attempt, it.id))))
+    }
+
+    /// The messages of one lane that are neither held nor claimed, by time.
+    fn free_in(&self, lane: &Lane) -> Vec<(Time, QueueId)> {
+        let free = self.free().filter(|(of, _)| *of == lane);
+        let mut entries: Vec<_> = free.map(|(_, entry)| entry).collect();
+        entries.sort_unstable();
+        entries
+    }
+
+    /// The lanes with messages, and when the first of each is due.
+    pub(crate) fn lanes(&self) -> BTreeMap<Lane, Time> {
+        let mut lanes: BTreeMap<Lane, Time> = BTreeMap::new();
+        for (lane, (time, _)) in self.free() {
+            match lanes.get_mut(lane) {
+                Some(head) => *head = time.min(*head),
+                None => {
+                    lanes.insert(lane.clone(), time);
+                }
             }
         }
-        let (chosen, next_due) = choose(
-            destinations,
-            claim.now,
-            claim.max,
-            claim.max_per_destination,
-        );
+        lanes
+    }
+
+    pub(super) fn due_in(
+        &self,
+        lane: &Lane,
+        after: Option<(Time, QueueId)>,
+        now: Time,
+        limit: usize,
+    ) -> Vec<Queued> {
+        let entries = self.free_in(lane).into_iter();
+        let due =
+            entries.filter(|entry| entry.0 <= now && after.is_none_or(|after| *entry > after));
+        let messages = due.take(limit).filter_map(|(_, id)| self.queued.get(&id));
+        messages.cloned().collect()
+    }
+
+    pub(crate) fn claim(&mut self, claim: &Claim) -> Claimed {
+        self.claimed.retain(|_, lease| lease.until > claim.moment);
+        let chosen = match &claim.which {
+            Which::All => {
+                let mut lanes: BTreeMap<String, Vec<_>> = BTreeMap::new();
+                for (lane, entry) in self.free() {
+                    lanes
+                        .entry(lane.name().to_string())
+                        .or_default()
+                        .push(entry);
+                }
+                choose(lanes, claim.now, claim.max, claim.max_per_lane).0
+            }
+            Which::Lanes(lanes) => {
+                let mut chosen = Vec::new();
+                for lane in lanes {
+                    let room = claim.max_per_lane.min(claim.max - chosen.len());
+                    let due = self.free_in(lane).into_iter();
+                    let due = due.filter(|(time, _)| *time <= claim.now);
+                    chosen.extend(due.take(room).map(|(_, id)| id));
+                }
+                chosen
+            }
+            Which::Messages(ids) => {
+                let due = |id: &&QueueId| {
+                    let mut free = self.free();
+                    free.any(|(_, (time, it))| it == **id && time <= claim.now)
+                };
+                ids.iter().filter(due).take(claim.max).copied().collect()
+            }
+        };
         let mut messages = Vec::new();
         for id in chosen {
             let Some(queued) = self.queued.get_mut(&id) else {
@@ -182,7 +238,7 @@ impl Model {
             queued.last_attempt = Some(claim.now);
             messages.push(queued.clone());
         }
-        Claimed { messages, next_due }
+        Claimed { messages }
     }
 
     pub(crate) fn begin(&mut self, transactions: &[Transaction]) {
@@ -286,6 +342,7 @@ impl ModelState {
             if rules.any(|rule| rule.filter.matches(&queued)) {
                 queued.set_hold(true, common.queued);
             }
+            self.queue.lanes.insert(id, queued.lane());
             self.queue.queued.insert(id, queued);
             ids.push(id);
         }
@@ -293,7 +350,7 @@ impl ModelState {
     }
 }
 
-/// Picks what is due: lanes (destinations, or accounts with URLs) in the order of their earliest, a
+/// Picks what is due: lanes (of the queue, or accounts with URLs) in the order of their earliest, a
 /// limited number of each. Also tells when the earliest of the rest is due.
 pub(crate) fn choose<Id: Ord + Copy>(
     lanes: BTreeMap<String, Vec<(Time, Id)>>,

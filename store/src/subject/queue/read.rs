@@ -3,10 +3,11 @@
 use std::ops::Bound;
 
 use super::{
-    Found, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, keys::reference_key,
+    Found, Lane, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter,
+    keys::reference_key,
 };
 use crate::{
-    Message, Order, Page, Store, StoreError,
+    Message, Order, Page, Store, StoreError, Time,
     filter::is_among,
     subject::{Listing, Reader},
     table::key::Name,
@@ -57,6 +58,31 @@ questions! {
         |retired| this.filter.matches_but_for_ids(retired),
     ),
     |this, model| model.queue.list_retired(this);
+
+    ask LanesAfter { after: Option<Lane>, limit: usize } -> Vec<(Lane, Time)>,
+    |this, state| {
+        let after = this.after.as_ref().map(Lane::name);
+        let lanes = state.queue.due.lanes_after(after, this.limit)?;
+        Ok(lanes.into_iter().map(|(name, time)| (Lane::of(name), time)).collect())
+    },
+    |this, model| {
+        let lanes = model.queue.lanes().into_iter();
+        let after = lanes.filter(|(lane, _)| this.after.as_ref().is_none_or(|after| lane > after));
+        after.take(this.limit).collect()
+    };
+
+    ask DueInLane { lane: Lane, after: Option<(Time, QueueId)>, now: Time, limit: usize }
+        -> Vec<Queued>,
+    |this, state| {
+        let (due, lane) = (&state.queue.due, this.lane.name());
+        let entries = due.entries_after(lane, this.after, this.now, this.limit)?;
+        let mut messages = Vec::with_capacity(entries.len());
+        for (_, id) in entries {
+            messages.extend(state.queue.queued.get(&id)?);
+        }
+        Ok(messages)
+    },
+    |this, model| model.queue.due_in(&this.lane, this.after, this.now, this.limit);
 
     scan Find { name: Name, recipient: Option<String>, account: Option<String>, limit: usize }
         -> Vec<Found>,
@@ -110,6 +136,41 @@ impl Store {
     /// If it can't be read.
     pub async fn queued(&self, id: QueueId) -> Result<Option<Queued>, StoreError> {
         self.ask(OneQueued { id }).await
+    }
+
+    /// The lanes with messages that are neither held nor claimed, by name, and when the first
+    /// message of each is due: so many lanes, behind `after`.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn lanes(
+        &self,
+        after: Option<Lane>,
+        limit: usize,
+    ) -> Result<Vec<(Lane, Time)>, StoreError> {
+        self.ask(LanesAfter { after, limit }).await
+    }
+
+    /// Messages of a lane that are due at `now` and not claimed, by the times at which they were
+    /// due: so many, behind `after`.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn due_in_lane(
+        &self,
+        lane: &Lane,
+        after: Option<(Time, QueueId)>,
+        now: Time,
+        limit: usize,
+    ) -> Result<Vec<Queued>, StoreError> {
+        let lane = lane.clone();
+        self.ask(DueInLane {
+            lane,
+            after,
+            now,
+            limit,
+        })
+        .await
     }
 
     /// The bytes of a message in the queue: top and text.

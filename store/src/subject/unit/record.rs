@@ -1,14 +1,13 @@
 //! Units: changes of several subjects in one operation.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attempt, Destination, MailId, Moment, NewEvent, NewHook, NewHookKind, NewMail, NewMessage,
-    NewReject, NewSuppression, Note, Once, QueueId, Queued, StoreError, TakenMail, TextFile,
-    TextId, Time,
+    Attempt, Lane, MailId, Moment, NewEvent, NewHook, NewHookKind, NewMail, NewMessage, NewReject,
+    NewSuppression, Note, Once, QueueId, Queued, StoreError, TakenMail, TextFile, TextId, Time,
 };
 
 /// A message text to be stored.
@@ -73,27 +72,33 @@ pub struct Claim {
     pub now: Time,
     /// At most this many in all.
     pub max: usize,
-    /// At most this many of one destination.
-    pub max_per_destination: usize,
-    /// Only messages of this destination.
-    pub only: Option<Destination>,
-    /// No messages of these destinations: their limits are used up.
-    pub except: HashSet<Destination>,
+    /// At most this many of one lane.
+    pub max_per_lane: usize,
+    /// Where to look.
+    pub which: Which,
     /// The moment of the claim. Claims whose time is over by then end.
     pub moment: Moment,
     /// How long the claim holds, unless renewed. A claim of a process that died ends with it.
     pub lease: Duration,
 }
 
+/// The messages among which a claim looks for due ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Those of all lanes, in the order of their heads.
+    All,
+    /// Those of these lanes, in this order.
+    Lanes(Vec<Lane>),
+    /// Those with these numbers.
+    Messages(Vec<QueueId>),
+}
+
 /// The messages that a claim gives.
 #[derive(Clone, Debug, Default)]
 pub struct Claimed {
-    /// The messages, by destination and in the order of their times. `attempts` already counts this
+    /// The messages, by lane and in the order of their times. `attempts` already counts this
     /// attempt.
     pub messages: Vec<Queued>,
-    /// When the next message is due that is neither excepted nor claimed. In the past if `max` left
-    /// it out.
-    pub next_due: Option<Time>,
 }
 
 /// The result of a claimed message.

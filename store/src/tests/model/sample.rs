@@ -237,6 +237,9 @@ async fn facts(store: &Store) -> Vec<String> {
             ));
         }
     }
+    for (lane, head) in store.lanes(None, 99).await.unwrap() {
+        facts.push(format!("lane {lane} {head}"));
+    }
     for it in store.hold_rules().await.unwrap() {
         facts.push(format!("rule {} {:?}", it.id, it.filter.account));
     }

@@ -23,6 +23,29 @@ pub(super) const URLS: [&str; 3] = [
     "http://three.example/",
 ];
 
+/// Where a claim looks.
+#[derive(Clone, Debug)]
+pub(super) enum Of {
+    All,
+    Domains(Vec<usize>),
+    Messages(Vec<u64>),
+}
+
+fn of() -> impl Strategy<Value = Of> {
+    prop_oneof![
+        6 => Just(Of::All),
+        3 => prop::collection::vec(0..DOMAINS.len(), 1..3).prop_map(|mut domains| {
+            domains.dedup();
+            Of::Domains(domains)
+        }),
+        1 => prop::collection::vec(1..20_u64, 1..4).prop_map(|mut ids| {
+            ids.sort_unstable();
+            ids.dedup();
+            Of::Messages(ids)
+        }),
+    ]
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Accept {
@@ -36,9 +59,8 @@ pub(super) enum Step {
     },
     Claim {
         max: usize,
-        per_destination: usize,
-        only: Option<usize>,
-        except: Option<usize>,
+        per_lane: usize,
+        of: Of,
         lease: u16,
     },
     /// Transactions with these claimed messages begin.
@@ -290,13 +312,12 @@ impl Step {
 }
 
 pub(super) fn step() -> impl Strategy<Value = Step> {
-    let domain = || prop::option::weighted(0.2, 0..DOMAINS.len());
     let url = || prop::option::of(0..URLS.len());
     prop_oneof![
         20 => (prop::collection::vec(0..DOMAINS.len(), 0..4), 0..100_u16, prop::bool::weighted(0.1), text_kind(), 0..3_u8, url(), extras())
             .prop_map(|(domains, due, hold, text, mails, hook, extras)| Step::Accept { domains, due, hold, text, mails, hook, extras }),
-        12 => (1..6_usize, 1..4_usize, domain(), domain(), 1..200_u16)
-            .prop_map(|(max, per_destination, only, except, lease)| Step::Claim { max, per_destination, only, except, lease }),
+        12 => (1..6_usize, 1..4_usize, of(), 1..200_u16)
+            .prop_map(|(max, per_lane, of, lease)| Step::Claim { max, per_lane, of, lease }),
         3 => (prop::collection::vec(any::<prop::sample::Index>(), 1..4), 0..3_u8)
             .prop_map(|(which, envid)| Step::Begin { which, envid }),
         2 => (0..300_u16).prop_map(|until| Step::Renew { until }),

@@ -4,7 +4,10 @@ use super::on_both;
 use std::time::Duration;
 
 use crate::tests::samples::*;
-use crate::{Claim, Outcome, QueueId, Settle, StoreError, TextId};
+use crate::{
+    Claim, DeliveryClass, Lane, LaneHead, Outcome, QueueId, Settle, Store, StoreError, TextId,
+    Time, Which,
+};
 
 #[tokio::test]
 async fn ids_of_one_unit_are_consecutive() {
@@ -38,10 +41,10 @@ async fn a_claim_gives_what_is_due_by_destination_and_nothing_twice() {
         store.checkpoint().await;
 
         let claimed = store.claim(claim(at(0))).await.unwrap();
-        assert_eq!((ids(&claimed), claimed.next_due), (vec![], Some(at(1))));
+        assert_eq!((ids(&claimed), head(&store).await), (vec![], Some(at(1))));
         let claimed = store.claim(claim(at(10))).await.unwrap();
         assert_eq!(
-            (ids(&claimed), claimed.next_due),
+            (ids(&claimed), head(&store).await),
             (vec![1, 3, 2], Some(at(50)))
         );
         let first = &claimed.messages[0];
@@ -70,23 +73,29 @@ async fn claims_respect_their_limits() {
             .unwrap();
         store.checkpoint().await;
         let none = Claim {
-            except: ["x.example".into(), "y.example".into()].into(),
+            which: Which::Lanes(vec![lane("z.example")]),
             ..claim(at(9))
         };
-        let claimed = store.claim(none).await.unwrap();
-        assert_eq!((ids(&claimed), claimed.next_due), (vec![], None));
+        assert_eq!(ids(&store.claim(none).await.unwrap()), []);
         let one_each = Claim {
-            max_per_destination: 1,
+            max_per_lane: 1,
             ..claim(at(9))
         };
         let claimed = store.claim(one_each).await.unwrap();
-        assert_eq!((ids(&claimed), claimed.next_due), (vec![1, 3], Some(at(1))));
+        assert_eq!(
+            (ids(&claimed), head(&store).await),
+            (vec![1, 3], Some(at(1)))
+        );
         let only = Claim {
-            only: Some("y.example".into()),
+            which: Which::Lanes(vec![lane("y.example"), lane("x.example")]),
+            max: 1,
             ..claim(at(9))
         };
-        let claimed = store.claim(only).await.unwrap();
-        assert_eq!((ids(&claimed), claimed.next_due), (vec![4], None));
+        assert_eq!(ids(&store.claim(only).await.unwrap()), [4]);
+        assert_eq!(
+            store.lanes(None, 9).await.unwrap(),
+            [(lane("x.example"), at(1))]
+        );
         let claimed = store
             .claim(Claim {
                 max: 0,
@@ -94,7 +103,7 @@ async fn claims_respect_their_limits() {
             })
             .await
             .unwrap();
-        assert_eq!((ids(&claimed), claimed.next_due), (vec![], Some(at(1))));
+        assert_eq!((ids(&claimed), head(&store).await), (vec![], Some(at(1))));
         assert_eq!(
             ids(&store
                 .claim(Claim {
@@ -116,7 +125,7 @@ async fn held_messages_wait() {
         held.queue[0].recipients[0].hold = true;
         store.accept(held).await.unwrap();
         let claimed = store.claim(claim(at(9))).await.unwrap();
-        assert_eq!((ids(&claimed), claimed.next_due), (vec![], None));
+        assert_eq!((ids(&claimed), head(&store).await), (vec![], None));
         assert_eq!(
             (store.counts().await.queued, store.counts().await.held),
             (1, 1)
@@ -166,10 +175,8 @@ async fn a_retry_comes_back_at_its_time_with_another_fence() {
             store.settle(vec![settle(&first, GONE)]).await.unwrap(),
             [false]
         );
-        assert_eq!(
-            store.claim(claim(at(19))).await.unwrap().next_due,
-            Some(at(20))
-        );
+        assert_eq!(ids(&store.claim(claim(at(19))).await.unwrap()), []);
+        assert_eq!(head(&store).await, Some(at(20)));
         let again = store.claim(claim(at(20))).await.unwrap().messages.remove(0);
         assert_eq!(
             (again.attempts, again.results.len(), again.delay_told),
@@ -292,7 +299,7 @@ async fn a_late_result_counts_if_nobody_else_has_the_message() {
             .remove(0);
         // Another claim notices that the first ran out, but does not take its message.
         let other = Claim {
-            only: Some("y.example".into()),
+            which: Which::Lanes(vec![lane("y.example")]),
             ..claim(at(1000))
         };
         assert_eq!(ids(&store.claim(other).await.unwrap()), []);
@@ -302,6 +309,118 @@ async fn a_late_result_counts_if_nobody_else_has_the_message() {
             [true]
         );
         assert_eq!(ids(&store.claim(claim(at(1000))).await.unwrap()), [2]);
+    })
+    .await;
+}
+
+/// The lane of the sample messages to a destination.
+fn lane(destination: &str) -> Lane {
+    Lane::new(destination, "", DeliveryClass::Normal, "ann")
+}
+
+/// When the first message of all lanes is due.
+async fn head(store: &Store) -> Option<Time> {
+    let lanes = store.lanes(None, 100).await.unwrap();
+    lanes.into_iter().map(|(_, head)| head).min()
+}
+
+#[tokio::test]
+async fn lanes_part_destinations_transports_classes_and_accounts() {
+    on_both(|store| async move {
+        store.follow_lanes();
+        store.accept(message(&["a@x.example"])).await.unwrap();
+        let mut urgent = message(&["b@x.example"]);
+        urgent.queue[0].common.urgency.priority = 4;
+        urgent.queue[0].recipients[0].next_attempt = at(2);
+        store.accept(urgent).await.unwrap();
+        let mut bulk = message(&["c@x.example"]);
+        bulk.queue[0].common.account = "bob".into();
+        bulk.queue[0].common.urgency.bulk = true;
+        bulk.queue[0].recipients[0].transport = "relay".into();
+        bulk.queue[0].recipients[0].next_attempt = at(3);
+        store.accept(bulk).await.unwrap();
+        store.checkpoint().await;
+        let lanes = [
+            (
+                Lane::new("x.example", "relay", DeliveryClass::Bulk, "bob"),
+                at(3),
+            ),
+            (lane("x.example"), at(1)),
+            (
+                Lane::new("x.example", "", DeliveryClass::Urgent, "ann"),
+                at(2),
+            ),
+        ];
+        assert_eq!(store.lanes(None, 9).await.unwrap(), lanes);
+        assert_eq!(
+            store.lanes(Some(lanes[0].0.clone()), 1).await.unwrap(),
+            lanes[1..2]
+        );
+        let mut changed = store.changed_lanes();
+        changed.sort();
+        let expected: Vec<LaneHead> = lanes
+            .iter()
+            .cloned()
+            .map(|(lane, at)| (lane, Some(at)))
+            .collect();
+        assert_eq!(changed, expected);
+        assert_eq!(store.changed_lanes(), []);
+        let one = Claim {
+            which: Which::Lanes(vec![lanes[2].0.clone()]),
+            ..claim(at(9))
+        };
+        assert_eq!(ids(&store.claim(one).await.unwrap()), [2]);
+        assert_eq!(store.changed_lanes(), [(lanes[2].0.clone(), None)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lane_tells_of_its_head_and_of_nothing_behind_it() {
+    on_both(|store| async move {
+        store.follow_lanes();
+        let lane = lane("x.example");
+        store
+            .accept(message(&["a@x.example", "b@x.example"]))
+            .await
+            .unwrap();
+        let _ = store.changed_lanes();
+        store.accept(message(&["c@x.example"])).await.unwrap();
+        assert_eq!(store.changed_lanes(), [], "it is behind the head");
+        let mut earlier = message(&["d@x.example"]);
+        earlier.queue[0].recipients[0].next_attempt = at(0);
+        store.accept(earlier).await.unwrap();
+        assert_eq!(store.changed_lanes(), [(lane.clone(), Some(at(0)))]);
+        let due = async |after, limit| {
+            let due = store.due_in_lane(&lane, after, at(1), limit).await.unwrap();
+            due.iter().map(|queued| queued.id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(due(None, 2).await, [4, 1]);
+        assert_eq!(due(Some((at(1), QueueId(1))), 9).await, [2, 3]);
+        let claimed = store
+            .claim(Claim {
+                max: 2,
+                ..claim(at(9))
+            })
+            .await
+            .unwrap();
+        assert_eq!(ids(&claimed), [4, 1]);
+        assert_eq!(due(None, 9).await, [2, 3]);
+        let retry = settle(&claimed.messages[0], Outcome::Retry(at(50)));
+        let _ = store.changed_lanes();
+        store.settle(vec![retry]).await.unwrap();
+        assert_eq!(store.changed_lanes(), []);
+        let numbers = Claim {
+            which: Which::Messages([3, 1, 4, 2, 99].map(QueueId).to_vec()),
+            ..claim(at(9))
+        };
+        let claimed = store.claim(numbers).await.unwrap();
+        assert_eq!(
+            ids(&claimed),
+            [3, 2],
+            "the others are claimed, not due, or not there"
+        );
+        assert_eq!(store.changed_lanes(), [(lane.clone(), Some(at(50)))]);
     })
     .await;
 }

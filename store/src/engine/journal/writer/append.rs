@@ -171,7 +171,9 @@ impl Writer {
             answers.push((reply, permit, applied));
         }
         let effects = mem::take(&mut state.effects);
+        let heads = state.queue.due.take_changed();
         drop(state);
+        self.shared.changes.lanes.tell(heads);
         self.claimed_hooks = self.claimed_hooks.saturating_sub(settled_hooks);
         self.take_effects(effects);
         for (reply, permit, applied) in answers {

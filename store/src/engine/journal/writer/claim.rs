@@ -3,15 +3,21 @@
 //! A claim is given only if there is room for what becomes of it. Else a message could be delivered
 //! again and again, because its result can't be stored.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use super::{Dead, WEIGHT, Writer, now};
 use crate::{
     Claim, ClaimHooks, Claimed, ClaimedHooks, HookId, Moment, QueueId, StoreError, Time,
-    Transaction,
+    Transaction, Which,
     error::Fault,
     subject::{Op, State, hooks, queue},
-    table::{due::Pick, key::Name},
+    table::{
+        due::{Lanes, Pick},
+        key::Name,
+    },
 };
 
 /// Bytes of the journal that the claim of one message or call, the ENVID of its transaction and its
@@ -29,7 +35,10 @@ impl Writer {
         let mut state = shared.state_mut();
         let claimed = self.claim_in(&mut state, claim, max);
         let claimed = shared.sound(claimed)?;
+        let heads = state.queue.due.take_changed();
         drop(state);
+        // Whoever has the answer finds the heads of the lanes as they are now.
+        shared.changes.lanes.tell(heads);
         self.board();
         Ok(Ok(claimed))
     }
@@ -47,14 +56,7 @@ impl Writer {
         if state.stops.counters.deliveries.is_some() {
             return Ok(Claimed::default());
         }
-        let pick = Pick {
-            now: claim.now,
-            max,
-            max_per_lane: claim.max_per_destination,
-            only: claim.only.as_deref(),
-            except: &claim.except,
-        };
-        let ids = state.queue.due.pick(&pick)?;
+        let ids = picked(state, claim, max)?;
         let mut messages = Vec::with_capacity(ids.len());
         if !ids.is_empty() {
             let until = claim.moment.after(claim.lease);
@@ -74,11 +76,13 @@ impl Writer {
         if messages.len() < ids.len() {
             let unread = unread(&ids, messages.iter().map(|queued| queued.id));
             unread.iter().for_each(|id| self.leases.remove(*id));
-            let entries = named(state.queue.due.entries(&pick)?, &unread);
+            let entries = pick_with(&claim.which, claim, max, |pick| {
+                state.queue.due.entries(pick)
+            });
+            let entries = named(entries?, &unread);
             self.ride_with(state, Op::Queue(queue::Op::Undue { entries }), 1)?;
         }
-        let next_due = state.queue.due.next(claim.only.as_deref(), &claim.except)?;
-        Ok(Claimed { messages, next_due })
+        Ok(Claimed { messages })
     }
 
     pub(super) fn claim_hooks(
@@ -112,8 +116,7 @@ impl Writer {
             now: claim.now,
             max,
             max_per_lane: claim.max_per_lane,
-            only: None,
-            except: &claim.except,
+            lanes: Lanes::AllBut(&claim.except),
         };
         let ids = state.hooks.due.pick(&pick)?;
         let mut hooks = Vec::with_capacity(ids.len());
@@ -131,7 +134,7 @@ impl Writer {
             let entries = named(state.hooks.due.entries(&pick)?, &unread);
             self.ride_with(state, Op::Hooks(hooks::Op::Undue { entries }), 1)?;
         }
-        let next_due = state.hooks.due.next(None, &claim.except)?;
+        let next_due = state.hooks.due.next(&claim.except)?;
         Ok(ClaimedHooks { hooks, next_due })
     }
 
@@ -214,6 +217,52 @@ impl Writer {
         }
         Ok(renewed)
     }
+}
+
+/// Looks for due messages among those of all lanes or of some lanes.
+pub(in super::super) fn pick_with<T>(
+    which: &Which,
+    claim: &Claim,
+    max: usize,
+    look: impl FnOnce(&Pick<'_>) -> T,
+) -> T {
+    let except = HashSet::new();
+    let names: Vec<Name>;
+    let lanes = match which {
+        Which::Lanes(lanes) => {
+            names = lanes.iter().map(|lane| Arc::clone(lane.name())).collect();
+            Lanes::Only(&names)
+        }
+        Which::All => Lanes::AllBut(&except),
+        Which::Messages(_) => Lanes::Only(&[]),
+    };
+    look(&Pick {
+        now: claim.now,
+        max,
+        max_per_lane: claim.max_per_lane,
+        lanes,
+    })
+}
+
+/// The messages that a claim gets.
+fn picked(state: &State, claim: &Claim, max: usize) -> Result<Vec<QueueId>, Fault> {
+    let Which::Messages(wanted) = &claim.which else {
+        return pick_with(&claim.which, claim, max, |pick| state.queue.due.pick(pick));
+    };
+    let mut ids = Vec::new();
+    for id in wanted {
+        if ids.len() >= max {
+            break;
+        }
+        let Some(queued) = state.queue.queued.get(id)? else {
+            continue;
+        };
+        let (lane, time) = (queued.lane_name(), queued.next_attempt);
+        if time <= claim.now && state.queue.due.contains(&lane, time, *id)? {
+            ids.push(*id);
+        }
+    }
+    Ok(ids)
 }
 
 /// The numbers whose records could not be read.

@@ -1,0 +1,177 @@
+//! Workers for what waits at sites.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
+
+use super::{QueueLoop, Slot, worker::Worker};
+use crate::{
+    next_hop::Site,
+    schedule::{May, Wait},
+};
+
+/// How long claimed messages wait whose site an administrator has paused.
+const PAUSED_WAIT: Duration = Duration::from_secs(5 * 60);
+
+impl QueueLoop {
+    fn may_begin(&self, site: &Site) -> May {
+        let others = self.waiting.has_others(site);
+        let limits = &self.queue.statics.queue;
+        self.in_flight
+            .may_begin(site, limits, self.queue.now(), others)
+    }
+
+    /// Whether nothing is to be tried at a site now. Its lanes wait there, and claimed messages are
+    /// given back.
+    pub(super) fn is_closed(&mut self, site: &Site) -> bool {
+        let now = self.queue.now();
+        let pace = self.queue.sites.pace(site, now);
+        let wait = match pace.halt(now.moment) {
+            Some(wait) => {
+                self.wakes.set(site, wait.until);
+                wait
+            }
+            // The end of an order wakes the loop.
+            None if pace.is_paused(now.moment) => Wait {
+                until: now.moment.after(PAUSED_WAIT),
+                failing: false,
+                status: paused(site),
+            },
+            None => return false,
+        };
+        let claimed = self.queue.lanes().take_claimed(site).into_iter();
+        let messages = claimed.flat_map(|batch| batch.messages).collect();
+        self.postpone(messages, wait);
+        true
+    }
+
+    /// Wakes or begins workers for what waits at a site.
+    pub(super) fn serve(&mut self, site: &Site) {
+        self.wakes.remove(site);
+        if self.is_halted() || self.is_closed(site) {
+            return;
+        }
+        let now = self.queue.now();
+        let brief = self.queue.sites.pace(site, now).brief(now.moment);
+        let turns = self.queue.lanes().turns(site, brief.connections);
+        if turns == 0 {
+            return self.queue.lanes().tidy(site);
+        }
+        if let Some(at) = brief.tokens_at {
+            return self.wakes.set(site, at);
+        }
+        for _ in 0..turns {
+            if self.wake(site) {
+                continue;
+            }
+            match self.may_begin(site) {
+                May::Begin => self.begin(site),
+                May::NotAtThisSite => {
+                    if let Some(at) = brief.connect_at {
+                        self.wakes.set(site, at);
+                    }
+                    return;
+                }
+                May::NotNow | May::AfterOthers => return self.waiting.push(site),
+                May::NotUnproven => return self.unproven.push(site),
+                May::NotPoor => return self.poor.push(site),
+                May::NotProbe => return self.probes.push(site),
+            }
+        }
+    }
+
+    fn wake(&mut self, site: &Site) -> bool {
+        while let Some(wake) = self.in_flight.wake(site) {
+            // It fails when that worker just gave up waiting. Then it ends by itself.
+            if wake.try_send(()).is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn begin(&mut self, site: &Site) {
+        // An idle worker of another site ends when nothing can reach it any more.
+        let max = self.queue.statics.queue.max_concurrency;
+        drop(self.in_flight.make_room(max));
+        let now = self.queue.now();
+        self.in_flight.begin(site, now);
+        let slot = Slot {
+            site: site.clone(),
+            pace: Arc::clone(self.in_flight.pace(site, now)),
+            notes: self.notes.clone(),
+        };
+        let worker = Worker::new(Arc::clone(&self.queue), slot);
+        let task = self.workers.spawn(worker.run());
+        self.sites.insert(task.id(), site.clone());
+    }
+
+    /// Begins workers for the sites that waited for a place.
+    pub(super) fn begin_waiting(&mut self) {
+        self.begin_in_turn();
+        let wanted = self.waiting.order.len();
+        self.queue.flow.wanted.store(wanted, Ordering::Relaxed);
+    }
+
+    fn begin_in_turn(&mut self) {
+        for _ in 0..self.waiting.order.len() {
+            let Some(site) = self.waiting.pop() else {
+                break;
+            };
+            match self.may_begin(&site) {
+                May::NotNow => {
+                    self.waiting.push_front(site);
+                    break;
+                }
+                May::AfterOthers => self.waiting.push(&site),
+                May::Begin
+                | May::NotAtThisSite
+                | May::NotUnproven
+                | May::NotPoor
+                | May::NotProbe => self.serve(&site),
+            }
+        }
+        // Sites of which less is known come first.
+        while let Some(site) = self.unproven.order.front() {
+            if matches!(self.may_begin(site), May::NotUnproven | May::NotNow) {
+                break;
+            }
+            if let Some(site) = self.unproven.pop() {
+                self.serve(&site);
+            }
+        }
+        while let Some(site) = self.poor.order.front() {
+            let may = self.may_begin(site);
+            if matches!(may, May::NotPoor | May::NotUnproven | May::NotNow) {
+                break;
+            }
+            if let Some(site) = self.poor.pop() {
+                self.serve(&site);
+            }
+        }
+        while let Some(site) = self.probes.order.front() {
+            let may = self.may_begin(site);
+            if matches!(
+                may,
+                May::NotProbe | May::NotPoor | May::NotUnproven | May::NotNow
+            ) {
+                break;
+            }
+            if let Some(site) = self.probes.pop() {
+                self.serve(&site);
+            }
+        }
+    }
+}
+
+/// Why messages wait at a site that is paused.
+pub(super) fn paused(site: &Site) -> DeliveryStatus {
+    DeliveryStatus::transient(
+        Cause::Local,
+        EnhancedCode::SYSTEM_TRANSIENT,
+        format!("an administrator has paused deliveries to {site}"),
+    )
+}
