@@ -249,6 +249,8 @@ impl EnhancedCode {
     pub const CONVERSION: Self = Self::permanent(6, 3);
     /// 5.6.7: addresses must be ASCII (RFC 6531).
     pub const NON_ASCII_ADDRESS: Self = Self::permanent(6, 7);
+    /// 5.6.9: a header section in UTF-8 can't be sent on (RFC 6531).
+    pub const UTF8_HEADER: Self = Self::permanent(6, 9);
     /// 2.7.0: the client is authenticated.
     pub const SECURITY_OK: Self = Self::success(7, 0);
     /// 4.7.0: another refusal for security or policy.

@@ -16,14 +16,16 @@
 //! | `date` | dates (RFC 5322 §3.3 and §4.3) |
 //! | `piece` | a value of addresses as quoted strings, comments, words and signs |
 //!
-//! Two modules write: `encode` has encoded words and encoded parameters, and `ascii` gives the
-//! fields of a header section a form without 8-bit bytes.
+//! Three modules write: `encode` has encoded words and encoded parameters, `ascii` gives the fields
+//! of a header section a form without 8-bit bytes if they have one, and `downgraded` gives them one
+//! in any case.
 //!
 //! All functions take any bytes, and time in proportion to their number.
 
 mod ascii;
 mod charset;
 mod date;
+mod downgraded;
 mod encode;
 mod mailbox;
 mod parameter;
@@ -38,6 +40,7 @@ pub use self::{
     ascii::{AsciiSection, in_ascii},
     charset::{decode, decode_html},
     date::date,
+    downgraded::{Downgraded, downgraded},
     encode::{encoded_words, percent_encoded},
     mailbox::{Mailbox, mailboxes},
     parameter::{Parameters, parameters},

@@ -18,6 +18,7 @@
 //! | [`bounce`] | the delivery reports and complaints of other systems |
 //! | [`mime`] | a parser for the messages of strangers, within limits |
 //! | [`field`] | the values of the header fields of such messages |
+//! | [`convert`] | messages in a form for servers that lack an extension |
 //! | [`canonical`] | the forms of header fields and bodies that signatures cover |
 //!
 //! Absent on purpose: policy (a [`server::Handler`] has it), DNS, and the storage of messages.
@@ -28,6 +29,7 @@ pub mod canonical;
 mod certificate;
 pub mod client;
 mod code;
+pub mod convert;
 pub mod dsn;
 pub mod field;
 mod handshake;

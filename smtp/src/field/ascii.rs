@@ -129,7 +129,7 @@ impl Kind {
 }
 
 /// What the section says about its own fields.
-struct Hints {
+pub(super) struct Hints {
     /// The charset of the body, which programs often use for the header section too.
     charset: Option<String>,
     /// The names of the fields that a signature covers, in lower case.
@@ -153,6 +153,21 @@ impl Hints {
         hints
     }
 
+    /// The hints of a section whose signatures do not count.
+    pub(super) fn without_signatures(section: &[u8]) -> Self {
+        Self {
+            signed: BTreeSet::new(),
+            ..Self::of(section)
+        }
+    }
+
+    /// The text of a value on one line.
+    pub(super) fn line(&self, value: &[u8]) -> String {
+        // A line end within a line would end it for some readers, and some charsets hide one.
+        let unprintable = |c: char| c.is_control() && c != '\t';
+        self.text(&unfolded(value)).replace(unprintable, " ")
+    }
+
     /// The text of 8-bit bytes: UTF-8, else in the charset of the body, else windows-1252.
     fn text(&self, bytes: &[u8]) -> String {
         if let Ok(text) = std::str::from_utf8(bytes) {
@@ -166,7 +181,7 @@ impl Hints {
     }
 
     /// The field in ASCII. None: it stays as it is.
-    fn encode(&self, written: &[u8], needs_smtputf8: &mut bool) -> Option<Vec<u8>> {
+    pub(super) fn encode(&self, written: &[u8], needs_smtputf8: &mut bool) -> Option<Vec<u8>> {
         if written.is_ascii() {
             return None;
         }
@@ -174,9 +189,7 @@ impl Hints {
         let name = String::from_utf8(field.name.to_vec()).ok()?;
         let lower = name.to_ascii_lowercase().into_bytes();
         let kind = Kind::of(&lower);
-        // A line end within a line would end it for some readers, and some charsets hide one.
-        let unprintable = |c: char| c.is_control() && c != '\t';
-        let value = self.text(&unfolded(field.value)).replace(unprintable, " ");
+        let value = self.line(field.value);
         let mut line = Line::new(&name);
         match kind {
             Kind::Fixed => return None,
@@ -190,8 +203,7 @@ impl Hints {
             *needs_smtputf8 |= kind == Kind::Addresses && has_8bit_address(&value);
             return None;
         }
-        line.out.extend_from_slice(b"\r\n");
-        Some(line.out)
+        Some(line.end())
     }
 }
 
@@ -218,13 +230,13 @@ fn has_8bit_address(value: &str) -> bool {
 }
 
 /// A field that is written, folded.
-struct Line {
+pub(super) struct Line {
     out: Vec<u8>,
     column: usize,
 }
 
 impl Line {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut line = Self {
             out: Vec::new(),
             column: 0,
@@ -232,6 +244,12 @@ impl Line {
         line.attach(name);
         line.attach(":");
         line
+    }
+
+    /// The field with its CRLF.
+    pub(super) fn end(mut self) -> Vec<u8> {
+        self.out.extend_from_slice(b"\r\n");
+        self.out
     }
 
     /// Writes text that belongs to the text before.
@@ -259,7 +277,7 @@ impl Line {
     }
 
     /// Writes a free text. Its ASCII words stay, and so do its encoded words.
-    fn text(&mut self, text: &str) {
+    pub(super) fn text(&mut self, text: &str) {
         let mut words = Words::new(text).peekable();
         let mut before_encoded = false;
         // The space that the token before has taken in.
