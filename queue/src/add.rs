@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use postrider_config::Dynamic;
-use postrider_smtp::{Address, Host, LocalPart, ReversePath};
+use postrider_smtp::{Address, Host, LocalPart, ReversePath, convert::TextNeeds};
 use postrider_store::{
     Accept, Common, NewMessage, NewRecipient, NewText, Notify, Once, Origin, QueueId, StoreError,
     TextId, TextSource, Time, Top, Urgency,
@@ -39,8 +39,8 @@ pub struct Submission {
     pub subject: String,
     /// The author's address.
     pub from: Option<Address>,
-    /// The text has bytes above 127.
-    pub eight_bit: bool,
+    /// What top and text have that not every server takes.
+    pub needs: TextNeeds,
     /// The header section or the envelope needs SMTPUTF8.
     pub smtputf8: bool,
     /// None: TLS by policy. True: REQUIRETLS or no delivery. False: as with `TLS-Required: No`.
@@ -274,7 +274,7 @@ impl Queue {
             message_id: submission.message_id,
             subject: submission.subject,
             size: submission.top.len() + submission.size,
-            eight_bit: submission.eight_bit,
+            needs: submission.needs,
             smtputf8: submission.smtputf8,
             require_tls: submission.require_tls,
             future_release: submission.future_release,

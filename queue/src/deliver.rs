@@ -12,11 +12,13 @@
 //! | `lacks` | the hosts that can't take a message |
 //! | `policy` | the MTA-STS policy of a destination |
 //! | `transaction` | which messages go in which transaction, envelopes, and what the replies mean |
+//! | `conversion` | the form of a message for a host that lacks an extension |
 //! | `signing` | which messages need which signatures, and the signatures that are known |
 
 mod addresses;
 mod again;
 mod attempt;
+mod conversion;
 mod dialing;
 mod endpoint;
 mod host;

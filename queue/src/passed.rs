@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use postrider_config::Dynamic;
-use postrider_smtp::{Address, Host, LocalPart, ReversePath};
+use postrider_smtp::{Address, Host, LocalPart, ReversePath, convert::TextNeeds};
 use postrider_store::{
     Common, NewMail, NewMessage, NewRecipient, Notify, Origin, Queued, TextSource, Time, Top,
     Urgency,
@@ -42,8 +42,8 @@ pub struct Passed {
     pub subject: String,
     /// The author's address.
     pub from: Option<Address>,
-    /// The text has bytes above 127.
-    pub eight_bit: bool,
+    /// What top and text have that not every server takes.
+    pub needs: TextNeeds,
     /// The header section or the envelope needs SMTPUTF8.
     pub smtputf8: bool,
     /// What the sender asks of TLS: true for REQUIRETLS, false for `TLS-Required: No` (RFC 8689).
@@ -143,7 +143,7 @@ impl Queue {
                 message_id: passed.message_id,
                 subject: passed.subject,
                 size: passed.top.len() + passed.size,
-                eight_bit: passed.eight_bit,
+                needs: passed.needs,
                 smtputf8: passed.smtputf8,
                 require_tls: passed.require_tls,
                 future_release: String::new(),
@@ -183,7 +183,7 @@ impl Queue {
                 message_id: header.message_id().to_owned(),
                 subject: header.subject().to_owned(),
                 size: text.len() as u64,
-                eight_bit: !text.is_ascii(),
+                needs: TextNeeds::of(text),
                 smtputf8: !to.is_ascii(),
                 require_tls: require_tls.then_some(true),
                 future_release: String::new(),

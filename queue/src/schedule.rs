@@ -117,7 +117,7 @@ pub(crate) mod tests {
                 message_id: String::new(),
                 subject: String::new(),
                 size: 0,
-                eight_bit: false,
+                needs: Default::default(),
                 smtputf8: false,
                 require_tls: None,
                 future_release: String::new(),

@@ -10,7 +10,10 @@
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr3_iter;
-use postrider_smtp::mime;
+use postrider_smtp::{
+    convert::{NeedsScan, TextNeeds},
+    mime,
+};
 use postrider_store::{NewText, StoreError, TextWriter};
 use sha2::{Digest, Sha256};
 
@@ -29,7 +32,7 @@ pub struct Intake {
     header: BytesMut,
     in_header: bool,
     header_max: u64,
-    eight_bit: bool,
+    needs: NeedsScan,
     /// None: no signature asks for a hash of the body.
     hasher: Option<BodyHasher>,
     /// None: nobody asks for a hash of the text.
@@ -86,8 +89,8 @@ pub struct ReceivedText {
     pub text: NewText,
     /// Its size in bytes.
     pub size: u64,
-    /// It has bytes above 127.
-    pub eight_bit: bool,
+    /// What it has that not every server takes.
+    pub needs: TextNeeds,
     /// The hashes of its body, in the forms of [`HeaderEdit::body_forms`].
     pub body_hashes: BodyHashes,
     /// The SHA-256 of the text. None if [`HeaderEdit::fingerprint`] did not ask for it.
@@ -104,7 +107,7 @@ impl Intake {
             header: BytesMut::new(),
             in_header: true,
             header_max,
-            eight_bit: false,
+            needs: NeedsScan::default(),
             hasher: None,
             fingerprint: None,
             kept: 0,
@@ -118,6 +121,15 @@ impl Intake {
     pub fn with_limits(self, limits: mime::Limits) -> Self {
         Self {
             shape: Shape::new(limits),
+            ..self
+        }
+    }
+
+    /// Lets the text have any bytes (RFC 3030 §3).
+    #[must_use]
+    pub fn binary(self) -> Self {
+        Self {
+            needs: NeedsScan::of_binary(),
             ..self
         }
     }
@@ -213,7 +225,7 @@ impl Intake {
 
     /// Writes bytes of the final text.
     async fn put(&mut self, bytes: &[u8]) -> Result<(), IntakeError> {
-        self.eight_bit = self.eight_bit || !bytes.is_ascii();
+        self.needs.write(bytes);
         if let Some(fingerprint) = &mut self.fingerprint {
             long_work(bytes.len(), || fingerprint.update(bytes));
         }
@@ -237,7 +249,7 @@ impl Intake {
         let text = ReceivedText {
             text,
             size,
-            eight_bit: self.eight_bit,
+            needs: self.needs.finish(),
             body_hashes: self.hasher.map(BodyHasher::finish).unwrap_or_default(),
             fingerprint: self.fingerprint.map(|it| it.finalize().into()),
         };

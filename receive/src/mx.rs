@@ -13,7 +13,7 @@ use bytes::Bytes;
 use postrider_config::Dynamic;
 use postrider_queue::header::Header;
 use postrider_smtp::{
-    Domain, EnhancedCode, Reply, ReplyCode, ReversePath,
+    BodyType, Domain, EnhancedCode, Reply, ReplyCode, ReversePath,
     bounce::Reading,
     sasl::{self, Login},
     server::{Client, Handler, MailFrom, RcptTo, Transaction},
@@ -459,13 +459,17 @@ impl Handler for MxSession {
         Ok(())
     }
 
-    async fn data(&mut self, client: &Client, _: &Transaction) -> Result<(), Reply> {
+    async fn data(&mut self, client: &Client, transaction: &Transaction) -> Result<(), Reply> {
         let intake = Intake::new(
             self.context.store.text_writer(),
             self.context.statics.limits.header_size.0,
             self.context.memory.share(client.remote.ip()),
         );
         let intake = intake.with_limits(self.context.statics.limits.mime());
+        let intake = match transaction.mail.body {
+            BodyType::BinaryMime => intake.binary(),
+            BodyType::SevenBit | BodyType::EightBitMime => intake,
+        };
         self.intake = Some(Box::new(intake));
         self.remote = Some(client.remote.ip());
         Ok(())

@@ -16,6 +16,7 @@ use postrider_queue::{
 };
 use postrider_smtp::{
     EnhancedCode, ForwardPath, Notify, Reply, ReplyCode, Ret, ReversePath,
+    convert::TextNeeds,
     sasl::{Login, ScramOffer, ScramRequest, Verdict},
     server::{Client, Handler, MailFrom, RcptTo, Transaction},
 };
@@ -197,13 +198,13 @@ fn submission(
         reverse_path: mail.reverse_path.clone(),
         own_from_id: true,
         recipients: recipients.collect(),
+        needs: text.needs.and(TextNeeds::of(top.bytes())),
         top,
         text: text.text,
         size: text.size,
         message_id: fields.message_id,
         subject: fields.subject,
         from: fields.author,
-        eight_bit: text.eight_bit,
         // Many clients say SMTPUTF8 with each message, so that proves no need. The addresses of the
         // envelope are looked at when it is sent.
         smtputf8: fields.smtputf8,

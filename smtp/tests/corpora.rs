@@ -14,6 +14,8 @@ mod bdat;
 mod bounce;
 #[path = "checks/client_reply.rs"]
 mod client_reply;
+#[path = "checks/convert.rs"]
+mod convert;
 #[path = "checks/proxy.rs"]
 mod proxy;
 #[path = "checks/replay.rs"]
@@ -33,6 +35,11 @@ fn addresses() {
 #[test]
 fn replies_to_the_client() {
     replay("client_reply", client_reply::check);
+}
+
+#[test]
+fn messages_in_another_form() {
+    replay("convert", convert::check);
 }
 
 #[test]

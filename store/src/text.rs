@@ -281,6 +281,13 @@ impl Scratch {
         self.bytes.in_memory()
     }
 
+    /// The bytes as a text, for a reader of messages. A file goes with the scratch, so that has to
+    /// live as long.
+    #[must_use]
+    pub const fn text(&self) -> &Text {
+        self.bytes.text()
+    }
+
     /// The bytes at `range`, cut at the end.
     ///
     /// # Errors

@@ -7,7 +7,14 @@ use postrider_webapi::{
 };
 
 use crate::support::{
-    PASSWORD, Setup, World, message, patience::patiently, program, remote::Remote, webapi,
+    PASSWORD, Setup, World,
+    dkim::DkimKey,
+    dkim_records::DkimRecords,
+    message,
+    patience::patiently,
+    program,
+    remote::{Act, Point, Remote},
+    webapi,
 };
 
 fn base(world: &World) -> String {
@@ -18,6 +25,54 @@ fn base(world: &World) -> String {
 fn client(world: &World, password: &str) -> Client {
     let login = Login::Password("app@example.org".into(), password.into());
     Client::new(&base(world), login).unwrap()
+}
+
+/// A server without 8BITMIME may cut the eighth bit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_in_utf8_reaches_a_server_for_ascii_with_a_signature_over_what_it_gets() {
+    let remote = Remote::start(|point, _| match point {
+        Point::Command(line) if line.starts_with("EHLO") => {
+            Some(Act::Say("250-remote.test\r\n250 SIZE 1000000"))
+        }
+        _ => None,
+    })
+    .await;
+    let key = DkimKey::new();
+    let folder = tempfile::tempdir().unwrap();
+    let pem = folder.path().join("s.pem");
+    postrider_config::replace_private(&pem, key.pem().as_bytes()).unwrap();
+    let setup = Setup {
+        dynamics: format!(
+            "[domains.\"example.org\".dkim]\nsign = [\"s\"]\n\
+             selectors.s.private_key_file = {pem:?}\n"
+        ),
+        ..Setup::default()
+    };
+    let world = World::facing_with(&remote, setup).await;
+    let request = SendRequest {
+        to: vec![NameAddress {
+            name: "J\u{f6}rg".into(),
+            address: "rcpt@remote.test".into(),
+        }],
+        subject: "Gr\u{fc}\u{df}e".into(),
+        text: "Sch\u{f6}ne Gr\u{fc}\u{df}e aus der weiten Ferne = x\r\n".into(),
+        ..SendRequest::default()
+    };
+    client(&world, PASSWORD).send(&request).await.unwrap();
+    let got = remote.wait_for(1).await.remove(0);
+    let size = format!("SIZE={}", got.text.len());
+    assert!(got.mail.ends_with(&size), "{got:?}");
+    assert!(got.text.is_ascii(), "{got:?}");
+    for part in [
+        "\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n",
+        "\r\nContent-Transfer-Encoding: quoted-printable\r\n",
+        "\r\n\r\nSch=C3=B6ne Gr=C3=BC=C3=9Fe aus der weiten Ferne =3D x\r\n",
+    ] {
+        assert!(got.text.contains(part), "{part}: {got:?}");
+    }
+    let records = DkimRecords::new([("s", key.record())]);
+    assert_eq!(records.verify(&got.text).await, ["pass s"], "{got:?}");
+    world.server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

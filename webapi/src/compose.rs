@@ -183,7 +183,7 @@ mod tests {
         message.write(&mut out).await.unwrap();
         let composed = out.finish().await.unwrap();
         let text = string(composed.text);
-        assert_eq!(composed.eight_bit, !text.is_ascii());
+        assert_eq!(composed.needs.eight_bit, !text.is_ascii());
         let copy = string(composed.copy.unwrap());
         assert_eq!(
             copy.strip_prefix(std::str::from_utf8(&bcc).unwrap()),

@@ -146,7 +146,7 @@ async fn submission(
         message_id: message.message_id,
         subject: message.subject,
         from: Some(message.from.address),
-        eight_bit: composed.eight_bit,
+        needs: composed.needs,
         smtputf8: message.smtputf8,
         require_tls: options.require_tls,
         not_before,

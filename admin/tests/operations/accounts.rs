@@ -30,7 +30,7 @@ pub(super) async fn queue(desk: &Desk, account: &str, sender: &str) {
         message_id: "<1@example.org>".to_owned(),
         subject: String::new(),
         size: 4,
-        eight_bit: false,
+        needs: Default::default(),
         smtputf8: false,
         require_tls: None,
         future_release: String::new(),

@@ -1,6 +1,7 @@
 //! Which messages need signatures, and the signatures that are known.
 //!
-//! A message is signed when it is first delivered. Its other recipients get the same signatures.
+//! A message is signed when it is first delivered. Its other recipients get the same signatures. A
+//! host that needs another form of the message gets signatures over that form.
 //!
 //! A key that can't be used leaves the signing to the other keys of the domain. The log tells of
 //! it. If no key is left, the message waits.
@@ -23,11 +24,15 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use lru::LruCache;
 use postrider_config::{Dkim, DkimAlgorithm, Dynamic};
-use postrider_smtp::{Address, Domain};
+use postrider_smtp::{Address, Domain, convert::Form};
 use postrider_store::{Message, Origin, Queued, TextId, Time, Top};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::spawn_blocking,
+};
 use tracing::error;
 
+use super::conversion::Formed;
 use crate::{
     Queue,
     dkim::{self, Selector},
@@ -36,17 +41,17 @@ use crate::{
 /// How many messages' signatures are known at most.
 const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(2048).unwrap();
 /// The largest message that is read into memory.
-const SMALL_MAX: u64 = 64 * 1024;
+pub(super) const SMALL_MAX: u64 = 64 * 1024;
 /// How much of a large message is in memory while it is signed.
-const PIECE: u64 = 64 * 1024;
+pub(super) const PIECE: u64 = 64 * 1024;
 /// How many large messages are hashed at once: enough for the cores of a small server.
 const LARGE_AT_ONCE: usize = 4;
 
 /// The signatures that are known, and the places for messages that are being signed.
 #[derive(Debug)]
 pub(crate) struct Signatures {
-    /// By text and top, and by their last use.
-    known: Mutex<LruCache<(TextId, Top), Known>>,
+    /// By text, top and form, and by their last use.
+    known: Mutex<LruCache<(TextId, Top, Form), Known>>,
     small: Semaphore,
     large: Semaphore,
     /// The keys that could not be used, by domain and selector, with the number of messages that
@@ -74,15 +79,25 @@ impl Default for Signatures {
 }
 
 impl Signatures {
-    fn find(&self, message: &Queued, now: Time) -> Option<Bytes> {
+    fn find(&self, message: &Queued, form: Form, now: Time) -> Option<Bytes> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known.get(&(message.text, message.top.clone()))?;
+        let found = known.get(&(message.text, message.top.clone(), form))?;
         (now < found.until).then(|| found.fields.clone())
     }
 
-    fn add(&self, message: &Queued, known: Known) {
+    fn add(&self, message: &Queued, form: Form, known: Known) {
         let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        all.put((message.text, message.top.clone()), known);
+        all.put((message.text, message.top.clone(), form), known);
+    }
+
+    /// A place for a message that takes long to read.
+    pub(super) async fn place(&self, is_small: bool) -> Result<SemaphorePermit<'_>, String> {
+        let places = match is_small {
+            true => &self.small,
+            false => &self.large,
+        };
+        let place = places.acquire().await;
+        place.map_err(|error| error.to_string())
     }
 
     /// Counts a message without a signature by this key. Gives the number of such messages so far.
@@ -98,11 +113,13 @@ impl Signatures {
 
 impl Queue {
     /// The DKIM-Signature fields of a message, with CRLFs. Empty if the domain of its author has no
-    /// keys that sign.
+    /// keys that sign. `formed`: the message in the form that it goes out in, if that is not as it
+    /// is stored.
     pub(super) async fn signature(
         &self,
         config: &Dynamic,
         message: &Queued,
+        formed: Option<&Formed>,
     ) -> Result<Bytes, String> {
         // Anybody could get our signature under a message that is only passed on.
         let is_passed = matches!(message.common.origin, Origin::Passed { .. });
@@ -111,7 +128,8 @@ impl Queue {
             return Ok(Bytes::new());
         };
         let now = self.clock.now();
-        if let Some(known) = self.signatures.find(message, now) {
+        let form = formed.map_or(Form::AsIs, Formed::form);
+        if let Some(known) = self.signatures.find(message, form, now) {
             return Ok(known);
         }
         let keys: Vec<Selector> = dkim
@@ -124,8 +142,13 @@ impl Queue {
             .map(|(_, settings)| settings.expiration / 2)
             .filter(|half| !half.is_zero());
         let until = half.min().map_or(Time(i64::MAX), |half| now.after(half));
-        let stored = self.store.queued_message(message).await;
-        let stored = stored.map_err(|error| error.to_string())?;
+        let stored = match formed {
+            Some(formed) => formed.message().clone(),
+            None => {
+                let stored = self.store.queued_message(message).await;
+                stored.map_err(|error| error.to_string())?
+            }
+        };
         let signed = self.sign(domain, keys, now, stored).await?;
         let signed = signed.map_err(|error| error.to_string())?;
         for (selector, error) in &signed.unusable {
@@ -136,7 +159,7 @@ impl Queue {
             }
         }
         let fields = signed.fields.clone();
-        self.signatures.add(message, Known { fields, until });
+        self.signatures.add(message, form, Known { fields, until });
         Ok(signed.fields)
     }
 
@@ -155,12 +178,7 @@ impl Queue {
             return Ok(dkim::sign(domain, &keys, now, &mut pieces));
         }
         let domain = domain.clone();
-        let places = match is_small {
-            true => &self.signatures.small,
-            false => &self.signatures.large,
-        };
-        let place = places.acquire().await;
-        let _place = place.map_err(|error| error.to_string())?;
+        let _place = self.signatures.place(is_small).await?;
         let signing = if is_small {
             let whole = stored.whole().await.map_err(|error| error.to_string())?;
             spawn_blocking(move || {
@@ -187,7 +205,7 @@ impl Queue {
         let key = |message: &Queued| (message.text, message.top.clone());
         let distinct: HashMap<_, _> = messages.map(|message| (key(message), message)).collect();
         let signing = distinct.into_iter().map(async |(key, message)| {
-            let signed = self.signature(config, message).await;
+            let signed = self.signature(config, message, None).await;
             signed.err().map(|error| (key, error))
         });
         join_all(signing).await.into_iter().flatten().collect()

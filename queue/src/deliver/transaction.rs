@@ -8,13 +8,18 @@ use postrider_config::{Dynamic, RequireTls};
 use postrider_smtp::{
     BodyType, Cause, DeliveryStatus, EnhancedCode, Notify as SmtpNotify, Ret,
     client::{
-        Again, Connection, Envelope, MessageSource, OutgoingMessage, OutgoingResult, Prefixed,
-        Recipient,
+        Again, Connection, Envelope, Extensions, MessageSource, OutgoingMessage, OutgoingResult,
+        Prefixed, Recipient,
     },
+    convert::Form,
 };
-use postrider_store::{Moment, Pieces, Queued, StoreError, Time, Transaction};
+use postrider_store::{Moment, Pieces, Queued, Scratch, StoreError, Time, Transaction};
 
-use super::{addresses::Peer, attempt::OngoingAttempt};
+use super::{
+    addresses::Peer,
+    attempt::OngoingAttempt,
+    conversion::{self, Formed},
+};
 use crate::{Queue, deadline, header, passed::is_sent, schedule::BATCH, settle::LastHop};
 
 /// How often recipients that were too many for a transaction are sent in another one.
@@ -22,18 +27,60 @@ const TRANSACTIONS_MAX: usize = 100;
 
 /// A stored message, as the client reads it. If its text is damaged, the client does not get the
 /// last piece, so the transaction ends without its final dot.
-pub(super) struct StoredMessage(Pieces);
+pub(super) struct StoredMessage {
+    pieces: Pieces,
+    /// Where a converted text is.
+    _scratch: Option<Scratch>,
+}
 
 /// A message with its DKIM-Signature fields in front of it. An unsigned message has none.
 type SignedMessage = Prefixed<StoredMessage>;
 
+impl From<Formed> for StoredMessage {
+    fn from(formed: Formed) -> Self {
+        let (message, scratch) = formed.into_parts();
+        Self {
+            pieces: message.into_pieces(),
+            _scratch: scratch,
+        }
+    }
+}
+
+/// A host, as far as its transactions depend on it.
+struct Host<'a> {
+    name: &'a str,
+    extensions: &'a Extensions,
+    /// It has the mailboxes (RFC 2033).
+    lmtp: bool,
+    /// What goes there does not leave this machine.
+    stays: bool,
+}
+
+/// The transactions that go out together.
+#[derive(Default)]
+struct Batch {
+    /// The messages of each.
+    groups: Vec<Vec<Queued>>,
+    outgoing: Vec<OutgoingMessage<SignedMessage>>,
+    /// Some messages have to wait for the next batch.
+    more: bool,
+}
+
+/// Why a transaction can't begin.
+enum Unready {
+    /// By a fault of ours.
+    Ours(DeliveryStatus),
+    /// The host lacks what the messages need.
+    Host(DeliveryStatus),
+}
+
 impl MessageSource for StoredMessage {
     fn size(&self) -> u64 {
-        self.0.message().len()
+        self.pieces.message().len()
     }
 
     async fn read(&self, offset: u64, max: usize) -> io::Result<Bytes> {
-        let piece = self.0.piece(offset, max as u64).await;
+        let piece = self.pieces.piece(offset, max as u64).await;
         piece.map_err(io::Error::other)
     }
 }
@@ -72,7 +119,17 @@ impl OngoingAttempt<'_> {
             }
             let before = self.pending.len();
             let dsn = connection.extensions().dsn;
-            let (groups, batch) = self.transactions(left, dsn, stays).await;
+            let to = Host {
+                name: host,
+                extensions: connection.extensions(),
+                lmtp: self.plan.way.is_last(),
+                stays,
+            };
+            let Batch {
+                groups,
+                outgoing: batch,
+                more,
+            } = self.transactions(left, &to).await;
             *sent += batch.len();
             let hop = match dsn {
                 true => LastHop::SendsDsns,
@@ -82,7 +139,7 @@ impl OngoingAttempt<'_> {
             let (began, transactions) = (self.queue.clock.moment(), batch.len());
             let results = connection.send(batch).await;
             self.observe(&results, transactions, began);
-            let mut again = false;
+            let mut again = more;
             for (group, result) in groups.into_iter().zip(results) {
                 for (message, result) in group.into_iter().zip(result.recipients) {
                     self.hear(&result.status);
@@ -134,16 +191,18 @@ impl OngoingAttempt<'_> {
     ///
     /// If the host supports DSN, transactions of mail that we sent get ENVIDs of their own. The
     /// store knows these before MAIL is sent.
-    async fn transactions(
-        &mut self,
-        most: usize,
-        dsn: bool,
-        stays: bool,
-    ) -> (Vec<Vec<Queued>>, Vec<OutgoingMessage<SignedMessage>>) {
+    ///
+    /// Of the large messages that have to be converted, one goes at a time.
+    async fn transactions(&mut self, most: usize, host: &Host<'_>) -> Batch {
         let max = self.plan.provider.recipients_per_transaction;
         let most = most.min(BATCH);
         let mut groups: Vec<Vec<Queued>> = Vec::new();
+        let (mut heavy, mut more) = (false, false);
         for (message, status) in std::mem::take(&mut self.pending) {
+            if self.lacks.has(message.id, host.name) {
+                self.pending.push((message, status));
+                continue;
+            }
             let fits = |group: &Vec<Queued>| {
                 group.len() < max
                     && group.first().is_some_and(|first| {
@@ -160,14 +219,26 @@ impl OngoingAttempt<'_> {
             match place.and_then(|at| groups.get_mut(at)) {
                 Some(group) => group.push(message),
                 None if full => self.pending.push((message, status)),
-                None => groups.push(vec![message]),
+                None => {
+                    let is_heavy = message.common.size > conversion::HEAVY
+                        && host.form_for(std::slice::from_ref(&message)) != Form::AsIs;
+                    if is_heavy && std::mem::replace(&mut heavy, true) {
+                        more = true;
+                        self.pending.push((message, status));
+                    } else {
+                        groups.push(vec![message]);
+                    }
+                }
             }
         }
-        let mut ready = Vec::with_capacity(groups.len());
-        let mut batch = Vec::with_capacity(groups.len());
+        let mut batch = Batch {
+            groups: Vec::with_capacity(groups.len()),
+            outgoing: Vec::with_capacity(groups.len()),
+            more,
+        };
         let envids: Vec<Option<String>> = groups
             .iter()
-            .map(|group| self.queue.own_envid(group).filter(|_| dsn))
+            .map(|group| self.queue.own_envid(group).filter(|_| host.extensions.dsn))
             .collect();
         // The store answers while the messages are read and signed.
         let (begun, outgoing) = tokio::join!(self.queue.begin(&groups, &envids), async {
@@ -175,7 +246,7 @@ impl OngoingAttempt<'_> {
             for (group, envid) in groups.iter().zip(&envids) {
                 all.push(
                     self.queue
-                        .outgoing(self.config, stays, group, envid.as_deref())
+                        .outgoing(self.config, host, group, envid.as_deref())
                         .await,
                 );
             }
@@ -184,22 +255,34 @@ impl OngoingAttempt<'_> {
         let unknown = begun.err().map(|error| local(error.to_string()));
         for ((group, outgoing), envid) in groups.into_iter().zip(outgoing).zip(envids) {
             let outgoing = match &unknown {
-                Some(status) if envid.is_some() => Err(status.clone()),
+                Some(status) if envid.is_some() => Err(Unready::Ours(status.clone())),
                 _ => outgoing,
             };
             match outgoing {
                 Ok(outgoing) => {
-                    batch.push(outgoing);
-                    ready.push(group);
+                    batch.outgoing.push(outgoing);
+                    batch.groups.push(group);
                 }
-                Err(status) => {
+                Err(Unready::Ours(status)) => {
                     for message in group {
                         self.postpone_for_us(message, status.clone());
                     }
                 }
+                Err(Unready::Host(status)) => {
+                    for message in group {
+                        self.lacks.note(message.id, host.name, status.clone());
+                        self.pending.push((message, status.clone()));
+                    }
+                }
             }
         }
-        (ready, batch)
+        batch
+    }
+}
+
+impl Host<'_> {
+    fn form_for(&self, group: &[Queued]) -> Form {
+        conversion::form_for(group, self.extensions, self.lmtp)
     }
 }
 
@@ -240,28 +323,46 @@ impl Queue {
         }
     }
 
-    /// One transaction, for messages that share top, text, reverse-path and domain. `stays`: they
-    /// do not leave this machine.
+    /// One transaction, for messages that share top, text, reverse-path and domain.
     async fn outgoing(
         &self,
         config: &Dynamic,
-        stays: bool,
+        host: &Host<'_>,
         group: &[Queued],
         own_envid: Option<&str>,
-    ) -> Result<OutgoingMessage<SignedMessage>, DeliveryStatus> {
+    ) -> Result<OutgoingMessage<SignedMessage>, Unready> {
+        let ours = |text: String| Unready::Ours(local(text));
         let Some(first) = group.first() else {
-            return Err(local("empty transaction".to_owned()));
+            return Err(ours("empty transaction".to_owned()));
         };
-        let prefix = self.signature(config, first).await.map_err(local)?;
-        let stored = self.store.queued_message(first).await;
-        let stored = stored.map_err(|error| local(error.to_string()))?;
-        let source = Prefixed {
-            prefix,
-            message: StoredMessage(stored.into_pieces()),
+        let stored = async || {
+            let stored = self.store.queued_message(first).await;
+            stored.map_err(|error| ours(error.to_string()))
+        };
+        let converted = match host.form_for(group) {
+            Form::AsIs => None,
+            form => match self.formed(stored().await?, form).await.map_err(ours)? {
+                Ok(formed) => Some(formed),
+                Err(_) if conversion::may_stay(&first.common, form) => None,
+                Err(reason) => {
+                    return Err(Unready::Host(conversion::lack(host.name, form, reason)));
+                }
+            },
+        };
+        let prefix = self.signature(config, first, converted.as_ref()).await;
+        let prefix = prefix.map_err(ours)?;
+        let formed = match converted {
+            Some(formed) => formed,
+            None => Formed::as_is(stored().await?),
         };
         let mut envelope = envelope(first, group, own_envid, self.clock.now());
+        conversion::set_form(&mut envelope, &first.common, formed.form());
         let extension = self.statics.delivery.require_tls == RequireTls::Enforce;
-        envelope.require_tls &= !stays && extension;
+        envelope.require_tls &= !host.stays && extension;
+        let source = Prefixed {
+            prefix,
+            message: formed.into(),
+        };
         Ok(OutgoingMessage { envelope, source })
     }
 }
@@ -270,12 +371,9 @@ fn envelope(first: &Queued, group: &[Queued], own_envid: Option<&str>, now: Time
     let common = &first.common;
     Envelope {
         reverse_path: first.reverse_path.clone(),
-        body_type: if common.eight_bit {
-            BodyType::EightBitMime
-        } else {
-            BodyType::SevenBit
-        },
-        smtputf8: common.smtputf8,
+        // The form of the text says what it has.
+        body_type: BodyType::SevenBit,
+        smtputf8: false,
         require_tls: common.require_tls == Some(true),
         ret: common
             .ret_full
@@ -342,7 +440,7 @@ mod tests {
         let id = store.stage(writer.finish().await.unwrap()).await.unwrap();
         let stored = async || {
             let message = postrider_store::Message::from(store.text(id).await.unwrap());
-            StoredMessage(message.into_pieces())
+            StoredMessage::from(Formed::as_is(message))
         };
         assert_eq!(read_all(stored().await).await, Ok(SIZE));
         let file = only_text_file(dir.path());

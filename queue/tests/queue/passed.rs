@@ -1,7 +1,10 @@
 //! Mail that came in and goes on to other servers.
 
-use postrider_queue::{JUNK_FIELD, Passed, SubmittedRecipient};
-use postrider_smtp::ReversePath;
+use postrider_queue::{JUNK_FIELD, Passed, SubmittedRecipient, header::section};
+use postrider_smtp::{
+    ReversePath,
+    convert::{NeedsScan, TextNeeds},
+};
 use postrider_store::{Accept, NewText, Notify, QueueId, Top};
 
 use crate::{
@@ -20,6 +23,15 @@ async fn pass(world: &World, reports: bool) -> QueueId {
 
 /// The same, with changes.
 async fn pass_with(world: &World, change: impl FnOnce(&mut Passed)) -> QueueId {
+    pass_text(world, TEXT, change).await
+}
+
+/// Passes a message with this text on.
+pub(crate) async fn pass_text(
+    world: &World,
+    text: &'static str,
+    change: impl FnOnce(&mut Passed),
+) -> QueueId {
     let top = Top::new("Received: from somewhere\r\n").unwrap();
     let mut passed = Passed {
         account: "ann".into(),
@@ -35,23 +47,29 @@ async fn pass_with(world: &World, change: impl FnOnce(&mut Passed)) -> QueueId {
         }],
         transport: String::new(),
         top,
-        size: TEXT.len() as u64,
+        size: text.len() as u64,
         message_id: "<1@example.org>".into(),
         subject: "x".into(),
         from: Some("ann@example.org".parse().unwrap()),
-        eight_bit: false,
-        smtputf8: false,
+        needs: binary_needs(text),
+        smtputf8: !section(text.as_bytes()).is_ascii(),
         require_tls: None,
         ret_full: None,
         envid: "E7".into(),
     };
     change(&mut passed);
     let accept = Accept {
-        text: Some(NewText::Inline(TEXT.into())),
+        text: Some(NewText::Inline(text.into())),
         queue: world.queue.pass_on(passed).into_iter().collect(),
         ..Accept::default()
     };
     world.store.accept(accept).await.unwrap().queue[0]
+}
+
+fn binary_needs(text: &str) -> TextNeeds {
+    let mut scan = NeedsScan::of_binary();
+    scan.write(text.as_bytes());
+    scan.finish()
 }
 
 /// A world in which remote.test is at `remote`, and sender.test at `sender`.

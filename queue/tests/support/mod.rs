@@ -1,27 +1,25 @@
 //! A queue with everything that it needs.
 
-use crate::patience::patiently;
+#[path = "../../../tests/it/support/dkim_records.rs"]
+#[allow(unreachable_pub, reason = "the whole-server tests share it")]
+mod dkim_records;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use mail_auth::{
-    AuthenticatedMessage, DkimResult, MessageAuthenticator, Parameters, ResolverCache, Txt,
-    common::{parse::TxtRecordParser, verify::DomainKey},
-    hickory_resolver::config::{ResolverConfig, ResolverOpts},
-};
 use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::FakeResolver;
 use postrider_queue::{
     AddError, DeliveryMode, Dialer, Dialing, Queue, QueueParts, Submission, Submitted,
     SubmittedRecipient, TcpDialer, header::Header,
 };
-use postrider_smtp::ReversePath;
+use postrider_smtp::{ReversePath, convert::TextNeeds};
 use postrider_store::{
     Clock, Event, HookFilter, ManualClock, NewText, Notify, Order, OutgoingEvent, QueueFilter,
     QueueId, Queued, Store, Time, Top, Urgency,
@@ -29,7 +27,8 @@ use postrider_store::{
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::remote::Remote;
+use self::dkim_records::DkimRecords;
+use crate::{patience::patiently, remote::Remote};
 
 /// The end of a connection to an address.
 #[derive(Clone, Copy)]
@@ -372,8 +371,8 @@ impl World {
             message_id: header.message_id().into(),
             subject: header.subject().into(),
             from: header.from().cloned(),
-            eight_bit: false,
-            smtputf8: false,
+            needs: TextNeeds::of(message.text.as_bytes()),
+            smtputf8: !header.is_ascii(),
             require_tls: message.require_tls,
             not_before: Some(self.now().after(Duration::from_secs(message.seconds))),
             future_release: String::new(),
@@ -440,29 +439,7 @@ impl World {
 /// Two keys of example.org, and their DNS records.
 pub(crate) struct DkimKeys {
     dir: tempfile::TempDir,
-    records: Records,
-}
-
-struct Records(HashMap<Box<str>, Txt>);
-
-impl ResolverCache<Box<str>, Txt> for Records {
-    fn get<Q>(&self, name: &Q) -> Option<Txt>
-    where
-        Box<str>: std::borrow::Borrow<Q>,
-        Q: std::hash::Hash + Eq + ?Sized,
-    {
-        self.0.get(name).cloned()
-    }
-
-    fn remove<Q>(&self, _: &Q) -> Option<Txt>
-    where
-        Box<str>: std::borrow::Borrow<Q>,
-        Q: std::hash::Hash + Eq + ?Sized,
-    {
-        None
-    }
-
-    fn insert(&self, _: Box<str>, _: Txt, _: Instant) {}
+    records: DkimRecords,
 }
 
 impl DkimKeys {
@@ -483,14 +460,7 @@ impl DkimKeys {
             STANDARD.encode(ed.public_key_raw())
         );
         let rsa_record = format!("v=DKIM1; k=rsa; p={}", STANDARD.encode(spki(&rsa)));
-        let record = |name: &str, text: String| {
-            let key = DomainKey::parse(text.as_bytes()).unwrap();
-            (
-                format!("{name}._domainkey.example.org.").into_boxed_str(),
-                Txt::from(key),
-            )
-        };
-        let records = Records([record("ed", ed_record), record("rsa", rsa_record)].into());
+        let records = DkimRecords::new([("ed", ed_record), ("rsa", rsa_record)]);
         Self { dir, records }
     }
 
@@ -507,23 +477,7 @@ impl DkimKeys {
 
     /// The result and selector of each signature, sorted.
     pub(crate) async fn verify(&self, text: &str) -> Vec<String> {
-        let authenticator =
-            MessageAuthenticator::new(ResolverConfig::default(), ResolverOpts::default()).unwrap();
-        let message = AuthenticatedMessage::parse(text.as_bytes()).unwrap();
-        let parameters = Parameters::from(&message).with_txt_cache(&self.records);
-        let results = authenticator.verify_dkim(parameters).await;
-        let mut results: Vec<String> = results
-            .iter()
-            .map(|output| {
-                let word = match output.result() {
-                    DkimResult::Pass => "pass",
-                    _ => "not",
-                };
-                format!("{word} {}", output.signature().unwrap().s)
-            })
-            .collect();
-        results.sort();
-        results
+        self.records.verify(text).await
     }
 }
 

@@ -52,7 +52,6 @@ names! {
     EarlierJunk: "earlier_junk",
     NotLocal: "not_local",
     BadReturn: "bad_return",
-    BinaryNotPassedOn: "binary_not_passed_on",
     UnknownRecipient: "unknown_recipient",
     DisabledDomain: "disabled_domain",
     DestinationRefuses: "destination_refuses",

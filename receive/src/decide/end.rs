@@ -8,7 +8,7 @@
 use std::{borrow::Cow, collections::HashSet};
 
 use postrider_config::{Account, Destination, DestinationAddress, Ruleset};
-use postrider_smtp::{Address, BodyType, Domain, server::Transaction};
+use postrider_smtp::{Address, Domain, server::Transaction};
 
 pub use super::list::Skip;
 use super::{
@@ -216,14 +216,13 @@ impl Judged {
 }
 
 /// The steps of a verdict. The first refusal wins. The first suspicion counts if no step refuses.
-const STEPS: [fn(&Case<'_>) -> Judged; 9] = [
+const STEPS: [fn(&Case<'_>) -> Judged; 8] = [
     |case| Judged::refusing(refuse_loop(case)),
     dmarc::judge,
     |case| Judged::refusing(refuse_unproved(case)),
     |case| Judged::refusing(list::refuse_author(case)),
     |case| Judged::refusing(refuse_disabled(case.target, case.policy)),
     |case| Judged::refusing(refuse_destination(case.destination)),
-    |case| Judged::refusing(refuse_binary(case)),
     |case| Judged::refusing(case.refuse_full().filter(|_| !case.passes_on())),
     junk::judge,
 ];
@@ -441,10 +440,7 @@ fn keep_refused(delivery: &mut Delivery, facts: &Facts, policy: &Policy<'_>) {
     let target = delivery.target(facts);
     let destination = target.and_then(|(_, target)| target.destination_in(policy.config));
     // What must not go on stays here.
-    let may_go_on = !matches!(
-        refusal,
-        Refusal::BinaryNotPassedOn | Refusal::DeliveredBefore(_)
-    );
+    let may_go_on = !matches!(refusal, Refusal::DeliveredBefore(_));
     if let Some(transport) = destination.and_then(lmtp).filter(|_| may_go_on) {
         delivery.outcome = Outcome::Lmtp {
             transport: transport.to_owned(),
@@ -528,13 +524,6 @@ fn not_yet(case: &Case<'_>, judged: &AllJudged) -> Option<Refusal> {
         }
     };
     changes.then_some(Refusal::NoAnswer)
-}
-
-/// Refuses binary mail that would go on. Only servers that know BINARYMIME take it.
-fn refuse_binary(case: &Case<'_>) -> Option<Refusal> {
-    let is_return = matches!(case.recipient.resolution, Resolution::Return { .. });
-    let is_binary = case.transaction.mail.body == BodyType::BinaryMime;
-    (is_binary && (is_return || case.passes_on())).then_some(Refusal::BinaryNotPassedOn)
 }
 
 /// The way of a message that the target takes.

@@ -78,8 +78,6 @@ pub enum Refusal {
     UnknownRecipient(Address),
     /// The domain takes no mail for now.
     DisabledDomain(Host),
-    /// The address passes mail on, and binary mail (RFC 3030) can't be passed on to every server.
-    BinaryNotPassedOn,
     /// The address has the form of a rewritten sender, and leads nowhere.
     BadReturn(ReturnFault),
     /// The destination refuses mail with its own reply.
@@ -207,7 +205,6 @@ impl Refusal {
             Self::AuthorNotProved(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::AUTHOR_NOT_PROVED),
             Self::AuthorNoAnswer(_) => (Code::LOCAL_ERROR, Enhanced::AUTHOR_NOT_PROVED),
             Self::FromUnclear => (Code::TRANSACTION_FAILED, Enhanced::CONTENT),
-            Self::BinaryNotPassedOn => (Code::TRANSACTION_FAILED, Enhanced::CONVERSION),
             Self::AuthorUnclear(_) => (Code::MAILBOX_UNAVAILABLE, Enhanced::CONTENT),
             Self::PostmasterWithoutDomain => {
                 (Code::MAILBOX_UNAVAILABLE, Enhanced::BAD_RECIPIENT_SYNTAX)
@@ -298,9 +295,6 @@ impl Refusal {
                 "there is no answer about the DMARC policy of {domain} just now, try again later"
             )
             .into(),
-            Self::BinaryNotPassedOn => {
-                "mail for this address goes on, and binary mail can't".into()
-            }
             Self::BadReturn(ReturnFault::NoReport) => {
                 "only reports are taken for this address".into()
             }

@@ -23,6 +23,7 @@ use postrider_queue::{
 };
 use postrider_smtp::{
     Address, Domain, Ret, ReversePath,
+    convert::TextNeeds,
     server::{RcptTo, Transaction},
 };
 use postrider_store::{NewMessage, Notify, StoreError, Top};
@@ -236,7 +237,7 @@ impl Way<'_> {
             message_id: header.map_or("", Header::message_id).to_owned(),
             subject: header.map_or("", Header::subject).to_owned(),
             from: header.and_then(Header::from).cloned(),
-            eight_bit: text.eight_bit || !top.bytes().is_ascii(),
+            needs: text.needs.and(TextNeeds::of(top.bytes())),
             smtputf8: needs_smtputf8(incoming) || !top.bytes().is_ascii(),
             require_tls: header::requested_tls(
                 mail.require_tls,

@@ -164,7 +164,7 @@ fn transaction(from: &str) -> Transaction {
         mail: MailFrom {
             reverse_path,
             size: None,
-            body: postrider_smtp::BodyType::SevenBit,
+            body: BodyType::SevenBit,
             smtputf8: false,
             require_tls: false,
             ret: None,

@@ -9,12 +9,12 @@ pub struct Envelope {
     pub reverse_path: ReversePath,
     /// The bytes that the text has.
     ///
-    /// A server without 8BITMIME gets an 8-bit text as it is, without the parameter. A conversion
-    /// (RFC 6152 §3) would break the DKIM signatures, and no server has cut the eighth bit for
-    /// decades. A text of [`BodyType::BinaryMime`] fails with 5.6.3 instead: without BDAT it would
-    /// be damaged.
+    /// For a server without 8BITMIME, or without BINARYMIME and CHUNKING, such a text has to be
+    /// converted before ([`crate::convert`]). As it is, it fails with 5.6.3. An LMTP server that
+    /// does not offer 8BITMIME gets an 8-bit text without the parameter: it stores any bytes.
     pub body_type: BodyType,
-    /// The header section has UTF-8, so the server must offer SMTPUTF8 (RFC 6531). An LMTP server
+    /// The header section has UTF-8, so the server must offer SMTPUTF8 (RFC 6531), else it fails
+    /// with 5.6.9 unless it was converted. An LMTP server
     /// that does not offer it gets the message without the parameter if all addresses are ASCII.
     pub smtputf8: bool,
     /// REQUIRETLS (RFC 8689): only under TLS, and only to a server that promises the same.

@@ -117,6 +117,12 @@ impl Extensions {
         }
     }
 
+    /// The server takes binary texts (RFC 3030 §3).
+    #[must_use]
+    pub const fn take_binary(&self) -> bool {
+        self.binary_mime && self.chunking
+    }
+
     /// The server does not take a message of this size (RFC 1870 §6.1).
     #[must_use]
     pub fn is_too_big(&self, size: u64) -> bool {

@@ -156,20 +156,19 @@ impl Message {
     /// Decides the recipients that the server cannot take, by its extensions. `lmtp`: the server
     /// has the mailboxes (RFC 2033).
     pub(crate) fn check(&mut self, extensions: &Extensions, tls: bool, lmtp: bool) {
+        if !extensions.smtputf8 {
+            self.check_addresses();
+        }
         if let Some(status) = self.refusal(extensions, tls, lmtp) {
             self.decide_rest(&status, Again::AnotherHost);
             return;
         }
         let mut open: u32 = 0;
         for recipient in 0..self.recipients.len() {
-            let ascii = self
-                .envelope
-                .recipients
-                .get(recipient)
-                .is_none_or(|to| to.address.is_ascii());
-            if !ascii && !extensions.smtputf8 {
-                self.decide(recipient, no_smtputf8(), Again::AnotherHost);
-            } else if extensions.rcpt_max.is_some_and(|max| open >= max) {
+            if !self.is_open(recipient) {
+                continue;
+            }
+            if extensions.rcpt_max.is_some_and(|max| open >= max) {
                 let text = "the server's limit of recipients is reached";
                 let status = DeliveryStatus::transient(
                     Cause::Local,
@@ -179,6 +178,23 @@ impl Message {
                 self.decide(recipient, status, Again::NewTransaction);
             } else {
                 open = open.saturating_add(1);
+            }
+        }
+    }
+
+    /// Decides the recipients that a server without SMTPUTF8 can't take, or all if it can't take the
+    /// sender.
+    fn check_addresses(&mut self) {
+        let sender = self.envelope.reverse_path.address();
+        let sender_ascii = sender.is_none_or(Address::is_ascii);
+        for recipient in 0..self.recipients.len() {
+            let to = self.envelope.recipients.get(recipient);
+            if !sender_ascii || to.is_some_and(|to| !to.address.is_ascii()) {
+                let text =
+                    "an address of the envelope needs SMTPUTF8 and the server does not offer it";
+                let code = EnhancedCode::NON_ASCII_ADDRESS;
+                let status = DeliveryStatus::permanent(Cause::Local, code, text);
+                self.decide(recipient, status, Again::AnotherHost);
             }
         }
     }
@@ -198,29 +214,23 @@ impl Message {
             let text = "REQUIRETLS is needed and the server does not offer it";
             return fail(EnhancedCode::REQUIRETLS_NEEDED, text.to_owned());
         }
-        let sender_ascii = self
-            .envelope
-            .reverse_path
-            .address()
-            .is_none_or(Address::is_ascii);
-        // A server with the mailboxes stores UTF-8 in header fields as it is, and few of them offer
+        // A server with the mailboxes stores 8-bit bytes as they are, and few of them offer
         // SMTPUTF8. Only addresses in commands need it there.
-        let needs_smtputf8 = self.envelope.smtputf8 && !lmtp || !sender_ascii;
-        if needs_smtputf8 && !extensions.smtputf8 {
-            return Some(no_smtputf8());
+        if self.envelope.smtputf8 && !extensions.smtputf8 && !lmtp {
+            let text = "the header section has UTF-8 and the server does not offer SMTPUTF8";
+            return fail(EnhancedCode::UTF8_HEADER, text.to_owned());
         }
-        let binary = extensions.binary_mime && extensions.chunking;
-        if self.envelope.body_type == BodyType::BinaryMime && !binary {
+        let is_8bit = self.envelope.body_type == BodyType::EightBitMime;
+        if is_8bit && !extensions.eight_bit_mime && !lmtp {
+            let text = "the message is 8-bit and the server does not offer 8BITMIME";
+            return fail(EnhancedCode::CONVERSION, text.to_owned());
+        }
+        if self.envelope.body_type == BodyType::BinaryMime && !extensions.take_binary() {
             let text = "the message is binary and the server does not offer BINARYMIME";
             return fail(EnhancedCode::CONVERSION, text.to_owned());
         }
         None
     }
-}
-
-fn no_smtputf8() -> DeliveryStatus {
-    let text = "the message needs SMTPUTF8 and the server does not offer it";
-    DeliveryStatus::permanent(Cause::Local, EnhancedCode::NON_ASCII_ADDRESS, text)
 }
 
 #[cfg(test)]
@@ -291,14 +301,22 @@ mod tests {
         assert_eq!(check(&mut tls, &all, false), one("5.7.30"));
         let mut utf8 = message("", &["a@b.org"]);
         utf8.envelope.smtputf8 = true;
-        assert_eq!(check(&mut utf8, &none, true), one("5.6.7"));
+        assert_eq!(check(&mut utf8, &none, true), one("5.6.9"));
         assert_eq!(
             check(&mut message("\u{fc}@b.org", &["a@b.org"]), &none, true),
             one("5.6.7")
         );
-        // An LMTP server stores UTF-8 fields as they are, but knows no such addresses.
+        let mut eight_bit = message("", &["a@b.org"]);
+        eight_bit.envelope.body_type = BodyType::EightBitMime;
+        assert_eq!(check(&mut eight_bit, &none, true), one("5.6.3"));
+        utf8 = message("", &["\u{fc}@b.org", "a@b.org"]);
+        utf8.envelope.smtputf8 = true;
+        let both = ["5.6.7", "5.6.9"].map(|code| Some((code.to_owned(), Again::AnotherHost)));
+        assert_eq!(check(&mut utf8, &none, true), both);
+        // An LMTP server stores 8-bit bytes as they are, but knows no such addresses.
         utf8 = message("", &["a@b.org"]);
         utf8.envelope.smtputf8 = true;
+        utf8.envelope.body_type = BodyType::EightBitMime;
         utf8.check(&none, true, true);
         assert!(!utf8.is_decided());
         for (from, to) in [("\u{fc}@b.org", "a@b.org"), ("", "\u{fc}@b.org")] {

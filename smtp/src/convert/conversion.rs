@@ -110,9 +110,9 @@ impl Sink for Writer {
             return false;
         }
         for byte in bytes {
-            if self.column == LINE_MAX {
-                // The space keeps the rest from looking like a delimiter.
-                self.out.extend_from_slice(b"\r\n ");
+            if self.column == LINE_MAX - 1 {
+                // Neither line must look like a delimiter.
+                self.out.extend_from_slice(b"?\r\n ");
                 self.column = 1;
             }
             let stays =

@@ -7,8 +7,10 @@ const QUOTED_MAX: usize = 75;
 /// The bytes in a line of base64, and its characters.
 const BASE64_BYTES: usize = 57;
 const BASE64_MAX: usize = 76;
-/// Lines that are quoted-printable already are cut here if they are too long.
+/// Lines that are quoted-printable already are cut here if they are too long: between two bytes, or
+/// anywhere in a line that is not quoted-printable.
 const MENDED_MAX: usize = 900;
+const MENDED_ANYWHERE: usize = 990;
 
 /// Whether a byte stands for itself in quoted-printable. White space does so too, but not at the
 /// end of a line.
@@ -141,7 +143,8 @@ impl Quoted {
             return self.end_line(out);
         }
         for byte in bytes {
-            if self.column >= MENDED_MAX && self.after_escape == 0 {
+            let between = self.column >= MENDED_MAX && self.after_escape == 0;
+            if between || self.column >= MENDED_ANYWHERE {
                 self.cut(out);
             }
             let looks_like_delimiter = *byte == b'-' && self.goes_on && self.column == 0;

@@ -122,7 +122,9 @@ fn fold(written: &[u8], out: &mut Vec<u8>) {
     for line in written.split_inclusive(|byte| *byte == b'\n') {
         let mut rest = line;
         // With the CRLF.
-        while rest.len() > LINE_MAX + 2
+        let is_long = line.len() > LINE_MAX + 2;
+        while is_long
+            && rest.len() > WIDTH + 2
             && let Some(at) = place_to_fold(rest)
         {
             let (now, after) = rest.split_at_checked(at).unwrap_or((rest, &[]));
@@ -135,8 +137,11 @@ fn fold(written: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The white space before which a line is folded: the last one in its width, else the first one.
-/// Neither the line nor the next one may be blank.
+/// Neither the line nor the next one may be blank, and none may become a delimiter.
 fn place_to_fold(line: &[u8]) -> Option<usize> {
+    if line.starts_with(b"--") {
+        return None;
+    }
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let is_text = |byte: &u8| !byte.is_ascii_whitespace();
     let first = line.iter().position(is_text)?;

@@ -6,15 +6,16 @@
 use memchr::memchr;
 
 use super::{
-    Unconvertible,
+    LINE_MAX, Unconvertible,
     part::{Kind, Part},
 };
 use crate::mime::Limits;
 
 /// The longest header section, in bytes.
 const SECTION_MAX: usize = 1 << 20;
-/// So many bytes of a line are no delimiter: a boundary has at most 70 characters.
-const DELIMITER_MAX: usize = 1000;
+/// More bytes of a line than these, with its CR, are no delimiter. A boundary has at most 70
+/// characters.
+const DELIMITER_MAX: usize = LINE_MAX + 1;
 
 /// Takes what the walker finds.
 pub(super) trait Sink {
@@ -149,7 +150,7 @@ impl Walker {
             content => (content, b""),
         };
         let goes_on = std::mem::replace(&mut self.in_line, false);
-        if !goes_on && content.starts_with(b"--") {
+        if !goes_on && content.starts_with(b"--") && content.len() <= LINE_MAX {
             let found = self.find(content);
             if let Some((at, opens)) = found {
                 return self.delimiter(content, end, (at, opens), sink);
@@ -198,7 +199,8 @@ impl Walker {
     /// The open part that a line is the delimiter of, and whether a part follows. The innermost
     /// comes first. A delimiter of an outer part ends the inner ones.
     fn find(&self, line: &[u8]) -> Option<(usize, bool)> {
-        let line = line.trim_ascii_end();
+        let end = line.iter().rposition(|byte| !matches!(byte, b' ' | b'\t'));
+        let line = line.get(..=end?).unwrap_or_default();
         let mut open = self.open.iter().enumerate().rev();
         open.find_map(|(at, open)| {
             if open.boundary.is_empty() {

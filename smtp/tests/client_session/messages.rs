@@ -486,7 +486,7 @@ fn extensions_decide_what_is_sent() {
     let expected = [
         "failed Local 5.3.4 message of 13 bytes is larger than the server's limit of 10 AnotherHost",
         "--",
-        "failed Local 5.6.7 the message needs SMTPUTF8 and the server does not offer it AnotherHost",
+        "failed Local 5.6.9 the header section has UTF-8 and the server does not offer SMTPUTF8 AnotherHost",
         "--",
         "ok end of data: 250 ok",
         "--",

@@ -39,7 +39,7 @@ pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
                 message_id: message_id(number),
                 subject: "A subject of usual length".into(),
                 size: text as u64,
-                eight_bit: false,
+                needs: Default::default(),
                 smtputf8: false,
                 require_tls: None,
                 future_release: String::new(),

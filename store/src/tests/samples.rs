@@ -28,7 +28,7 @@ pub(crate) fn common() -> Common {
         message_id: "<1@example.org>".into(),
         subject: "Hi".into(),
         size: 5,
-        eight_bit: false,
+        needs: Default::default(),
         smtputf8: false,
         require_tls: None,
         future_release: String::new(),

@@ -3,6 +3,7 @@
 pub mod acme;
 pub mod client;
 pub mod dkim;
+pub mod dkim_records;
 pub mod dns;
 #[allow(dead_code, reason = "the tests of the queue use more of it")]
 pub mod https;

@@ -1,6 +1,7 @@
 //! Takes the text of a message as it grows: for the store, and for the sender's copy if one is
 //! wanted.
 
+use postrider_smtp::convert::{NeedsScan, TextNeeds};
 use postrider_store::{NewText, TextWriter};
 
 use crate::error::{ApiError, Code};
@@ -10,8 +11,8 @@ use crate::error::{ApiError, Code};
 pub(crate) struct Composed {
     /// The message after its prefix.
     pub(crate) text: FinishedText,
-    /// The message has bytes above 127.
-    pub(crate) eight_bit: bool,
+    /// What prefix and message have that not every server takes.
+    pub(crate) needs: TextNeeds,
     /// The same message after another prefix.
     pub(crate) copy: Option<FinishedText>,
 }
@@ -31,7 +32,7 @@ pub(crate) struct Output {
     /// The bytes of the message without a prefix.
     size: u64,
     max_size: u64,
-    eight_bit: bool,
+    needs: NeedsScan,
 }
 
 impl Output {
@@ -42,12 +43,14 @@ impl Output {
         max_size: u64,
     ) -> Result<Self, ApiError> {
         text.write(prefix).await?;
+        let mut needs = NeedsScan::default();
+        needs.write(prefix);
         Ok(Self {
             text,
             copy: None,
             size: 0,
             max_size,
-            eight_bit: !prefix.is_ascii(),
+            needs,
         })
     }
 
@@ -69,7 +72,7 @@ impl Output {
             let text = format!("the message is larger than {} bytes", self.max_size);
             return Err(ApiError::new(Code::MessageTooLarge, text));
         }
-        self.eight_bit = self.eight_bit || !bytes.is_ascii();
+        self.needs.write(bytes);
         if let Some(copy) = &mut self.copy {
             copy.write(bytes).await?;
         }
@@ -83,7 +86,7 @@ impl Output {
         };
         Ok(Composed {
             text: finish(self.text).await?,
-            eight_bit: self.eight_bit,
+            needs: self.needs.finish(),
             copy,
         })
     }

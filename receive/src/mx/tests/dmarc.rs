@@ -262,7 +262,7 @@ pub(super) async fn ann_submits(world: &World, login: &str, envid: &str) -> Stri
         message_id: "<1@example.org>".to_owned(),
         subject: "hi".to_owned(),
         from: None,
-        eight_bit: false,
+        needs: Default::default(),
         smtputf8: false,
         require_tls: None,
         not_before: None,

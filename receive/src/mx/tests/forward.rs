@@ -280,7 +280,7 @@ async fn our_own_fields_ask_no_server_for_smtputf8() {
             .pop()
             .unwrap();
         assert!(
-            !forward.common.smtputf8 && !forward.common.eight_bit,
+            !forward.common.smtputf8 && !forward.common.needs.eight_bit,
             "{to}"
         );
         let text = world.text(&forward).await;
@@ -293,7 +293,7 @@ async fn our_own_fields_ask_no_server_for_smtputf8() {
     let reply = world.give(REMOTE, utf8, &message).await;
     assert!(reply.starts_with("250 "), "{reply}");
     let forward = world.queued().await.pop().unwrap();
-    assert!(forward.common.smtputf8 && forward.common.eight_bit);
+    assert!(forward.common.smtputf8 && forward.common.needs.eight_bit);
     let text = world.text(&forward).await;
     for part in [
         "\r\nDelivered-To: j\u{f6}rg@",
@@ -306,7 +306,7 @@ async fn our_own_fields_ask_no_server_for_smtputf8() {
         .take(REMOTE, "bob@remote.test", "\u{fc}@example.org")
         .await;
     let lmtp = lmtp.last().unwrap();
-    assert!(lmtp.common.smtputf8 && lmtp.common.eight_bit);
+    assert!(lmtp.common.smtputf8 && lmtp.common.needs.eight_bit);
 }
 
 /// The owner of the domain wants such mail to be treated as junk.

@@ -58,8 +58,8 @@ pub(crate) struct Counters {
 }
 
 records! {
-    Queued: version 4 [1 => QueuedV1, 2 => QueuedV2, 3 => QueuedV3],
-    Retired: version 4 [1 => RetiredV1, 2 => RetiredV2, 3 => RetiredV3],
+    Queued: version 5 [1 => QueuedV1, 2 => QueuedV2, 3 => QueuedV3, 4 => Queued],
+    Retired: version 5 [1 => RetiredV1, 2 => RetiredV2, 3 => RetiredV3, 4 => Retired],
     InWork: version 1,
 }
 

@@ -1,5 +1,7 @@
 //! Older shapes of queued messages.
 //!
+//! - Before version 5 they only said whether the text is 8-bit, in the byte that says now what it
+//!   needs. So version 4 has the shape of today.
 //! - Before version 4 their urgency did not say whether they were one of many.
 //! - Before version 3 they had no origin: accounts sent all of them.
 //! - Before version 2 they were without the ENVIDs of our own transactions, without the blame of an
@@ -10,7 +12,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use postrider_smtp::{Address, EnhancedCode, ReversePath};
+use postrider_smtp::{Address, EnhancedCode, ReversePath, convert::TextNeeds};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -90,7 +92,7 @@ impl From<CommonV1> for Common {
             message_id: old.message_id,
             subject: old.subject,
             size: old.size,
-            eight_bit: old.eight_bit,
+            needs: TextNeeds::from(u8::from(old.eight_bit)),
             smtputf8: old.smtputf8,
             require_tls: old.require_tls,
             future_release: old.future_release,
@@ -134,7 +136,7 @@ impl From<CommonV2> for Common {
             message_id: old.message_id,
             subject: old.subject,
             size: old.size,
-            eight_bit: old.eight_bit,
+            needs: TextNeeds::from(u8::from(old.eight_bit)),
             smtputf8: old.smtputf8,
             require_tls: old.require_tls,
             future_release: old.future_release,
@@ -183,7 +185,7 @@ impl From<CommonV3> for Common {
             message_id: old.message_id,
             subject: old.subject,
             size: old.size,
-            eight_bit: old.eight_bit,
+            needs: TextNeeds::from(u8::from(old.eight_bit)),
             smtputf8: old.smtputf8,
             require_tls: old.require_tls,
             future_release: old.future_release,
@@ -582,7 +584,7 @@ mod tests {
             message_id: now.message_id.clone(),
             subject: now.subject.clone(),
             size: now.size,
-            eight_bit: now.eight_bit,
+            eight_bit: now.needs.eight_bit,
             smtputf8: now.smtputf8,
             require_tls: now.require_tls,
             future_release: now.future_release.clone(),
@@ -601,6 +603,20 @@ mod tests {
         let retired = Retired::decode(&bytes).unwrap();
         assert_eq!((retired.message, retired.keep_until), (now, Time(5)));
         assert!(Queued::decode(&bytes[..5]).is_err());
+    }
+
+    /// The bool of version 4 is the lowest bit of the byte of today.
+    #[test]
+    fn messages_of_version_4_are_read() {
+        let mut now = Queued::decode(&bytes(&queued())).unwrap();
+        Arc::make_mut(&mut now.common).needs.eight_bit = true;
+        let mut old = vec![4];
+        append(&now, &mut old);
+        assert_eq!(Queued::decode(&old).unwrap(), now);
+        let (mut as_bool, mut as_needs) = (Vec::new(), Vec::new());
+        append(&true, &mut as_bool);
+        append(&now.common.needs, &mut as_needs);
+        assert_eq!(as_bool, as_needs);
     }
 
     #[test]

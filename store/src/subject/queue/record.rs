@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use postrider_smtp::{Address, EnhancedCode, ReversePath};
+use postrider_smtp::{Address, EnhancedCode, ReversePath, convert::TextNeeds};
 use serde::{Deserialize, Serialize};
 
 use crate::{TextId, TextSource, Time, Top, id::ids};
@@ -29,8 +29,8 @@ pub struct Common {
     pub subject: String,
     /// Bytes of the whole message: top and text.
     pub size: u64,
-    /// The text has bytes above 127, so it needs 8BITMIME (RFC 6152).
-    pub eight_bit: bool,
+    /// What top and text have that not every server takes.
+    pub needs: TextNeeds,
     /// The header or the envelope needs SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
     /// None: the policy decides. True: REQUIRETLS, or the delivery fails. False: as with

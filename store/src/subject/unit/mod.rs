@@ -152,7 +152,9 @@ impl Op {
 impl Operations for Op {
     /// Version 3 has any number of messages in a unit, their origin, and refused mail.
     /// Version 4 has messages that are reports, and such that are one of many.
-    const VERSION: u8 = 4;
+    /// Version 5 says what the text of a message needs, in the byte that only said 8-bit or not.
+    const VERSION: u8 = 5;
+    const SINCE: u8 = 4;
 
     fn older(version: u8, bytes: &[u8]) -> Result<Self, Unreadable> {
         match version {
