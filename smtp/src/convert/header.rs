@@ -95,7 +95,7 @@ fn label(part: &Part, treatment: Treatment, form: Form) -> Option<&'static str> 
 }
 
 /// Whether there is a NUL, or a CR that stands alone. All lines end in CRLF.
-fn has_odd_bytes(section: &[u8]) -> bool {
+pub(super) fn has_odd_bytes(section: &[u8]) -> bool {
     let mut found = memchr::memchr2_iter(b'\r', 0, section);
     found.any(|at| section.get(at..at + 2) != Some(b"\r\n"))
 }

@@ -138,7 +138,9 @@ impl Sink for Look {
         }
         if !part.is_protected {
             self.changes |= header::changes(section, part, self.form)?;
-        } else if self.form == Form::SevenBit && !section.is_ascii() {
+        } else if header::has_odd_bytes(section)
+            || self.form == Form::SevenBit && !section.is_ascii()
+        {
             return Err(Unconvertible::Protected);
         }
         match part.kind {

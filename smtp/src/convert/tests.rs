@@ -305,8 +305,8 @@ fn no_line_becomes_a_delimiter() {
 enum Piece {
     Text(String, &'static str),
     File(Vec<u8>),
-    Message(String, Box<Piece>),
-    Multipart(Vec<Piece>),
+    Message(String, Box<Self>),
+    Multipart(Vec<Self>),
 }
 
 fn pieces() -> impl Strategy<Value = Piece> {

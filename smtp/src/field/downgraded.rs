@@ -70,8 +70,6 @@ fn is_needed(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::field;
-
     fn check(section: &str, expected: &str, lost: bool) {
         let found = downgraded(section.as_bytes());
         let shown = String::from_utf8(found.section).unwrap();
@@ -137,7 +135,7 @@ mod tests {
                 let section = [b"A: b\r\n", name.as_bytes(), b":", value, b"\r\nC: d\r\n"].concat();
                 let found = downgraded(&section).section;
                 assert!(found.is_ascii(), "{}", found.escape_ascii());
-                let count = |section: &[u8]| field::written(section).count();
+                let count = |section: &[u8]| written(section).count();
                 assert_eq!(count(&found), count(&section), "{}", found.escape_ascii());
             }
         }

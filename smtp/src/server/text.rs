@@ -4,7 +4,8 @@
 //! CRLF ends a line, and only CRLF.CRLF ends DATA (RFC 5321 §2.3.8, §4.1.1.4). A text with a bare
 //! CR or LF, a NUL or an over-long line is read to its end and then refused. So no other idea of a
 //! line end can smuggle a second message in, or out to the next hop. A binary text (RFC 3030 §3)
-//! may have any bytes: its end is counted, and it stays on this server.
+//! may have any bytes: its end is counted, and it goes on by BDAT or in another form
+//! ([`crate::convert`]).
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr3;
