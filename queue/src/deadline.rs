@@ -84,9 +84,32 @@ pub(crate) fn options(message: &Queued, now: Time) -> DeliveryOptions {
     }
 }
 
-/// Puts urgent messages first. Those of equal priority keep their order.
-pub(crate) fn sort(messages: &mut [Queued]) {
-    messages.sort_by_key(|message| Reverse(message.common.urgency.priority));
+/// How many messages of an account follow each other while others wait.
+const TURN: usize = 8;
+
+/// Puts urgent messages first. Among those of equal priority the accounts take turns, and those of
+/// an account keep their order.
+pub(crate) fn sort(messages: Vec<Queued>) -> Vec<Queued> {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    let mut keyed = Vec::with_capacity(messages.len());
+    for message in messages {
+        let account = &message.common.account;
+        let known = counts.iter_mut().find(|(name, _)| name == account);
+        let number = match known {
+            Some((_, count)) => {
+                *count += 1;
+                *count
+            }
+            None => {
+                counts.push((account.clone(), 0));
+                0
+            }
+        };
+        let key = (Reverse(message.common.urgency.priority), number / TURN);
+        keyed.push((key, message));
+    }
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed.into_iter().map(|(_, message)| message).collect()
 }
 
 #[cfg(test)]
@@ -175,8 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn urgent_messages_come_first() {
-        let mut all: Vec<Queued> = [(1, 0), (2, -4), (3, 4), (4, 0), (5, 4)]
+    fn urgent_messages_come_first_and_accounts_take_turns() {
+        let all: Vec<Queued> = [(1, 0), (2, -4), (3, 4), (4, 0), (5, 4)]
             .into_iter()
             .map(|(id, priority)| {
                 let mut message = message(Urgency {
@@ -187,8 +210,20 @@ mod tests {
                 message
             })
             .collect();
-        sort(&mut all);
-        let ids: Vec<u64> = all.iter().map(|message| message.id.0).collect();
-        assert_eq!(ids, [3, 5, 1, 4, 2]);
+        let ids = |all: Vec<Queued>| -> Vec<u64> {
+            let all = sort(all);
+            all.iter().map(|message| message.id.0).collect()
+        };
+        assert_eq!(ids(all), [3, 5, 1, 4, 2]);
+        let of = |account: &str, id| {
+            let mut message = message(Urgency::default());
+            Arc::make_mut(&mut message.common).account = account.into();
+            message.id.0 = id;
+            message
+        };
+        let mut many: Vec<Queued> = (1..=20).map(|id| of("a", id)).collect();
+        many.push(of("b", 99));
+        let order = ids(many);
+        assert_eq!(order[..10], [1, 2, 3, 4, 5, 6, 7, 8, 99, 9]);
     }
 }

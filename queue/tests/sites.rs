@@ -324,3 +324,35 @@ async fn a_message_that_waits_for_a_full_site_says_so() {
     };
     patiently("the explanation", explained).await;
 }
+
+/// One account has much mail for a site, and another one message: it comes after a few others.
+#[tokio::test]
+async fn an_account_with_much_mail_does_not_hold_up_another() {
+    let world = World::start(Setup {
+        statics: ONE_CONNECTION,
+        dynamics: "[accounts.bob]\ndomain = \"example.org\"\n\
+                   destinations.\"bob@example.org\" = {}\n",
+        ..Setup::default()
+    });
+    let (remote, _) = counted().await;
+    world.host("mx.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    world.mx("x.test", &[(10, "mx.test")]);
+    for _ in 0..200 {
+        let [_] = world.add(Message::to(&["a@x.test"]).later(5)).await;
+    }
+    let of_bob = Message {
+        account: "bob",
+        login: "bob@example.org",
+        ..Message::to(&["b@x.test"]).later(5)
+    };
+    let [_] = world.add(of_bob).await;
+    world.clock.advance(Duration::from_secs(5));
+    remote.wait_for(201).await;
+    let received = remote.received();
+    let at = received
+        .iter()
+        .position(|mail| mail.rcpts[0].contains("b@x.test"));
+    assert!(at.is_some_and(|at| at < 10), "{at:?}");
+    world.stop().await;
+}

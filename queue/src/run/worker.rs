@@ -425,7 +425,6 @@ impl Queue {
                 }
             }
         }
-        deadline::sort(&mut kept);
-        kept
+        deadline::sort(kept)
     }
 }
