@@ -94,6 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         relay: sink.port,
         tls: false,
         dkim: false,
+        resolver: None,
     };
     let instance = Instance::create(&dir, &binary, setup)?;
     let mut running = instance.start()?;

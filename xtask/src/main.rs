@@ -44,6 +44,7 @@ mod programs;
 mod returned;
 mod rfc;
 mod sink;
+mod sites;
 mod smarthost;
 mod test;
 mod workspace;
@@ -80,6 +81,8 @@ enum Task {
     HooksSink(hooks_sink::Args),
     /// Measures postrider and another mail server side by side, in alternating rounds
     Compare(compare::Args),
+    /// Measures deliveries to many sites of which some are dead or slow
+    Sites(sites::Args),
     /// Kills postrider under load, again and again, and checks that every accepted message arrives
     Crash(crash::Args),
     /// Fuzzes one target, and installs cargo-fuzz if it is missing
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         Task::Sink(args) => sink::run(args),
         Task::HooksSink(args) => hooks_sink::run(args),
         Task::Compare(args) => compare::run(&args),
+        Task::Sites(args) => sites::run(&args),
         Task::Crash(args) => crash::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -44,6 +45,8 @@ pub(crate) struct Setup {
     pub(crate) tls: bool,
     /// Whether outgoing messages are signed with Ed25519.
     pub(crate) dkim: bool,
+    /// Mail goes straight to the hosts that this DNS server names.
+    pub(crate) resolver: Option<SocketAddr>,
 }
 
 /// An instance that runs.
@@ -67,7 +70,7 @@ impl Instance {
         let config = instance.dir.path().join("config");
         fs::create_dir(&config)?;
         fs::write(instance.config(), instance.postrider_conf(setup))?;
-        let mut domains = domains_conf();
+        let mut domains = domains_conf(setup.resolver.is_none());
         if setup.tls {
             Certificate::create(&config)?;
         }
@@ -109,6 +112,13 @@ impl Instance {
                 receive(),
             ),
             Work::Accept | Work::Relay => (submission, "", String::new()),
+        };
+        let more = match setup.resolver {
+            Some(resolver) => format!(
+                "{more}resolver = {{ servers = [\"{resolver}\"], dnssec = false }}\n\
+                 delivery.mta_sts = false\ndelivery.dane = false\n"
+            ),
+            None => more,
         };
         format!(
             r#"hostname = "load.example"
@@ -154,6 +164,18 @@ no_starttls = true
             );
         }
         Ok(running)
+    }
+
+    /// Runs a command about the queue of the running server.
+    pub(crate) fn queue(&self, command: &str) -> Result<()> {
+        let mut queue = Command::new(&self.binary);
+        queue.arg("--config").arg(self.config());
+        let status = queue
+            .args(["queue", command])
+            .stdout(Stdio::null())
+            .status()?;
+        ensure!(status.success(), "postrider queue {command} failed");
+        Ok(())
     }
 
     /// Sets the account's password on the running server.
@@ -235,7 +257,11 @@ sign = ["load"]
 selectors.load = { private_key_file = "dkim.pem", algorithm = "ed25519" }
 "#;
 
-fn domains_conf() -> String {
+fn domains_conf(routed: bool) -> String {
+    let routes = match routed {
+        true => "routes = [{ transport = \"sink\" }]\n",
+        false => "",
+    };
     format!(
         r#"[domains."{DOMAIN}"]
 
@@ -243,8 +269,7 @@ fn domains_conf() -> String {
 domain = "{DOMAIN}"
 max_outgoing_messages_per_day = 1000000000
 max_first_time_recipients_per_day = 1000000000
-routes = [{{ transport = "sink" }}]
-
+{routes}
 [accounts.load.destinations."{LOGIN}"]
 "#
     )

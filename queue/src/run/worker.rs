@@ -192,7 +192,7 @@ impl Worker {
             for (lane, cost) in lanes.iter().zip(costs) {
                 all.done(lane, site, cost, now.time);
             }
-            all.has_more(site)
+            pace.has_room(now.moment) && all.has_more(site)
         };
         if more {
             self.slot

@@ -171,6 +171,12 @@ impl Pace {
         }
     }
 
+    /// Whether more workers may work at the site than do.
+    pub(crate) fn has_room(&self, now: Moment) -> bool {
+        let known = self.known();
+        known.working < known.connections(now)
+    }
+
     /// Why nothing is to be tried at the site, if that is so. A pause is not meant.
     pub(crate) fn halt(&self, now: Moment) -> Option<Wait> {
         let known = self.known();

@@ -119,6 +119,7 @@ impl<'a> Bench<'a> {
                     relay: sink.port,
                     tls: self.args.tls,
                     dkim: self.args.dkim,
+                    resolver: None,
                 };
                 let instance = postrider::Instance::create(&self.dir, binary, setup)?;
                 let running = instance.start()?;

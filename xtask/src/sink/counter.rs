@@ -72,6 +72,11 @@ impl Counter {
         }
     }
 
+    /// How many messages have come.
+    pub(crate) fn messages(&self) -> u64 {
+        self.lock().messages
+    }
+
     /// Waits until this many messages have come. Only one caller may wait at a time.
     pub(crate) async fn wait_for(&self, messages: u64) {
         loop {
@@ -85,7 +90,7 @@ impl Counter {
     }
 
     /// Sets all counts to zero.
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         *self.lock() = Counts::default();
     }
 

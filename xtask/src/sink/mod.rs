@@ -182,13 +182,20 @@ pub(crate) async fn control(
     ("200 OK", JSON, format!("{}\n", counter.json()))
 }
 
-struct Behaviour {
-    pipelining: bool,
-    delay: Duration,
-    greeting_delay: Duration,
+/// How the sink answers.
+pub(crate) struct Behaviour {
+    pub(crate) pipelining: bool,
+    /// Before the answer to the end of a message.
+    pub(crate) delay: Duration,
+    pub(crate) greeting_delay: Duration,
 }
 
-async fn session(mut stream: TcpStream, behaviour: Arc<Behaviour>, counter: Arc<Counter>) {
+/// Talks to one client.
+pub(crate) async fn session(
+    mut stream: TcpStream,
+    behaviour: Arc<Behaviour>,
+    counter: Arc<Counter>,
+) {
     let _ = stream.set_nodelay(true);
     if !behaviour.greeting_delay.is_zero() {
         tokio::time::sleep(behaviour.greeting_delay).await;

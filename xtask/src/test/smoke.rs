@@ -31,6 +31,7 @@ impl Relay {
             relay: sink.port,
             tls: false,
             dkim: false,
+            resolver: None,
         };
         let instance = Instance::create(&std::env::temp_dir(), binary, setup)?;
         let running = instance.start()?;

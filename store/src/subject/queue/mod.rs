@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use self::keys::{Group, names};
 use self::older::{OpV2, QueuedV1, QueuedV2, QueuedV3, RetiredV1, RetiredV2, RetiredV3};
-pub use self::{filter::*, keys::Reference, lane::*, record::*};
+pub use self::{filter::*, keys::Reference, lane::*, read::LaneCount, record::*};
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
 use super::{Applied, Operations, State};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Change, ENVIDS_MAX, Found, Lane, NewMessage, Note, Origin, QueueId, Queued, Retired,
+    Change, ENVIDS_MAX, Found, Lane, LaneCount, NewMessage, Note, Origin, QueueId, Queued, Retired,
     Transaction,
     apply::RESULTS_MAX,
     keys::reference_key,
@@ -190,6 +190,15 @@ impl Model {
             entries.filter(|entry| entry.0 <= now && after.is_none_or(|after| *entry > after));
         let messages = due.take(limit).filter_map(|(_, id)| self.queued.get(&id));
         messages.cloned().collect()
+    }
+
+    pub(super) fn count_in(&self, lane: &Lane, now: Time, max: u64) -> LaneCount {
+        let mut count = LaneCount::default();
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        for (time, _) in self.free_in(lane).into_iter().take(max) {
+            count.add(time, now);
+        }
+        count
     }
 
     pub(crate) fn claim(&mut self, claim: &Claim) -> Claimed {

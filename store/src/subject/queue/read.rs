@@ -84,10 +84,64 @@ questions! {
     },
     |this, model| model.queue.due_in(&this.lane, this.after, this.now, this.limit);
 
+    scan CountLanes { lanes: Vec<Lane>, now: Time, max: u64 } -> Vec<LaneCount>,
+    |this, reader| this.count(reader),
+    |this, model| {
+        let count = |lane| model.queue.count_in(lane, this.now, this.max);
+        this.lanes.iter().map(count).collect()
+    };
+
     scan Find { name: Name, recipient: Option<String>, account: Option<String>, limit: usize }
         -> Vec<Found>,
     |this, reader| this.find(reader),
     |this, model| model.queue.find(this);
+}
+
+/// How many messages of a lane are neither held nor claimed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneCount {
+    /// All of them.
+    pub waiting: u64,
+    /// Those that are due.
+    pub due: u64,
+    /// When the first of them is or was due.
+    pub first: Option<Time>,
+}
+
+impl LaneCount {
+    pub(super) fn add(&mut self, time: Time, now: Time) {
+        self.waiting += 1;
+        self.due += u64::from(time <= now);
+        self.first = self.first.into_iter().chain([time]).min();
+    }
+}
+
+impl CountLanes {
+    fn count(&self, reader: &Reader<'_>) -> Result<Vec<LaneCount>, StoreError> {
+        let mut left = self.max;
+        let mut counts = Vec::with_capacity(self.lanes.len());
+        for lane in &self.lanes {
+            let (mut count, mut after) = (LaneCount::default(), None);
+            loop {
+                let portion = usize::try_from(left).unwrap_or(PORTION).min(PORTION);
+                let state = reader.state()?;
+                let due = &state.queue.due;
+                let end = Time(i64::MAX);
+                let entries = due.entries_after(lane.name(), after, end, portion)?;
+                drop(state);
+                after = entries.last().copied();
+                entries
+                    .iter()
+                    .for_each(|(time, _)| count.add(*time, self.now));
+                left = left.saturating_sub(entries.len() as u64);
+                if entries.len() < PORTION {
+                    break;
+                }
+            }
+            counts.push(count);
+        }
+        Ok(counts)
+    }
 }
 
 impl Find {
@@ -149,6 +203,20 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(Lane, Time)>, StoreError> {
         self.ask(LanesAfter { after, limit }).await
+    }
+
+    /// How many messages of these lanes are neither held nor claimed, for each lane. At most `max`
+    /// messages are counted in all.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn count_lanes(
+        &self,
+        lanes: Vec<Lane>,
+        now: Time,
+        max: u64,
+    ) -> Result<Vec<LaneCount>, StoreError> {
+        self.scan(CountLanes { lanes, now, max }).await
     }
 
     /// Messages of a lane that are due at `now` and not claimed, by the times at which they were

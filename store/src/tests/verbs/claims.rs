@@ -397,6 +397,18 @@ async fn a_lane_tells_of_its_head_and_of_nothing_behind_it() {
         };
         assert_eq!(due(None, 2).await, [4, 1]);
         assert_eq!(due(Some((at(1), QueueId(1))), 9).await, [2, 3]);
+        let count = store.count_lanes(vec![lane.clone()], at(0), 100).await;
+        let expected = crate::LaneCount {
+            waiting: 4,
+            due: 1,
+            first: Some(at(0)),
+        };
+        assert_eq!(count.unwrap(), [expected]);
+        let some = store
+            .count_lanes(vec![lane.clone()], at(0), 3)
+            .await
+            .unwrap();
+        assert_eq!(some[0].waiting, 3);
         let claimed = store
             .claim(Claim {
                 max: 2,

@@ -71,6 +71,10 @@ pub(crate) struct SmtpArgs {
     /// -1, -2, ...
     #[arg(long, conflicts_with = "recipients")]
     mailboxes: Option<usize>,
+    /// Send each message to another domain in turn, of this number: 0, 1, ... before the domain of
+    /// --to
+    #[arg(long, conflicts_with_all = ["recipients", "mailboxes"])]
+    domains: Option<usize>,
     /// Send the files of this folder in turn instead of made texts; their lines end with CRLF, and
     /// none begins with a dot
     #[arg(long)]
@@ -132,6 +136,11 @@ fn envelopes(args: &SmtpArgs) -> Result<Vec<Envelope>> {
         bail!("--to {:?} has no @", args.to);
     };
     let numbered = |number: usize| format!("{local}-{number}@{domain}");
+    if let Some(domains) = args.domains {
+        let to = |number: usize| format!("{local}@{number}.{domain}");
+        let one = |number| Envelope::new(&args.from, std::iter::once(to(number)));
+        return Ok((0..domains.max(1)).map(one).collect());
+    }
     if let Some(mailboxes) = args.mailboxes {
         let one = |number| Envelope::new(&args.from, std::iter::once(numbered(number)));
         return Ok((1..=mailboxes.max(1)).map(one).collect());
