@@ -360,6 +360,9 @@ subjects! {
     23 tls_keys TlsKeys,
     24 sites Sites,
     27 mta_sts MtaSts,
+    28 tls_results TlsResults,
+    29 dmarc_results DmarcResults,
+    30 reports Reports,
 }
 
 #[cfg(test)]
@@ -432,6 +435,8 @@ mod tests {
                 "srs Srs(Keep(",
                 "tls_keys TlsKeys(Add(",
                 "mta_sts MtaSts(Keep(",
+                "tls_results TlsResults(NoteTls(",
+                "dmarc_results DmarcResults(NoteDmarc(",
             ]
         );
     }

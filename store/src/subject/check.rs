@@ -20,7 +20,7 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 12] = [
+        let checks: [Check; 15] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,
@@ -33,6 +33,9 @@ impl State {
             Self::check_history,
             Self::check_greylist,
             Self::check_mta_sts,
+            Self::check_tls_results,
+            Self::check_dmarc_results,
+            Self::check_reports,
         ];
         for check in checks {
             if let Err(fault) = check(self, faults) {
