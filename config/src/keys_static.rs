@@ -140,22 +140,19 @@ static GENERAL: &[Key] = &[
         Word(ReportsTls::WORDS),
         Value("\"failures\""),
         "When reports about TLS connections go to the servers that ask for them.",
-    )
-    .later(),
+    ),
     key(
         "reports.dmarc",
         Bool,
         Value("true"),
         "Send aggregate reports to the domains whose DMARC policy asks for them.",
-    )
-    .later(),
+    ),
     key(
         "reports.from",
         Address,
         Absent("postmaster at the domain of the hostname"),
         "The sender of reports.",
-    )
-    .later(),
+    ),
     key(
         "resolver.servers",
         List(&SocketAddress),

@@ -11,6 +11,7 @@
 //! | `tls` | the protection of connections |
 //! | `lacks` | the hosts that can't take a message |
 //! | `policy` | the MTA-STS policy of a destination |
+//! | `counting` | the connections, counted for reports about TLS |
 //! | `transaction` | which messages go in which transaction, envelopes, and what the replies mean |
 //! | `conversion` | the form of a message for a host that lacks an extension |
 //! | `signing` | which messages need which signatures, and the signatures that are known |
@@ -19,6 +20,7 @@ mod addresses;
 mod again;
 mod attempt;
 mod conversion;
+mod counting;
 mod dialing;
 mod endpoint;
 mod host;
@@ -35,7 +37,7 @@ use postrider_store::{Moment, Queued};
 
 pub(crate) use addresses::{Addresses, Peer};
 pub(crate) use race::Families;
-pub(crate) use signing::Signatures;
+pub(crate) use signing::{Signatures, nearest_domain, signs};
 
 use crate::{
     Queue,

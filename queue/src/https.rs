@@ -147,6 +147,25 @@ impl HttpsClient<'_> {
         self.ask(name, port, request).await
     }
 
+    /// Sends a content to a path at a host and its port. `content` has its media type and its
+    /// bytes.
+    ///
+    /// # Errors
+    /// Why there is no answer. An answer with another status than 2xx is an answer.
+    pub async fn post(
+        &self,
+        (name, port): (&str, u16),
+        path: &str,
+        (media_type, content): (&str, Vec<u8>),
+    ) -> Result<HttpsAnswer, HttpsError> {
+        let request = Request::post(path)
+            .header(header::HOST, authority(name, port))
+            .header(header::USER_AGENT, "postrider")
+            .header(header::CONTENT_TYPE, media_type)
+            .body(Full::from(content))?;
+        self.ask(name, port, request).await
+    }
+
     async fn ask(
         &self,
         name: &str,

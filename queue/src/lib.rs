@@ -19,6 +19,7 @@
 //! | `local`, [`simulate`] | the delivery of localserve |
 //! | `settle`, `judge`, `suppress` | what the result of an attempt means and changes |
 //! | `returned` | mail that reports on messages sent earlier |
+//! | `reports` | reports to other domains: about TLS, and about DMARC |
 //! | `operate`, `explain` | what administrators do and ask |
 //!
 //! Other crates have the protocol (`postrider-smtp`), the disk (`postrider-store`), the DNS
@@ -42,6 +43,7 @@ pub mod mta_sts;
 mod next_hop;
 mod operate;
 mod passed;
+mod reports;
 mod returned;
 mod route;
 mod run;
@@ -80,6 +82,7 @@ use deliver::{Addresses, Families, Peer, Signatures};
 use faults::Faults;
 use mta_sts::Policies;
 use next_hop::{Ours, Plans};
+use reports::Gathered;
 use run::Flow;
 use schedule::Lanes;
 use sites::Sites;
@@ -95,6 +98,7 @@ pub use limits::{Allowance, LimitError};
 pub use next_hop::interfaces;
 pub use operate::{ChangedCount, EndAs, EndedCount, OperateError};
 pub use passed::{JUNK_FIELD, Passed};
+pub use reports::DmarcSeen;
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
 pub use schedule::{Counts, LimitedBy, SiteState};
 pub use settle::Outlook;
@@ -178,6 +182,10 @@ pub struct Queue {
     tls: Configs,
     /// The addresses where TLS works only in part.
     habits: Habits<Peer>,
+    /// The counts for reports to other domains.
+    gathered: Gathered,
+    /// It was told that reports are not signed, and so not sent.
+    unsigned_told: AtomicBool,
 }
 
 /// Why no queue can be made.
@@ -246,6 +254,8 @@ impl Queue {
             reserved: Mutex::default(),
             tls,
             habits: Habits::new(),
+            gathered: Gathered::default(),
+            unsigned_told: AtomicBool::new(false),
         })
     }
 

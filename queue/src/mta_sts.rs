@@ -14,6 +14,7 @@ mod policies;
 mod policy;
 mod record;
 
+pub(crate) use fetch::FetchFault;
 pub(crate) use policies::{Applied, Known, Parts, Policies};
 pub use policy::{Policy, PolicyError, matches};
 

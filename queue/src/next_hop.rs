@@ -29,7 +29,7 @@ pub(crate) use plans::Plans;
 
 use crate::{
     faults::OwnFault,
-    mta_sts::{Applied, Known},
+    mta_sts::{Applied, FetchFault, Known},
     route::{Login, SmarthostTls},
     tls::TlsRule,
 };
@@ -182,6 +182,8 @@ pub(crate) struct Plan {
     pub(crate) mta_sts: Option<Arc<Applied>>,
     /// It is not known whether there is one.
     pub(crate) mta_sts_unknown: bool,
+    /// What is wrong with the policy, if one is announced and none is known.
+    pub(crate) mta_sts_fault: Option<FetchFault>,
     /// The domain's names that the certificates of its hosts may have under DANE. None if DNSSEC
     /// does not prove the hosts, so that there is no DANE.
     pub(crate) secure_names: Option<Vec<String>>,
@@ -241,6 +243,7 @@ impl Plan {
             },
             mta_sts: None,
             mta_sts_unknown: false,
+            mta_sts_fault: None,
             secure_names: None,
             way: Way::Smarthost(login),
         }
@@ -270,6 +273,7 @@ impl Plan {
             tls: TlsRule::Lmtp,
             mta_sts: None,
             mta_sts_unknown: false,
+            mta_sts_fault: None,
             secure_names: None,
             way: Way::Lmtp(place),
         }
@@ -288,6 +292,7 @@ impl Plan {
             tls: TlsRule::ByHost,
             mta_sts: None,
             mta_sts_unknown: false,
+            mta_sts_fault: None,
             secure_names: None,
             way: Way::Direct(Direct::default()),
         }
@@ -339,6 +344,7 @@ impl Planned {
         if let Ok(plan) = &mut self.plan {
             let plan = Arc::make_mut(plan);
             plan.mta_sts_unknown = !known.learnt;
+            plan.mta_sts_fault = known.fault;
             plan.mta_sts = known.policy;
             self.holds = self.holds.min(known.holds);
         }
@@ -408,6 +414,7 @@ impl Planner<'_> {
             tls: TlsRule::ByHost,
             mta_sts: None,
             mta_sts_unknown: false,
+            mta_sts_fault: None,
             secure_names,
             way: Way::Direct(settings.clone()),
         };

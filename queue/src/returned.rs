@@ -366,6 +366,9 @@ impl Queue {
             },
         });
         if !is_sent(message) {
+            if heard.event == Event::Failed {
+                self.report_bounced(message).await;
+            }
             return;
         }
         let failed = matches!(heard.event, Event::Failed | Event::Delayed);

@@ -215,6 +215,10 @@ impl Queue {
         let (known, restored) = oneshot::channel();
         let keeper = Arc::clone(&self);
         let keeper = tokio::spawn(async move { keeper.keep_sites(known).await });
+        let counter = Arc::clone(&self);
+        let counter = tokio::spawn(async move { counter.keep_counts().await });
+        let reporting = (!self.is_local())
+            .then(|| tokio::spawn(Arc::clone(&self).send_reports(shutdown.clone())));
         // Nothing is tried at a site that was paused or blocked before.
         let _ = restored.await;
         self.store.follow_lanes();
@@ -275,12 +279,15 @@ impl Queue {
             queue_loop.begin_waiting();
         }
         queue_loop.stop(inbox).await;
-        if let Some(refreshing) = refreshing {
+        for worker in refreshing.into_iter().chain(reporting) {
             // It fails only if it panicked.
-            let _ = refreshing.await;
+            let _ = worker.await;
         }
         if let Err(panic) = keeper.await {
             error!(%panic, "noting what is known of sites failed");
+        }
+        if let Err(panic) = counter.await {
+            error!(%panic, "noting counts for reports failed");
         }
     }
 

@@ -18,7 +18,7 @@ use tracing::{debug, info};
 use crate::{
     Queue, deadline, header, judge,
     passed::{is_sent, sender},
-    schedule,
+    reports, schedule,
     suppress::{Consequence, Failure, HeardFrom},
 };
 
@@ -145,6 +145,7 @@ impl Queue {
         }
         if fate.event == Event::Failed {
             self.keep_untold(config, &message, &mut settle);
+            self.report_failed(&message, &status).await;
         }
         settle
     }
@@ -451,7 +452,9 @@ impl Queue {
         }
         let settings = &self.statics.queue;
         let on_block = self.statics.delivery.on_block;
-        let next = if judge::is_final(status, known, message.attempts, on_block) {
+        let next = if reports::is_worn(message)
+            || judge::is_final(status, known, message.attempts, on_block)
+        {
             None
         } else {
             schedule::retry_at(now, message.attempts, settings, &mut *self.rng())

@@ -23,5 +23,5 @@ pub(crate) use demand::{
     demand,
 };
 pub(crate) use habits::Habits;
-pub(crate) use tlsa::TlsaSet;
+pub(crate) use tlsa::{TlsaSet, zone_form};
 pub use verifiers::certificate_verifier;

@@ -43,6 +43,8 @@ mod patience;
     reason = "the whole-server tests share it, and use more of it"
 )]
 mod remote;
+#[path = "queue/reports_out.rs"]
+mod reports_out;
 #[path = "../../tests/it/support/socks.rs"]
 #[allow(unreachable_pub, reason = "the whole-server tests share it")]
 mod socks_server;

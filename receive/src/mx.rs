@@ -4,6 +4,7 @@
 //! relayed.
 
 mod client;
+mod reported;
 #[cfg(test)]
 mod tests;
 
@@ -204,6 +205,7 @@ impl MxSession {
         let config = self.context.dynamic();
         let decision = self.decide_end(client, transaction, &text.text, is_checked, &config);
         let decision = decision.await?;
+        let seen = self.reported(client, transaction, &decision, &config);
         let incoming = Incoming {
             client,
             config: &config,
@@ -219,6 +221,7 @@ impl MxSession {
         let (mut accept, made) = records.map_err(|error| store_reply(&error))?;
         let has_rejects = !accept.rejects.is_empty();
         if let Some(refusal) = decision.refusal.as_ref().filter(|_| !has_rejects) {
+            self.count_for_report(seen);
             return Err(self.refuse_explained(refusal, checked.spf.as_ref()).await);
         }
         let mut staged = None;
@@ -240,9 +243,11 @@ impl MxSession {
             if let Err(error) = accepted {
                 warn!(session = %client.session, %error, "failed to keep refused mail");
             }
+            self.count_for_report(seen);
             return Err(self.refuse_explained(refusal, checked.spf.as_ref()).await);
         }
         let accepted = accepted.map_err(|error| store_reply(&error))?;
+        self.count_for_report(seen);
         Ok(self.tell(client, transaction, (&accepted, &made), text.size))
     }
 

@@ -34,6 +34,7 @@ mod onward_tls;
 mod operate;
 mod proxy;
 mod recipients;
+mod reports;
 mod returned;
 mod rights;
 mod service;

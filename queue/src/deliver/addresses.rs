@@ -12,7 +12,7 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -48,6 +48,14 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
+    /// The IP address. None for a Unix socket.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(address) => Some(address.ip()),
+            Self::Socket(_) => None,
+        }
+    }
+
     /// What is sent there does not leave this machine.
     pub(crate) fn is_on_this_machine(&self) -> bool {
         match self {

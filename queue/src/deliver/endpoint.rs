@@ -1,13 +1,13 @@
 //! One connection: from its endpoint to an open session.
 
-use std::{borrow::Cow, io, pin::pin, time::Duration};
+use std::{borrow::Cow, io, pin::pin, sync::Arc, time::Duration};
 
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Host,
     client::{Connection, Link, Options, Remote, TlsMode, Unopened},
 };
 
-use super::{addresses::Peer, attempt::OngoingAttempt, tls::Protection};
+use super::{addresses::Peer, attempt::OngoingAttempt, counting::HostSeen, tls::Protection};
 use crate::{
     faults::OwnFault,
     header,
@@ -34,6 +34,8 @@ pub(super) struct Endpoint<'a> {
     pub(super) address: Peer,
     pub(super) source: Source,
     pub(super) protection: Protection,
+    /// What reports about TLS show of the host.
+    pub(super) seen: Arc<HostSeen>,
     pub(super) login: Option<Login>,
 }
 
@@ -107,10 +109,7 @@ impl Endpoint<'_> {
     fn remote(&self) -> Remote {
         Remote {
             name: self.hop.name.clone(),
-            ip: match &self.address {
-                Peer::Ip(address) => Some(address.ip()),
-                Peer::Socket(_) => None,
-            },
+            ip: self.address.ip(),
         }
     }
 

@@ -220,13 +220,29 @@ fn signing_domain<'a>(
     origin: &Origin,
 ) -> Option<(&'a Domain, &'a Dkim)> {
     let author = from?.host.domain()?;
-    let mut found = config.domains.get_key_value(author);
-    let mut above = author.ascii();
-    let is_own = matches!(origin, Origin::Server | Origin::Report(_));
-    while found.is_none() && is_own {
+    let (name, domain) = match origin {
+        Origin::Server | Origin::Report(_) => nearest_domain(config, author)?,
+        Origin::Sent | Origin::Passed { .. } => config.domains.get_key_value(author)?,
+    };
+    (!domain.dkim.sign.is_empty()).then_some((name, &domain.dkim))
+}
+
+/// Whether a domain has keys that sign the messages of an author.
+pub(crate) fn signs(config: &Dynamic, from: &Address, origin: &Origin) -> bool {
+    let domain = signing_domain(config, Some(from), origin);
+    domain.is_some_and(|(_, dkim)| !dkim.signing().is_empty())
+}
+
+/// The domain of the configuration that is this one, or the nearest above it.
+pub(crate) fn nearest_domain<'a>(
+    config: &'a Dynamic,
+    domain: &Domain,
+) -> Option<(&'a Domain, &'a postrider_config::DomainConfig)> {
+    let mut found = config.domains.get_key_value(domain);
+    let mut above = domain.ascii();
+    while found.is_none() {
         above = above.split_once('.')?.1;
         found = config.domains.get_key_value(&Domain::parse(above).ok()?);
     }
-    let (name, domain) = found?;
-    (!domain.dkim.sign.is_empty()).then_some((name, &domain.dkim))
+    found
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postrider_config::ProviderTls;
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode,
-    client::{Connection, Link, Tls, TlsMode},
+    client::{Connection, Link, Tls, TlsFault, TlsMode, Unopened},
 };
 use rustls::pki_types::ServerName;
 use tracing::debug;
@@ -17,6 +17,8 @@ use super::{
 };
 use crate::{
     next_hop::{self, Hop, HostTlsa},
+    reports::seen::SessionSeen,
+    source::Via,
     tls::{
         Check, DaneCheck, Demand, Facts, KeyShares, Proven, Refusal, Requested, Rule, Start,
         TlsRule, demand,
@@ -157,6 +159,8 @@ impl OngoingAttempt<'_> {
             true => KeyShares::Classical,
             false => KeyShares::PostQuantum,
         };
+        let from = link.as_ref().and_then(Link::local_ip);
+        let from = from.filter(|_| !matches!(endpoint.source.via, Via::Proxy(_)));
         let mut opened = self.open_with(endpoint, shares, &mut link).await;
         if let Err(Unconnected::Theirs(unopened)) = &opened
             && let Some(fault) = &unopened.tls
@@ -171,6 +175,23 @@ impl OngoingAttempt<'_> {
                 habits.was_classical(address.clone(), now());
             }
         }
+        let fault = match &opened {
+            Ok((_, _, fault)) => fault.as_deref(),
+            Err(_) => None,
+        };
+        match &opened {
+            // TLS was not tried: no certificate can have the name of the host.
+            _ if endpoint.protection.name.is_none() => {}
+            Ok((connection, ..)) if connection.tls().is_some() => {
+                self.count_session(endpoint, from, SessionSeen::Encrypted(fault));
+            }
+            Ok(_) => self.count_session(endpoint, from, SessionSeen::Plain),
+            Err(Unconnected::Theirs(Unopened {
+                tls: Some(fault), ..
+            })) => self.count_session(endpoint, from, SessionSeen::Failed(fault)),
+            Err(_) => {}
+        }
+        let opened = opened.map(|(connection, proven, _)| (connection, proven));
         match opened {
             Err(Unconnected::Theirs(unopened)) if optional && unopened.tls.is_some() => {
                 debug!(status = %unopened.status, "TLS failed, once more without");
@@ -199,15 +220,18 @@ impl OngoingAttempt<'_> {
         Ok((connection, Proven::Plain))
     }
 
+    /// Opens a session. Gives what it proves, and what is wrong with a certificate that nobody
+    /// demanded.
     async fn open_with(
         &self,
         endpoint: &Endpoint<'_>,
         shares: KeyShares,
         link: &mut Option<Link>,
-    ) -> Result<(Connection, Proven), Unconnected> {
+    ) -> Result<(Connection, Proven, Option<Box<TlsFault>>), Unconnected> {
         let Protection { demand, name, dane } = &endpoint.protection;
         let Some(name) = name else {
-            return self.open_in_clear(endpoint, link).await;
+            let opened = self.open_in_clear(endpoint, link).await;
+            return opened.map(|(connection, proven)| (connection, proven, None));
         };
         let tls = Tls {
             config: match dane {
@@ -223,29 +247,34 @@ impl OngoingAttempt<'_> {
             Start::Implicit => TlsMode::Implicit(tls),
         };
         let connection = self.connect(endpoint, mode, link).await?;
-        let proven = self.proven(&connection, demand.check, name);
-        Ok((connection, proven))
+        let (proven, fault) = self.proven(&connection, demand.check, name);
+        Ok((connection, proven, fault))
     }
 
     /// What an open session proves. A certificate that nobody demanded is checked too, so that more
     /// messages may use the connection, and so that the log tells.
-    fn proven(&self, connection: &Connection, check: Check, name: &ServerName<'_>) -> Proven {
+    fn proven(
+        &self,
+        connection: &Connection,
+        check: Check,
+        name: &ServerName<'_>,
+    ) -> (Proven, Option<Box<TlsFault>>) {
         if connection.tls().is_none() {
-            return Proven::Plain;
+            return (Proven::Plain, None);
         }
         match check {
-            Check::Dane => Proven::Dane,
-            Check::Pkix => Proven::Pkix,
+            Check::Dane => (Proven::Dane, None),
+            Check::Pkix => (Proven::Pkix, None),
             Check::Lenient | Check::Encrypted => {
                 match self
                     .queue
                     .tls
                     .check_pkix(connection.peer_certificates(), name)
                 {
-                    Ok(()) => Proven::Pkix,
+                    Ok(()) => (Proven::Pkix, None),
                     Err(fault) => {
                         debug!(%fault, "encrypted, and the host is not proven");
-                        Proven::Encrypted
+                        (Proven::Encrypted, Some(fault))
                     }
                 }
             }

@@ -7,6 +7,8 @@ use std::{
 
 use postrider_store::Moment;
 
+use super::FetchFault;
+
 /// The pause after the first failure.
 const PAUSE_MIN: Duration = Duration::from_secs(5 * 60);
 /// The longest pause.
@@ -26,6 +28,8 @@ pub(super) fn pause(failures: u32) -> Duration {
 struct Failure {
     count: u32,
     again: Moment,
+    /// What is wrong with the policy, if one is announced.
+    fault: Option<FetchFault>,
 }
 
 /// Failures by domain.
@@ -43,7 +47,12 @@ impl Failures {
         failure.is_some_and(|failure| now < failure.again)
     }
 
-    pub(super) fn failed(&mut self, domain: &str, now: Moment) {
+    /// What is wrong with the policy of a domain. None if nothing is known to be.
+    pub(super) fn fault(&self, domain: &str) -> Option<FetchFault> {
+        self.domains.get(domain)?.fault
+    }
+
+    pub(super) fn failed(&mut self, domain: &str, fault: Option<FetchFault>, now: Moment) {
         let before = self.forget(domain).map_or(0, |failure| failure.count);
         while let Some((_, first)) = self
             .order
@@ -58,6 +67,7 @@ impl Failures {
         let failure = Failure {
             count: before.saturating_add(1),
             again: now.after(pause(before)),
+            fault,
         };
         self.order.insert((failure.again, domain.to_owned()));
         self.domains.insert(domain.to_owned(), failure);
@@ -88,13 +98,18 @@ mod tests {
         assert_eq!(pauses, [5, 10, 20, 40, 60, 60]);
         let mut failures = Failures::default();
         assert!(!failures.rests("a.test", at(0)));
-        failures.failed("a.test", at(0));
+        failures.failed("a.test", None, at(0));
         assert!(failures.rests("a.test", at(4)) && !failures.rests("a.test", at(5)));
-        failures.failed("a.test", at(5));
+        failures.failed("a.test", None, at(5));
         assert!(failures.rests("a.test", at(14)) && !failures.rests("a.test", at(15)));
         assert!(!failures.rests("b.test", at(5)));
+        assert_eq!(failures.fault("a.test"), None);
+        failures.failed("b.test", Some(FetchFault::Syntax), at(5));
+        assert_eq!(failures.fault("b.test"), Some(FetchFault::Syntax));
+        failures.succeeded("b.test");
+        assert_eq!(failures.fault("b.test"), None);
         failures.succeeded("a.test");
-        failures.failed("a.test", at(15));
+        failures.failed("a.test", None, at(15));
         assert!(failures.rests("a.test", at(19)) && !failures.rests("a.test", at(20)));
     }
 
@@ -102,13 +117,13 @@ mod tests {
     fn the_number_of_domains_is_bounded() {
         let mut failures = Failures::default();
         for number in 0..=DOMAINS_MAX as u64 {
-            failures.failed(&format!("{number}.test"), at(number));
+            failures.failed(&format!("{number}.test"), None, at(number));
         }
         let count = |failures: &Failures| (failures.domains.len(), failures.order.len());
         // Those that failed more than an hour before are forgotten.
         assert!(count(&failures).0 < 70, "{:?}", count(&failures));
         for number in 0..=DOMAINS_MAX {
-            failures.failed(&format!("{number}.test"), at(0));
+            failures.failed(&format!("{number}.test"), None, at(0));
         }
         assert_eq!(count(&failures), (DOMAINS_MAX, DOMAINS_MAX));
     }

@@ -39,6 +39,29 @@ pub(super) enum FetchError {
     Syntax(#[from] PolicyError),
 }
 
+/// What is wrong with a policy that is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FetchFault {
+    /// The text has not come.
+    Fetch,
+    /// The certificate of its host is not valid.
+    Certificate,
+    /// The text is no policy.
+    Syntax,
+}
+
+impl FetchError {
+    /// What is wrong with the policy. None if none is announced, as far as is known.
+    pub(super) const fn fault(&self) -> Option<FetchFault> {
+        match self {
+            Self::Record(_) | Self::Unannounced => None,
+            Self::Https(HttpsError::Certificate(_)) => Some(FetchFault::Certificate),
+            Self::Https(_) | Self::Status(_) => Some(FetchFault::Fetch),
+            Self::Syntax(_) => Some(FetchFault::Syntax),
+        }
+    }
+}
+
 /// Asks what the record of a domain announces. Gives how long the answer holds, too.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ use tracing::{debug, error, info};
 use super::{
     Policy,
     failures::{Failures, pause},
-    fetch::{self, Announced, FETCH_TIME, FetchError},
+    fetch::{self, Announced, FETCH_TIME, FetchError, FetchFault},
 };
 use crate::{Dialer, https::HttpsClient, tls::MtaStsFact};
 
@@ -75,6 +75,8 @@ pub(crate) struct Known {
     pub(crate) policy: Option<Arc<Applied>>,
     /// It is known whether there is a policy.
     pub(crate) learnt: bool,
+    /// What is wrong with the policy, if one is announced and none is known.
+    pub(crate) fault: Option<FetchFault>,
     /// How long that holds. Zero: it may change at any time.
     pub(crate) holds: Duration,
 }
@@ -191,8 +193,13 @@ impl Policies {
         };
         let looked = looked.unwrap_or_default();
         let policy = looked.fetched.or(old);
+        let fault = match policy {
+            Some(_) => None,
+            None => self.failures().fault(domain),
+        };
         Known {
             learnt: policy.is_some() || looked.worked,
+            fault,
             policy,
             holds: looked.holds,
         }
@@ -417,7 +424,9 @@ impl Policies {
         info!(domain, %error, "no new MTA-STS policy");
         let clock = &self.parts.clock;
         let Some(kept) = kept else {
-            return self.failures().failed(domain, clock.moment());
+            return self
+                .failures()
+                .failed(domain, error.fault(), clock.moment());
         };
         let again = clock.now().after(pause(kept.failures));
         let noted = self.parts.store.retry_sts_policy(domain, again).await;

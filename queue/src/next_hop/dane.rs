@@ -8,7 +8,7 @@ use postrider_smtp::{DeliveryStatus, Domain};
 use super::{Hop, LookUpFailure, hosts::unanswered};
 use crate::{
     faults::OwnFault,
-    tls::{DaneCheck, TlsaFact, TlsaSet},
+    tls::{DaneCheck, TlsaFact, TlsaSet, zone_form},
 };
 
 /// The TLSA records of a host.
@@ -16,10 +16,21 @@ use crate::{
 pub(crate) enum HostTlsa {
     /// There are none, or DNSSEC does not prove the way to them.
     Absent,
-    /// It is not known whether there are any, for this reason.
-    Failed(String, LookUpFailure),
+    /// It is not known whether there are any.
+    Failed {
+        /// The reason, in words.
+        reason: String,
+        failure: LookUpFailure,
+        /// DNSSEC proves the answer wrong.
+        bogus: bool,
+    },
     /// There are some, and none can be used.
-    Unusable,
+    Unusable {
+        /// Their name without port and protocol.
+        base: String,
+        /// The records in the form of zone files.
+        lines: Vec<String>,
+    },
     /// These can be used.
     Usable(Arc<DaneCheck>),
 }
@@ -28,8 +39,8 @@ impl HostTlsa {
     /// The fault of ours by which it is not known whether there are any.
     pub(crate) fn own_fault(&self) -> Option<(OwnFault, &DeliveryStatus)> {
         match self {
-            Self::Failed(_, failure) => Some((failure.fault?, &failure.status)),
-            Self::Absent | Self::Unusable | Self::Usable(_) => None,
+            Self::Failed { failure, .. } => Some((failure.fault?, &failure.status)),
+            Self::Absent | Self::Unusable { .. } | Self::Usable(_) => None,
         }
     }
 
@@ -37,8 +48,8 @@ impl HostTlsa {
     pub(crate) fn fact(&self) -> TlsaFact<'_> {
         match self {
             Self::Absent => TlsaFact::Absent,
-            Self::Failed(reason, _) => TlsaFact::Failed(reason),
-            Self::Unusable => TlsaFact::Unusable,
+            Self::Failed { reason, .. } => TlsaFact::Failed(reason),
+            Self::Unusable { .. } => TlsaFact::Unusable,
             Self::Usable(_) => TlsaFact::Usable,
         }
     }
@@ -76,13 +87,24 @@ pub(crate) async fn host_tlsa(
             Ok(_) | Err(DnsError::NoName(_) | DnsError::NoRecords(_)) => continue,
             Err(error) => {
                 let failure = unanswered(&name, &error);
-                return HostTlsa::Failed(format!("{name}: {error}"), failure);
+                return HostTlsa::Failed {
+                    reason: format!("{name}: {error}"),
+                    failure,
+                    bogus: matches!(error, DnsError::Bogus { .. }),
+                };
             }
         };
-        let records = TlsaSet::of(&records);
-        if records.is_empty() {
-            return HostTlsa::Unusable;
+        let usable = TlsaSet::of(&records);
+        if usable.is_empty() {
+            return HostTlsa::Unusable {
+                base: base.clone(),
+                lines: records
+                    .iter()
+                    .map(|it| zone_form(it.usage, it.selector, it.matching, &it.data))
+                    .collect(),
+            };
         }
+        let records = usable;
         let mut names = vec![base.clone()];
         for name in std::iter::once(&hop.name).chain(domain_names) {
             if !names.contains(name) {
@@ -124,8 +146,11 @@ mod tests {
         let domain = ["dom.test".to_owned()];
         match host_tlsa(resolver, &hop, &bases, &domain).await {
             HostTlsa::Absent => "absent".to_owned(),
-            HostTlsa::Failed(reason, _) => reason,
-            HostTlsa::Unusable => "unusable".to_owned(),
+            HostTlsa::Failed { reason, bogus, .. } => {
+                assert_eq!(bogus, reason.contains("bogus"), "{reason}");
+                reason
+            }
+            HostTlsa::Unusable { base, lines } => format!("unusable {base} {}", lines.join(",")),
             HostTlsa::Usable(check) => format!("{} {:?}", check.base, check.names),
         }
     }
@@ -165,7 +190,8 @@ mod tests {
         let resolver = FakeResolver::default();
         resolver.add("_2525._tcp.mx.test", record(3));
         resolver.add("_2525._tcp.host.test", record(1));
-        assert_eq!(found(&resolver).await, "unusable");
+        let unusable = format!("unusable host.test 1 1 1 {}", "07".repeat(32));
+        assert_eq!(found(&resolver).await, unusable);
         resolver.add("_2525._tcp.host.test", record(2));
         let expanded = r#"host.test ["host.test", "mx.test", "dom.test"]"#;
         assert_eq!(found(&resolver).await, expanded);

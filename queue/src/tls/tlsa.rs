@@ -72,6 +72,12 @@ pub(crate) enum Mismatch {
     Names,
 }
 
+/// A record in the form of zone files (RFC 6698 §2.2).
+pub(crate) fn zone_form(usage: u8, selector: u8, matching: u8, data: &[u8]) -> String {
+    let data: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{usage} {selector} {matching} {data}")
+}
+
 impl TlsaSet {
     /// The records that can be used. Those of usage 0 and 1 can't, since no list of CAs is common
     /// to all servers of SMTP (RFC 7672 §3.1.3). Of two digests for one usage and selector, only
@@ -100,6 +106,27 @@ impl TlsaSet {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The records in the form of zone files (RFC 6698 §2.2).
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let lines = self.0.iter().map(|record| {
+            let usage = match record.usage {
+                Usage::TrustAnchor => DANE_TA,
+                Usage::EndEntity => DANE_EE,
+            };
+            let selector = match record.selector {
+                Selector::Certificate => 0,
+                Selector::PublicKey => 1,
+            };
+            let (matching, data) = match &record.content {
+                Content::Full(data) => (0, data),
+                Content::Sha256(data) => (1, data),
+                Content::Sha512(data) => (2, data),
+            };
+            zone_form(usage, selector, matching, data)
+        });
+        lines.collect()
     }
 
     /// The bytes that the set takes, about.

@@ -2,10 +2,11 @@
 
 use postrider_config::DmarcHandling;
 use postrider_smtp::ReversePath;
+use postrider_store::DmarcOverride as Override;
 
 use super::{
     Refusal, Suspicion, Verdict,
-    end::{Case, Judged},
+    end::{Case, Differs, Judged},
     ruleset::Vouched,
 };
 use crate::{
@@ -37,17 +38,23 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
     let handling = case.policy.statics.policy.dmarc;
     let vouched = Vouched::by(case);
     let believed = match vouched {
-        Vouched::Forward => Some("none: forwarded by a server of ours"),
-        Vouched::List => Some("none: sent by a list"),
+        Vouched::Forward => Some((
+            Override::TrustedForwarder,
+            "none: forwarded by a server of ours",
+        )),
+        Vouched::List => Some((Override::MailingList, "none: sent by a list")),
         // SPF might have passed where the message came in.
-        _ if facts.client_is_local => Some("none: from this machine, without SPF"),
+        _ if facts.client_is_local => Some((
+            Override::TrustedForwarder,
+            "none: from this machine, without SPF",
+        )),
         Vouched::No | Vouched::ListUnproved => None,
     };
-    if let Some(why) = believed {
+    if let Some((kind, why)) = believed {
         let fails = dmarc.outcome == DmarcOutcome::Fail
             && !matches!(dmarc.policy, None | Some(DmarcPolicy::None));
         return match fails {
-            true => Judged::differing(Verdict::Accept, why),
+            true => Judged::differing(Verdict::Accept, kind, why),
             false => Judged::plain(Verdict::Accept),
         };
     }
@@ -67,9 +74,11 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
         {
             Judged::plain(Verdict::Accept)
         }
-        DmarcOutcome::TempError if never_refused => {
-            Judged::differing(Verdict::Junk(Suspicion::NoAnswer), NEVER_REFUSED)
-        }
+        DmarcOutcome::TempError if never_refused => Judged::differing(
+            Verdict::Junk(Suspicion::NoAnswer),
+            Override::LocalPolicy,
+            NEVER_REFUSED,
+        ),
         DmarcOutcome::TempError => {
             Judged::plain(Verdict::Refuse(Refusal::DmarcNoAnswer(from.clone())))
         }
@@ -92,29 +101,29 @@ fn failed(
         (None | Some(DmarcPolicy::None), _) => Judged::plain(Verdict::Accept),
         _ if results.arc_vouches.is_some() => Judged {
             verdict: Verdict::Accept,
-            differs: results
-                .arc_vouches
-                .as_ref()
-                .map(|sealer| format!("none: {} saw it pass", sealer.ascii()).into()),
+            differs: results.arc_vouches.as_ref().map(|sealer| Differs {
+                kind: Override::LocalPolicy,
+                text: format!("none: {} saw it pass", sealer.ascii()).into(),
+            }),
         },
         (_, DmarcHandling::Report) => {
-            Judged::differing(Verdict::Accept, "none: this server only reports")
+            let why = "none: this server only reports";
+            Judged::differing(Verdict::Accept, Override::LocalPolicy, why)
         }
         (Some(DmarcPolicy::Quarantine), _) => Judged::plain(junk),
         (Some(DmarcPolicy::Reject), _) if of_list => {
-            Judged::differing(junk, "junk: sent by a list")
+            Judged::differing(junk, Override::MailingList, "junk: sent by a list")
         }
         (Some(DmarcPolicy::Reject), _) if is_broken_on_the_way(case, results, dmarc) => {
-            Judged::differing(
-                junk,
-                "junk: broken on the way, and a good domain stands behind it",
-            )
+            let why = "junk: broken on the way, and a good domain stands behind it";
+            Judged::differing(junk, Override::LocalPolicy, why)
         }
         (Some(DmarcPolicy::Reject), DmarcHandling::Junk) => {
-            Judged::differing(junk, "junk: this server refuses nothing by DMARC")
+            let why = "junk: this server refuses nothing by DMARC";
+            Judged::differing(junk, Override::LocalPolicy, why)
         }
         (Some(DmarcPolicy::Reject), DmarcHandling::Enforce) if never_refused => {
-            Judged::differing(junk, NEVER_REFUSED)
+            Judged::differing(junk, Override::LocalPolicy, NEVER_REFUSED)
         }
         (Some(DmarcPolicy::Reject), DmarcHandling::Enforce) => {
             let domain = dmarc.record_domain.clone().unwrap_or_default();

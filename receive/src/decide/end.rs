@@ -5,10 +5,11 @@
 //! the client gets 250, and the targets that refuse it get it apart from their other mail. If all
 //! refuse, the client gets a refusal.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, ops::Deref};
 
 use postrider_config::{Account, Destination, DestinationAddress, Ruleset};
 use postrider_smtp::{Address, Domain, server::Transaction};
+use postrider_store::DmarcOverride;
 
 pub use super::list::Skip;
 use super::{
@@ -40,11 +41,29 @@ pub struct Delivery {
     /// What becomes of the message.
     pub outcome: Outcome,
     /// Why the outcome differs from the DMARC policy of the author's domain. None if it does not.
-    pub differs: Option<Cow<'static, str>>,
+    pub differs: Option<Differs>,
     /// Another server of ours forwards the message, as a ruleset says: the domain that proves it.
     pub forwarder: Option<Domain>,
     /// How well the account knows the sender, if the message goes to a mailbox for good mail.
     pub acceptance: Acceptance,
+}
+
+/// Why the outcome differs from the DMARC policy of the author's domain: in words, such as `junk:
+/// sent by a list`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Differs {
+    /// The kind of reason, for a report to the domain.
+    pub kind: DmarcOverride,
+    /// The words.
+    pub text: Cow<'static, str>,
+}
+
+impl Deref for Differs {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
 }
 
 /// What becomes of a message for a target. A new kind of outcome, such as a way to another server,
@@ -192,7 +211,7 @@ pub(super) struct Judged {
     /// Accept: the step has nothing to say.
     pub(super) verdict: Verdict,
     /// Why the verdict differs from the DMARC policy.
-    pub(super) differs: Option<Cow<'static, str>>,
+    pub(super) differs: Option<Differs>,
 }
 
 impl Judged {
@@ -203,10 +222,15 @@ impl Judged {
         }
     }
 
-    pub(super) const fn differing(verdict: Verdict, why: &'static str) -> Self {
+    pub(super) const fn differing(
+        verdict: Verdict,
+        kind: DmarcOverride,
+        why: &'static str,
+    ) -> Self {
+        let text = Cow::Borrowed(why);
         Self {
             verdict,
-            differs: Some(Cow::Borrowed(why)),
+            differs: Some(Differs { kind, text }),
         }
     }
 
@@ -472,7 +496,7 @@ fn lmtp(destination: &Destination) -> Option<&str> {
     Some(destination.forward_lmtp.as_str()).filter(|transport| !transport.is_empty())
 }
 
-fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'static, str>>) {
+fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Differs>) {
     let skip = Skip::of(case).filter(|_| members == Members::SomeAreSkipped);
     if let Some(skip) = skip {
         return (Outcome::Skipped(skip), None);
@@ -486,7 +510,7 @@ fn decide_target(case: &Case<'_>, members: Members) -> (Outcome, Option<Cow<'sta
 
 /// What all steps say together: why the message is junk, and why that differs from the DMARC
 /// policy. Or the refusal.
-type AllJudged = Result<(Option<Suspicion>, Option<Cow<'static, str>>), Refusal>;
+type AllJudged = Result<(Option<Suspicion>, Option<Differs>), Refusal>;
 
 fn judge(case: &Case<'_>) -> AllJudged {
     let (mut junk, mut differs) = (None, None);
@@ -558,7 +582,7 @@ fn taken(case: &Case<'_>, junk: Option<Suspicion>) -> Outcome {
 
 /// What becomes of a message that a step refuses. An opinion may be wrong: so a ruleset may have a
 /// mailbox for such mail, and the account keeps it apart.
-fn refused(case: &Case<'_>, refusal: Refusal) -> (Outcome, Option<Cow<'static, str>>) {
+fn refused(case: &Case<'_>, refusal: Refusal) -> (Outcome, Option<Differs>) {
     if !refusal.is_opinion() {
         return (Outcome::Refused(refusal), None);
     }
@@ -576,7 +600,11 @@ fn refused(case: &Case<'_>, refusal: Refusal) -> (Outcome, Option<Cow<'static, s
                 junk,
             },
         };
-        return (outcome, Some(Cow::Borrowed("none: a ruleset takes it")));
+        let differs = Differs {
+            kind: DmarcOverride::LocalPolicy,
+            text: Cow::Borrowed("none: a ruleset takes it"),
+        };
+        return (outcome, Some(differs));
     }
     match case.account.rejects_mailbox.as_str() {
         "" => (Outcome::Refused(refusal), None),

@@ -8,6 +8,7 @@ mod forward;
 mod guards;
 mod junk;
 mod rejects;
+mod reported;
 mod reports;
 mod signatures;
 mod unanswered;

@@ -102,6 +102,7 @@ fn results(options: u8, section: &[u8]) -> AuthenticationResults {
         from: domain(1),
         record_domain: text(2),
         policy: Some(DmarcPolicy::Reject),
+        published: None,
         spf_aligned: false,
         dkim_aligned: false,
         unanswered: false,

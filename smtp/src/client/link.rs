@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -21,6 +22,15 @@ pub enum Link {
 }
 
 impl Link {
+    /// The address of ours at which the connection begins. None for a Unix socket.
+    #[must_use]
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok().map(|address| address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Prepares the socket. The writes are complete groups of commands, so a wait for more bytes
     /// would only delay them.
     pub(super) fn prepare(&self) {

@@ -14,7 +14,8 @@ use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
 use super::{OngoingAttempt, Visit};
 use crate::{
     deliver::{
-        KeptConnection, addresses::Peer, again::Preference, endpoint::Endpoint, tls::Protection,
+        KeptConnection, addresses::Peer, again::Preference, counting::HostSeen, endpoint::Endpoint,
+        tls::Protection,
     },
     next_hop::{self, Hop, HostAddresses, HostTlsa, LmtpPlace, LookUpFailure, Way},
     route::Login,
@@ -75,6 +76,8 @@ impl OngoingAttempt<'_> {
                 {
                     return;
                 }
+                self.count_refusal(hop, &tlsa);
+                let seen = Arc::new(HostSeen::of(&tlsa));
                 let mut open = Vec::new();
                 for ip in host.addresses {
                     let address = Peer::Ip(SocketAddr::new(ip, hop.port));
@@ -86,7 +89,7 @@ impl OngoingAttempt<'_> {
                         break;
                     }
                     tried += 1;
-                    let Some(endpoint) = self.endpoint(hop, ip, &tlsa, login) else {
+                    let Some(endpoint) = self.endpoint(hop, ip, (&tlsa, &seen), login) else {
                         continue;
                     };
                     let now = self.queue.clock.moment();
@@ -111,7 +114,7 @@ impl OngoingAttempt<'_> {
         &mut self,
         hop: &'h Hop,
         ip: IpAddr,
-        tlsa: &HostTlsa,
+        (tlsa, seen): (&HostTlsa, &Arc<HostSeen>),
         login: Option<&Login>,
     ) -> Option<Endpoint<'h>> {
         let address = Peer::Ip(SocketAddr::new(ip, hop.port));
@@ -131,6 +134,7 @@ impl OngoingAttempt<'_> {
             address,
             source,
             protection,
+            seen: Arc::clone(seen),
             login: login.cloned(),
         })
     }
@@ -208,6 +212,7 @@ impl OngoingAttempt<'_> {
             address: Peer::Socket(Arc::clone(path)),
             source: Source::any(&self.queue.statics),
             protection: Protection::NONE,
+            seen: Arc::new(HostSeen::NOTHING),
             login: None,
         };
         if !self.is_worth_a_connection(&endpoint.address) {

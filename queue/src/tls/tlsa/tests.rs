@@ -348,3 +348,16 @@ proptest! {
         prop_assert_eq!(matched(leaf), Ok(()));
     }
 }
+
+#[test]
+fn records_are_shown_as_in_zone_files() {
+    let records = [
+        record(3, 1, SHA_256, vec![0xab; 32]),
+        record(2, 0, 2, vec![1; 64]),
+    ];
+    let expected = [
+        format!("2 0 2 {}", "01".repeat(64)),
+        format!("3 1 1 {}", "ab".repeat(32)),
+    ];
+    assert_eq!(TlsaSet::of(&records).lines(), expected);
+}

@@ -17,6 +17,7 @@ mod walk;
 
 use postrider_dns::is_within;
 use postrider_smtp::Domain;
+use postrider_store::{DmarcAction, DmarcPublished};
 
 pub use self::walk::Records;
 use self::{
@@ -48,6 +49,15 @@ impl DmarcPolicy {
             Self::None => "none",
             Self::Quarantine => "quarantine",
             Self::Reject => "reject",
+        }
+    }
+
+    /// The same as an action of a report.
+    pub(crate) const fn action(self) -> DmarcAction {
+        match self {
+            Self::None => DmarcAction::None,
+            Self::Quarantine => DmarcAction::Quarantine,
+            Self::Reject => DmarcAction::Reject,
         }
     }
 
@@ -122,6 +132,8 @@ pub struct DmarcResult {
     /// The policy for a message that fails; lowered by one if the domain only tests. None without a
     /// record.
     pub policy: Option<DmarcPolicy>,
+    /// What that record says. None without a record, and if it says nothing valid.
+    pub published: Option<DmarcPublished>,
     /// SPF passed for an aligned domain.
     pub spf_aligned: bool,
     /// A DKIM signature passed for an aligned domain.
@@ -157,6 +169,7 @@ fn no_author() -> DmarcResult {
         from: None,
         record_domain: None,
         policy: None,
+        published: None,
         spf_aligned: false,
         dkim_aligned: false,
         unanswered: false,
@@ -268,6 +281,7 @@ impl Check<'_, '_> {
             from: Some(self.alignment.from.clone()),
             record_domain: None,
             policy: None,
+            published: None,
             spf_aligned: false,
             dkim_aligned: false,
             unanswered: false,
@@ -339,6 +353,7 @@ impl Check<'_, '_> {
         let found = DmarcResult {
             record_domain: Some(name.to_owned()),
             policy: Some(policy),
+            published: Some(record.published()),
             spf_aligned: spf == Aligned::Yes,
             dkim_aligned: dkim == Aligned::Yes,
             ..self.result(DmarcOutcome::Fail, String::new())

@@ -2,6 +2,8 @@
 //!
 //! A tag with a wrong value counts as absent. Of a tag that is there twice, the first counts.
 
+use postrider_store::DmarcPublished;
+
 use super::{DmarcPolicy, Identifier};
 use crate::checks::dkim::tags::name_and_value;
 
@@ -123,6 +125,18 @@ impl Record {
         }
     }
 
+    /// What the record says, for reports to its domain.
+    pub(super) fn published(&self) -> DmarcPublished {
+        DmarcPublished {
+            policy: self.policy.map(DmarcPolicy::action),
+            below: self.below.map(DmarcPolicy::action),
+            missing: self.missing.map(DmarcPolicy::action),
+            dkim_strict: self.dkim_strict,
+            spf_strict: self.spf_strict,
+            testing: self.testing,
+        }
+    }
+
     /// Alignment is strict for domains that this check proves.
     pub(super) const fn is_strict(&self, identifier: Identifier) -> bool {
         match identifier {
@@ -193,6 +207,7 @@ fn is_uri(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use postrider_store::DmarcAction;
     use proptest::prelude::*;
 
     use super::*;
@@ -277,6 +292,34 @@ mod tests {
         let relaxed = record("v=DMARC1; p=none; adkim=r; aspf=x; psd=n");
         assert!(!relaxed.dkim_strict && !relaxed.spf_strict && relaxed.suffix == Suffix::No);
         assert_eq!(record("v=DMARC1; p=none; psd=u").suffix, Suffix::Unknown);
+    }
+
+    #[test]
+    fn a_report_shows_what_the_record_says() {
+        for (text, expected) in [
+            ("v=DMARC1; p=reject", "reject - - r r n"),
+            (
+                "v=DMARC1; p=none; sp=quarantine; np=reject; adkim=s; t=y",
+                "none quarantine reject s r y",
+            ),
+            (
+                "v=DMARC1; p=block; rua=mailto:a@b.test; aspf=s",
+                "- - - r s n",
+            ),
+        ] {
+            let published = Record::parse(text.as_bytes()).unwrap().published();
+            let word = |action: Option<DmarcAction>| action.map_or("-", DmarcAction::name);
+            let mode = |strict: bool| if strict { "s" } else { "r" };
+            let found = [
+                word(published.policy),
+                word(published.below),
+                word(published.missing),
+                mode(published.dkim_strict),
+                mode(published.spf_strict),
+                if published.testing { "y" } else { "n" },
+            ];
+            assert_eq!(found.join(" "), expected, "{text}");
+        }
     }
 
     proptest! {

@@ -49,6 +49,7 @@ fn dmarc(outcome: DmarcOutcome) -> DmarcResult {
         from: Some(domain("example.net")),
         record_domain: Some("example.net".to_owned()),
         policy: Some(DmarcPolicy::Reject),
+        published: None,
         spf_aligned: false,
         unanswered: false,
         dkim_aligned: false,

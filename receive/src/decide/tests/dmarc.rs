@@ -26,6 +26,7 @@ fn dmarc(outcome: DmarcOutcome, policy: Option<DmarcPolicy>) -> DmarcResult {
         from: Some(domain("x.bank.test")),
         record_domain: policy.map(|_| "bank.test".to_owned()),
         policy,
+        published: None,
         spf_aligned: outcome == Pass,
         dkim_aligned: false,
         unanswered: outcome == TempError,

@@ -23,6 +23,7 @@ pub(super) fn from_app(outcome: DmarcOutcome) -> Facts {
                 from: Some(Domain::parse("example.org").unwrap()),
                 record_domain: None,
                 policy: Some(DmarcPolicy::None),
+                published: None,
                 spf_aligned: false,
                 dkim_aligned: outcome == DmarcOutcome::Pass,
                 unanswered: outcome == DmarcOutcome::TempError,
@@ -335,6 +336,7 @@ pub(super) fn forged(destination: &str) -> Case {
         from: Some(Domain::parse("bank.test").unwrap()),
         record_domain: Some("bank.test".to_owned()),
         policy: Some(DmarcPolicy::Reject),
+        published: None,
         spf_aligned: false,
         dkim_aligned: false,
         unanswered: false,
@@ -347,7 +349,7 @@ pub(super) fn forged(destination: &str) -> Case {
 fn differs(case: &Case) -> String {
     let decision = decide_end(&transaction(&ANN), &case.facts, &case.policy());
     let differs = decision.deliveries[0].differs.clone();
-    differs.unwrap_or_default().into_owned()
+    differs.as_deref().unwrap_or_default().to_owned()
 }
 
 #[test]

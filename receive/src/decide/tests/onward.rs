@@ -36,6 +36,7 @@ fn case(outcome: DmarcOutcome, to: &[&str]) -> Case {
                 from: Some(Domain::parse("bank.test").unwrap()),
                 record_domain: None,
                 policy: Some(DmarcPolicy::Quarantine),
+                published: None,
                 spf_aligned: false,
                 dkim_aligned: outcome == DmarcOutcome::Pass,
                 unanswered: outcome == DmarcOutcome::TempError,

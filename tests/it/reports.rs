@@ -1,0 +1,143 @@
+//! Reports to other domains, from the connection or the message to the report in their mailbox.
+
+use std::{net::IpAddr, path::Path, time::Duration};
+
+use mail_auth::report::{
+    ActionDisposition, Disposition, Report,
+    tlsrpt::{PolicyType, ResultType, TlsReport},
+};
+
+use crate::support::{
+    Setup, World,
+    dkim::DkimKey,
+    dns::Zone,
+    message,
+    remote::{Received, Remote},
+};
+
+const MX: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+const REPORTS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 3));
+/// From the beginning of a world until four hours after its day.
+const NEXT_DAY: Duration = Duration::from_secs(20 * 60 * 60);
+
+/// A server whose domain signs, and a host that takes reports to reports.test.
+async fn start(zone: Zone, statics: &str) -> (World, Remote) {
+    let zone = zone
+        .mx("reports.test", 10, "mx.reports.test")
+        .address("mx.reports.test", REPORTS);
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup {
+        dns: Some(zone.serve().await),
+        statics: statics.to_owned(),
+        dynamics: "[domains.\"example.org\".dkim]\nsign = [\"s\"]\n\
+                   selectors.s.private_key_file = \"dkim.pem\"\n"
+            .to_owned(),
+        ..Setup::default()
+    };
+    write_key(dir.path());
+    setup.write(dir.path());
+    let world = World::start_in(dir).await;
+    let reports = Remote::start(|_, _| None).await;
+    world.dialer.lead(REPORTS, reports.address);
+    (world, reports)
+}
+
+fn write_key(dir: &Path) {
+    let key = DkimKey::new().pem();
+    postrider_config::replace_private(&dir.join("dkim.pem"), key.as_bytes()).unwrap();
+}
+
+/// The report that comes in the night after the first day, also over a restart.
+async fn report(world: World, reports: &Remote) -> Received {
+    let world = world.restart().await;
+    world.clock.advance(NEXT_DAY);
+    let report = reports.wait_for(1).await.remove(0);
+    world.server.stop().await;
+    assert_eq!(report.mail, "MAIL FROM:<postmaster@example.org>");
+    assert!(report.text.starts_with("DKIM-Signature: "), "{report:?}");
+    assert!(report.text.contains(" d=example.org;"), "{report:?}");
+    report
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_domain_learns_that_its_host_has_no_tls() {
+    let zone = Zone::default()
+        .mx("remote.test", 10, "mx.remote.test")
+        .address("mx.remote.test", MX)
+        .txt(
+            "_smtp._tls.remote.test",
+            "v=TLSRPTv1; rua=mailto:tls@reports.test",
+        );
+    let (world, reports) = start(zone, "").await;
+    let remote = Remote::start(|_, _| None).await;
+    world.dialer.lead(MX, remote.address);
+    let mut submission = world.submission().await;
+    let reply = submission
+        .submit("app@example.org", &["rcpt@remote.test"], &message("tls"))
+        .await;
+    assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    remote.wait_for(1).await;
+    drop(submission);
+
+    let report = report(world, &reports).await;
+    assert_eq!(report.rcpts, ["RCPT TO:<tls@reports.test>"]);
+    let report = TlsReport::parse_rfc5322(report.text.as_bytes(), 1 << 20).unwrap();
+    assert_eq!(report.organization_name.as_deref(), Some("example.org"));
+    let [policy] = report.policies.as_slice() else {
+        panic!("{report:?}");
+    };
+    assert_eq!(policy.policy.policy_type, PolicyType::NoPolicyFound);
+    assert_eq!(policy.policy.policy_domain, "remote.test");
+    let summary = &policy.summary;
+    assert_eq!((summary.total_success, summary.total_failure), (0, 1));
+    let detail = &policy.failure_details[0];
+    assert_eq!(detail.result_type, ResultType::StartTlsNotSupported);
+    let host = detail.receiving_mx_hostname.as_deref();
+    assert_eq!(host, Some("mx.remote.test"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_domain_learns_who_forges_its_mail() {
+    let zone = Zone::default()
+        .mx("sender.test", 10, "mx.sender.test")
+        .host("mx.sender.test", "192.0.2.7".parse().unwrap())
+        .txt("sender.test", "v=spf1 ip4:192.0.2.7 -all")
+        .txt(
+            "_dmarc.sender.test",
+            "v=DMARC1; p=reject; rua=mailto:dmarc@reports.test",
+        )
+        .txt("sender.test._report._dmarc.reports.test", "v=DMARC1");
+    let statics = "proxy_from = [\"127.0.0.0/8\"]\n[policy]\ngreylist = false\n\
+                   first_time_sender_delay = \"0s\"\n";
+    let (world, reports) = start(zone, statics).await;
+    let text = "From: <ceo@sender.test>\r\nTo: <app@example.org>\r\nSubject: x\r\n\r\nHello.";
+    for (client, expected) in [("192.0.2.7", "250 "), ("203.0.113.9", "550 5.7.1 ")] {
+        let mut session = world.proxied("smtp", client).await;
+        session.expect("EHLO mx.sender.test", "250").await;
+        let reply = session
+            .submit("ceo@sender.test", &["app@example.org"], text)
+            .await;
+        assert!(reply.starts_with(expected), "{client}: {reply}");
+    }
+
+    let report = report(world, &reports).await;
+    assert_eq!(report.rcpts, ["RCPT TO:<dmarc@reports.test>"]);
+    let report = Report::parse_rfc5322(report.text.as_bytes(), 1 << 20).unwrap();
+    assert_eq!(report.policy_published.domain, "sender.test");
+    assert_eq!(report.policy_published.p, Disposition::Reject);
+    let rows = report.record.iter().map(|record| {
+        let source = record.row.source_ip.unwrap().to_string();
+        (
+            source,
+            record.row.policy_evaluated.disposition,
+            record.row.count,
+        )
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_by(|one, other| one.0.cmp(&other.0));
+    let expected = [
+        ("192.0.2.7".to_owned(), ActionDisposition::Pass, 1),
+        ("203.0.113.9".to_owned(), ActionDisposition::Reject, 1),
+    ];
+    assert_eq!(rows, expected);
+}
