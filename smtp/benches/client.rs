@@ -51,6 +51,7 @@ fn session(extensions: &str) -> Session {
         timeouts: Timeouts::default(),
         lmtp: false,
         chunking: true,
+        recorder: None,
     };
     let mut session = Session::new(config, now);
     session.receive(b"220 mx\r\n", now);

@@ -52,6 +52,14 @@ impl Auth {
         write!(out, "{}\r\n", self.line.as_str())
     }
 
+    /// The response that was sent last, encoded; empty if there was none.
+    pub(super) fn response(&self) -> &str {
+        match self.line.strip_prefix("AUTH ") {
+            Some(command) => command.split_once(' ').map_or("", |(_, response)| response),
+            None => &self.line,
+        }
+    }
+
     /// Takes a challenge, and makes the next line.
     fn challenged(&mut self, reply: &Reply) -> Result<(), ClientError> {
         let response = match self.first.take() {

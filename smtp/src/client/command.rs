@@ -22,7 +22,8 @@ impl Envelope {
         out: &mut impl fmt::Write,
     ) -> fmt::Result {
         write!(out, "MAIL FROM:<{}>", self.reverse_path)?;
-        if extensions.size.is_some() {
+        // A probe has no text, and so no size.
+        if extensions.size.is_some() && size > 0 {
             write!(out, " SIZE={}", size)?;
         }
         match self.body_type {

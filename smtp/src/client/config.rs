@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Credentials;
+use super::{Credentials, Recorder};
 
 /// The options of a session: the part of [`super::Options`] that the session needs.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct SessionConfig {
     pub lmtp: bool,
     /// Use BDAT where the server offers CHUNKING.
     pub chunking: bool,
+    /// Records the dialog.
+    pub recorder: Option<Recorder>,
 }
 
 /// The use of TLS.

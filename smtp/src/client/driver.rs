@@ -18,12 +18,12 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Extensions, Link, MessageSource, Options, OutgoingMessage, OutgoingResult, Remote, Security,
-    SessionConfig, Tls, TlsFault, TlsFaultKind, TlsMode, Unopened,
+    Extensions, Link, MessageSource, Options, OutgoingMessage, OutgoingResult, Recorder, Remote,
+    Security, SessionConfig, Tls, TlsFault, TlsFaultKind, TlsMode, Unopened,
     session::{Output, Session},
     tls::Stream,
 };
-use crate::{Cause, DeliveryStatus, EnhancedCode, TlsInfo};
+use crate::{Address, Cause, DeliveryStatus, EnhancedCode, ReversePath, TlsInfo};
 
 /// The bytes of a read. The replies to dozens of messages fit into them.
 const READ_MAX: usize = 8192;
@@ -73,6 +73,7 @@ impl Connection {
             timeouts,
             lmtp,
             chunking,
+            recorder,
         } = options;
         let mut config = SessionConfig {
             helo: helo.to_string(),
@@ -82,6 +83,7 @@ impl Connection {
             timeouts,
             lmtp,
             chunking,
+            recorder,
         };
         let (stream, start_tls) = match tls {
             TlsMode::Never => (Stream::Plain(io), None),
@@ -175,6 +177,23 @@ impl Connection {
             self.session.answer(piece.ok().as_deref(), now());
         }
         self.session.results()
+    }
+
+    /// Asks the server whether it takes mail from `from` for `to`: MAIL, RCPT and RSET, and no
+    /// message. The result is the reply at RCPT, or why there was none.
+    pub async fn probe(&mut self, from: ReversePath, to: Address) -> DeliveryStatus {
+        self.session.probe(from, to, now());
+        self.drive().await;
+        let results = self.session.results().into_iter();
+        let mut results = results.flat_map(|result| result.recipients);
+        let result = results.next().map(|result| result.status);
+        result.unwrap_or_else(|| unexpected(self.session.config(), "no result").status)
+    }
+
+    /// What is recorded of the connection.
+    #[must_use]
+    pub const fn recorder(&self) -> Option<&Recorder> {
+        self.session.config().recorder.as_ref()
     }
 
     /// From now on, no message begins after this moment. Its result says [`Again::NewConnection`].
@@ -322,11 +341,20 @@ impl Connection {
 async fn handshake(io: Link, tls: Tls, config: &SessionConfig) -> Result<Stream, Unopened> {
     let connector = TlsConnector::from(tls.config);
     let handshake = pin!(connector.connect(tls.name, io));
+    let note = |text: &str| {
+        if let Some(recorder) = &config.recorder {
+            recorder.note(text, now());
+        }
+    };
     let fault = match tokio::time::timeout(config.timeouts.tls, handshake).await {
-        Ok(Ok(stream)) => return Ok(Stream::Tls(Box::new(stream))),
+        Ok(Ok(stream)) => {
+            note("the TLS handshake is done");
+            return Ok(Stream::Tls(Box::new(stream)));
+        }
         Ok(Err(error)) => TlsFault::of_handshake(&error),
         Err(_) => TlsFault::new(TlsFaultKind::TimedOut),
     };
+    note(&fault.to_string());
     Err(Unopened {
         status: tls_failure(config, &fault.to_string()),
         tls: Some(Box::new(fault)),

@@ -1,7 +1,7 @@
 //! A message while it is sent, and the results for its recipients.
 
 use super::{Envelope, Extensions};
-use crate::{Address, BodyType, Cause, DeliveryStatus, EnhancedCode};
+use crate::{Address, BodyType, Cause, DeliveryOptions, DeliveryStatus, EnhancedCode, ReversePath};
 
 /// The result of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub(crate) struct Message {
     accepted: usize,
     /// The end of the text is handed out to be sent. From then on the server may have the message.
     pub(crate) end_sent: bool,
+    /// There is no text: the replies to the recipients are the results.
+    pub(crate) is_probe: bool,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,25 @@ impl Message {
             decided: 0,
             accepted: 0,
             end_sent: false,
+            is_probe: false,
+        }
+    }
+
+    /// The question whether a recipient gets mail.
+    pub(crate) fn probe(from: ReversePath, to: Address) -> Self {
+        let envelope = Envelope {
+            reverse_path: from,
+            body_type: BodyType::SevenBit,
+            smtputf8: false,
+            require_tls: false,
+            delivery: DeliveryOptions::default(),
+            ret: None,
+            envid: None,
+            recipients: vec![to.into()],
+        };
+        Self {
+            is_probe: true,
+            ..Self::new(envelope, 0)
         }
     }
 
@@ -127,9 +148,10 @@ impl Message {
             .collect()
     }
 
-    /// DATA would damage the text.
-    pub(crate) const fn needs_bdat(&self) -> bool {
-        matches!(self.envelope.body_type, BodyType::BinaryMime)
+    /// The size of the text, and whether DATA would damage it. None: there is no text.
+    pub(crate) fn text(&self) -> Option<(u64, bool)> {
+        let needs_bdat = matches!(self.envelope.body_type, BodyType::BinaryMime);
+        (!self.is_probe).then_some((self.size, needs_bdat))
     }
 
     /// The results, with this server (`name [ip]`). Every recipient has one here. If

@@ -15,6 +15,7 @@
 //! | `envelope`, `message`, `source` | a message, its results and its bytes |
 //! | `driver`, `options`, `link`, `tls` | the sockets, and TLS |
 //! | `fault` | what is wrong with the TLS of a server |
+//! | `recorder`, `recording` | the dialog, kept for people to read, and what is kept of it |
 
 mod auth;
 mod command;
@@ -30,6 +31,8 @@ mod opening;
 mod options;
 mod parser;
 mod rate;
+mod recorder;
+mod recording;
 mod sending;
 mod session;
 mod source;
@@ -47,6 +50,7 @@ pub use link::Link;
 pub use message::{Again, OutgoingResult, RecipientResult};
 pub use options::{Credentials, Options, Remote, Tls, TlsMode};
 pub use parser::{ReplyError, ReplyParser};
+pub use recorder::{Direction, Heard, Line, Listener, Recorder, Recording};
 pub use session::{Output, PieceRequest, Session};
 pub use source::{MessageSource, OutgoingMessage, Prefixed};
 pub use tls::AnyCertificate;

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use rustls::{ClientConfig, pki_types::ServerName};
 
-use super::Timeouts;
+use super::{Recorder, Timeouts};
 use crate::{Host, sasl::ClientLogin};
 
 /// The options of a connection to a server.
@@ -23,6 +23,8 @@ pub struct Options {
     /// Use BDAT where the server offers CHUNKING (RFC 3030). It saves the wait for the reply to
     /// DATA.
     pub chunking: bool,
+    /// Records the dialog. None: nothing is recorded.
+    pub recorder: Option<Recorder>,
 }
 
 impl Options {
@@ -36,6 +38,7 @@ impl Options {
             timeouts: Timeouts::default(),
             lmtp: false,
             chunking: true,
+            recorder: None,
         }
     }
 }

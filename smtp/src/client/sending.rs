@@ -78,9 +78,9 @@ impl Session {
                 message.decide_rest(status, Again::NewConnection);
                 continue;
             }
-            let (size, recipients) = (message.size, message.open_recipients());
-            let needs_bdat = message.needs_bdat();
-            self.plan_message(id, size, recipients, needs_bdat);
+            let recipients = message.open_recipients();
+            let text = message.text();
+            self.plan_message(id, recipients, text);
             return true;
         }
         self.settle();
@@ -106,10 +106,11 @@ impl Session {
         None
     }
 
-    fn plan_message(&mut self, id: usize, size: u64, recipients: Vec<usize>, needs_bdat: bool) {
+    /// `text`: the size of the text, and whether DATA would damage it. None: no text is sent.
+    fn plan_message(&mut self, id: usize, recipients: Vec<usize>, text: Option<(u64, bool)>) {
         self.mails = self.mails.saturating_add(1);
-        let bdat = self.config.chunking && self.extensions.chunking;
-        let bdat = (bdat && !self.config.lmtp) || needs_bdat;
+        let bdat = self.config.chunking && self.extensions.chunking && !self.config.lmtp;
+        let bdat = text.is_some_and(|(_, needs_bdat)| bdat || needs_bdat);
         // A refused BDAT leaves the transaction in an unknown state (RFC 3030 §2), and the session
         // does not wait for the reply.
         if std::mem::take(&mut self.needs_reset) || (bdat && !self.steps.is_empty()) {
@@ -119,12 +120,14 @@ impl Session {
         let recipients = recipients.into_iter();
         self.steps
             .extend(recipients.map(|recipient| Step::Rcpt(id, recipient)));
-        if bdat {
-            let chunks = size.div_ceil(CHUNK).max(1);
-            self.steps
-                .extend((0..chunks).map(|chunk| Step::Bdat(id, chunk.saturating_mul(CHUNK))));
-        } else {
-            self.steps.extend([Step::Data(id), Step::Text(id)]);
+        match text {
+            Some((size, _)) if bdat => {
+                let chunks = size.div_ceil(CHUNK).max(1);
+                self.steps
+                    .extend((0..chunks).map(|chunk| Step::Bdat(id, chunk.saturating_mul(CHUNK))));
+            }
+            Some(_) => self.steps.extend([Step::Data(id), Step::Text(id)]),
+            None => {}
         }
     }
 
@@ -177,7 +180,9 @@ impl Session {
                 let last = if end == size { " LAST" } else { "" };
                 let length = end.saturating_sub(offset);
                 // Writing into memory cannot fail.
+                let before = self.output.len();
                 let _ = write!(self.output, "BDAT {length}{last}\r\n");
+                self.record_command(step, before);
                 self.go_on(OpenText {
                     message: id,
                     offset,
@@ -193,6 +198,7 @@ impl Session {
                     self.output.truncate(before);
                     return false;
                 }
+                self.record_command(step, before);
                 self.sent_step(step, length);
             }
         }
@@ -272,6 +278,9 @@ impl Session {
 
     /// The text, or the chunk, is handed out to be sent.
     fn finish_text(&mut self, text: OpenText) {
+        if text.stuffer.is_some() {
+            self.record_text(&text);
+        }
         if let Some(stuffer) = text.stuffer {
             stuffer.finish(&mut self.output);
         }

@@ -4,6 +4,7 @@
 //!
 //! | call | when |
 //! |---|---|
+//! | [`Session::submit`], [`Session::probe`] | there are messages to send, or an address to ask for |
 //! | [`Session::receive`] | bytes came |
 //! | [`Session::poll_output`] | after each other call, until it gives None |
 //! | [`Session::answer`] | a piece of text of [`Output::Ask`] is read |
@@ -18,7 +19,7 @@
 //! without it.
 //!
 //! The file `sending` has the steps on their way out. The files `opening`, `auth`, `transaction`
-//! and `data` have the replies.
+//! and `data` have the replies. The file `recording` has what a recorder gets.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -32,7 +33,7 @@ use super::{
     rate::Rate,
     state::{Batch, OpenText, State, Step},
 };
-use crate::{Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode};
+use crate::{Address, Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode, ReversePath};
 
 /// A request for a piece of a message. The answer goes to [`Session::answer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,10 +205,23 @@ impl Session {
 
     /// Takes messages to send, as envelopes and sizes. The session must be ready.
     pub fn submit(&mut self, messages: impl IntoIterator<Item = (Envelope, u64)>, now: Instant) {
-        self.messages = messages
-            .into_iter()
-            .map(|(envelope, size)| Message::new(envelope, size))
-            .collect();
+        let messages = messages.into_iter();
+        let messages = messages.map(|(envelope, size)| Message::new(envelope, size));
+        self.begin(messages.collect(), now);
+    }
+
+    /// Asks whether the server takes mail for a recipient: sends MAIL, RCPT and RSET, and no
+    /// message. The session must be ready. The results are those of one message, whose one
+    /// recipient has the reply at RCPT.
+    pub fn probe(&mut self, from: ReversePath, to: Address, now: Instant) {
+        self.begin(vec![Message::probe(from, to)], now);
+    }
+
+    fn begin(&mut self, messages: Vec<Message>, now: Instant) {
+        self.messages = messages;
+        if let Some(recorder) = &self.config.recorder {
+            recorder.begin_batch();
+        }
         self.since = now;
         self.front = None;
         for message in &mut self.messages {
@@ -310,6 +324,7 @@ impl Session {
         self.since = now;
         let step = self.steps.front().copied();
         tracing::trace!(remote = self.config.remote, ?step, %reply, "reply");
+        self.record_reply(step, reply);
         let step = match step {
             Some(Step::Quit) => return self.close_with(reply, Step::Quit),
             // RFC 5321 §3.8: a server may answer anything with 421, and then closes.
@@ -435,6 +450,7 @@ impl Session {
             Limited::Message => "the message took too long as a whole",
         };
         let status = DeliveryStatus::transient(Cause::Timeout, EnhancedCode::BAD_CONNECTION, text);
+        self.since = now;
         self.close(status.with_command(self.command()));
     }
 
@@ -470,6 +486,7 @@ impl Session {
         if self.closed().is_some() {
             return;
         }
+        self.record_end(&status);
         let front = self.steps.front().copied();
         let elsewhere = DeliveryStatus {
             permanent: false,
@@ -521,6 +538,9 @@ impl Session {
         };
         if matches!(next, State::Ready) && self.ready.is_none() {
             self.ready = Some(self.since);
+            if let Some(recorder) = &self.config.recorder {
+                recorder.opened();
+            }
         }
         self.state = next;
     }

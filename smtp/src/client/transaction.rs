@@ -44,6 +44,14 @@ impl Session {
         let Some(message) = self.messages.get_mut(id) else {
             return;
         };
+        if message.is_probe {
+            message.decide(
+                recipient,
+                DeliveryStatus::from_reply(reply, "RCPT"),
+                Again::No,
+            );
+            return self.steps.push_back(Step::Rset);
+        }
         if reply.code().is_positive() {
             message.accept(recipient);
             return;

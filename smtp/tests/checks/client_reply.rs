@@ -11,7 +11,7 @@ use std::time::Instant;
 use postrider_smtp::{
     Address, BodyType, ReversePath,
     client::{
-        Credentials, Envelope, OutgoingResult, Output, ReplyParser, Security, Session,
+        Credentials, Envelope, OutgoingResult, Output, Recorder, ReplyParser, Security, Session,
         SessionConfig, Timeouts,
     },
     sasl::{ClientLogin, Secret},
@@ -76,6 +76,7 @@ fn session(options: u8, bytes: &[u8], step: usize) -> Vec<OutgoingResult> {
         timeouts: Timeouts::default(),
         lmtp: bit(2),
         chunking: bit(3),
+        recorder: Some(Recorder::new(now)),
     };
     let mut session = Session::new(config, now);
     let mut results = Vec::new();

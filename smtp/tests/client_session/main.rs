@@ -8,6 +8,7 @@
 //! | `X: lost` | the connection breaks |
 //! | `X: timeout` | the session's deadline comes |
 //! | `X: quit` | the driver quits |
+//! | `X: probe` | the driver asks whether `to@x.org` gets mail from `s@example.org` |
 
 #![expect(
     clippy::indexing_slicing,
@@ -20,6 +21,8 @@ mod endings;
 mod limits;
 mod messages;
 mod opening;
+mod probes;
+mod recordings;
 
 use std::time::{Duration, Instant};
 
@@ -66,6 +69,7 @@ fn config() -> SessionConfig {
         timeouts: Timeouts::default(),
         lmtp: false,
         chunking: true,
+        recorder: None,
     }
 }
 
@@ -124,6 +128,11 @@ impl Run<'_> {
                 self.session.timeout(self.now);
             }
             "quit" => self.session.quit(self.now),
+            "probe" => {
+                let from = ReversePath::parse("s@example.org").unwrap();
+                let to = Address::parse("to@x.org").unwrap();
+                self.session.probe(from, to, self.now);
+            }
             other => panic!("unknown event {other}"),
         }
         self.drain();

@@ -137,7 +137,7 @@ fn starttls_is_not_to_be_had() {
 }
 
 /// A login with the password `p` by one of these mechanisms.
-fn login(mechanisms: &[Mechanism]) -> Credentials {
+pub(super) fn login(mechanisms: &[Mechanism]) -> Credentials {
     Credentials {
         login: ClientLogin {
             user: "u".to_owned(),
@@ -149,14 +149,14 @@ fn login(mechanisms: &[Mechanism]) -> Credentials {
     }
 }
 
-fn logging_in(login: Credentials) -> SessionConfig {
+pub(super) fn logging_in(login: Credentials) -> SessionConfig {
     SessionConfig {
         login: Some(login),
         ..config()
     }
 }
 
-fn opened(auth: &str) -> String {
+pub(super) fn opened(auth: &str) -> String {
     format!("S: 220 mx\nC: EHLO client.example.org\nS: 250-mx\nS: 250 AUTH {auth}\n")
 }
 
