@@ -363,6 +363,7 @@ subjects! {
     28 tls_results TlsResults,
     29 dmarc_results DmarcResults,
     30 reports Reports,
+    31 transcripts Transcripts,
 }
 
 #[cfg(test)]
@@ -437,6 +438,7 @@ mod tests {
                 "mta_sts MtaSts(Keep(",
                 "tls_results TlsResults(NoteTls(",
                 "dmarc_results DmarcResults(NoteDmarc(",
+                "transcripts Transcripts(KeepTranscripts(",
             ]
         );
     }

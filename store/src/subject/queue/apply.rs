@@ -319,6 +319,7 @@ impl State {
             };
             self.queue.retired.put_new(id, retired);
         } else {
+            self.transcripts.forget_message(id)?;
             self.queue.forget_references(&message);
         }
         Ok(())

@@ -100,6 +100,7 @@ subject!(
         self.counters.last = self.counters.last.saturating_add(by);
     },
     fn forget(state: &mut State, number: u64) -> Result<(), Fault> {
+        state.transcripts.forget_message(QueueId(number))?;
         state.queue.forget_retired(QueueId(number))
     },
     const KEYS_SINCE: u8 = 1;,

@@ -59,6 +59,11 @@ impl Model {
         self.claimed.contains_key(&id)
     }
 
+    /// Whether a message is in the queue or in the history.
+    pub(crate) fn has(&self, id: QueueId) -> bool {
+        self.queued.contains_key(&id) || self.retired.contains_key(&id)
+    }
+
     pub(crate) fn claimed(&self) -> usize {
         self.claimed.len()
     }
