@@ -39,6 +39,7 @@ mod keys_hooks;
 mod keys_listeners;
 mod keys_oauth;
 mod keys_providers;
+mod keys_queue;
 mod keys_sources;
 mod keys_static;
 mod keys_transports;
@@ -105,8 +106,9 @@ pub use transports::{
 };
 pub use values::{
     Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern,
-    FailureDsn, LogFormat, LogLevel, Mechanism, MtaStsMode, Network, OnBlock, Pattern, ReportsTls,
-    RequireTls, StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent, WebhookSecret,
+    FailureDsn, KeepTranscripts, LogFormat, LogLevel, Mechanism, MtaStsMode, Network, OnBlock,
+    Pattern, ReportsTls, RequireTls, StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent,
+    WebhookSecret,
 };
 pub use watch::{Outcome, ReadAgain, Watcher};
 

@@ -25,8 +25,8 @@ use crate::{
     },
     transports::{Direct, Fail, Lmtp, Smarthost, Socks, Transport, TransportAuth, TransportSecret},
     values::{
-        DmarcHandling, LogFormat, LogLevel, Mechanism, OnBlock, ReportsTls, RequireTls,
-        StoreEngine, missing_domain,
+        DmarcHandling, KeepTranscripts, LogFormat, LogLevel, Mechanism, OnBlock, ReportsTls,
+        RequireTls, StoreEngine, missing_domain,
     },
 };
 
@@ -296,6 +296,9 @@ fn read_queue(reader: &Reader<'_>) -> QueueConfig {
             idle: destination.get("idle"),
         },
         retry_spread: reader.get("retry_spread"),
+        keep_transcripts: reader
+            .opt("keep_transcripts")
+            .unwrap_or(KeepTranscripts::Failed),
     }
 }
 

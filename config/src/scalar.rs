@@ -18,9 +18,9 @@ use crate::{
     schema::Kind,
     values::{
         Canonicalization, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern, FailureDsn,
-        LogFormat, LogLevel, Mechanism, MtaStsMode, Network, OnBlock, Pattern, ReportsTls,
-        RequireTls, StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent, parse_address,
-        parse_domain,
+        KeepTranscripts, LogFormat, LogLevel, Mechanism, MtaStsMode, Network, OnBlock, Pattern,
+        ReportsTls, RequireTls, StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent,
+        parse_address, parse_domain,
     },
 };
 
@@ -259,6 +259,7 @@ word!(
     StoreEngine,
     DmarcHandling,
     OnBlock,
+    KeepTranscripts,
     Mechanism,
     DkimAlgorithm,
     DkimHash,

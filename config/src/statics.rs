@@ -19,8 +19,8 @@ use crate::{
     sources::{OutgoingSource, Pool},
     transports::Transport,
     values::{
-        DmarcHandling, LogFormat, LogLevel, Network, OnBlock, ReportsTls, RequireTls, StoreEngine,
-        TlsVersion,
+        DmarcHandling, KeepTranscripts, LogFormat, LogLevel, Network, OnBlock, ReportsTls,
+        RequireTls, StoreEngine, TlsVersion,
     },
 };
 
@@ -414,6 +414,8 @@ pub struct QueueConfig {
     pub per_destination: PerDestination,
     /// The share of the wait by which a retry is randomly earlier or later, 0 to 0.5.
     pub retry_spread: f64,
+    /// Of which attempts the transcript is kept.
+    pub keep_transcripts: KeepTranscripts,
 }
 
 /// `queue.per_destination`.

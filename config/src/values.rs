@@ -85,6 +85,18 @@ words! {
 }
 
 words! {
+    /// Of which attempts the transcript is kept.
+    KeepTranscripts {
+        /// Of all.
+        All = "all",
+        /// Of those that did not deliver.
+        Failed = "failed",
+        /// Of none.
+        None = "none",
+    }
+}
+
+words! {
     /// A SASL mechanism for a login at a next hop.
     Mechanism {
         /// RFC 4616.

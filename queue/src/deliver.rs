@@ -14,6 +14,7 @@
 //! | `counting` | the connections, counted for reports about TLS |
 //! | `transaction` | which messages go in which transaction, envelopes, and what the replies mean |
 //! | `conversion` | the form of a message for a host that lacks an extension |
+//! | `transcripts` | what was said to the hosts |
 //! | `signing` | which messages need which signatures, and the signatures that are known |
 
 mod addresses;
@@ -30,10 +31,11 @@ mod race;
 mod signing;
 mod tls;
 mod transaction;
+mod transcripts;
 
 use postrider_config::Dynamic;
 use postrider_smtp::client::Connection;
-use postrider_store::{Moment, Queued};
+use postrider_store::{Moment, QueueId, Queued, Transcript};
 
 pub(crate) use addresses::{Addresses, Peer};
 pub(crate) use race::Families;
@@ -46,7 +48,7 @@ use crate::{
     schedule::Opened,
     settle::{EndedAttempt, Postponed},
     source::{Source, Sources},
-    tls::{DaneCheck, Proven, Requested},
+    tls::{DaneCheck, Proven, Requested, Rule},
 };
 use addresses::Place;
 use attempt::OngoingAttempt;
@@ -63,6 +65,8 @@ pub(crate) struct KeptConnection {
     hop: Hop,
     proven: Proven,
     source: Source,
+    /// The rule that said which TLS the connection needs.
+    rule: Rule,
     connection: Connection,
     place: Place,
     opened: Opened,
@@ -138,6 +142,8 @@ pub(crate) struct Delivered {
     pub(crate) ended: Vec<EndedAttempt>,
     /// The messages that were not attempted.
     pub(crate) postponed: Vec<Postponed>,
+    /// What was said of messages whose attempts ended.
+    pub(crate) transcripts: Vec<(QueueId, Transcript)>,
     /// False: no connection to the site can be made now.
     pub(crate) connects: bool,
 }
@@ -166,6 +172,7 @@ impl Queue {
             let part = self.deliver_alike(attempt, kept).await;
             delivered.ended.extend(part.ended);
             delivered.postponed.extend(part.postponed);
+            delivered.transcripts.extend(part.transcripts);
             delivered.connects &= part.connects;
         }
         delivered

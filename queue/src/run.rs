@@ -30,13 +30,14 @@ use std::{
 };
 
 use postrider_store::{
-    Claim, Lane, Moment, Outcome, Party, Queued, Settle, StoreError, Time, Which,
+    Claim, Lane, Moment, Outcome, Party, QueueId, Queued, Settle, StoreError, Time, Transcript,
+    Which,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{Id, JoinError, JoinSet},
 };
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::{
     Queue,
@@ -384,6 +385,17 @@ impl Queue {
             }
             let settles = again.iter().map(settle::copy).collect();
             result = self.store.settle(settles).await;
+        }
+    }
+
+    /// Stores what was said in attempts. It is lost if the store can't take it now: results are
+    /// worth a wait, and transcripts are not.
+    async fn keep_transcripts(&self, transcripts: Vec<(QueueId, Transcript)>) {
+        if transcripts.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.keep_transcripts(transcripts).await {
+            warn!(%error, "the transcripts of attempts are not stored");
         }
     }
 

@@ -50,6 +50,17 @@ pub(crate) enum Via {
     Proxy(Arc<Socks>),
 }
 
+impl Via {
+    /// The address or the proxy; empty: the system chooses the address.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Any => String::new(),
+            Self::Ip(ip) => ip.to_string(),
+            Self::Proxy(socks) => format!("the proxy {}:{}", socks.host, socks.port),
+        }
+    }
+}
+
 /// The sources of the messages of an account that go to a site, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sources(Vec<Source>);

@@ -54,6 +54,8 @@ mod sources;
 mod support;
 #[path = "queue/tls.rs"]
 mod tls;
+#[path = "queue/transcripts.rs"]
+mod transcripts;
 
 use std::{
     sync::{

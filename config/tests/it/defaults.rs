@@ -6,8 +6,9 @@ use std::{
 
 use postrider_config::{
     CertificateSource, DmarcHandling, Dynamic, FailureDsn, HookAuth, HookBody, HookConditions,
-    HookError, HookKind, HookQuarantine, HookStage, Lmtp, LogFormat, LogLevel, MilterSocket,
-    OnBlock, ReportsTls, RequireTls, Size, Static, TlsVersion, Transport, TsigAlgorithm, describe,
+    HookError, HookKind, HookQuarantine, HookStage, KeepTranscripts, Lmtp, LogFormat, LogLevel,
+    MilterSocket, OnBlock, ReportsTls, RequireTls, Size, Static, TlsVersion, Transport,
+    TsigAlgorithm, describe,
     keys::{DYNAMIC, STATIC},
     replace_private,
     schema::{Default, Key, Section},
@@ -42,6 +43,7 @@ fn defaults_of_postrider_conf() {
     assert_eq!(config.queue.delay_dsn_after, 4 * HOUR);
     assert_eq!(config.queue.max_concurrency, 500);
     assert_eq!(config.queue.retry_spread, 0.1);
+    assert_eq!(config.queue.keep_transcripts, KeepTranscripts::Failed);
     let destination = &config.queue.per_destination;
     assert_eq!(destination.connections, 10);
     assert_eq!(destination.messages_per_connection, 100);

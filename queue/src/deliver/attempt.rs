@@ -2,13 +2,14 @@
 //! result.
 
 mod hosts;
+mod ours;
 
 use std::time::Duration;
 
 use postrider_config::{Dynamic, ReplyScope};
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode,
-    client::{Link, Unopened},
+    client::{Link, Recorder, Unopened},
 };
 use postrider_store::{Moment, QueueId, Queued, Time};
 use rand::RngExt;
@@ -20,6 +21,7 @@ use super::{
     addresses::{Peer, Place},
     endpoint::{Endpoint, Unconnected, unreached},
     lacks::Lacks,
+    transcripts::{Ends, Transcripts},
 };
 use crate::{
     Queue,
@@ -74,6 +76,8 @@ pub(super) struct OngoingAttempt<'a> {
     pub(super) failed_by_policy: bool,
     /// The hosts that can't take messages.
     pub(super) lacks: Lacks,
+    /// What was said to hosts.
+    pub(super) transcripts: Transcripts,
 }
 
 /// How the visit of an address begins.
@@ -154,6 +158,7 @@ impl<'a> OngoingAttempt<'a> {
             may_pass: false,
             failed_by_policy: false,
             lacks: Lacks::default(),
+            transcripts: Transcripts::new(queue.statics.queue.keep_transcripts),
         }
     }
 
@@ -184,12 +189,13 @@ impl<'a> OngoingAttempt<'a> {
     /// Sends the messages over a connection that was open before.
     pub(super) async fn send_again(&mut self, kept: &mut KeptConnection) {
         let peer = kept.place.address().clone();
-        self.send(
-            &mut kept.connection,
-            (&kept.hop.name, &peer),
-            &mut kept.sent,
-        )
-        .await;
+        let ends = Ends {
+            host: &kept.hop.name,
+            peer: &peer,
+            source: &kept.source,
+            rule: kept.rule,
+        };
+        self.send(&mut kept.connection, ends, &mut kept.sent).await;
         self.before = Some((peer, !kept.takes_more(self.plan)));
         // A server may close a connection at any time. That says nothing of the next connection.
         self.reached = !self.ended.is_empty() || !self.begun.is_empty();
@@ -268,6 +274,7 @@ impl<'a> OngoingAttempt<'a> {
         Delivered {
             ended: self.ended,
             postponed: self.postponed,
+            transcripts: self.transcripts.into_kept(),
             connects: connects && !self.rests,
         }
     }
@@ -358,6 +365,8 @@ impl<'a> OngoingAttempt<'a> {
         let replied = status.cause == Cause::Reply && !blames_address(&status);
         self.answered += usize::from(status.is_success() || replied);
         let known = self.plan.rule_for(&status).map(|rule| rule.class);
+        self.transcripts
+            .end(message.id, self.start, status.is_success());
         self.ended.push(EndedAttempt {
             message,
             known,
@@ -491,7 +500,16 @@ impl<'a> OngoingAttempt<'a> {
     }
 
     /// Notes that there is no session at an address. Returns true when nothing is left to do.
-    pub(super) fn unconnected(&mut self, endpoint: &Endpoint<'_>, error: Unconnected) -> bool {
+    pub(super) fn unconnected(
+        &mut self,
+        endpoint: &Endpoint<'_>,
+        error: Unconnected,
+        recorder: Option<&Recorder>,
+    ) -> bool {
+        if let Unconnected::Theirs(unopened) = &error {
+            self.transcripts
+                .unopened(endpoint.ends(), unopened, recorder);
+        }
         let Unopened { status, tls } = match error {
             Unconnected::Ours(fault, error) => {
                 return self.own_fault(fault, &unreached(endpoint, error.to_string()));
@@ -590,7 +608,9 @@ impl<'a> OngoingAttempt<'a> {
         if let Peer::Ip(address) = address {
             self.slot.pace.tried(&endpoint.hop.name, *address);
         }
-        let (mut connection, proven) = match self.connect_protected(endpoint, link).await {
+        let recorder = self.transcripts.recorder();
+        let connected = self.connect_protected(endpoint, link, recorder.as_ref());
+        let (mut connection, proven) = match connected.await {
             Ok(connected) => connected,
             Err(error) => {
                 if matches!(error, Unconnected::Ours(..))
@@ -609,7 +629,7 @@ impl<'a> OngoingAttempt<'a> {
                 {
                     place.failed(clock.moment(), status.code == 421);
                 }
-                return self.unconnected(endpoint, error);
+                return self.unconnected(endpoint, error, recorder.as_ref());
             }
         };
         self.reached = true;
@@ -624,8 +644,7 @@ impl<'a> OngoingAttempt<'a> {
                 |(message, _): &mut (Queued, _)| begun.iter().any(|(id, _)| *id == message.id);
             aside = self.pending.extract_if(.., is_begun).collect();
         }
-        let host = &endpoint.hop.name;
-        self.send(&mut connection, (host, address), &mut sent).await;
+        self.send(&mut connection, endpoint.ends(), &mut sent).await;
         self.pending.extend(aside);
         if connection.usable() {
             let old = kept.replace(KeptConnection {
@@ -634,6 +653,7 @@ impl<'a> OngoingAttempt<'a> {
                 hop: endpoint.hop.clone().into_owned(),
                 proven,
                 source: endpoint.source.clone(),
+                rule: endpoint.protection.rule(),
                 connection,
                 place,
                 opened,
@@ -663,26 +683,4 @@ impl<'a> OngoingAttempt<'a> {
 pub(super) fn blames_address(status: &DeliveryStatus) -> bool {
     let command = status.command.as_deref();
     status.cause != Cause::Tls && matches!(command, Some("connect" | "greeting" | "EHLO" | "HELO"))
-}
-
-impl Queue {
-    /// No site and no look-up that failed waits longer than the messages.
-    pub(crate) fn longest_retry_interval(&self) -> Duration {
-        let intervals = self.statics.queue.retry_intervals.iter();
-        intervals.max().copied().unwrap_or(PAUSE)
-    }
-
-    /// Tells of a fault of ours, which counts for no message. Gives the moment of the next try.
-    pub(crate) fn own_fault(&self, fault: OwnFault, status: &DeliveryStatus) -> Moment {
-        let now = self.clock.moment();
-        match fault {
-            OwnFault::UsedUp => self.faults.used_up(status, now),
-            OwnFault::NoWay | OwnFault::Settings => {
-                if self.faults.tell(now) {
-                    error!(%status, "no connection to a host can be made by a fault of ours; no attempt counts");
-                }
-                now.after(PAUSE)
-            }
-        }
-    }
 }

@@ -4,10 +4,13 @@ use std::{borrow::Cow, io, pin::pin, sync::Arc, time::Duration};
 
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Host,
-    client::{Connection, Link, Options, Remote, TlsMode, Unopened},
+    client::{Connection, Link, Options, Recorder, Remote, TlsMode, Unopened},
 };
 
-use super::{addresses::Peer, attempt::OngoingAttempt, counting::HostSeen, tls::Protection};
+use super::{
+    addresses::Peer, attempt::OngoingAttempt, counting::HostSeen, tls::Protection,
+    transcripts::Ends,
+};
 use crate::{
     faults::OwnFault,
     header,
@@ -45,7 +48,7 @@ impl OngoingAttempt<'_> {
         &self,
         endpoint: &Endpoint<'_>,
         tls: TlsMode,
-        link: &mut Option<Link>,
+        (link, recorder): (&mut Option<Link>, Option<&Recorder>),
     ) -> Result<Connection, Unconnected> {
         let statics = &self.queue.statics;
         let login = match &endpoint.login {
@@ -66,6 +69,7 @@ impl OngoingAttempt<'_> {
             timeouts: route::timeouts(statics),
             lmtp: self.plan.way.is_last(),
             chunking: self.plan.provider.chunking,
+            recorder: recorder.cloned(),
             ..Options::new(Host::Domain(endpoint.source.ehlo.clone()), tls)
         };
         let opening = Connection::open(stream, endpoint.remote(), options);
@@ -107,9 +111,16 @@ impl OngoingAttempt<'_> {
 
 impl Endpoint<'_> {
     fn remote(&self) -> Remote {
-        Remote {
-            name: self.hop.name.clone(),
-            ip: self.address.ip(),
+        self.ends().remote()
+    }
+
+    /// The two ends of a connection to the endpoint.
+    pub(super) fn ends(&self) -> Ends<'_> {
+        Ends {
+            host: &self.hop.name,
+            peer: &self.address,
+            source: &self.source,
+            rule: self.protection.rule(),
         }
     }
 

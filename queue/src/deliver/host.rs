@@ -176,7 +176,7 @@ impl OngoingAttempt<'_> {
                 self.crowded(endpoint);
                 false
             }
-            Missed::Unconnected(error) => self.unconnected(endpoint, error),
+            Missed::Unconnected(error) => self.unconnected(endpoint, error, None),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postrider_config::ProviderTls;
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode,
-    client::{Connection, Link, Tls, TlsFault, TlsMode, Unopened},
+    client::{Connection, Link, Recorder, Tls, TlsFault, TlsMode, Unopened},
 };
 use rustls::pki_types::ServerName;
 use tracing::debug;
@@ -62,6 +62,11 @@ impl Protection {
             name,
             dane: None,
         })
+    }
+
+    /// The rule that demands it.
+    pub(super) const fn rule(&self) -> Rule {
+        self.demand.rule
     }
 
     /// Whether an MTA-STS policy demands it.
@@ -142,18 +147,19 @@ impl OngoingAttempt<'_> {
     /// Opens a session that is protected as the endpoint says, and tells what it proves. A
     /// handshake that hangs or is reset is tried again without the post-quantum key share. Then TLS
     /// that is not demanded is left out (RFC 7435 §3). What helped is remembered. The first session
-    /// uses `link`, if it is given.
+    /// uses `link`, if it is given. All of them are recorded.
     pub(super) async fn connect_protected(
         &self,
         endpoint: &Endpoint<'_>,
         link: Option<Link>,
+        recorder: Option<&Recorder>,
     ) -> Result<(Connection, Proven), Unconnected> {
         let mut link = link;
         let (habits, address) = (&self.queue.habits, &endpoint.address);
         let now = || self.queue.clock.moment();
         let optional = endpoint.protection.demand.start == Start::IfOffered;
         if optional && habits.is_plain(address, now()) {
-            return self.open_in_clear(endpoint, &mut link).await;
+            return self.open_in_clear(endpoint, (&mut link, recorder)).await;
         }
         let shares = match habits.is_classical(address, now()) {
             true => KeyShares::Classical,
@@ -161,7 +167,9 @@ impl OngoingAttempt<'_> {
         };
         let from = link.as_ref().and_then(Link::local_ip);
         let from = from.filter(|_| !matches!(endpoint.source.via, Via::Proxy(_)));
-        let mut opened = self.open_with(endpoint, shares, &mut link).await;
+        let mut opened = self
+            .open_with(endpoint, shares, (&mut link, recorder))
+            .await;
         if let Err(Unconnected::Theirs(unopened)) = &opened
             && let Some(fault) = &unopened.tls
             && fault.kind.is_silence()
@@ -169,7 +177,7 @@ impl OngoingAttempt<'_> {
         {
             debug!(status = %unopened.status, "once more without a post-quantum key share");
             opened = self
-                .open_with(endpoint, KeyShares::Classical, &mut link)
+                .open_with(endpoint, KeyShares::Classical, (&mut link, recorder))
                 .await;
             if opened.is_ok() {
                 habits.was_classical(address.clone(), now());
@@ -195,7 +203,7 @@ impl OngoingAttempt<'_> {
         match opened {
             Err(Unconnected::Theirs(unopened)) if optional && unopened.tls.is_some() => {
                 debug!(status = %unopened.status, "TLS failed, once more without");
-                let opened = self.open_in_clear(endpoint, &mut link).await;
+                let opened = self.open_in_clear(endpoint, (&mut link, recorder)).await;
                 if opened.is_ok() {
                     habits.was_plain(address.clone(), now());
                 }
@@ -214,7 +222,7 @@ impl OngoingAttempt<'_> {
     async fn open_in_clear(
         &self,
         endpoint: &Endpoint<'_>,
-        link: &mut Option<Link>,
+        link: (&mut Option<Link>, Option<&Recorder>),
     ) -> Result<(Connection, Proven), Unconnected> {
         let connection = self.connect(endpoint, TlsMode::Never, link).await?;
         Ok((connection, Proven::Plain))
@@ -226,7 +234,7 @@ impl OngoingAttempt<'_> {
         &self,
         endpoint: &Endpoint<'_>,
         shares: KeyShares,
-        link: &mut Option<Link>,
+        link: (&mut Option<Link>, Option<&Recorder>),
     ) -> Result<(Connection, Proven, Option<Box<TlsFault>>), Unconnected> {
         let Protection { demand, name, dane } = &endpoint.protection;
         let Some(name) = name else {

@@ -16,9 +16,9 @@ use postrider_smtp::{
 use postrider_store::{Moment, Pieces, Queued, Scratch, StoreError, Time, Transaction};
 
 use super::{
-    addresses::Peer,
     attempt::OngoingAttempt,
     conversion::{self, Formed},
+    transcripts::Ends,
 };
 use crate::{Queue, deadline, header, passed::is_sent, schedule::BATCH, settle::LastHop};
 
@@ -92,24 +92,18 @@ impl OngoingAttempt<'_> {
     pub(super) async fn send(
         &mut self,
         connection: &mut Connection,
-        (host, peer): (&str, &Peer),
+        ends: Ends<'_>,
         sent: &mut usize,
     ) {
         let lacks = &self.lacks;
-        let lacking = |(message, _): &mut (Queued, _)| lacks.has(message.id, host);
+        let lacking = |(message, _): &mut (Queued, _)| lacks.has(message.id, ends.host);
         let aside: Vec<_> = self.pending.extract_if(.., lacking).collect();
-        self.send_all(connection, host, self.stays(peer), sent)
-            .await;
+        self.send_all(connection, ends, sent).await;
         self.pending.extend(aside);
     }
 
-    async fn send_all(
-        &mut self,
-        connection: &mut Connection,
-        host: &str,
-        stays: bool,
-        sent: &mut usize,
-    ) {
+    async fn send_all(&mut self, connection: &mut Connection, ends: Ends<'_>, sent: &mut usize) {
+        let (host, stays) = (ends.host, self.stays(ends.peer));
         connection.begin_none_after(self.end_of_time().into_std());
         for _ in 0..TRANSACTIONS_MAX {
             let left = self.plan.provider.messages_per_connection;
@@ -139,6 +133,7 @@ impl OngoingAttempt<'_> {
             let (began, transactions) = (self.queue.clock.moment(), batch.len());
             let results = connection.send(batch).await;
             self.observe(&results, transactions, began);
+            self.transcripts.sent(ends, connection, &groups, &results);
             let mut again = more;
             for (group, result) in groups.into_iter().zip(results) {
                 for (message, result) in group.into_iter().zip(result.recipients) {

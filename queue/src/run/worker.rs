@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use postrider_config::Dynamic;
-use postrider_store::{Lane, Outcome, Queued, Settle, Which};
+use postrider_store::{Lane, Outcome, QueueId, Queued, Settle, Transcript, Which};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{error, warn};
 
@@ -291,7 +291,7 @@ impl Worker {
                 }
             }
         };
-        let (settles, connects) = tokio::select! {
+        let (settles, transcripts, connects) = tokio::select! {
             delivered = self.deliver(batches) => delivered,
             never = renewing => never,
         };
@@ -302,14 +302,19 @@ impl Worker {
         // is a bound.
         while self.settling.join_next().await.is_some() {}
         let queue = Arc::clone(&self.queue);
-        self.settling
-            .spawn(async move { queue.settle(settles).await });
+        // They go into the same batch of the store.
+        self.settling.spawn(async move {
+            tokio::join!(queue.keep_transcripts(transcripts), queue.settle(settles));
+        });
         connects
     }
 
-    async fn deliver(&mut self, batches: Vec<ClaimedBatch>) -> (Vec<Settle>, bool) {
+    async fn deliver(
+        &mut self,
+        batches: Vec<ClaimedBatch>,
+    ) -> (Vec<Settle>, Vec<(QueueId, Transcript)>, bool) {
         let config = self.queue.config.load_full();
-        let mut settles = Vec::new();
+        let (mut settles, mut transcripts) = (Vec::new(), Vec::new());
         let (mut connects, mut counts) = (true, Counts::default());
         for (plan, messages) in by_plan(batches) {
             let messages = self
@@ -332,6 +337,7 @@ impl Worker {
                     .deliver(&config, &plan, messages, &mut self.kept, &self.slot)
                     .await;
                 connects = connects && delivered.connects;
+                transcripts.extend(delivered.transcripts);
                 for ended in delivered.ended {
                     let settle = queue.settlement(&config, ended).await;
                     match settle.outcome {
@@ -348,7 +354,7 @@ impl Worker {
         }
         let now = self.queue.clock.moment();
         self.slot.pace.count(counts, now);
-        (settles, connects)
+        (settles, transcripts, connects)
     }
 }
 

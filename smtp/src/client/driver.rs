@@ -4,6 +4,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     mem::MaybeUninit,
+    net::IpAddr,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Instant,
@@ -66,6 +67,9 @@ impl Connection {
         let io = io.into();
         io.prepare();
         let remote = remote.to_string();
+        if let (Some(recorder), Some(ip)) = (&options.recorder, io.local_ip()) {
+            recorder.note(&format!("connected from {ip} to {remote}"), now());
+        }
         let Options {
             helo,
             tls,
@@ -214,6 +218,12 @@ impl Connection {
     #[must_use]
     pub const fn tls(&self) -> Option<&TlsInfo> {
         self.tls.as_ref()
+    }
+
+    /// The address of ours that the connection comes from. None over a Unix socket.
+    #[must_use]
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        self.stream.local_ip()
     }
 
     /// The certificates of the server, its own first. Empty in clear. A resumed session has those

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -110,6 +111,15 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    /// The address of ours that the stream comes from, over TCP.
+    pub(super) fn local_ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Plain(link) => link.local_ip(),
+            Self::Tls(stream) => stream.get_ref().0.local_ip(),
+            Self::Upgrading => None,
+        }
+    }
+
     /// The TLS of the stream. None in clear.
     pub(super) fn info(&self) -> Option<TlsInfo> {
         match self {

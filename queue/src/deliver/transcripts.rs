@@ -1,0 +1,215 @@
+//! What was said to the hosts of an attempt, as the messages keep it.
+//!
+//! A message gets what was said on the last connection that concerned it. If none did, it gets what
+//! was said on the last connection that got nowhere.
+
+use std::{collections::HashMap, time::Duration};
+
+use postrider_config::KeepTranscripts;
+use postrider_smtp::{
+    Certificate,
+    client::{Connection, Direction, Line, OutgoingResult, Recorder, Recording, Remote, Unopened},
+};
+use postrider_store::{
+    QueueId, Queued, Speaker, Time, Transcript, TranscriptCertificate, TranscriptLine,
+    TranscriptTls,
+};
+
+use super::addresses::Peer;
+use crate::{
+    source::{Source, Via},
+    tls::Rule,
+};
+
+/// The two ends of a connection, and what its TLS follows from.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'a> {
+    /// The name of the host.
+    pub(super) host: &'a str,
+    pub(super) peer: &'a Peer,
+    pub(super) source: &'a Source,
+    pub(super) rule: Rule,
+}
+
+/// The transcripts of an attempt.
+pub(super) struct Transcripts {
+    keep: KeepTranscripts,
+    /// What was said of messages.
+    of: HashMap<QueueId, Transcript>,
+    /// What was said on the last connection that got nowhere.
+    nowhere: Option<Transcript>,
+    /// The transcripts of messages that have their results.
+    kept: Vec<(QueueId, Transcript)>,
+}
+
+impl Transcripts {
+    pub(super) fn new(keep: KeepTranscripts) -> Self {
+        Self {
+            keep,
+            of: HashMap::new(),
+            nowhere: None,
+            kept: Vec::new(),
+        }
+    }
+
+    /// A recorder for a connection. None: no transcript is kept.
+    pub(super) fn recorder(&self) -> Option<Recorder> {
+        let now = || tokio::time::Instant::now().into_std();
+        (self.keep != KeepTranscripts::None).then(|| Recorder::new(now()))
+    }
+
+    const fn wants(&self, success: bool) -> bool {
+        match self.keep {
+            KeepTranscripts::All => true,
+            KeepTranscripts::Failed => !success,
+            KeepTranscripts::None => false,
+        }
+    }
+
+    /// No session was opened.
+    pub(super) fn unopened(
+        &mut self,
+        ends: Ends<'_>,
+        unopened: &Unopened,
+        recorder: Option<&Recorder>,
+    ) {
+        if !self.wants(false) {
+            return;
+        }
+        let recording = match recorder {
+            Some(recorder) => recorder.recording(None),
+            // It came to no session.
+            None => Recording {
+                lines: vec![Line {
+                    at: Duration::ZERO,
+                    direction: Direction::Note,
+                    text: unopened.status.text.clone(),
+                }],
+                left_out: 0,
+            },
+        };
+        let certificate = unopened
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.certificate.clone());
+        self.nowhere = Some(Transcript {
+            certificate: certificate.map(certificate_of),
+            ..ends.transcript(recording)
+        });
+    }
+
+    /// Groups of messages were sent over a connection.
+    pub(super) fn sent(
+        &mut self,
+        ends: Ends<'_>,
+        connection: &Connection,
+        groups: &[Vec<Queued>],
+        results: &[OutgoingResult],
+    ) {
+        let Some(recorder) = connection.recorder() else {
+            return;
+        };
+        let mut facts: Option<Transcript> = None;
+        for (index, (group, result)) in groups.iter().zip(results).enumerate() {
+            let mut recording = None;
+            for (message, result) in group.iter().zip(&result.recipients) {
+                if !self.wants(result.status.is_success()) {
+                    continue;
+                }
+                let said = recording.get_or_insert_with(|| recorder.recording(Some(index)));
+                let facts = facts.get_or_insert_with(|| ends.facts(connection));
+                let transcript = Transcript {
+                    lines: lines(said),
+                    left_out: said.left_out,
+                    ..facts.clone()
+                };
+                self.of.insert(message.id, transcript);
+            }
+        }
+    }
+
+    /// The attempt of a message that began at `start` has ended.
+    pub(super) fn end(&mut self, id: QueueId, start: Time, success: bool) {
+        let said = self.of.remove(&id);
+        if !self.wants(success) {
+            return;
+        }
+        if let Some(said) = said.or_else(|| self.nowhere.clone()) {
+            self.kept.push((id, Transcript { start, ..said }));
+        }
+    }
+
+    /// The transcripts of messages that have their results.
+    pub(super) fn into_kept(self) -> Vec<(QueueId, Transcript)> {
+        self.kept
+    }
+}
+
+impl Ends<'_> {
+    pub(super) fn remote(&self) -> Remote {
+        Remote {
+            name: self.host.to_owned(),
+            ip: match self.peer {
+                Peer::Ip(address) => Some(address.ip()),
+                Peer::Socket(_) => None,
+            },
+        }
+    }
+
+    /// A transcript without TLS.
+    fn transcript(&self, recording: Recording) -> Transcript {
+        Transcript {
+            start: Time(0),
+            remote: self.remote().to_string(),
+            source: self.source.via.shown(),
+            ehlo: self.source.ehlo.ascii().to_owned(),
+            tls_rule: self.rule.name().to_owned(),
+            tls: None,
+            certificate: None,
+            lines: lines(&recording),
+            left_out: recording.left_out,
+        }
+    }
+
+    /// The facts of an open connection.
+    fn facts(&self, connection: &Connection) -> Transcript {
+        let leaf = connection.peer_certificates().first();
+        let certificate = leaf.and_then(|leaf| Certificate::read(leaf));
+        let mut facts = self.transcript(Recording::default());
+        if let (Via::Any, Some(ip)) = (&self.source.via, connection.local_ip()) {
+            facts.source = ip.to_string();
+        }
+        Transcript {
+            tls: connection.tls().map(|tls| TranscriptTls {
+                version: tls.version.clone(),
+                cipher: tls.cipher.clone(),
+            }),
+            certificate: certificate.map(certificate_of),
+            ..facts
+        }
+    }
+}
+
+fn lines(recording: &Recording) -> Vec<TranscriptLine> {
+    let lines = recording.lines.iter().map(|line| TranscriptLine {
+        ms: u32::try_from(line.at.as_millis()).unwrap_or(u32::MAX),
+        by: match line.direction {
+            Direction::Sent => Speaker::Client,
+            Direction::Received => Speaker::Server,
+            Direction::Note => Speaker::Nobody,
+        },
+        text: line.text.clone(),
+    });
+    lines.collect()
+}
+
+fn certificate_of(certificate: Certificate) -> TranscriptCertificate {
+    TranscriptCertificate {
+        subject: certificate.subject,
+        issuer: certificate.issuer,
+        names: certificate.names,
+        not_before: certificate.not_before,
+        not_after: certificate.not_after,
+        spki_sha256: certificate.spki_sha256,
+    }
+}
