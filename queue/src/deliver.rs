@@ -14,6 +14,7 @@
 //! | `counting` | the connections, counted for reports about TLS |
 //! | `transaction` | which messages go in which transaction, envelopes, and what the replies mean |
 //! | `conversion` | the form of a message for a host that lacks an extension |
+//! | `probe` | the question for a recipient, without a message |
 //! | `transcripts` | what was said to the hosts |
 //! | `signing` | which messages need which signatures, and the signatures that are known |
 
@@ -27,6 +28,7 @@ mod endpoint;
 mod host;
 mod lacks;
 mod policy;
+mod probe;
 mod race;
 mod signing;
 mod tls;
@@ -185,16 +187,9 @@ impl Queue {
         plan: &Plan,
         messages: Vec<Queued>,
     ) -> Vec<(Alike, Vec<Queued>)> {
-        let site = plan.site.to_string();
         let mut groups: Vec<(Alike, Vec<Queued>)> = Vec::with_capacity(1);
         for message in messages {
-            let sources = match plan.way {
-                Way::Direct(_) => {
-                    let account = &message.common.account;
-                    Sources::of(&self.statics, config, &plan.transport, account, &site)
-                }
-                Way::Smarthost(_) | Way::Lmtp(_) => Sources::any(&self.statics),
-            };
+            let sources = self.sources_for(&message.common.account, config, plan);
             let alike = Alike {
                 requested: Requested::of(&message),
                 sources,
@@ -205,6 +200,17 @@ impl Queue {
             }
         }
         groups
+    }
+
+    /// Where the mail of an account to the hosts of a plan comes from.
+    pub(crate) fn sources_for(&self, account: &str, config: &Dynamic, plan: &Plan) -> Sources {
+        match plan.way {
+            Way::Direct(_) => {
+                let (transport, site) = (&plan.transport, plan.site.as_str());
+                Sources::of(&self.statics, config, transport, account, site)
+            }
+            Way::Smarthost(_) | Way::Lmtp(_) => Sources::any(&self.statics),
+        }
     }
 
     async fn deliver_alike(

@@ -20,13 +20,14 @@
 //! | `settle`, `judge`, `suppress` | what the result of an attempt means and changes |
 //! | `returned` | mail that reports on messages sent earlier |
 //! | `reports` | reports to other domains: about TLS, and about DMARC |
-//! | `operate`, `explain` | what administrators do and ask |
+//! | `operate`, `explain`, [`check`] | what administrators do and ask |
 //!
 //! Other crates have the protocol (`postrider-smtp`), the disk (`postrider-store`), the DNS
 //! questions (`postrider-dns`) and the calls of webhooks (`postrider-webhook`). Nothing here reads
 //! a clock: the time comes from a [`postrider_store::Clock`].
 
 mod add;
+pub mod check;
 mod deadline;
 mod deliver;
 pub mod dial;
@@ -78,6 +79,7 @@ use postrider_store::{Clock, Store};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::sync::Semaphore;
 
+use check::Checks;
 use deliver::{Addresses, Families, Peer, Signatures};
 use faults::Faults;
 use mta_sts::Policies;
@@ -186,6 +188,7 @@ pub struct Queue {
     gathered: Gathered,
     /// It was told that reports are not signed, and so not sent.
     unsigned_told: AtomicBool,
+    checks: Checks,
 }
 
 /// Why no queue can be made.
@@ -256,6 +259,7 @@ impl Queue {
             habits: Habits::new(),
             gathered: Gathered::default(),
             unsigned_told: AtomicBool::new(false),
+            checks: Checks::default(),
         })
     }
 

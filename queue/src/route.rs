@@ -7,7 +7,7 @@ use postrider_config::{
     Direct, Dynamic, Smarthost, Static, Transport, TransportSecret, read_secret_file,
 };
 use postrider_smtp::{
-    Cause, DeliveryStatus, EnhancedCode,
+    Cause, DeliveryStatus, Domain, EnhancedCode, Host,
     client::{Credentials, Timeouts},
     sasl::{ClientLogin, Mechanism, Secret},
 };
@@ -84,6 +84,22 @@ pub(crate) fn route<'a>(message: &Queued, statics: &'a Static, config: &Dynamic)
     } else {
         Some(message.transport.as_str())
     };
+    by_transport(name, statics)
+}
+
+/// The way of a message to a recipient that no account sends, by the routes of its sender's domain
+/// and those of the server.
+pub(crate) fn route_to<'a>(
+    from: Option<&Domain>,
+    to: &Host,
+    statics: &'a Static,
+    config: &Dynamic,
+) -> Route<'a> {
+    by_transport(config.routes_for("", from, to.domain(), 0), statics)
+}
+
+/// The way by a transport. None: by no transport.
+fn by_transport<'a>(name: Option<&str>, statics: &'a Static) -> Route<'a> {
     let Some(name) = name else {
         return Route::Direct("");
     };

@@ -119,6 +119,16 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// A place beside those of the workers. Nobody hears of what happens there.
+    pub(crate) fn aside(pace: Arc<Pace>) -> Self {
+        let (notes, _) = mpsc::channel(1);
+        Self {
+            site: pace.site().clone(),
+            pace,
+            notes,
+        }
+    }
+
     /// The site answers, as it did not before, or it answers fast now.
     pub(crate) async fn answers(&self) {
         let site = self.site.clone();

@@ -109,6 +109,15 @@ impl Sources {
         }
     }
 
+    /// Only the source of this name. None: there is none.
+    pub(crate) fn named(statics: &Static, name: &str) -> Option<Self> {
+        let source = statics.sources.get(name)?;
+        Some(Self(vec![Source {
+            via: Via::Ip(source.ip),
+            ehlo: source.ehlo.clone(),
+        }]))
+    }
+
     /// The best source for connections to an address that can be used now. None: there is none for
     /// its family.
     pub(crate) fn best(&self, to: IpAddr, off: &Off, now: Moment) -> Option<&Source> {

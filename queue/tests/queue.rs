@@ -8,6 +8,8 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "queue/check.rs"]
+mod check;
 #[path = "queue/conversion.rs"]
 mod conversion;
 #[path = "queue/dane.rs"]

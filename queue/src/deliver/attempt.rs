@@ -1,7 +1,7 @@
 //! One attempt: the hosts of a plan, and the addresses of each host, until each message has a
 //! result.
 
-mod hosts;
+pub(super) mod hosts;
 mod ours;
 
 use std::time::Duration;
@@ -479,12 +479,9 @@ impl<'a> OngoingAttempt<'a> {
     }
 
     /// Notes that a host can't be reached, since no source can be used.
-    fn no_source(&mut self, host: &str) {
+    fn no_source(&mut self, status: &DeliveryStatus) {
         self.trouble.no_way = true;
-        let text = "no address of ours for the host can be used";
-        let code = EnhancedCode::NO_ROUTE_TRANSIENT;
-        let status = DeliveryStatus::transient(Cause::Local, code, text);
-        self.note(&status.with_remote(host));
+        self.note(status);
     }
 
     /// Whether a connection to an address may be made now, by the rate of connections.

@@ -175,17 +175,22 @@ impl Ends<'_> {
     fn facts(&self, connection: &Connection) -> Transcript {
         let leaf = connection.peer_certificates().first();
         let certificate = leaf.and_then(|leaf| Certificate::read(leaf));
-        let mut facts = self.transcript(Recording::default());
-        if let (Via::Any, Some(ip)) = (&self.source.via, connection.local_ip()) {
-            facts.source = ip.to_string();
-        }
         Transcript {
+            source: self.source_of(connection),
             tls: connection.tls().map(|tls| TranscriptTls {
                 version: tls.version.clone(),
                 cipher: tls.cipher.clone(),
             }),
             certificate: certificate.map(certificate_of),
-            ..facts
+            ..self.transcript(Recording::default())
+        }
+    }
+
+    /// Where an open connection comes from; empty: it is none of TCP.
+    pub(super) fn source_of(&self, connection: &Connection) -> String {
+        match (&self.source.via, connection.local_ip()) {
+            (Via::Any, Some(ip)) => ip.to_string(),
+            (via, _) => via.shown(),
         }
     }
 }

@@ -17,8 +17,21 @@ use crate::{
 };
 
 impl Queue {
+    /// The hosts of a destination that is reached directly, by this transport. The plan says
+    /// nothing of MTA-STS.
+    pub(crate) async fn plan_hosts(&self, destination: &Host, transport: &str) -> Planned {
+        let settings = route::direct(&self.statics, transport);
+        let providers = Arc::clone(&self.config.load().providers);
+        let planner = Planner {
+            resolver: &*self.resolver,
+            providers: &providers,
+            ours: &self.ours,
+        };
+        planner.plan(destination, transport, &settings).await
+    }
+
     /// What is known of the MTA-STS policy of a destination. None: MTA-STS does not count.
-    async fn policy_of(&self, destination: &Host) -> Option<Known> {
+    pub(crate) async fn policy_of(&self, destination: &Host) -> Option<Known> {
         match (&self.policies, destination) {
             (Some(policies), Host::Domain(domain)) => Some(policies.find(domain.ascii()).await),
             _ => None,
@@ -152,17 +165,10 @@ impl Planning {
 
 impl Queue {
     async fn plan_for(&self, wanted: &PlanKey) -> Done {
-        let settings = route::direct(&self.statics, &wanted.transport);
         let Ok(destination) = Host::parse(&wanted.destination) else {
             return Done::Nothing;
         };
-        let providers = Arc::clone(&self.config.load().providers);
-        let planner = Planner {
-            resolver: &*self.resolver,
-            providers: &providers,
-            ours: &self.ours,
-        };
-        let plan = planner.plan(&destination, &wanted.transport, &settings);
+        let plan = self.plan_hosts(&destination, &wanted.transport);
         let (planned, known) = tokio::join!(plan, self.policy_of(&destination));
         Done::Planned(match known {
             Some(known) => planned.under(known),

@@ -104,6 +104,30 @@ impl TlsaSet {
         Self(usable)
     }
 
+    /// The records, as they stand in DNS.
+    pub(crate) fn records(&self) -> Vec<Tlsa> {
+        let records = self.0.iter().map(|record| {
+            let (matching, data) = match &record.content {
+                Content::Full(bytes) => (0, bytes),
+                Content::Sha256(digest) => (1, digest),
+                Content::Sha512(digest) => (2, digest),
+            };
+            Tlsa {
+                usage: match record.usage {
+                    Usage::TrustAnchor => DANE_TA,
+                    Usage::EndEntity => DANE_EE,
+                },
+                selector: match record.selector {
+                    Selector::Certificate => 0,
+                    Selector::PublicKey => 1,
+                },
+                matching,
+                data: data.clone(),
+            }
+        });
+        records.collect()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -14,12 +14,12 @@ use crate::{
     support::{Message, Setup, World},
 };
 
-const TLSA: &str = "_25._tcp.mx.test";
-const EE: u8 = 3;
+pub(crate) const TLSA: &str = "_25._tcp.mx.test";
+pub(crate) const EE: u8 = 3;
 const TA: u8 = 2;
 
 /// The certificate of a host, and of its issuer.
-struct Certificates {
+pub(crate) struct Certificates {
     leaf: Certificate,
     issuer: Certificate,
     key: KeyPair,
@@ -27,7 +27,7 @@ struct Certificates {
 
 impl Certificates {
     /// For this name; valid before these years.
-    fn new(name: &str, leaf_before: i32, issuer_before: i32) -> Self {
+    pub(crate) fn new(name: &str, leaf_before: i32, issuer_before: i32) -> Self {
         let valid = |mut params: CertificateParams, before| {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(before, 1, 1);
@@ -51,12 +51,12 @@ impl Certificates {
         }
     }
 
-    fn remote_tls(&self, extensions: &'static str) -> RemoteTls {
+    pub(crate) fn remote_tls(&self, extensions: &'static str) -> RemoteTls {
         RemoteTls::of(&[&self.leaf, &self.issuer], &self.key, extensions)
     }
 
     /// The record for one of them.
-    fn record(&self, usage: u8) -> Record {
+    pub(crate) fn record(&self, usage: u8) -> Record {
         let certificate = if usage == EE {
             &self.leaf
         } else {
@@ -75,12 +75,12 @@ fn record(usage: u8, data: Vec<u8>) -> Record {
     })
 }
 
-fn wrong() -> Record {
+pub(crate) fn wrong() -> Record {
     record(EE, vec![7; 32])
 }
 
 /// A world whose mail for remote.test goes to mx.test, with these TLSA records.
-fn world(statics: &str, remote: &Remote, records: &[Record]) -> World {
+pub(crate) fn world(statics: &str, remote: &Remote, records: &[Record]) -> World {
     let world = World::start(Setup {
         statics,
         ..Setup::default()

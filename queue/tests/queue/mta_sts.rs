@@ -17,19 +17,19 @@ const RETRY: Duration = Duration::from_secs(9 * 60);
 
 /// A world in which a.test has a policy and the host mx.a.test at 192.0.2.1. Its policy host is
 /// trusted, and so is the certificate `trusted`.
-struct PolicyWorld {
-    world: World,
+pub(crate) struct PolicyWorld {
+    pub(crate) world: World,
     host: HttpsHost,
     _dir: TempDir,
 }
 
-fn policy(mode: &str, mx: &str) -> Answer {
+pub(crate) fn policy(mode: &str, mx: &str) -> Answer {
     let text = format!("version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: 604800\n");
     Answer::of(200, &text)
 }
 
 impl PolicyWorld {
-    async fn new(answer: Answer, trusted: &str, remote: &Remote) -> Self {
+    pub(crate) async fn new(answer: Answer, trusted: &str, remote: &Remote) -> Self {
         Self::with("", answer, trusted, remote).await
     }
 

@@ -351,20 +351,20 @@ impl Connection {
 async fn handshake(io: Link, tls: Tls, config: &SessionConfig) -> Result<Stream, Unopened> {
     let connector = TlsConnector::from(tls.config);
     let handshake = pin!(connector.connect(tls.name, io));
-    let note = |text: &str| {
+    let record = |fault: Option<&TlsFault>| {
         if let Some(recorder) = &config.recorder {
-            recorder.note(text, now());
+            recorder.handshake(fault, now());
         }
     };
     let fault = match tokio::time::timeout(config.timeouts.tls, handshake).await {
         Ok(Ok(stream)) => {
-            note("the TLS handshake is done");
+            record(None);
             return Ok(Stream::Tls(Box::new(stream)));
         }
         Ok(Err(error)) => TlsFault::of_handshake(&error),
         Err(_) => TlsFault::new(TlsFaultKind::TimedOut),
     };
-    note(&fault.to_string());
+    record(Some(&fault));
     Err(Unopened {
         status: tls_failure(config, &fault.to_string()),
         tls: Some(Box::new(fault)),

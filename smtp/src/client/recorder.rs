@@ -21,6 +21,7 @@ use std::{
 
 use bytes::BytesMut;
 
+use super::TlsFault;
 use crate::{DeliveryStatus, Reply};
 
 /// The bytes of the first lines that a transcript keeps.
@@ -72,6 +73,8 @@ pub enum Heard<'a> {
     Command(&'static str),
     /// The reply to a command, or the greeting.
     Reply(&'static str, &'a Reply),
+    /// The TLS handshake has ended: None if it worked.
+    Handshake(Option<&'a TlsFault>),
     /// The connection is over.
     Closed(&'a DeliveryStatus),
 }
@@ -202,6 +205,14 @@ impl Recorder {
     pub fn note(&self, text: &str, now: Instant) {
         self.tape()
             .line(now, Direction::Note, None, text.as_bytes());
+    }
+
+    /// The TLS handshake has ended.
+    pub(super) fn handshake(&self, fault: Option<&TlsFault>, now: Instant) {
+        let mut tape = self.tape();
+        let text = fault.map_or_else(|| "the TLS handshake is done".into(), ToString::to_string);
+        tape.line(now, Direction::Note, None, text.as_bytes());
+        tape.tell(now, Heard::Handshake(fault));
     }
 
     /// A command was sent. `text` has no secrets.

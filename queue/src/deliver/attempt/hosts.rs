@@ -20,12 +20,21 @@ use crate::{
     next_hop::{self, Hop, HostAddresses, HostTlsa, LmtpPlace, LookUpFailure, Way},
     route::Login,
     source::Source,
+    tls::Refusal,
 };
 
 /// How many hosts are tried in one attempt.
-const HOSTS_MAX: usize = 10;
+pub(in crate::deliver) const HOSTS_MAX: usize = 10;
 /// How many addresses are tried in one attempt.
-const ADDRESSES_MAX: usize = 8;
+pub(in crate::deliver) const ADDRESSES_MAX: usize = 8;
+
+/// Why an address of a host is not connected to.
+pub(in crate::deliver) enum Unusable {
+    /// The rules of TLS say so.
+    Refused(Refusal),
+    /// No address of ours can be used.
+    NoSource(DeliveryStatus),
+}
 
 impl OngoingAttempt<'_> {
     /// Tries the hosts of the plan.
@@ -117,19 +126,35 @@ impl OngoingAttempt<'_> {
         (tlsa, seen): (&HostTlsa, &Arc<HostSeen>),
         login: Option<&Login>,
     ) -> Option<Endpoint<'h>> {
+        match self.endpoint_at(hop, ip, tlsa, login) {
+            Ok(endpoint) => return Some(endpoint),
+            Err(Unusable::Refused(refusal)) => self.refused(&hop.name, refusal),
+            Err(Unusable::NoSource(status)) => self.no_source(&status),
+        }
+        None
+    }
+
+    /// How an address of a host is reached.
+    ///
+    /// # Errors
+    /// Why it may not be.
+    pub(in crate::deliver) fn endpoint_at<'h>(
+        &self,
+        hop: &'h Hop,
+        ip: IpAddr,
+        tlsa: &HostTlsa,
+        login: Option<&Login>,
+    ) -> Result<Endpoint<'h>, Unusable> {
         let address = Peer::Ip(SocketAddr::new(ip, hop.port));
-        let protection = match self.protection(hop, tlsa, self.stays(&address)) {
-            Ok(protection) => protection,
-            Err(refusal) => {
-                self.refused(&hop.name, refusal);
-                return None;
-            }
-        };
+        let protection = self.protection(hop, tlsa, self.stays(&address));
+        let protection = protection.map_err(Unusable::Refused)?;
         let Some(source) = self.source(ip) else {
-            self.no_source(&hop.name);
-            return None;
+            let text = "no address of ours for the host can be used";
+            let code = EnhancedCode::NO_ROUTE_TRANSIENT;
+            let status = DeliveryStatus::transient(Cause::Local, code, text);
+            return Err(Unusable::NoSource(status.with_remote(&hop.name)));
         };
-        Some(Endpoint {
+        Ok(Endpoint {
             hop: Cow::Borrowed(hop),
             address,
             source,
@@ -140,7 +165,7 @@ impl OngoingAttempt<'_> {
     }
 
     /// The addresses of a host. Those that may not be connected to do not count.
-    async fn addresses_of(
+    pub(in crate::deliver) async fn addresses_of(
         &self,
         hop: &Hop,
         direct: Option<&Direct>,
@@ -184,26 +209,33 @@ impl OngoingAttempt<'_> {
     /// Whether a host of these is this server. Then no other host helps: those that are no better
     /// would send the mail here (RFC 5321 §5.1).
     fn leads_here(&mut self, hosts: &[(&Hop, HostAddresses)]) -> bool {
-        let ours = &self.queue.ours;
-        let mut hosts = hosts
-            .iter()
-            .flat_map(|(hop, host)| host.addresses.iter().map(move |ip| (hop, ip)));
-        let found = hosts.find(|(hop, ip)| ours.has_address(SocketAddr::new(**ip, hop.port)));
-        let Some((hop, ip)) = found else {
+        let hosts = hosts.iter().map(|(hop, found)| (*hop, found));
+        let Some(host) = self.host_of_ours(hosts) else {
             return false;
         };
         let first = self
             .pending
             .first()
             .map(|(message, _)| message.destination());
-        let host = format!("{} [{ip}]", hop.name);
         self.note(&next_hop::circle(first.unwrap_or_default(), &host));
         true
     }
 
-    /// Tries the Unix socket of an LMTP server.
-    async fn try_socket(&mut self, path: &Arc<Path>, kept: &mut Option<KeptConnection>) {
-        let endpoint = Endpoint {
+    /// The first of these hosts that is this server, as `name [ip]`.
+    pub(in crate::deliver) fn host_of_ours<'h>(
+        &self,
+        hosts: impl Iterator<Item = (&'h Hop, &'h HostAddresses)>,
+    ) -> Option<String> {
+        let ours = &self.queue.ours;
+        let mut hosts =
+            hosts.flat_map(|(hop, host)| host.addresses.iter().map(move |ip| (hop, ip)));
+        let found = hosts.find(|(hop, ip)| ours.has_address(SocketAddr::new(**ip, hop.port)));
+        found.map(|(hop, ip)| format!("{} [{ip}]", hop.name))
+    }
+
+    /// How the Unix socket of an LMTP server is reached.
+    pub(in crate::deliver) fn socket(&self, path: &Arc<Path>) -> Endpoint<'static> {
+        Endpoint {
             hop: Cow::Owned(Hop {
                 name: path.to_string_lossy().into_owned(),
                 preference: 0,
@@ -214,7 +246,12 @@ impl OngoingAttempt<'_> {
             protection: Protection::NONE,
             seen: Arc::new(HostSeen::NOTHING),
             login: None,
-        };
+        }
+    }
+
+    /// Tries the Unix socket of an LMTP server.
+    async fn try_socket(&mut self, path: &Arc<Path>, kept: &mut Option<KeptConnection>) {
+        let endpoint = self.socket(path);
         if !self.is_worth_a_connection(&endpoint.address) {
             return;
         }
