@@ -5,6 +5,7 @@ mod apppassword;
 mod audit;
 mod backup;
 mod config;
+mod delivery;
 mod destinations;
 mod dns;
 mod export;
@@ -29,6 +30,7 @@ pub use config::{
     Account, Address, Alias, Config, Dkim, Domain, KeyAlgorithm, Principal, PrincipalType, Route,
     Scope, Settings,
 };
+pub use delivery::{Delivery, DeliveryCheck};
 pub use destinations::{DestinationOrder, Destinations, Terms};
 pub use dns::Dns;
 pub use export::{Export, ExportTarget};
@@ -117,6 +119,9 @@ pub enum Command {
     /// work on the files.
     #[command(subcommand)]
     Dns(Dns),
+    /// Find out whether and how mail for an address would be delivered.
+    #[command(subcommand)]
+    Delivery(Delivery),
     /// Teach the junk filter, and ask it why a message is junk.
     #[command(subcommand)]
     Junk(Junk),

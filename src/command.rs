@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod config;
 mod desk;
+mod delivery;
 mod destinations;
 mod dns;
 mod export;
@@ -74,6 +75,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Apppassword(command) => apppassword::run(&Desk::of(conf)?, command),
         Command::Tlspubkey(command) => tlspubkey::run(conf, command),
         Command::Totp(command) => apppassword::totp(&Desk::of(conf)?, command),
+        Command::Delivery(command) => delivery::run(&Running::of(conf)?, command),
         Command::Dns(command) => dns::run(&Desk::of(conf)?, command),
         Command::Junk(command) => junk::run(&Running::of(conf)?, command),
         Command::Login(command) => login::run(&Running::of(conf)?, command),

@@ -13,6 +13,7 @@ pub mod backup;
 pub mod certificates;
 pub mod config;
 pub mod credentials;
+pub mod delivery;
 pub mod destinations;
 pub mod dns;
 pub mod export;
@@ -32,6 +33,7 @@ pub mod server;
 pub mod stops;
 pub mod suppression;
 pub mod tls_keys;
+pub mod transcripts;
 pub mod webhook;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -145,6 +147,7 @@ macro_rules! operations {
             DestinationResume($crate::op::destinations::Resume) = "destination.resume",
             DestinationLimit($crate::op::destinations::Limit) = "destination.limit",
             DestinationForget($crate::op::destinations::Forget) = "destination.forget",
+            DeliveryCheck($crate::op::delivery::Check) = "delivery.check",
             PrincipalList($crate::op::principals::List) = "principal.list",
             PrincipalUsage($crate::op::principals::Usage) = "principal.usage",
             PrincipalUpdate($crate::op::config::principals::Update) = "principal.update",

@@ -22,10 +22,13 @@ pub enum Queue {
         #[command(flatten)]
         listing: Listing,
     },
-    /// Show why a message is still queued, or how it ended.
+    /// Show why a message is still queued, or how it ended, and what was said in its last attempts.
     Explain {
         /// The id of the message.
         id: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Write a message to standard output.
     Dump {

@@ -3,12 +3,16 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use postrider_admin::op::queue::{Dump, End, Ending, Explain, List, Modify, QueueItem};
+use postrider_admin::op::{
+    queue::{Dump, End, Ending, Explain, List, Modify, QueueItem},
+    transcripts::TranscriptItem,
+};
 use postrider_store::{Change, NextAttempt, QueueFilter, QueueId};
 
 use super::{
+    delivery::certificate_text,
     destinations, history, hold_rules,
-    output::{MessageOutput, count, or_null, print, until_closed},
+    output::{MessageOutput, count, or_null, print, print_json, until_closed},
     running::Running,
     select::{bounds, bracketed, check_selection, next_attempt, now, oldest_first},
     stops, suppression, webhook,
@@ -18,7 +22,7 @@ use crate::cli::{Filter, Listing, Queue, Selection, TlsPolicy};
 pub(super) fn run(server: &Running, command: Queue) -> anyhow::Result<()> {
     match command {
         Queue::List { filter, listing } => list(server, &filter, listing),
-        Queue::Explain { id } => explain(server, id),
+        Queue::Explain { id, json } => explain(server, id, json),
         Queue::Dump { id } => dump(server, id),
         Queue::Hold(which) => modify(server, &which, hold(true)),
         Queue::Release(which) => modify(server, &which, hold(false)),
@@ -86,9 +90,52 @@ fn list(server: &Running, options: &Filter, listing: Listing) -> anyhow::Result<
     server.print_list(&list, listing.json, none, row)
 }
 
-fn explain(server: &Running, id: u64) -> anyhow::Result<()> {
+fn explain(server: &Running, id: u64, json: bool) -> anyhow::Result<()> {
     let explained = server.ask(&Explain { id: QueueId(id) })?;
-    print(&format!("message {id} {}\n", explained.state))
+    if json {
+        return print_json(&explained);
+    }
+    let mut text = format!("message {id} {}\n", explained.state);
+    explained
+        .transcripts
+        .iter()
+        .for_each(|transcript| text += &transcript_text(transcript));
+    print(&text)
+}
+
+/// What was said in an attempt.
+fn transcript_text(transcript: &TranscriptItem) -> String {
+    let remote = match transcript.remote.as_str() {
+        "" => "no host",
+        remote => remote,
+    };
+    let source = match transcript.source.as_str() {
+        "" => String::new(),
+        source => format!(" from {source}"),
+    };
+    let tls = match (&transcript.tls_version, &transcript.tls_cipher) {
+        (Some(version), Some(cipher)) => format!("{version} {cipher}"),
+        _ => "in clear".to_owned(),
+    };
+    let mut text = format!(
+        "\nattempt of {}, with {remote}{source} as {}\n  TLS: {tls}, by the rule {}\n",
+        transcript.start, transcript.ehlo, transcript.tls_rule
+    );
+    if let Some(certificate) = &transcript.certificate {
+        text += &format!("  certificate: {}\n", certificate_text(certificate));
+    }
+    for line in &transcript.lines {
+        let by = match line.by.as_str() {
+            "client" => "C:",
+            "server" => "S:",
+            _ => "*",
+        };
+        text += &format!("  {:>8} {by:<2} {}\n", line.ms, line.text);
+    }
+    match transcript.left_out {
+        0 => text,
+        count => text + &format!("  ({count} lines behind the first ones are not kept)\n"),
+    }
 }
 
 fn dump(server: &Running, id: u64) -> anyhow::Result<()> {

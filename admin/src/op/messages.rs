@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Operation, Single, Sink,
     queue::{AttemptItem, Ending, QueueItem},
+    transcripts::TranscriptItem,
 };
 use crate::{AdminError, Context};
 
@@ -188,6 +189,9 @@ pub struct MessageItem {
     pub expires: Option<String>,
     /// The results of all attempts, oldest first.
     pub results: Vec<AttemptItem>,
+    /// What was said in the last attempts, oldest first, as far as it is kept. Only a message that
+    /// was asked for alone has them.
+    pub transcripts: Vec<TranscriptItem>,
 }
 
 impl MessageItem {
@@ -224,6 +228,7 @@ impl MessageItem {
             next_notify: None,
             expires: None,
             results: message.results.iter().map(AttemptItem::from).collect(),
+            transcripts: Vec::new(),
         }
     }
 }
@@ -401,15 +406,23 @@ impl Single for Get {
     type Output = MessageItem;
 
     async fn answer(self, context: &Context) -> Result<MessageItem, AdminError> {
+        let transcripts = context.store.transcripts(self.id).await?;
+        let transcripts = transcripts.into_iter().map(TranscriptItem::from).collect();
         if let Some(message) = context.store.queued(self.id).await? {
-            return MessageItem::queued(context, &message).await;
+            return Ok(MessageItem {
+                transcripts,
+                ..MessageItem::queued(context, &message).await?
+            });
         }
         let retired = context.store.retired(self.id).await?;
         let retired = retired.ok_or_else(|| {
             let text = format!("there is no message {}", self.id);
             AdminError::not_found(text).at("id")
         })?;
-        Ok(MessageItem::retired(&retired))
+        Ok(MessageItem {
+            transcripts,
+            ..MessageItem::retired(&retired)
+        })
     }
 }
 

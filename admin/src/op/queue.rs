@@ -7,7 +7,7 @@ use postrider_queue::{EndAs as How, explain_retired};
 use postrider_store::{Attempt, Change, Order, QueueFilter, QueueId, Queued};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use super::{Operation, Single, Sink, pages::Pages};
+use super::{Operation, Single, Sink, pages::Pages, transcripts::TranscriptItem};
 use crate::{AdminError, Context};
 
 /// Bytes of a message that are read and sent at once.
@@ -287,6 +287,8 @@ pub struct Explain {
 pub struct Explained {
     /// The state in words, as a predicate: "waits for ...", "was delivered at ...".
     pub state: String,
+    /// What was said in the last attempts, oldest first, as far as it is kept.
+    pub transcripts: Vec<TranscriptItem>,
 }
 
 impl Single for Explain {
@@ -304,7 +306,9 @@ impl Single for Explain {
                 }
             }
         };
-        Ok(Explained { state })
+        let transcripts = context.store.transcripts(self.id).await?.into_iter();
+        let transcripts = transcripts.map(TranscriptItem::from).collect();
+        Ok(Explained { state, transcripts })
     }
 }
 

@@ -12,6 +12,7 @@ pub(super) mod server;
 pub(super) mod settings;
 pub(super) mod spam;
 pub(super) mod suppressions;
+pub(super) mod troubleshoot;
 pub(super) mod webhooks;
 
 use super::{Asked, problem::Problem};

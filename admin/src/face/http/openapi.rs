@@ -108,13 +108,13 @@ fn responses(call: &Call) -> Value {
     let mut responses = Map::new();
     let (kind, answer) = match call.answer {
         "bytes" => ("application/octet-stream", json!({})),
-        "stream" => ("text/event-stream", json!({"type": "string"})),
+        "stream" | "stages" => ("text/event-stream", json!({"type": "string"})),
         answer => ("application/json", with_data(answer)),
     };
     let content = json!({kind: {"schema": answer}});
     let done = json!({"description": "The call succeeded", "content": content});
     responses.insert("200".to_owned(), done);
-    if call.answer == "stream" {
+    if matches!(call.answer, "stream" | "stages") {
         let upgraded = "The connection is a WebSocket: a text is the data of one event";
         responses.insert("101".to_owned(), json!({"description": upgraded}));
     }
@@ -247,6 +247,9 @@ mod tests {
         op::destinations::Limit,
         op::destinations::Forgotten,
         op::history::RetiredItem,
+        op::transcripts::TranscriptItem,
+        op::transcripts::TranscriptLineItem,
+        op::transcripts::CertificateItem,
         op::hold_rules::HoldRuleItem,
         op::refusals::RefusalItem,
         op::hold_rules::Add,

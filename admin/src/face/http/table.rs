@@ -10,7 +10,7 @@ use super::{
     Answer, Asked,
     calls::{
         account, destinations, dns, events, hold_rules, principals, queue, retired, server,
-        settings, spam, suppressions, webhooks,
+        settings, spam, suppressions, troubleshoot, webhooks,
     },
     problem::Problem,
 };
@@ -284,6 +284,9 @@ pub(super) static CALLS: &[Call] = calls! {
     read GET "events" Observe all
         ["account,event,recipient,message_id,after,before,page,limit,cursor,sort"] ("" -> "[ToldEvent]")
         "List what webhooks tell." => events::list;
+    read GET "troubleshoot/delivery/{target}" Observe whole ["timeout"] ("" -> "stages")
+        "Walk the way of a message to an address or to the postmaster of a domain, and stream the stages. Nothing is sent."
+        => troubleshoot::delivery;
     read GET "events/live" Observe all ["account,event,recipient,message_id,after,before"]
         ("" -> "stream") "Stream what webhooks tell, as it happens." => events::live;
     read GET "logs" Observe whole ["filter,page,limit,cursor,sort"] ("" -> "[LogEntry]")

@@ -243,11 +243,12 @@ fn message(item: &MessageItem) -> Result<Value, Problem> {
     Ok(Value::Object(members))
 }
 
-/// A message alone has the results of all attempts too.
+/// A message alone has the results of all attempts too, and what was said in the last ones.
 fn message_with_results(item: &MessageItem) -> Result<Value, Problem> {
     let mut message = message(item)?;
     if let Some(members) = message.as_object_mut() {
         members.insert("results".to_owned(), value(&item.results)?);
+        members.insert("transcripts".to_owned(), value(&item.transcripts)?);
     }
     Ok(message)
 }
@@ -514,7 +515,10 @@ pub(in super::super) mod shapes {
     use utoipa::ToSchema;
 
     pub(in super::super::super) use super::Changes;
-    use crate::op::queue::{AttemptItem, QueueItem};
+    use crate::op::{
+        queue::{AttemptItem, QueueItem},
+        transcripts::TranscriptItem,
+    };
 
     /// A message of the queue or of the history.
     #[derive(ToSchema)]
@@ -535,6 +539,9 @@ pub(in super::super) mod shapes {
         /// The results of all attempts, in the answer for one message.
         #[schema(nullable = false)]
         results: Option<Vec<AttemptItem>>,
+        /// What was said in the last attempts. Only a message alone has them.
+        #[schema(nullable = false)]
+        transcripts: Option<Vec<TranscriptItem>>,
     }
 
     /// The recipient of a message.
