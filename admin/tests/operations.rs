@@ -97,7 +97,7 @@ impl Desk {
             config: Arc::clone(&config),
             statics: Arc::clone(&statics),
             clock: Arc::clone(&clock) as _,
-            resolver: Arc::new(FakeResolver::default()),
+            resolver: resolver.clone(),
             dialer: Arc::new(TcpDialer),
             delivery: DeliveryMode::Remote,
             rng: StdRng::seed_from_u64(1),

@@ -37,7 +37,7 @@ use crate::{
     next_hop::{Plan, Site},
     route::{self, Route},
     source::Sources,
-    tls::{Requested, TlsRule},
+    tls::Requested,
 };
 
 /// How many checks there may be at once.
@@ -278,7 +278,7 @@ impl Queue {
             site: plan.site.to_string(),
             provider: plan.provider.name.clone(),
             transport: plan.transport.clone(),
-            tls: tls_in_words(plan).to_owned(),
+            tls: plan.tls_in_words().to_owned(),
             hosts: plan
                 .hops
                 .iter()
@@ -286,28 +286,6 @@ impl Queue {
                 .collect(),
             known: view,
         }
-    }
-}
-
-/// The plan's rule of TLS, in words.
-pub(crate) const fn tls_in_words(plan: &Plan) -> &'static str {
-    use postrider_config::ProviderTls::{Dane, Encrypt, None, Opportunistic, Verify};
-
-    use crate::route::SmarthostTls::{Implicit, Never, StartTls};
-    match plan.tls {
-        TlsRule::ByHost | TlsRule::Provider(Opportunistic) => "by DANE and MTA-STS",
-        TlsRule::Provider(None) => "none, by the entry of the provider",
-        TlsRule::Provider(Encrypt) => "encrypted at least, by the entry of the provider",
-        TlsRule::Provider(Verify) => "verified at least, by the entry of the provider",
-        TlsRule::Provider(Dane) => "DANE, by the entry of the provider",
-        TlsRule::Lmtp => "if offered",
-        TlsRule::Smarthost { tls: Never, .. } => "none, by the transport",
-        TlsRule::Smarthost {
-            tls: Implicit | StartTls,
-            verify: true,
-            ..
-        } => "verified, by the transport",
-        TlsRule::Smarthost { .. } => "encrypted, by the transport",
     }
 }
 

@@ -90,8 +90,14 @@ impl Queue {
             .map(|reason| format!(": {reason}"))
             .unwrap_or_default();
         match view.state {
+            SiteState::Active if view.limited_by.contains(&LimitedBy::Address) => {
+                format!(
+                    ", and each address of {name} has all the connections that it may have, or \
+                     failed lately"
+                )
+            }
             SiteState::Active => String::new(),
-            SiteState::Limited => match view.limited_by {
+            SiteState::Limited => match view.limited_by.first() {
                 Some(LimitedBy::Rate) => {
                     let rates = view.rate.join(" and ");
                     format!(", and waits for the rate of {name}: {rates}")
@@ -99,7 +105,13 @@ impl Queue {
                 Some(LimitedBy::ConnectRate) => {
                     format!(", and waits until a connection to {name} may be made")
                 }
-                Some(LimitedBy::Connections | LimitedBy::Probe) | None => {
+                Some(
+                    LimitedBy::Connections
+                    | LimitedBy::Probe
+                    | LimitedBy::Address
+                    | LimitedBy::Concurrency,
+                )
+                | None => {
                     let connections = view.connections;
                     format!(
                         ", and waits for one of the {connections} connections to {name} ({key})"

@@ -212,6 +212,29 @@ impl Plan {
         }
     }
 
+    /// What sets the TLS of the plan, in words.
+    pub(crate) const fn tls_in_words(&self) -> &'static str {
+        use postrider_config::ProviderTls::{Dane, Encrypt, None, Opportunistic, Verify};
+
+        match self.tls {
+            TlsRule::ByHost | TlsRule::Provider(Opportunistic) => "by DANE and MTA-STS",
+            TlsRule::Provider(None) => "none, by the entry of the provider",
+            TlsRule::Provider(Encrypt) => "encrypted at least, by the entry of the provider",
+            TlsRule::Provider(Verify) => "verified at least, by the entry of the provider",
+            TlsRule::Provider(Dane) => "DANE, by the entry of the provider",
+            TlsRule::Lmtp => "if offered",
+            TlsRule::Smarthost { tls, verify, .. } => match (tls, verify) {
+                (SmarthostTls::Never, _) => "none, by the transport",
+                (SmarthostTls::Implicit | SmarthostTls::StartTls, true) => {
+                    "verified, by the transport"
+                }
+                (SmarthostTls::Implicit | SmarthostTls::StartTls, false) => {
+                    "encrypted, by the transport"
+                }
+            },
+        }
+    }
+
     /// The rule of the provider for a reply. None for what is no reply, or a success.
     pub(crate) fn rule_for(&self, status: &DeliveryStatus) -> Option<&ReplyRule> {
         if status.cause != Cause::Reply || status.is_success() {

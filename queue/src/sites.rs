@@ -26,7 +26,7 @@ use postrider_store::{Moment, SiteLimit, SiteOrder, SitePause, Store, StoreError
 use tokio::sync::{Notify, watch};
 use tracing::info;
 
-pub use view::{SiteAddress, SiteError, SiteHost, SiteView};
+pub use view::{SiteAddress, SiteError, SiteHost, SiteSource, SiteView};
 
 use crate::{
     Queue,

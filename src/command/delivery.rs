@@ -110,9 +110,11 @@ fn details(stage: &StageItem) -> String {
         return reason.clone();
     }
     if let Some(mxs) = &stage.mxs {
-        let hosts = mxs
-            .iter()
-            .flat_map(|mx| mx.exchanges.iter().map(|host| format!("{} {host}", mx.preference)));
+        let hosts = mxs.iter().flat_map(|mx| {
+            mx.exchanges
+                .iter()
+                .map(|host| format!("{} {host}", mx.preference))
+        });
         let hosts: Vec<String> = hosts.collect();
         let kind = match stage.implicit {
             Some(true) => "no MX records, the domain is its own host: ",

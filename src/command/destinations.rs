@@ -74,10 +74,10 @@ fn lasting(lasts: Option<String>) -> String {
 }
 
 fn row(out: &mut dyn Write, _: u64, item: &DestinationItem) -> io::Result<()> {
-    let limited = item.limited_by.as_deref();
-    let limited = limited
-        .map(|limit| format!(" by {limit}"))
-        .unwrap_or_default();
+    let limited = match item.limited_by.is_empty() {
+        true => String::new(),
+        false => format!(" by {}", item.limited_by.join(", ")),
+    };
     let until = item.until.as_deref();
     let until = until
         .map(|until| format!(" until {until}"))
@@ -96,6 +96,22 @@ fn row(out: &mut dyn Write, _: u64, item: &DestinationItem) -> io::Result<()> {
         item.hour.deferred,
         item.hour.failed,
     )?;
+    if !item.provider.is_empty() {
+        let sources = item.sources.iter().map(|source| {
+            let address = source.address.as_deref().unwrap_or("any address");
+            format!("{address} as {}", source.ehlo)
+        });
+        let sources: Vec<String> = sources.collect();
+        let from = match sources.is_empty() {
+            true => String::new(),
+            false => format!("; from {}", sources.join(", ")),
+        };
+        writeln!(
+            out,
+            "    provider {}, TLS {}{from}",
+            item.provider, item.tls
+        )?;
+    }
     if let Some(reason) = item.reason.as_deref().filter(|reason| !reason.is_empty()) {
         writeln!(out, "    reason: {reason}")?;
     }

@@ -37,6 +37,7 @@ mod recipients;
 mod reports;
 mod returned;
 mod rights;
+mod seeing;
 mod service;
 mod smarthost;
 mod strangers;

@@ -28,6 +28,12 @@ pub struct DestinationItem {
     /// The name of the site: a provider, `mx:` and a hash of the MX hosts, an address literal,
     /// `transport:NAME` or `lmtp:ADDRESS`.
     pub site: String,
+    /// The entry of the provider; empty: nothing was planned since the start.
+    pub provider: String,
+    /// What sets the TLS of connections, in words; empty: nothing was planned since the start.
+    pub tls: String,
+    /// Where connections came from lately.
+    pub sources: Vec<DestinationSource>,
     /// The domains whose messages go there: some of them, if there are many.
     pub domains: Vec<String>,
     /// `active`, `limited`, `resting`, `down`, `blocked` or `paused`.
@@ -36,8 +42,9 @@ pub struct DestinationItem {
     pub until: Option<String>,
     /// The reason for the state.
     pub reason: Option<String>,
-    /// The limit that holds back messages: `connections`, `rate`, `connect_rate` or `probe`.
-    pub limited_by: Option<String>,
+    /// All limits that hold back messages, the most important first: `probe`, `rate`, `connections`,
+    /// `connect_rate`, `address`, `concurrency`.
+    pub limited_by: Vec<String>,
     /// Claimed messages that wait for a connection.
     pub waiting: u64,
     /// The messages of attempts that go on.
@@ -60,6 +67,16 @@ pub struct DestinationItem {
     pub hosts: Vec<DestinationHost>,
     /// What administrators want for the site and its domains.
     pub orders: Vec<DestinationOrder>,
+}
+
+/// Where connections to a site come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub struct DestinationSource {
+    /// The address or the proxy of ours; null: the system chooses the address.
+    pub address: Option<String>,
+    /// Our name in EHLO.
+    pub ehlo: String,
 }
 
 /// The results of an hour.
@@ -148,13 +165,21 @@ fn number(number: usize) -> u64 {
 
 impl From<SiteView> for DestinationItem {
     fn from(view: SiteView) -> Self {
+        let limits = view.limited_by.iter();
+        let sources = view.sources.into_iter().map(|source| DestinationSource {
+            address: Some(source.address).filter(|address| !address.is_empty()),
+            ehlo: source.ehlo,
+        });
         Self {
             site: view.site,
+            provider: view.provider,
+            tls: view.tls.to_owned(),
+            sources: sources.collect(),
             domains: view.domains,
             state: view.state.name().to_owned(),
             until: shown(view.until),
             reason: view.reason,
-            limited_by: view.limited_by.map(|limit| limit.name().to_owned()),
+            limited_by: limits.map(|limit| limit.name().to_owned()).collect(),
             waiting: number(view.waiting),
             in_flight: number(view.in_flight),
             open: number(view.open),

@@ -18,6 +18,8 @@ mod queue;
 mod secrets;
 #[path = "http/settings.rs"]
 mod settings;
+#[path = "http/troubleshoot.rs"]
+mod troubleshoot;
 
 use std::net::SocketAddr;
 

@@ -164,6 +164,14 @@ impl Addresses {
         entry.is_some_and(|entry| entry.is_marked(now))
     }
 
+    /// Whether an address takes no further connection now: it has as many as it may have, or
+    /// connections to it failed lately.
+    pub(crate) fn is_closed(&self, address: &Peer, now: Moment) -> bool {
+        let entries = self.entries();
+        let entry = entries.by_address.get(address);
+        entry.is_some_and(|entry| entry.is_marked(now) || !entry.has_room(self.max, 0, now))
+    }
+
     /// Until when an address is marked. None: it is not.
     pub(crate) fn marked_until(&self, address: &Peer, now: Moment) -> Option<Moment> {
         let entries = self.entries();

@@ -603,7 +603,8 @@ impl<'a> OngoingAttempt<'a> {
         };
         let mut opened = self.slot.pace.open();
         if let Peer::Ip(address) = address {
-            self.slot.pace.tried(&endpoint.hop.name, *address);
+            let (host, source) = (&endpoint.hop.name, &endpoint.source);
+            self.slot.pace.tried(host, *address, source);
         }
         let recorder = self.transcripts.recorder();
         let connected = self.connect_protected(endpoint, link, recorder.as_ref());

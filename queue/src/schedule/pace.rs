@@ -28,7 +28,10 @@ use super::{
     tally::Counts,
     window::Window,
 };
-use crate::next_hop::{Plan, Site};
+use crate::{
+    next_hop::{Plan, Site},
+    source::Source,
+};
 use known::{Known, SLOW};
 
 /// How long a site is remembered at which nothing goes on.
@@ -39,6 +42,8 @@ const DEATH_KEPT: Duration = Duration::from_secs(60 * 60);
 const BLOCK_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How many addresses of a site are remembered, for those who ask.
 const ADDRESSES_MAX: usize = 20;
+/// How many sources of connections to a site are remembered, for those who ask.
+const SOURCES_MAX: usize = 8;
 /// How many domains of a site are remembered, for those who ask.
 const DOMAINS_MAX: usize = 20;
 
@@ -108,6 +113,10 @@ impl Pace {
             known.limits = limits;
             known.set_rates();
         }
+        if known.provider != plan.provider.name {
+            known.provider.clone_from(&plan.provider.name);
+        }
+        known.tls = plan.tls_in_words();
         if known.hops != plan.hops {
             known.hops.clone_from(&plan.hops);
             known.addresses.clear();
@@ -117,9 +126,17 @@ impl Pace {
         }
     }
 
-    /// An address of a host is tried.
-    pub(crate) fn tried(&self, host: &str, address: SocketAddr) {
-        let addresses = &mut self.known().addresses;
+    /// An address of a host is tried, from this source.
+    pub(crate) fn tried(&self, host: &str, address: SocketAddr, source: &Source) {
+        let mut known = self.known();
+        let known = &mut *known;
+        let (via, ehlo) = (source.via.shown(), source.ehlo.ascii());
+        let mut sources = known.sources.iter();
+        let is_known = sources.any(|(known, name)| *known == via && name == ehlo);
+        if !is_known && known.sources.len() < SOURCES_MAX {
+            known.sources.push((via, ehlo.to_owned()));
+        }
+        let addresses = &mut known.addresses;
         let known = addresses.iter().any(|(_, known)| *known == address);
         if !known && addresses.len() < ADDRESSES_MAX {
             addresses.push((host.to_owned(), address));

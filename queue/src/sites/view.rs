@@ -1,6 +1,9 @@
 //! What a site looks like to those who ask.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+};
 
 use postrider_smtp::{DeliveryStatus, EnhancedCode};
 use postrider_store::{Moment, SiteOrder, Time};
@@ -8,6 +11,7 @@ use postrider_store::{Moment, SiteOrder, Time};
 use super::{Now, Sites};
 use crate::{
     Queue,
+    deliver::Peer,
     schedule::{Counts, LastError, LimitedBy, Pace, SiteState},
 };
 
@@ -19,6 +23,12 @@ const TEXT_MAX: usize = 1000;
 pub struct SiteView {
     /// The name of the site.
     pub site: String,
+    /// The entry of the provider; empty: nothing was planned since the start.
+    pub provider: String,
+    /// What sets the TLS of connections, in words; empty: nothing was planned since the start.
+    pub tls: &'static str,
+    /// Where connections came from lately.
+    pub sources: Vec<SiteSource>,
     /// The domains whose messages go there: some of them, if there are many.
     pub domains: Vec<String>,
     /// The state.
@@ -27,8 +37,8 @@ pub struct SiteView {
     pub until: Option<Time>,
     /// The reason for the state.
     pub reason: Option<String>,
-    /// The limit that holds back messages.
-    pub limited_by: Option<LimitedBy>,
+    /// All limits that hold back messages, the most important first.
+    pub limited_by: Vec<LimitedBy>,
     /// Claimed messages that wait for a connection.
     pub waiting: usize,
     /// The messages of attempts that go on.
@@ -53,6 +63,15 @@ pub struct SiteView {
     pub hosts: Vec<SiteHost>,
     /// What administrators want for the site, and for the domains that it shows.
     pub orders: Vec<SiteOrder>,
+}
+
+/// Where connections to a site come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteSource {
+    /// The address or the proxy of ours; empty: the system chooses the address.
+    pub address: String,
+    /// Our name in EHLO.
+    pub ehlo: String,
 }
 
 /// A failure at a site.
@@ -143,7 +162,7 @@ impl Queue {
     /// One site.
     fn site_view(&self, pace: &Pace, now: Now) -> SiteView {
         let known = pace.copy();
-        let (state, limited_by) = known.state(now.moment);
+        let (state, mut limited_by) = known.state(now.moment);
         let site = pace.site().to_string();
         let orders = self.sites.orders_of(&site, &known.domains);
         let (until, reason) = match state {
@@ -164,6 +183,19 @@ impl Queue {
             }
             SiteState::Active | SiteState::Limited => (None, None),
         };
+        let open = matches!(state, SiteState::Active | SiteState::Limited);
+        let mut peers = known.addresses.iter().map(|(_, peer)| (*peer).into());
+        let is_closed = |peer: Peer| self.addresses.is_closed(&peer, now.moment);
+        if open && !known.addresses.is_empty() && peers.all(is_closed) {
+            limited_by.push(LimitedBy::Address);
+        }
+        if open && self.used_up.load(Ordering::Relaxed) {
+            limited_by.push(LimitedBy::Concurrency);
+        }
+        let sources = known.sources.iter().map(|(address, ehlo)| SiteSource {
+            address: address.clone(),
+            ehlo: ehlo.clone(),
+        });
         let hosts = known.hops.iter().map(|hop| SiteHost {
             name: hop.name.clone(),
             preference: hop.preference,
@@ -181,6 +213,9 @@ impl Queue {
                 .collect(),
         });
         SiteView {
+            provider: known.provider.clone(),
+            tls: known.tls,
+            sources: sources.collect(),
             domains: known.domains.clone(),
             state,
             until,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use postrider_config::Rate;
-use postrider_queue::{LimitedBy, SiteOrderError, SiteState, SiteView};
+use postrider_queue::{LimitedBy, SiteOrderError, SiteSource, SiteState, SiteView};
 use postrider_store::{Event, Queued};
 
 use super::{
@@ -289,10 +289,20 @@ async fn a_rate_and_a_number_of_connections_can_be_ordered() {
         .unwrap();
     send(&world, 4, "x.test").await;
     taken(&remote, 1).await;
-    until(&world, |site| site.limited_by == Some(LimitedBy::Rate)).await;
+    until(&world, |site| {
+        site.limited_by.first() == Some(&LimitedBy::Rate)
+    })
+    .await;
     let limited = view(&world, "x.test");
     assert_eq!((limited.state, limited.cap), (SiteState::Limited, 3));
     assert_eq!(limited.rate, ["2/minute"]);
+    assert_eq!(limited.provider, "default");
+    assert_eq!(limited.tls, "by DANE and MTA-STS");
+    let source = SiteSource {
+        address: String::new(),
+        ehlo: "mail.example.org".into(),
+    };
+    assert_eq!(limited.sources, [source]);
     assert_eq!(limited.orders.len(), 1);
     for count in 2..4 {
         world.clock.advance(MINUTE / 2);

@@ -238,6 +238,7 @@ mod tests {
         crate::face::http::calls::account::AuthChange,
         op::audit::AuditItem,
         op::destinations::DestinationItem,
+        op::destinations::DestinationSource,
         op::destinations::DestinationHour,
         op::destinations::DestinationError,
         op::destinations::DestinationHost,

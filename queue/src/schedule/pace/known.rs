@@ -54,6 +54,11 @@ pub(crate) struct Known {
     pub(crate) hops: Vec<Hop>,
     /// The addresses that were tried, with the names of their hosts.
     pub(crate) addresses: Vec<(String, SocketAddr)>,
+    /// Where connections came from, each once: the address or the proxy of ours, and the EHLO name.
+    pub(crate) sources: Vec<(String, String)>,
+    /// The entry of the provider, and the TLS, of the last plan.
+    pub(crate) provider: String,
+    pub(crate) tls: &'static str,
     pub(crate) domains: Vec<String>,
     /// When something last went on.
     pub(super) used: Moment,
@@ -96,6 +101,10 @@ pub enum LimitedBy {
     ConnectRate,
     /// The site is probed with one message at a time.
     Probe,
+    /// All known addresses have as many connections as they may have, or failed lately.
+    Address,
+    /// All deliveries that there may be at once are under way.
+    Concurrency,
 }
 
 impl LimitedBy {
@@ -107,6 +116,8 @@ impl LimitedBy {
             Self::Rate => "rate",
             Self::ConnectRate => "connect_rate",
             Self::Probe => "probe",
+            Self::Address => "address",
+            Self::Concurrency => "concurrency",
         }
     }
 }
@@ -121,6 +132,9 @@ impl Known {
             halts: Halts::default(),
             messages: Buckets::of_messages(),
             connects: Buckets::of_connections(),
+            sources: Vec::new(),
+            provider: String::new(),
+            tls: "",
             open: 0,
             ready: 0,
             working: 0,
@@ -194,28 +208,33 @@ impl Known {
         (now < at).then_some(at)
     }
 
-    /// The state, and what limits the site.
-    pub(crate) fn state(&self, now: Moment) -> (SiteState, Option<LimitedBy>) {
+    /// The state, and all that limits the site, the most important first.
+    pub(crate) fn state(&self, now: Moment) -> (SiteState, Vec<LimitedBy>) {
         if self.is_paused(now) {
-            return (SiteState::Paused, None);
+            return (SiteState::Paused, Vec::new());
         }
         if let Some(halt) = self.halts.now(now) {
-            return (halt.state, None);
+            return (halt.state, Vec::new());
         }
+        let mut limits = Vec::new();
         if self.halts.is_probed() {
-            let state = self.halts.last().map_or(SiteState::Down, |halt| halt.state);
-            return (state, Some(LimitedBy::Probe));
+            limits.push(LimitedBy::Probe);
         }
-        let limited = if now < self.messages.next() {
-            LimitedBy::Rate
-        } else if self.working >= self.connections(now) {
-            LimitedBy::Connections
-        } else if now < self.connects.next() {
-            LimitedBy::ConnectRate
-        } else {
-            return (SiteState::Active, None);
+        if now < self.messages.next() {
+            limits.push(LimitedBy::Rate);
+        }
+        if self.working >= self.connections(now) {
+            limits.push(LimitedBy::Connections);
+        }
+        if now < self.connects.next() {
+            limits.push(LimitedBy::ConnectRate);
+        }
+        let state = match limits.first() {
+            Some(LimitedBy::Probe) => self.halts.last().map_or(SiteState::Down, |it| it.state),
+            Some(_) => SiteState::Limited,
+            None => SiteState::Active,
         };
-        (SiteState::Limited, Some(limited))
+        (state, limits)
     }
 
     pub(super) fn learnt(&self, now: Moment) -> Option<Learnt> {

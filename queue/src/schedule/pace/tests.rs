@@ -67,6 +67,35 @@ fn a_site_with_open_connections_is_not_dead() {
 }
 
 #[test]
+fn all_that_limits_a_site_is_told() {
+    let pace = pace();
+    let told = |now| {
+        let (state, limits) = pace.copy().state(now);
+        let names: Vec<&str> = limits.iter().map(|limit| limit.name()).collect();
+        format!("{state} {}", names.join(" "))
+    };
+    assert_eq!(told(at(0)), "active ");
+    let order = LimitInForce {
+        target: "mx.test".into(),
+        connections: Some(1),
+        rate: Rate::parse("1/hour").ok(),
+        until: None,
+    };
+    pace.order("mx.test", Some(order));
+    assert_eq!(pace.take_tokens(1, at(0)), 1);
+    assert_eq!(told(at(0)), "limited rate");
+    let working = pace.work(1);
+    assert_eq!(told(at(0)), "limited rate connections");
+    drop(working);
+    pace.unreachable(&lost(), at(0));
+    assert_eq!(told(at(0)), "down ");
+    assert_eq!(told(at(1)), "down probe rate");
+    assert_eq!(told(at(60)), "down probe");
+    pace.pause(Some(None));
+    assert_eq!(told(at(1)), "paused ");
+}
+
+#[test]
 fn connections_above_the_window_end() {
     let pace = pace();
     let mut opened: Vec<Opened> = (0..4).map(|_| pace.open()).collect();
