@@ -65,6 +65,9 @@ pub enum CheckError {
     /// Nothing leaves this machine.
     #[error("nothing is delivered from here to other servers")]
     Local,
+    /// The recipient's domain is one of ours, and no route leads elsewhere.
+    #[error("{0} is a domain of this server, so its mail goes to mailboxes here")]
+    Here(String),
     /// There is no such source.
     #[error("there is no source {0:?} in postrider.conf")]
     NoSource(String),
@@ -168,6 +171,7 @@ impl Queue {
                 };
                 return self.walk_plan(plan, request, Vec::new(), stages).await;
             }
+            Route::Direct("") if config.is_local(to) => return Err(CheckError::Here(to.ascii())),
             Route::Direct(transport) => transport,
         };
         let (planned, told) = self.plan_for_check(to, transport).await;

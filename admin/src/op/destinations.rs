@@ -42,8 +42,8 @@ pub struct DestinationItem {
     pub until: Option<String>,
     /// The reason for the state.
     pub reason: Option<String>,
-    /// All limits that hold back messages, the most important first: `probe`, `rate`, `connections`,
-    /// `connect_rate`, `address`, `concurrency`.
+    /// All limits that hold back messages, the most important first: `probe`, `rate`,
+    /// `connections`, `connect_rate`, `address`, `concurrency`.
     pub limited_by: Vec<String>,
     /// Claimed messages that wait for a connection.
     pub waiting: u64,

@@ -207,6 +207,8 @@ async fn a_site_is_left_alone_for_a_minute_and_five_checks_go_on_at_once() {
     };
     let unknown = check(&world, unknown).await;
     assert!(matches!(unknown, Err(CheckError::NoSource(_))));
+    let ours = check(&world, request("ann@example.org")).await;
+    assert!(matches!(ours, Err(CheckError::Here(_))));
     check(&world, request("yes@remote.test")).await.unwrap();
     let mut slow = Vec::new();
     for number in 1..=5 {

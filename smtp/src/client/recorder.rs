@@ -95,8 +95,8 @@ struct Tape {
     opening: bool,
     /// So many lines of the opening did not fit, and so many of the tail went.
     left_out: u64,
-    /// The memory for a line of a reply.
-    reply: BytesMut,
+    /// The memory for a line that is made.
+    scratch: BytesMut,
     listener: Option<Listener>,
 }
 
@@ -191,7 +191,7 @@ impl Recorder {
             tail: Lines::default(),
             opening: true,
             left_out: 0,
-            reply: BytesMut::new(),
+            scratch: BytesMut::new(),
             listener,
         })))
     }
@@ -229,9 +229,14 @@ impl Recorder {
     }
 
     /// What the text of a message is shown as.
-    pub(super) fn text(&self, message: usize, shown: &str, now: Instant) {
-        self.tape()
-            .line(now, Direction::Sent, Some(message), shown.as_bytes());
+    pub(super) fn text(&self, message: usize, shown: fmt::Arguments<'_>, now: Instant) {
+        let mut tape = self.tape();
+        let mut bytes = std::mem::take(&mut tape.scratch);
+        bytes.clear();
+        // Writing into memory cannot fail.
+        let _ = bytes.write_fmt(shown);
+        tape.line(now, Direction::Sent, Some(message), &bytes);
+        tape.scratch = bytes;
     }
 
     /// A reply came to a command of this name. `hidden`: only its code is shown.
@@ -243,7 +248,7 @@ impl Recorder {
         now: Instant,
     ) {
         let mut tape = self.tape();
-        let mut bytes = std::mem::take(&mut tape.reply);
+        let mut bytes = std::mem::take(&mut tape.scratch);
         let mut lines = reply.lines().peekable();
         while let Some(line) = lines.next() {
             bytes.clear();
@@ -260,7 +265,7 @@ impl Recorder {
             }
             tape.line(now, Direction::Received, message, &bytes);
         }
-        tape.reply = bytes;
+        tape.scratch = bytes;
         tape.tell(now, Heard::Reply(name, reply));
     }
 

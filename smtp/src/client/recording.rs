@@ -38,8 +38,8 @@ impl Session {
     pub(super) fn record_text(&self, text: &OpenText) {
         let size = self.messages.get(text.message).map_or(0, |it| it.size);
         if let Some(recorder) = &self.config.recorder {
-            let shown = format!("({size} bytes of text)");
-            recorder.text(text.message, &shown, self.since);
+            let shown = format_args!("({size} bytes of text)");
+            recorder.text(text.message, shown, self.since);
         }
     }
 
@@ -69,8 +69,8 @@ impl Session {
             return;
         };
         if let Some(text) = self.open_text() {
-            let shown = format!("(text, ended at byte {} of {})", text.offset, text.end);
-            recorder.text(text.message, &shown, self.since);
+            let shown = format_args!("(text, ended at byte {} of {})", text.offset, text.end);
+            recorder.text(text.message, shown, self.since);
         }
         recorder.closed(status, status.cause == Cause::Reply, self.since);
     }
