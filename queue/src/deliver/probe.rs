@@ -174,8 +174,8 @@ impl Probe<'_> {
             tlsa = attempt.tlsa(hop, &found.tlsa_bases).await;
             let outcome = match &tlsa {
                 HostTlsa::Absent => Outcome::NotFound,
-                HostTlsa::Failed(reason, _) => Outcome::Failed(reason.clone()),
-                HostTlsa::Unusable => Outcome::Success(Found::Tlsa(Vec::new())),
+                HostTlsa::Failed { reason, .. } => Outcome::Failed(reason.clone()),
+                HostTlsa::Unusable { .. } => Outcome::Success(Found::Tlsa(Vec::new())),
                 HostTlsa::Usable(check) => Outcome::Success(Found::Tlsa(check.records.records())),
             };
             self.ended(Step::TlsaLookup, outcome, began);

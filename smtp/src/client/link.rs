@@ -40,16 +40,6 @@ impl Link {
     }
 }
 
-impl Link {
-    /// The address of ours that a TCP connection comes from.
-    pub(super) fn local_ip(&self) -> Option<IpAddr> {
-        match self {
-            Self::Tcp(stream) => stream.local_addr().ok().map(|address| address.ip()),
-            Self::Unix(_) => None,
-        }
-    }
-}
-
 impl From<TcpStream> for Link {
     fn from(stream: TcpStream) -> Self {
         Self::Tcp(stream)

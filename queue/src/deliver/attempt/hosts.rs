@@ -127,7 +127,10 @@ impl OngoingAttempt<'_> {
         login: Option<&Login>,
     ) -> Option<Endpoint<'h>> {
         match self.endpoint_at(hop, ip, tlsa, login) {
-            Ok(endpoint) => return Some(endpoint),
+            Ok(mut endpoint) => {
+                endpoint.seen = Arc::clone(seen);
+                return Some(endpoint);
+            }
             Err(Unusable::Refused(refusal)) => self.refused(&hop.name, refusal),
             Err(Unusable::NoSource(status)) => self.no_source(&status),
         }
@@ -159,7 +162,7 @@ impl OngoingAttempt<'_> {
             address,
             source,
             protection,
-            seen: Arc::clone(seen),
+            seen: Arc::new(HostSeen::NOTHING),
             login: login.cloned(),
         })
     }
