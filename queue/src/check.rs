@@ -263,7 +263,7 @@ impl Queue {
     ) -> Result<DeliveryStatus, CheckError> {
         self.checks.begin(&plan.site, self.clock.moment())?;
         told.into_iter().for_each(|stage| stages.tell(stage));
-        stages.tell(Stage::Planned(Box::new(self.planned_view(&plan))));
+        stages.tell(Stage::Planned(Box::new(self.planned_view(&plan).await)));
         let config = self.config.load_full();
         let sources = match &request.source {
             Some(name) => Sources::named(&self.statics, name),
@@ -273,11 +273,20 @@ impl Queue {
         Ok(self.probe(&config, &plan, sources, request, stages).await)
     }
 
-    fn planned_view(&self, plan: &Plan) -> CheckedPlan {
+    async fn planned_view(&self, plan: &Plan) -> CheckedPlan {
         let views = self.site_views(Some(plan.site.as_str()));
         let view = views
             .into_iter()
             .find(|view| view.site == plan.site.as_str());
+        let known = match view {
+            Some(view) => {
+                let waiting = self.waiting_at(std::slice::from_ref(&view)).await;
+                // A check says what it can.
+                let waiting = waiting.unwrap_or_default().pop();
+                Some((view, waiting.unwrap_or_default()))
+            }
+            None => None,
+        };
         CheckedPlan {
             site: plan.site.to_string(),
             provider: plan.provider.name.clone(),
@@ -288,7 +297,7 @@ impl Queue {
                 .iter()
                 .map(|hop| (hop.preference, hop.name.clone(), hop.port))
                 .collect(),
-            known: view,
+            known,
         }
     }
 }

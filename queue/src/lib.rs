@@ -104,7 +104,9 @@ pub use reports::DmarcSeen;
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
 pub use schedule::{Counts, LimitedBy, SiteState};
 pub use settle::Outlook;
-pub use sites::{SiteAddress, SiteError, SiteHost, SiteOrderError, SiteSource, SiteView};
+pub use sites::{
+    SiteAddress, SiteError, SiteHost, SiteOrderError, SiteSource, SiteView, SiteWaiting,
+};
 pub use suppress::base_address;
 pub use tls::certificate_verifier;
 

@@ -11,6 +11,7 @@
 
 mod keep;
 mod view;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -27,6 +28,7 @@ use tokio::sync::{Notify, watch};
 use tracing::info;
 
 pub use view::{SiteAddress, SiteError, SiteHost, SiteSource, SiteView};
+pub use waiting::SiteWaiting;
 
 use crate::{
     Queue,

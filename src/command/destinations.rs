@@ -82,15 +82,20 @@ fn row(out: &mut dyn Write, _: u64, item: &DestinationItem) -> io::Result<()> {
     let until = until
         .map(|until| format!(" until {until}"))
         .unwrap_or_default();
+    let held = match item.held {
+        0 => String::new(),
+        held => format!(", {held} held"),
+    };
     writeln!(
         out,
-        "{}  {}{limited}{until}  {} of {} connections  {} waiting  {} in flight  \
+        "{}  {}{limited}{until}  {} of {} connections  {} waiting, {} due{held}  {} in flight  \
          last hour: {} delivered, {} deferred, {} failed",
         item.site,
         item.state,
         item.open,
         item.cap,
         item.waiting,
+        item.due,
         item.in_flight,
         item.hour.delivered,
         item.hour.deferred,

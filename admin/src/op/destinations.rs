@@ -1,7 +1,7 @@
 //! Sites that the queue delivers to: what is known of them, and what administrators want for them.
 
 use postrider_config::Rate;
-use postrider_queue::{SiteError, SiteHost, SiteOrderError, SiteView};
+use postrider_queue::{SiteError, SiteHost, SiteOrderError, SiteView, SiteWaiting};
 use postrider_smtp::Host;
 use postrider_store::{SiteOrder, Time};
 use serde::{Deserialize, Serialize};
@@ -45,8 +45,14 @@ pub struct DestinationItem {
     /// All limits that hold back messages, the most important first: `probe`, `rate`,
     /// `connections`, `connect_rate`, `address`, `concurrency`.
     pub limited_by: Vec<String>,
-    /// Claimed messages that wait for a connection.
+    /// Messages in the queue that are due now or later, and not in flight.
     pub waiting: u64,
+    /// Those of them that are due now.
+    pub due: u64,
+    /// Messages that are held.
+    pub held: u64,
+    /// Since when the first of the due messages is due, in RFC 3339.
+    pub oldest: Option<String>,
     /// The messages of attempts that go on.
     pub in_flight: u64,
     /// The connections, also those that are being made.
@@ -163,8 +169,8 @@ fn number(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-impl From<SiteView> for DestinationItem {
-    fn from(view: SiteView) -> Self {
+impl From<(SiteView, SiteWaiting)> for DestinationItem {
+    fn from((view, waiting): (SiteView, SiteWaiting)) -> Self {
         let limits = view.limited_by.iter();
         let sources = view.sources.into_iter().map(|source| DestinationSource {
             address: Some(source.address).filter(|address| !address.is_empty()),
@@ -180,7 +186,10 @@ impl From<SiteView> for DestinationItem {
             until: shown(view.until),
             reason: view.reason,
             limited_by: limits.map(|limit| limit.name().to_owned()).collect(),
-            waiting: number(view.waiting),
+            waiting: waiting.waiting,
+            due: waiting.due,
+            held: waiting.held,
+            oldest: shown(waiting.oldest),
             in_flight: number(view.in_flight),
             open: number(view.open),
             window: (view.window * 100.0).round() / 100.0,
@@ -277,8 +286,11 @@ impl Operation for List {
     ) -> Result<(), AdminError> {
         let target = self.target.map(|target| named(&target)).transpose()?;
         let views = context.queue.site_views(target.as_deref());
-        let listed = views.into_iter().map(DestinationItem::from).collect();
-        items.send(listed).await
+        let waiting = context.queue.waiting_at(&views).await?;
+        let listed = views.into_iter().zip(waiting);
+        items
+            .send(listed.map(DestinationItem::from).collect())
+            .await
     }
 }
 

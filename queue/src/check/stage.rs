@@ -6,7 +6,7 @@ use postrider_dns::Tlsa;
 use postrider_smtp::{Certificate, TlsInfo};
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::{SiteView, mta_sts::Policy};
+use crate::{SiteView, SiteWaiting, mta_sts::Policy};
 
 /// A part of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -152,7 +152,7 @@ pub struct CheckedPlan {
     /// The preference, the name and the port of each host.
     pub hosts: Vec<(u16, String, u16)>,
     /// What is known of the site.
-    pub known: Option<SiteView>,
+    pub known: Option<(SiteView, SiteWaiting)>,
 }
 
 /// An open session.

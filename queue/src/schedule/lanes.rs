@@ -465,6 +465,14 @@ impl Lanes {
         sites.flat_map(|at| at.batches).collect()
     }
 
+    /// All lanes, with the sites where their messages went last.
+    pub(crate) fn with_sites(&self) -> Vec<(Lane, Option<Site>)> {
+        let lanes = self.lanes.iter();
+        lanes
+            .map(|(lane, state)| (lane.clone(), state.site.clone()))
+            .collect()
+    }
+
     /// The site where the messages of a lane went last.
     pub(crate) fn site_of(&self, lane: &Lane) -> Option<Site> {
         self.lanes.get(lane)?.site.clone()
@@ -475,20 +483,6 @@ impl Lanes {
         let state = self.lanes.get(lane)?;
         let waits = state.place == Place::Later && state.not_before > now;
         waits.then_some(state.not_before)
-    }
-
-    /// The lanes that wait at a site, and since when the first message of them is due.
-    pub(crate) fn at(&self, site: &Site) -> (Vec<Lane>, Option<Time>) {
-        let here = self.lanes.iter().filter(|(_, state)| {
-            let waits = matches!(state.place, Place::AtSite | Place::Out);
-            waits && state.site.as_ref() == Some(site)
-        });
-        let (mut lanes, mut oldest) = (Vec::new(), None);
-        for (lane, state) in here {
-            oldest = oldest.into_iter().chain(state.head).min();
-            lanes.push(lane.clone());
-        }
-        (lanes, oldest)
     }
 
     /// The next lane that has waited for long, and the site where it does.

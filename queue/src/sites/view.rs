@@ -39,8 +39,6 @@ pub struct SiteView {
     pub reason: Option<String>,
     /// All limits that hold back messages, the most important first.
     pub limited_by: Vec<LimitedBy>,
-    /// Claimed messages that wait for a connection.
-    pub waiting: usize,
     /// The messages of attempts that go on.
     pub in_flight: usize,
     /// The connections, also those that are being made.
@@ -221,7 +219,6 @@ impl Queue {
             until,
             reason,
             limited_by,
-            waiting: self.lanes().at(pace.site()).0.len(),
             in_flight: known.in_flight,
             open: known.open,
             connections: known.connections(now.moment),

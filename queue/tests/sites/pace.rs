@@ -11,7 +11,7 @@ use std::{
 
 use postrider_config::Rate;
 use postrider_queue::{LimitedBy, SiteOrderError, SiteSource, SiteState, SiteView};
-use postrider_store::{Event, Queued};
+use postrider_store::{Change, Event, QueueFilter, Queued};
 
 use super::{
     ONE_CONNECTION,
@@ -185,9 +185,28 @@ async fn a_busy_site_rests() {
     );
     says.store(false, Ordering::SeqCst);
     send(&world, 3, "x.test").await;
+    let held = Change {
+        hold: Some(true),
+        ..Change::default()
+    };
+    let [id] = world.add(Message::to(&["held@x.test"]).later(60)).await;
+    let only = QueueFilter {
+        ids: vec![id],
+        ..QueueFilter::default()
+    };
+    world
+        .queue
+        .change(&world.store, &only, &held)
+        .await
+        .unwrap();
     let queued = settled(&world).await;
+    let waiting = world.queue.waiting_at(&[view(&world, "x.test")]).await;
+    let waiting = waiting.unwrap()[0];
+    // The first one waits for its second attempt.
+    assert_eq!((waiting.waiting, waiting.due, waiting.held), (4, 3, 1));
+    assert_eq!(waiting.oldest, Some(start));
     let waits = queued.iter().filter(|message| message.attempts == 0);
-    assert_eq!(waits.count(), 3);
+    assert_eq!(waits.count(), 4);
     world.clock.advance(MINUTE);
     taken(&remote, 3).await;
     world.stop().await;

@@ -189,7 +189,7 @@ fn lanes_are_paused_put_off_and_go_on() {
     lanes.go_on(false, at(49));
     let moved = HashMap::from([(site("s"), vec![a.clone()])]);
     assert_eq!(lanes.advance(at(49)), moved, "the paused one");
-    assert_eq!(lanes.at(&site("s")), (vec![a.clone()], Some(at(1))));
+    assert_eq!(lanes.site_of(&a), Some(site("s")));
     lanes.go_on(true, at(49));
     lanes.advance(at(49));
     assert_eq!(lanes.next_unplanned(), Some(b));
