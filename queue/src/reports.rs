@@ -40,6 +40,12 @@ pub(crate) use gather::Gathered;
 
 use crate::{Queue, deliver};
 
+/// The URIs of the TLSRPT record among the texts of a name, as the record has them.
+pub(crate) fn tls_uris(texts: &[Vec<u8>]) -> Vec<String> {
+    let addresses = address::addresses(texts, address::TLSRPT).into_iter();
+    addresses.map(|address| address.uri).collect()
+}
+
 /// Who sends a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sender {

@@ -1,7 +1,7 @@
 //! The hosts of a plan, asked for a recipient without a message. It walks them as an attempt does,
 //! by the same functions, and tells each stage.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use postrider_config::Dynamic;
 use postrider_smtp::{
@@ -17,6 +17,7 @@ use super::{
         OngoingAttempt,
         hosts::{ADDRESSES_MAX, HOSTS_MAX, Unusable},
     },
+    counting::HostSeen,
     endpoint::{Endpoint, Unconnected, unreached},
 };
 use crate::{
@@ -195,7 +196,9 @@ impl Probe<'_> {
         tlsa: &HostTlsa,
         login: Option<&Login>,
     ) -> DeliveryStatus {
-        match self.attempt.endpoint_at(hop, ip, tlsa, login) {
+        // A check has no messages, so nothing is counted for reports about TLS.
+        let seen = Arc::new(HostSeen::NOTHING);
+        match self.attempt.endpoint_at(hop, ip, (tlsa, &seen), login) {
             Ok(endpoint) => self.endpoint(endpoint).await,
             Err(unusable) => {
                 let status = match unusable {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use postrider_dns::Record;
 use postrider_queue::check::{
     CheckError, CheckRequest, CheckResult, CheckedSession, Found, Outcome, Stage, Stages,
 };
@@ -119,7 +120,12 @@ fn world(hosts: &[(&str, &Remote)]) -> World {
 async fn each_stage_is_told_and_nothing_is_sent() {
     let remote = remote(None).await;
     let world = world(&[("mx.test", &remote)]);
+    let record = b"v=TLSRPTv1; rua=mailto:tls@remote.test".to_vec();
+    world
+        .resolver
+        .add("_smtp._tls.remote.test", Record::Txt(record));
     let told = check(&world, request("yes@remote.test")).await.unwrap();
+    assert!(told.has("tlsRptLookup [\"mailto:tls@remote.test\"]"));
     let without_words: Vec<&str> = told
         .stages
         .iter()

@@ -295,15 +295,18 @@ impl Recorder {
     #[must_use]
     pub fn recording(&self, message: Option<usize>) -> Recording {
         let tape = self.tape();
-        let mut lines: Vec<Line> = tape.head.read().map(|(_, line)| line).collect();
-        let head: usize = tape.head.marks.iter().map(Mark::cost).sum();
-        let concerns = |of: &Option<usize>| of.is_none() || *of == message;
-        let tail = tape.tail.read().filter(|(of, _)| concerns(of));
-        let mut tail: Vec<Line> = tail.map(|(_, line)| line).collect();
-        let mut room = HEAD_MAX + TAIL_MAX - head.min(HEAD_MAX);
+        let concerning = |part: &Lines| -> Vec<Line> {
+            let lines = part.read();
+            let lines = lines.filter(|(of, _)| of.is_none() || *of == message);
+            lines.map(|(_, line)| line).collect()
+        };
+        let (mut lines, mut tail) = (concerning(&tape.head), concerning(&tape.tail));
+        let cost = |line: &Line| line.text.len() + LINE_COST;
+        let head: usize = lines.iter().map(cost).sum();
+        let mut room = (HEAD_MAX + TAIL_MAX).saturating_sub(head);
         let mut kept = 0;
         for line in tail.iter().rev() {
-            match room.checked_sub(line.text.len() + LINE_COST) {
+            match room.checked_sub(cost(line)) {
                 Some(left) => room = left,
                 None => break,
             }

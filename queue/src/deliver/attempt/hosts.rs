@@ -126,11 +126,8 @@ impl OngoingAttempt<'_> {
         (tlsa, seen): (&HostTlsa, &Arc<HostSeen>),
         login: Option<&Login>,
     ) -> Option<Endpoint<'h>> {
-        match self.endpoint_at(hop, ip, tlsa, login) {
-            Ok(mut endpoint) => {
-                endpoint.seen = Arc::clone(seen);
-                return Some(endpoint);
-            }
+        match self.endpoint_at(hop, ip, (tlsa, seen), login) {
+            Ok(endpoint) => return Some(endpoint),
             Err(Unusable::Refused(refusal)) => self.refused(&hop.name, refusal),
             Err(Unusable::NoSource(status)) => self.no_source(&status),
         }
@@ -145,7 +142,7 @@ impl OngoingAttempt<'_> {
         &self,
         hop: &'h Hop,
         ip: IpAddr,
-        tlsa: &HostTlsa,
+        (tlsa, seen): (&HostTlsa, &Arc<HostSeen>),
         login: Option<&Login>,
     ) -> Result<Endpoint<'h>, Unusable> {
         let address = Peer::Ip(SocketAddr::new(ip, hop.port));
@@ -162,7 +159,7 @@ impl OngoingAttempt<'_> {
             address,
             source,
             protection,
-            seen: Arc::new(HostSeen::NOTHING),
+            seen: Arc::clone(seen),
             login: login.cloned(),
         })
     }
