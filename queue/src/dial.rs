@@ -8,10 +8,11 @@ use std::{
     pin::Pin,
 };
 
-use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use postrider_smtp::client::Link;
+use tokio::net::{TcpSocket, UnixStream};
 
 /// A connection in the making.
-pub type Dialing = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+pub type Dialing = Pin<Box<dyn Future<Output = io::Result<Link>> + Send>>;
 
 /// A connection to a Unix socket in the making.
 pub type SocketDialing = Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send>>;
@@ -70,7 +71,7 @@ impl Dialer for TcpDialer {
                 let bound = socket.bind(SocketAddr::new(from, 0));
                 bound.map_err(|error| BindError { ip: from, error })?;
             }
-            socket.connect(address).await
+            Ok(socket.connect(address).await?.into())
         })
     }
 }
@@ -86,7 +87,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let from = |ip: &str| TcpDialer.dial(address, Some(ip.parse().unwrap()));
-        let dialed = from("127.0.0.9").await.unwrap();
+        let Ok(Link::Tcp(dialed)) = from("127.0.0.9").await else {
+            panic!("no TCP connection");
+        };
         assert_eq!(dialed.local_addr().unwrap().ip().to_string(), "127.0.0.9");
         // RFC 5737: nobody has this address.
         let error = from("192.0.2.1").await.unwrap_err();

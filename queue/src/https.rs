@@ -16,9 +16,8 @@ use hyper::{Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use postrider_config::Static;
 use postrider_dns::{DnsError, Resolver};
-use postrider_smtp::client::TlsFault;
+use postrider_smtp::client::{Link, TlsFault};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{Dialer, QueueSetupError, certificate_verifier};
@@ -131,7 +130,7 @@ impl HttpsClient<'_> {
     ///
     /// # Errors
     /// Why no address gave a connection. That of the last one, if there are several.
-    pub async fn connect(&self, name: &str, port: u16) -> Result<TlsStream<TcpStream>, HttpsError> {
+    pub async fn connect(&self, name: &str, port: u16) -> Result<TlsStream<Link>, HttpsError> {
         self.in_time(self.open(name, port)).await
     }
 
@@ -188,7 +187,7 @@ impl HttpsClient<'_> {
         result.unwrap_or_else(|_| Err(HttpsError::Time(limit)))
     }
 
-    async fn open(&self, name: &str, port: u16) -> Result<TlsStream<TcpStream>, HttpsError> {
+    async fn open(&self, name: &str, port: u16) -> Result<TlsStream<Link>, HttpsError> {
         let dns = |error| HttpsError::Dns {
             name: name.to_owned(),
             error,
@@ -211,7 +210,7 @@ impl HttpsClient<'_> {
         address: IpAddr,
         port: u16,
         server: ServerName<'static>,
-    ) -> Result<TlsStream<TcpStream>, HttpsError> {
+    ) -> Result<TlsStream<Link>, HttpsError> {
         let target = SocketAddr::new(address, port);
         let stream = self.dialer.dial(target, None).await;
         let stream = stream.map_err(|error| HttpsError::Unreached {
@@ -248,7 +247,7 @@ fn certificate_fault(error: &io::Error) -> Option<TlsFault> {
 }
 
 async fn exchange(
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Link>,
     request: Request<Full<Bytes>>,
 ) -> Result<HttpsAnswer, HttpsError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;

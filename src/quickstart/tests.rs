@@ -26,7 +26,7 @@ impl Dialer for Network {
         let open = self.open;
         Box::pin(async move {
             match open {
-                Some(address) => tokio::net::TcpStream::connect(address).await,
+                Some(address) => Ok(tokio::net::TcpStream::connect(address).await?.into()),
                 None => Err(std::io::ErrorKind::TimedOut.into()),
             }
         })

@@ -7,7 +7,6 @@ use std::{
 
 use postrider_config::Socks;
 use postrider_smtp::{Host, client::Link};
-use tokio::net::TcpStream;
 
 use super::{
     addresses::Peer,
@@ -116,7 +115,7 @@ impl OngoingAttempt<'_> {
         })?;
         let door = endpoint.door();
         match tokio::time::timeout(limit, socks::connect(&mut stream, address)).await {
-            Ok(Ok(())) => Ok(stream.into()),
+            Ok(Ok(())) => Ok(stream),
             Ok(Err(SocksError::Host(text))) => Err(theirs(format!("connecting to {door}: {text}"))),
             Ok(Err(SocksError::Proxy(error))) => {
                 Err(Unconnected::Ours(OwnFault::Settings, named(proxy, &error)))
@@ -128,7 +127,7 @@ impl OngoingAttempt<'_> {
     }
 
     /// A connection to a proxy that takes commands.
-    async fn greeted_proxy(&self, proxy: &Socks) -> io::Result<TcpStream> {
+    async fn greeted_proxy(&self, proxy: &Socks) -> io::Result<Link> {
         let limit = self.queue.statics.smtp_client.connect_timeout;
         let ips = match &proxy.host {
             Host::Literal(literal) => vec![*literal],
@@ -151,7 +150,7 @@ impl OngoingAttempt<'_> {
         Err(last)
     }
 
-    async fn greet(&self, ip: IpAddr, port: u16) -> io::Result<TcpStream> {
+    async fn greet(&self, ip: IpAddr, port: u16) -> io::Result<Link> {
         let dialing = self.queue.dialer.dial(SocketAddr::new(ip, port), None);
         let mut stream = dialing.await?;
         match socks::greet(&mut stream).await {

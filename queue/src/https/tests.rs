@@ -1,6 +1,7 @@
 //! Requests to a host on loopback.
 
 use postrider_dns::FakeResolver;
+use tokio::net::TcpStream;
 
 use super::*;
 use crate::{
@@ -17,7 +18,7 @@ impl Dialer for Leading {
         Box::pin(async move {
             match address.to_string().as_str() {
                 "192.0.2.9:443" => Err(io::ErrorKind::ConnectionRefused.into()),
-                _ => TcpStream::connect(target).await,
+                _ => Ok(TcpStream::connect(target).await?.into()),
             }
         })
     }

@@ -1,4 +1,4 @@
-//! The socket under a connection.
+//! The socket or pipe under a connection.
 
 use std::{
     io,
@@ -8,26 +8,28 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
-/// The socket under a connection.
+/// The socket or pipe under a connection.
 #[derive(Debug)]
 pub enum Link {
     /// A TCP connection.
     Tcp(TcpStream),
     /// A Unix socket, for a server on this machine.
     Unix(UnixStream),
+    /// A pipe in memory, for a server that is simulated.
+    Memory(DuplexStream),
 }
 
 impl Link {
-    /// The address of ours at which the connection begins. None for a Unix socket.
+    /// The address of ours at which the connection begins. None for a Unix socket and a pipe.
     #[must_use]
     pub fn local_ip(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok().map(|address| address.ip()),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Memory(_) => None,
         }
     }
 
@@ -46,6 +48,12 @@ impl From<TcpStream> for Link {
     }
 }
 
+impl From<DuplexStream> for Link {
+    fn from(stream: DuplexStream) -> Self {
+        Self::Memory(stream)
+    }
+}
+
 impl From<UnixStream> for Link {
     fn from(stream: UnixStream) -> Self {
         Self::Unix(stream)
@@ -61,6 +69,7 @@ impl AsyncRead for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -74,6 +83,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -81,6 +91,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -88,6 +99,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -100,6 +112,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -107,6 +120,7 @@ impl AsyncWrite for Link {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
+            Self::Memory(stream) => stream.is_write_vectored(),
         }
     }
 }

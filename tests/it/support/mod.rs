@@ -19,17 +19,15 @@ pub mod tls;
 
 use std::{
     collections::HashMap,
-    future::Future,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    pin::Pin,
     sync::{Arc, Mutex},
 };
 
 use base64::Engine;
 use postrider::server::{Options, Server};
 use postrider_config::{Dynamic, Static};
-use postrider_queue::Dialer;
+use postrider_queue::{Dialer, Dialing};
 use postrider_store::{ManualClock, Time};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -53,15 +51,11 @@ impl TestDialer {
 }
 
 impl Dialer for TestDialer {
-    fn dial(
-        &self,
-        address: SocketAddr,
-        _from: Option<IpAddr>,
-    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
+    fn dial(&self, address: SocketAddr, _from: Option<IpAddr>) -> Dialing {
         let to = self.0.lock().unwrap().get(&address.ip()).copied();
         Box::pin(async move {
             match to {
-                Some(to) => TcpStream::connect(to).await,
+                Some(to) => Ok(TcpStream::connect(to).await?.into()),
                 None => Err(std::io::ErrorKind::ConnectionRefused.into()),
             }
         })

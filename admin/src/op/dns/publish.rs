@@ -9,10 +9,10 @@ use postrider_config::{DnsUpdate, DomainConfig, Static, TsigAlgorithm};
 use postrider_dns::{
     Change, KeyAlgorithm, Record, RecordType, Rrset, UpdateError, UpdateKey, ZoneClient, is_within,
 };
-use postrider_smtp::Domain;
+use postrider_smtp::{Domain, client::Link};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use self::decide::{Decision, Group};
 use super::{
@@ -267,7 +267,7 @@ async fn publish_zone(
 }
 
 async fn decide(
-    client: &mut ZoneClient<TcpStream>,
+    client: &mut ZoneClient<Link>,
     zone: &str,
     group: &Group,
     found: &Rrset,
@@ -285,7 +285,7 @@ async fn decide(
 
 /// Whether a name without an alias may become one.
 async fn free_for_alias(
-    client: &mut ZoneClient<TcpStream>,
+    client: &mut ZoneClient<Link>,
     zone: &str,
     name: &str,
 ) -> Result<Decision, UpdateError> {
@@ -304,7 +304,7 @@ async fn free_for_alias(
 }
 
 async fn is_of_wildcard(
-    client: &mut ZoneClient<TcpStream>,
+    client: &mut ZoneClient<Link>,
     zone: &str,
     group: &Group,
     found: &Rrset,
@@ -317,7 +317,7 @@ async fn is_of_wildcard(
 /// Whether a wildcard of the zone has the same records, so that a name without records of its own
 /// shows them (RFC 4592).
 async fn same_as_wildcard(
-    client: &mut ZoneClient<TcpStream>,
+    client: &mut ZoneClient<Link>,
     zone: &str,
     name: &str,
     record_type: RecordType,

@@ -22,7 +22,8 @@ struct Leading(SocketAddr);
 
 impl Dialer for Leading {
     fn dial(&self, _: SocketAddr, _: Option<IpAddr>) -> Dialing {
-        Box::pin(TcpStream::connect(self.0))
+        let target = self.0;
+        Box::pin(async move { Ok(TcpStream::connect(target).await?.into()) })
     }
 }
 

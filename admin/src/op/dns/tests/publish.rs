@@ -65,7 +65,7 @@ impl Dialer for Primary {
     fn dial(&self, address: SocketAddr, _: Option<IpAddr>) -> Dialing {
         assert_eq!(address, "192.0.2.53:53".parse().unwrap());
         let target = self.address;
-        Box::pin(async move { TcpStream::connect(target).await })
+        Box::pin(async move { Ok(TcpStream::connect(target).await?.into()) })
     }
 }
 

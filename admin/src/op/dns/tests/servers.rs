@@ -154,7 +154,7 @@ impl Dialer for Servers {
         };
         Box::pin(async move {
             match target {
-                Some(target) => TcpStream::connect(target).await,
+                Some(target) => Ok(TcpStream::connect(target).await?.into()),
                 None => Err(std::io::ErrorKind::ConnectionRefused.into()),
             }
         })
