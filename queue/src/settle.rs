@@ -110,7 +110,10 @@ impl Queue {
         } = ended;
         let status = judge::in_the_end(status, message.attempts);
         let now = self.clock.now();
-        let is_over = !status.is_success() && !status.permanent && self.is_expired(&message);
+        let on_block = self.statics.delivery.on_block;
+        let ends =
+            status.is_success() || judge::is_final(&status, known, message.attempts, on_block);
+        let is_over = !ends && self.is_expired(&message);
         let (status, known) = match is_over {
             true => (expire(status), None),
             false => (status, known),
@@ -175,17 +178,20 @@ impl Queue {
     /// fail if every attempt fails.
     #[must_use]
     pub fn outlook(&self, message: &Queued) -> Outlook {
-        let settings = &self.statics.queue;
+        let delay = self.statics.queue.delay_dsn_after;
         let config = self.config.load();
         let account = config.accounts.get(&message.common.account);
         let told = !message.delay_told && wants_delay_mail(message, account);
         Outlook {
-            delay_told: told.then(|| deadline::told_at(message, settings.delay_dsn_after)),
-            fails: deadline::ends_at(
-                message,
-                schedule::gives_up_at(message.next_attempt, message.attempts, settings),
-            ),
+            delay_told: told.then(|| deadline::told_at(message, delay)),
+            fails: deadline::ends_at(message, self.gives_up_at(message, message.next_attempt)),
         }
+    }
+
+    /// When a message fails if all attempts fail: at the last one, or when its time is over.
+    fn gives_up_at(&self, message: &Queued, next: Time) -> Time {
+        let last = schedule::gives_up_at(next, message.attempts, &self.statics.queue);
+        last.min(self.expires(message)).max(next)
     }
 
     /// Whether a message ends whose site fails: its time is over.
@@ -268,7 +274,7 @@ impl Queue {
             if wants_delay_mail(&message, account) {
                 let last = match failing {
                     true => self.expires(&message).max(until),
-                    false => schedule::gives_up_at(until, message.attempts, settings),
+                    false => self.gives_up_at(&message, until),
                 };
                 let (action, last) = (Action::Delayed, Some(last));
                 self.add_report(config, &message, action, &status, last, &mut settle)
@@ -483,7 +489,7 @@ impl Queue {
         };
         let late = now >= deadline::told_at(message, settings.delay_dsn_after);
         let tell = late && !message.delay_told && wants_delay_mail(message, account);
-        let until = schedule::gives_up_at(next, message.attempts, settings);
+        let until = self.gives_up_at(message, next);
         Fate {
             outcome: Outcome::Retry(next),
             event: Event::Delayed,

@@ -11,12 +11,13 @@ use tokio::{
 
 use super::{
     patience::patiently,
-    remote::Remote,
+    remote::{Act, Point, Remote},
     support::{Message, Setup, World},
     tarpits::{domain, host, send, taken},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
+const ENETUNREACH: i32 = 101;
 /// All waits between attempts together are three hours.
 const THREE_HOURS: &str = "[queue]\nretry_intervals = [\"1h\", \"2h\"]\nretry_spread = 0.0\n\
                            delay_dsn_after = \"1h\"\n";
@@ -101,6 +102,40 @@ async fn the_time_of_a_message_counts_from_when_it_was_first_due_also_after_a_re
         .find(|mail| mail.contains("later@gone.test") && mail.contains("Action: delayed"));
     let delayed = delayed.unwrap();
     assert!(delayed.contains("Will-Retry-Until: "), "{delayed}");
+    world.stop().await;
+}
+
+/// A fault of ours keeps a message from its first attempt, and its time goes on.
+#[tokio::test]
+async fn a_message_fails_when_its_time_is_over_though_attempts_are_left() {
+    let world = World::start(Setup {
+        statics: THREE_HOURS,
+        ..Setup::default()
+    });
+    domain(&world, "late.test", "192.0.2.1");
+    world.break_way("192.0.2.1", ENETUNREACH);
+    let start = world.now();
+    let [id] = world.add(Message::to(&["x@late.test"])).await;
+    let mut failed = BTreeMap::new();
+    pass(&world, 150, &mut failed, 0).await;
+    let remote = Remote::start(|point, _| match point {
+        Point::Command(line) if line.starts_with("RCPT") => Some(Act::Say("451 4.3.0 later")),
+        _ => None,
+    });
+    world.lead("192.0.2.1", &remote.await);
+    pass(&world, 20, &mut failed, 150).await;
+    let queued = world.queued_until(|queued| queued[0].attempts == 1).await;
+    // The next attempt would be in an hour.
+    let end = start.after(180 * MINUTE);
+    let fails = world.queue.outlook(&queued[0]).fails;
+    assert_eq!((queued[0].next_attempt, fails), (end, end));
+    pass(&world, 20, &mut failed, 170).await;
+    assert_eq!(failed[&id], 180);
+    let retired = world.store.retired(id).await.unwrap().unwrap();
+    let results = retired.message.results;
+    assert_eq!(results.len(), 2);
+    assert_eq!(results[1].enhanced.unwrap().to_string(), "5.4.7");
+    assert_eq!(results[1].error, "expired; last: later");
     world.stop().await;
 }
 
