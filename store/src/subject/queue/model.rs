@@ -125,16 +125,20 @@ impl Model {
     }
 
     pub(crate) fn check_from_ids(&self, message: &NewMessage) -> Result<(), StoreError> {
+        let ids = message
+            .recipients
+            .iter()
+            .map(|recipient| &recipient.from_id);
+        let mut ids = ids.filter(|id| !id.is_empty()).peekable();
+        if ids.peek().is_none() {
+            return Ok(());
+        }
         let known = self
             .queued
             .values()
             .chain(self.retired.values().map(|retired| &retired.message));
         let mut seen: BTreeSet<&String> = known.map(|message| &message.from_id).collect();
-        let ids = message
-            .recipients
-            .iter()
-            .map(|recipient| &recipient.from_id);
-        match ids.filter(|id| !id.is_empty()).find(|id| !seen.insert(id)) {
+        match ids.find(|id| !seen.insert(id)) {
             Some(id) => Err(StoreError::FromIdInUse(id.clone())),
             None => Ok(()),
         }
