@@ -113,6 +113,16 @@ pub(super) const PARTS: &[Part] = &[
         },
     },
     Part {
+        name: "internet",
+        level: Level::Full,
+        proves: "50,000 messages of a day for 2000 simulated sites, and those of 110 small worlds, end once and as their sites have it",
+        run: |steps, _| {
+            steps.step("a day of the simulated internet", slow::internet_day);
+            steps.step("100 small worlds", slow::internet_worlds);
+            steps.step("10 worlds with signed zones", slow::internet_signed);
+        },
+    },
+    Part {
         name: "crash-long",
         level: Level::Full,
         proves: "a server killed 20 times under a load of 10,000 messages delivers all that it accepted",

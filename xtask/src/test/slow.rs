@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -58,6 +58,48 @@ pub(super) fn crash_rounds() -> Result<Done> {
     command.env("POSTRIDER_CRASH_ROUNDS", "30");
     command.args(["test", "--locked", "--package=postrider", "--test=it"]);
     run_command(command.arg("crash"))
+}
+
+/// The time limit for the day of the simulated internet, and for its small worlds.
+const INTERNET_LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// Runs one day of the simulated internet with 50,000 messages for 2000 sites.
+pub(super) fn internet_day() -> Result<Done> {
+    let world = [("SITES", "2000"), ("MESSAGES", "50000"), ("SEED", "1")];
+    internet(EACH_MESSAGE, &world)
+}
+
+/// Runs 100 small worlds, other ones each time.
+pub(super) fn internet_worlds() -> Result<Done> {
+    internet(EACH_MESSAGE, &[("RUNS", "100"), ("SEED", &new_seed()?)])
+}
+
+/// Runs 10 small worlds with signed zones, other ones each time.
+pub(super) fn internet_signed() -> Result<Done> {
+    internet(SIGNED_ZONES, &[("RUNS", "10"), ("SEED", &new_seed()?)])
+}
+
+const EACH_MESSAGE: &str = "every_message_of_a_day_ends_once_and_as_its_site_has_it";
+const SIGNED_ZONES: &str = "so_it_is_where_zones_are_signed";
+
+/// Runs a test of the simulated internet. It prints the seed of a world that fails.
+fn internet(test: &str, world: &[(&str, &str)]) -> Result<Done> {
+    let mut command = cargo();
+    for (name, value) in world {
+        command.env(format!("POSTRIDER_INTERNET_{name}"), value);
+    }
+    command.args(["test", "--locked", "--package=postrider-queue"]);
+    command.args(["--test=internet", "--", "--exact", test]);
+    run_within(INTERNET_LIMIT, &mut command)
+}
+
+/// A seed that was not used before.
+fn new_seed() -> Result<String> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Ok(now
+        .context("the clock is before 1970")?
+        .as_secs()
+        .to_string())
 }
 
 /// The names of our packages that depend on this crate.
