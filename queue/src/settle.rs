@@ -110,11 +110,9 @@ impl Queue {
         } = ended;
         let status = judge::in_the_end(status, message.attempts);
         let now = self.clock.now();
-        let on_block = self.statics.delivery.on_block;
-        let ends =
-            status.is_success() || judge::is_final(&status, known, message.attempts, on_block);
-        let is_over = !ends && self.is_expired(&message);
-        let (status, known) = match is_over {
+        let (attempts, on_block) = (message.attempts, self.statics.delivery.on_block);
+        let waits = !status.is_success() && !judge::is_final(&status, known, attempts, on_block);
+        let (status, known) = match waits && self.is_expired(&message) {
             true => (expire(status), None),
             false => (status, known),
         };

@@ -8,6 +8,7 @@ use postrider_config::{Dynamic, Static};
 use postrider_queue::{
     DeliveryMode, Queue, QueueParts, Submission, SubmittedRecipient, header::Header,
 };
+use postrider_smtp::convert::TextNeeds;
 use postrider_store::{Clock, NewText, Notify, QueueId, Store, Top, Urgency};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::sync::watch;
@@ -204,12 +205,12 @@ impl Server {
             message_id: header.message_id().into(),
             subject: header.subject().into(),
             from: header.from().cloned(),
-            eight_bit: false,
+            needs: TextNeeds::of(text.as_bytes()),
             smtputf8: false,
             require_tls: match letter.form {
                 Form::RequireTls => Some(true),
                 Form::TlsNotRequired => Some(false),
-                Form::Plain | Form::Large => None,
+                Form::Plain | Form::Large | Form::EightBit => None,
             },
             not_before: Some(self.clock.now()),
             future_release: String::new(),

@@ -28,6 +28,8 @@ pub(crate) enum Form {
     Plain,
     /// With a text of 40,000 bytes.
     Large,
+    /// With letters that are not ASCII.
+    EightBit,
     /// With REQUIRETLS.
     RequireTls,
     /// With `TLS-Required: No`.
@@ -129,6 +131,7 @@ pub(crate) enum Kind {
     TlsNotRequired,
     SmallSize,
     SmallSizeFirst,
+    NoEightBit,
 }
 
 impl Kind {
@@ -207,6 +210,7 @@ impl Kind {
         Self::TlsNotRequired,
         Self::SmallSize,
         Self::SmallSizeFirst,
+        Self::NoEightBit,
     ];
 
     /// How the messages for the site end, if nothing is special about their recipients.
@@ -269,6 +273,7 @@ impl Kind {
             }
             Self::TlsNotRequired => Form::TlsNotRequired,
             Self::SmallSize | Self::SmallSizeFirst => Form::Large,
+            Self::NoEightBit => Form::EightBit,
             _ => Form::Plain,
         }
     }

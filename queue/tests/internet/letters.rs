@@ -117,6 +117,9 @@ impl Office<'_> {
         }
         let later = self.time();
         self.write(site, later);
+        if self.sites[site].kind == Kind::FewRecipients {
+            self.letter(site, at, &["plain"; 5]);
+        }
         if self.sites[site].kind == Kind::Healthy {
             for (nature, ..) in MAILBOXES {
                 self.single(site, at, nature);
@@ -201,6 +204,12 @@ impl Letter {
              Message-Id: <{number}@example.org>\r\n"
         );
         match self.form {
+            Form::EightBit => {
+                text.push_str(
+                    "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                     Content-Transfer-Encoding: 8bit\r\n\r\nGr\u{fc}\u{df}e\r\n",
+                );
+            }
             Form::Large => {
                 text.push_str("\r\n");
                 text.push_str(&"All work and no play.\r\n".repeat(2000));

@@ -259,7 +259,12 @@ impl Judge<'_> {
         let told = taken.iter().filter(|it| it.told).count();
         let expected = usize::from(to.end == End::Delivered);
         if told != expected || (taken.len() > told && !site.kind.repeats()) {
-            return Some(format!("{told} of {} copies are right", taken.len()));
+            let tried = self.subject.net.ledger().tried_for(&to.address);
+            let ages: Vec<Duration> = tried.iter().map(|it| it.age).collect();
+            return Some(format!(
+                "{told} of {} copies are right, tried at {ages:?}",
+                taken.len()
+            ));
         }
         if taken.len() > told {
             self.see("a message that came again");
@@ -284,8 +289,13 @@ impl Judge<'_> {
                 true => "a message under TLS",
                 false => "a message in plain text",
             });
-            if copy.text != text.as_bytes() {
-                return Some("a copy has another text".to_owned());
+            let is_right = match letter.form {
+                Form::EightBit => is_converted(&copy.text),
+                _ => copy.text == text.as_bytes(),
+            };
+            if !is_right {
+                let text = String::from_utf8_lossy(&copy.text);
+                return Some(format!("a copy has another text: {text:?}"));
             }
         }
         None
@@ -413,4 +423,12 @@ impl Judge<'_> {
             }
         }
     }
+}
+
+/// Whether the 8-bit text of a letter was converted for a host without 8BITMIME.
+fn is_converted(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let field = text.contains("Content-Transfer-Encoding: base64\r\n");
+    // The line of the letter, with its end.
+    text.is_ascii() && field && text.contains("\r\n\r\nR3LDvMOfZQ0K\r\n")
 }

@@ -485,6 +485,10 @@ fn one_host(kind: Kind, span: When) -> HostPolicy {
             size_max: Some(10_000),
             ..plain()
         },
+        Kind::NoEightBit => HostPolicy {
+            words: Vec::new(),
+            ..plain()
+        },
         _ => plain(),
     }
 }
