@@ -368,8 +368,10 @@ impl Lanes {
             && let Some(lane) = at.lanes.pop(takes_bulk)
         {
             let state = self.lanes.get(&lane).filter(|state| {
-                // Else it is the trace of a lane that left.
-                state.place == Place::AtSite && state.site.as_ref() == Some(site)
+                // Else it is the trace of a lane that left. It may have come back since.
+                state.place == Place::AtSite
+                    && state.site.as_ref() == Some(site)
+                    && !lanes.contains(&lane)
             });
             let is_due = state.map(|state| state.head.is_some_and(|head| head <= now));
             if is_due == Some(true) {

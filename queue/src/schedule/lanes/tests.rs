@@ -195,6 +195,20 @@ fn lanes_are_paused_put_off_and_go_on() {
     assert_eq!(lanes.next_unplanned(), Some(b));
 }
 
+/// A lane that leaves a site leaves a trace there. A lane that is named twice in a claim would have
+/// its messages sent twice.
+#[test]
+fn a_lane_that_comes_back_to_a_site_has_one_turn() {
+    let a = lane("a.test", "ann");
+    let mut lanes = at_site(&[&a], "s");
+    for _ in 0..3 {
+        lanes.put_off(&a, at(2), at(2));
+        lanes.put(&a, &site("s"), at(2));
+    }
+    assert_eq!(taken(&mut lanes, "s", 32), [a]);
+    assert!(taken(&mut lanes, "s", 32).is_empty());
+}
+
 #[test]
 fn a_lane_that_waits_for_long_is_reviewed_and_may_leave() {
     let (a, b) = (lane("a.test", "ann"), lane("b.test", "ann"));
