@@ -186,7 +186,10 @@ impl Lanes {
             self.paused.remove(lane);
         }
         state.place = place;
-        state.since = now;
+        // A plan is a matter of moments.
+        if place != Place::Unplanned {
+            state.since = now;
+        }
         match place {
             Place::Later => self.settle_later(lane),
             Place::Unplanned => self.unplanned.push_back(lane.clone()),
@@ -266,9 +269,12 @@ impl Lanes {
     /// A lane is to be planned when its next message is due, and not before `until`.
     pub(crate) fn put_off(&mut self, lane: &Lane, until: Time, now: Time) {
         if let Some(state) = self.lanes.get_mut(lane) {
+            // It waits since it was put off first.
+            let before = state.not_before > Time(i64::MIN);
+            let since = if before { state.since } else { now };
             state.not_before = until;
             state.site = None;
-            self.set_place(lane, Place::Later, now);
+            self.set_place(lane, Place::Later, since);
             self.watch(lane, now);
         }
     }
@@ -515,6 +521,11 @@ impl Lanes {
             } else if waits {
                 let site = (state.place == Place::AtSite).then(|| state.site.clone());
                 return Some((lane, site.flatten()));
+            } else if state.not_before > now
+                && let Some(head) = state.head
+            {
+                // Its first message comes while it is put off.
+                self.set_review(&lane, head);
             }
         }
         None

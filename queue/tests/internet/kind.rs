@@ -328,6 +328,6 @@ impl Kind {
     }
 }
 
-/// The longest life of a message: all waits between its attempts. A domain that has no answer of
-/// DNS is looked at every half an hour, so the end may come that much later.
-pub(crate) const LIFE_MAX: Duration = Duration::from_secs((31 * 60 + 53 + 30) * 60);
+/// The longest life of a message: all waits between its attempts. Messages that wait are looked at
+/// every five minutes, so the end may come that much later.
+pub(crate) const LIFE_MAX: Duration = Duration::from_secs((31 * 60 + 53 + 6) * 60);

@@ -351,9 +351,13 @@ where
         let except = match pick.lanes {
             Lanes::AllBut(except) => except,
             Lanes::Only(lanes) => {
-                for lane in lanes {
+                for (at, lane) in lanes.iter().enumerate() {
                     if picked.len() >= pick.max {
                         break;
+                    }
+                    // A lane that is named twice counts once.
+                    if lanes.iter().take(at).any(|before| before == lane) {
+                        continue;
                     }
                     if let Some((time, _)) = self.lanes.get(lane)? {
                         self.pick_lane(lane, time, pick, &make, &mut picked)?;

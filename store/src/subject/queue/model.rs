@@ -225,7 +225,8 @@ impl Model {
             }
             Which::Lanes(lanes) => {
                 let mut chosen = Vec::new();
-                for lane in lanes {
+                let mut left: BTreeSet<&Lane> = lanes.iter().collect();
+                for lane in lanes.iter().filter(|lane| left.remove(lane)) {
                     let room = claim.max_per_lane.min(claim.max - chosen.len());
                     let due = self.free_in(lane).into_iter();
                     let due = due.filter(|(time, _)| *time <= claim.now);
@@ -238,7 +239,9 @@ impl Model {
                     let mut free = self.free();
                     free.any(|(_, (time, it))| it == **id && time <= claim.now)
                 };
-                ids.iter().filter(due).take(claim.max).copied().collect()
+                let mut left: BTreeSet<&QueueId> = ids.iter().collect();
+                let distinct = ids.iter().filter(|id| left.remove(id));
+                distinct.filter(due).take(claim.max).copied().collect()
             }
         };
         let mut messages = Vec::new();

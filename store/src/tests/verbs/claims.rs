@@ -366,7 +366,7 @@ async fn lanes_part_destinations_transports_classes_and_accounts() {
         assert_eq!(changed, expected);
         assert_eq!(store.changed_lanes(), []);
         let one = Claim {
-            which: Which::Lanes(vec![lanes[2].0.clone()]),
+            which: Which::Lanes(vec![lanes[2].0.clone(), lanes[2].0.clone()]),
             ..claim(at(9))
         };
         assert_eq!(ids(&store.claim(one).await.unwrap()), [2]);
@@ -423,7 +423,7 @@ async fn a_lane_tells_of_its_head_and_of_nothing_behind_it() {
         store.settle(vec![retry]).await.unwrap();
         assert_eq!(store.changed_lanes(), []);
         let numbers = Claim {
-            which: Which::Messages([3, 1, 4, 2, 99].map(QueueId).to_vec()),
+            which: Which::Messages([3, 1, 4, 3, 2, 99].map(QueueId).to_vec()),
             ..claim(at(9))
         };
         let claimed = store.claim(numbers).await.unwrap();

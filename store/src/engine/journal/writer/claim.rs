@@ -258,7 +258,8 @@ fn picked(state: &State, claim: &Claim, max: usize) -> Result<Vec<QueueId>, Faul
             continue;
         };
         let (lane, time) = (queued.lane_name(), queued.next_attempt);
-        if time <= claim.now && state.queue.due.contains(&lane, time, *id)? {
+        let is_due = time <= claim.now && state.queue.due.contains(&lane, time, *id)?;
+        if is_due && !ids.contains(id) {
             ids.push(*id);
         }
     }
