@@ -32,7 +32,7 @@ use postrider_config::QueueConfig;
 use postrider_store::Time;
 use rand::{Rng, RngExt};
 
-pub(crate) use bucket::Bucket;
+pub(crate) use bucket::{Bucket, Tokens};
 pub(crate) use in_flight::{InFlight, May};
 pub(crate) use lanes::{ClaimedBatch, Lanes, REVIEW_AFTER, Turn, cost};
 pub(crate) use limits::{LimitInForce, SiteLimits};

@@ -535,7 +535,7 @@ mod tests {
         for site in ["old.test", "new.test"] {
             let pace = planned(site, at(1));
             assert_eq!(pace.copy().max(at(1).moment), 2);
-            assert_eq!(pace.take_tokens(9, at(1).moment), 1);
+            assert_eq!(pace.take_tokens(9, at(1).moment).count, 1);
         }
         let pace = planned("new.test", at(60));
         assert_eq!(pace.copy().max(at(60).moment), 10);

@@ -12,7 +12,7 @@ use crate::{
     DeliveryMode, Queue, deadline,
     deliver::KeptConnection,
     next_hop::{Plan, Site},
-    schedule::{ClaimedBatch, Counts, LEASE, Turn, cost},
+    schedule::{ClaimedBatch, Counts, LEASE, Tokens, Turn, cost},
 };
 
 /// A worker that delivered so many messages ends if other sites wait for its place.
@@ -32,7 +32,7 @@ pub(super) struct Worker {
 /// The claim of a worker.
 enum Claimed {
     /// These messages, and the tokens that were taken for them.
-    Some(Vec<ClaimedBatch>, usize),
+    Some(Vec<ClaimedBatch>, Tokens),
     /// Nothing, and nothing is to be claimed now.
     End,
 }
@@ -126,13 +126,13 @@ impl Worker {
 
     /// Takes tokens for messages. Gives back the messages without one: they wait in the store for
     /// the next.
-    async fn with_tokens(&self, mut batches: Vec<ClaimedBatch>) -> (Vec<ClaimedBatch>, usize) {
+    async fn with_tokens(&self, mut batches: Vec<ClaimedBatch>) -> (Vec<ClaimedBatch>, Tokens) {
         let wanted: usize = batches.iter().map(|batch| batch.messages.len()).sum();
         let tokens = self.take_tokens(wanted);
-        if tokens == wanted {
+        if tokens.count == wanted {
             return (batches, tokens);
         }
-        let (mut left, mut back) = (tokens, Vec::new());
+        let (mut left, mut back) = (tokens.count, Vec::new());
         for batch in &mut batches {
             let keep = left.min(batch.messages.len());
             left -= keep;
@@ -144,7 +144,7 @@ impl Worker {
         (batches, tokens)
     }
 
-    fn take_tokens(&self, wanted: usize) -> usize {
+    fn take_tokens(&self, wanted: usize) -> Tokens {
         let tokens = self
             .slot
             .pace
@@ -153,6 +153,17 @@ impl Worker {
             self.queue.sites.note_soon();
         }
         tokens
+    }
+
+    /// Puts back all tokens but these.
+    fn put_back_tokens(&self, tokens: Tokens, used: usize) {
+        let unused = Tokens {
+            count: tokens.count.saturating_sub(used),
+            ..tokens
+        };
+        self.slot
+            .pace
+            .put_back_tokens(unused, self.queue.clock.moment());
     }
 
     /// Gives back messages that waited so long that their claim may end during the attempt.
@@ -176,16 +187,17 @@ impl Worker {
                 queue.lanes().pause(&lane, Some(site), now.time);
             }
         }
-        let max = match queue.may_claim(now.moment) && !lanes.is_empty() {
-            true => self.take_tokens(pace.batch()),
+        let wanted = match queue.may_claim(now.moment) && !lanes.is_empty() {
+            true => pace.batch(),
             false => 0,
         };
-        let claimed = match max {
+        let tokens = self.take_tokens(wanted);
+        let claimed = match tokens.count {
             0 => Ok(Vec::new()),
             max => queue.claim(Which::Lanes(lanes.clone()), max).await,
         };
         let messages = claimed.as_deref().unwrap_or_default();
-        pace.put_back_tokens(max.saturating_sub(messages.len()));
+        self.put_back_tokens(tokens, messages.len());
         let costs = costs(&lanes, messages);
         let more = {
             let mut all = queue.lanes();
@@ -206,8 +218,11 @@ impl Worker {
         if messages.is_empty() && !queue.may_claim(now.moment) {
             return Claimed::End;
         }
-        let count = messages.len();
-        Claimed::Some(self.sort(messages).await, count)
+        let tokens = Tokens {
+            count: messages.len(),
+            ..tokens
+        };
+        Claimed::Some(self.sort(messages).await, tokens)
     }
 
     /// Sorts claimed messages by their plans. Those that go elsewhere are given to the loop.
@@ -271,7 +286,7 @@ impl Worker {
     }
 
     /// Returns false if no connection to the site can be made.
-    async fn attempt(&mut self, batches: Vec<ClaimedBatch>, tokens: usize) -> bool {
+    async fn attempt(&mut self, batches: Vec<ClaimedBatch>, tokens: Tokens) -> bool {
         let count = batches.iter().map(|batch| batch.messages.len()).sum();
         self.attempted += count;
         let _working = self.slot.pace.work(count);
@@ -296,8 +311,7 @@ impl Worker {
             never = renewing => never,
         };
         let attempted = settles.iter().filter(|settle| settle.attempt.is_some());
-        let unused = tokens.saturating_sub(attempted.count());
-        self.slot.pace.put_back_tokens(unused);
+        self.put_back_tokens(tokens, attempted.count());
         // Results of the batch before this one are stored by now, or this waits for them: so there
         // is a bound.
         while self.settling.join_next().await.is_some() {}

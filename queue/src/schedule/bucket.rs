@@ -83,11 +83,22 @@ impl Bucket {
         self.full_at = self.full_at.max(now).after(time);
     }
 
-    fn put_back(&mut self, count: usize) {
+    /// Puts back tokens that were taken at this moment. As long as they were away, the bucket was
+    /// filled up in their place. If that time came back too, more than the burst could come at once.
+    fn put_back(&mut self, count: usize, taken: Moment, now: Moment) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let time = Duration::from_nanos(self.interval().saturating_mul(count));
+        let time = time.saturating_sub(now.since(taken));
         self.full_at = Moment(self.full_at.0.saturating_sub(time));
     }
+}
+
+/// Tokens for messages or connections, until it is known whether they are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    pub(crate) count: usize,
+    /// When they were taken.
+    pub(crate) taken: Moment,
 }
 
 /// The buckets of several rates that all hold.
@@ -146,10 +157,6 @@ impl Buckets {
         self.all.iter()
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
     /// How many tokens there are in all buckets. Without a rate there is no end of them.
     pub(crate) fn tokens(&self, now: Moment) -> usize {
         let all = self.all.iter().map(|bucket| bucket.tokens(now));
@@ -162,19 +169,19 @@ impl Buckets {
         all.max().unwrap_or_default()
     }
 
-    /// Takes as many tokens as there are, and `count` at most. Gives how many.
-    pub(crate) fn take(&mut self, count: usize, now: Moment) -> usize {
+    /// Takes as many tokens as there are, and `count` at most.
+    pub(crate) fn take(&mut self, count: usize, now: Moment) -> Tokens {
         let count = self.tokens(now).min(count);
         for bucket in &mut self.all {
             bucket.take(count, now);
         }
-        count
+        Tokens { count, taken: now }
     }
 
     /// Puts back tokens that were not used.
-    pub(crate) fn put_back(&mut self, count: usize) {
+    pub(crate) fn put_back(&mut self, unused: Tokens, now: Moment) {
         for bucket in &mut self.all {
-            bucket.put_back(count);
+            bucket.put_back(unused.count, unused.taken, now);
         }
     }
 }
@@ -203,21 +210,39 @@ mod tests {
     #[test]
     fn a_tenth_comes_at_once_and_the_rest_is_spread() {
         let mut buckets = buckets(&["100/minute"]);
-        assert_eq!(buckets.take(100, at(0)), 10);
-        assert_eq!(buckets.tokens(at(0)), 0);
+        let taken = buckets.take(100, at(0));
+        assert_eq!((taken.count, buckets.tokens(at(0))), (10, 0));
         let interval = Duration::from_secs(60) / 91;
         let next = buckets.next();
         assert!(next.since(at(0)) >= interval && next.since(at(0)) < interval * 2);
         assert_eq!(buckets.tokens(next), 1);
         assert_eq!(buckets.tokens(at(60_000)), 10);
-        buckets.put_back(4);
+        buckets.put_back(Tokens { count: 4, ..taken }, at(0));
         assert_eq!(buckets.tokens(at(0)), 4);
+    }
+
+    #[test]
+    fn tokens_that_come_back_late_are_there_already() {
+        let mut buckets = buckets(&["100/minute"]);
+        let first = buckets.take(10, at(0));
+        // The bucket is full again, and is used up at once.
+        assert_eq!(buckets.take(10, at(7000)).count, 10);
+        buckets.put_back(first, at(7000));
+        assert_eq!(buckets.tokens(at(7000)), 0);
+        // Tokens that were away for a little while come back in part.
+        let short = buckets.take(10, at(20_000));
+        buckets.put_back(short, at(21_000));
+        assert_eq!(buckets.tokens(at(21_000)), 10);
+        let short = buckets.take(10, at(21_000));
+        assert_eq!(buckets.take(10, at(22_400)).count, 2);
+        buckets.put_back(short, at(22_400));
+        assert_eq!(buckets.tokens(at(22_400)), 8);
     }
 
     #[test]
     fn all_rates_hold_and_one_that_stays_keeps_its_tokens() {
         let mut buckets = buckets(&["30/minute", "20/day"]);
-        assert_eq!(buckets.take(9, at(0)), 2);
+        assert_eq!(buckets.take(9, at(0)).count, 2);
         buckets.set([rate("20/day"), rate("20/day")].into_iter());
         assert_eq!(buckets.iter().count(), 1);
         assert_eq!(buckets.tokens(at(0)), 0);
@@ -229,13 +254,14 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is asked for and put back, no period has more than the rate, and none is lost.
+        /// Whatever is asked for and put back at once or later, no period has more than the rate,
+        /// and a token comes.
         #[test]
         fn no_period_has_more_than_its_rate(
             count in 1_u32..300,
             period in prop::sample::select(vec!["second", "minute", "hour", "day"]),
             connections in any::<bool>(),
-            steps in prop::collection::vec((0_u64..2000, 0_usize..40, 0_usize..4), 1..200),
+            steps in prop::collection::vec((0_u64..2000, 0_usize..40, 0_usize..40, 0_usize..5), 1..200),
         ) {
             let rate = rate(&format!("{count}/{period}"));
             let mut buckets = match connections {
@@ -244,16 +270,20 @@ mod tests {
             };
             buckets.set(std::iter::once(rate));
             let period = rate.per;
-            let mut used: Vec<Moment> = Vec::new();
+            let (mut used, mut unused): (Vec<Moment>, Vec<(usize, Tokens)>) = Default::default();
             let mut now = at(0);
-            for (wait, wanted, back) in steps {
-                // From nothing to twice the period.
-                now = now.after(period.mul_f64(wait as f64 / 1000.0));
+            for (step, (wait, wanted, back, later)) in steps.into_iter().enumerate() {
+                // From nothing to a tenth of the period, or to twice the period.
+                let part = if wait % 3 == 0 { wait * 20 } else { wait };
+                now = now.after(period.mul_f64(part as f64 / 20_000.0));
                 let taken = buckets.take(wanted, now);
-                prop_assert!(taken <= wanted);
-                let back = back.min(taken);
-                buckets.put_back(back);
-                used.extend(std::iter::repeat_n(now, taken - back));
+                prop_assert!(taken.count <= wanted);
+                let back = back.min(taken.count);
+                unused.push((step + later, Tokens { count: back, ..taken }));
+                for (_, unused) in unused.extract_if(.., |(when, _)| *when <= step) {
+                    buckets.put_back(unused, now);
+                }
+                used.extend(std::iter::repeat_n(now, taken.count - back));
                 let within = used.iter().filter(|at| now.since(**at) < period);
                 prop_assert!(within.count() <= count as usize);
                 let next = buckets.next();

@@ -22,6 +22,7 @@ pub(crate) use known::{LastError, LearntOfSite, Of};
 
 use super::{
     BATCH,
+    bucket::Tokens,
     limits::{LimitInForce, SiteLimits},
     observation::Observation,
     state::{Halts, SiteState},
@@ -213,12 +214,8 @@ impl Pace {
     }
 
     /// Takes tokens for messages: as many as there are, and `count` at most.
-    pub(crate) fn take_tokens(&self, count: usize, now: Moment) -> usize {
-        let mut known = self.known();
-        match known.messages.is_empty() {
-            true => count,
-            false => known.messages.take(count, now),
-        }
+    pub(crate) fn take_tokens(&self, count: usize, now: Moment) -> Tokens {
+        self.known().messages.take(count, now)
     }
 
     /// Whether messages have a rate of an hour or a day.
@@ -227,8 +224,8 @@ impl Pace {
     }
 
     /// Puts back tokens of messages that were not attempted.
-    pub(crate) fn put_back_tokens(&self, count: usize) {
-        self.known().messages.put_back(count);
+    pub(crate) fn put_back_tokens(&self, unused: Tokens, now: Moment) {
+        self.known().messages.put_back(unused, now);
     }
 
     /// Takes the token for a connection.
@@ -237,7 +234,7 @@ impl Pace {
     /// There is none before this moment.
     pub(crate) fn take_connect(&self, now: Moment) -> Result<(), Moment> {
         let mut known = self.known();
-        match known.connects.take(1, now) {
+        match known.connects.take(1, now).count {
             0 => Err(known.connects.next()),
             _ => Ok(()),
         }

@@ -237,7 +237,7 @@ fn a_site_without_tokens_waits_for_the_next() {
         }),
     );
     assert_eq!(in_flight.may_begin(&site, &config, NOW, false), May::Begin);
-    assert_eq!(pace.take_tokens(5, NOW.moment), 1);
+    assert_eq!(pace.take_tokens(5, NOW.moment).count, 1);
     let may = in_flight.may_begin(&site, &config, NOW, false);
     assert_eq!(may, May::NotAtThisSite);
     let minute = at(Duration::from_secs(60));

@@ -82,7 +82,7 @@ fn all_that_limits_a_site_is_told() {
         until: None,
     };
     pace.order("mx.test", Some(order));
-    assert_eq!(pace.take_tokens(1, at(0)), 1);
+    assert_eq!(pace.take_tokens(1, at(0)).count, 1);
     assert_eq!(told(at(0)), "limited rate");
     let working = pace.work(1);
     assert_eq!(told(at(0)), "limited rate connections");
@@ -122,13 +122,13 @@ fn an_order_holds_until_its_end() {
     };
     pace.order("mx.test", Some(order));
     assert_eq!(pace.copy().max(at(0)), 2);
-    assert_eq!(pace.take_tokens(100, at(0)), 6);
+    assert_eq!(pace.take_tokens(100, at(0)).count, 6);
     assert!(pace.brief(at(0)).tokens_at.is_some());
     assert_eq!(pace.learnt(at(0)).unwrap().buckets.len(), 1);
     assert_eq!(pace.copy().max(at(10)), 10);
     let plan = local_plan("x.test");
     pace.planned(&plan, "x.test", SiteLimits::usual(&config()), at(10));
-    assert_eq!(pace.take_tokens(100, at(10)), 100);
+    assert_eq!(pace.take_tokens(100, at(10)).count, 100);
     assert!(pace.has_domain("x.test") && !pace.has_domain("y.test"));
     pace.pause(Some(Some(at(20))));
     assert!(pace.is_paused(at(19)) && !pace.is_paused(at(20)));
@@ -146,10 +146,10 @@ fn the_rate_of_an_order_ends_without_a_plan() {
         until: Some(at(10)),
     };
     pace.order("x.test", Some(order));
-    assert_eq!(pace.take_tokens(100, at(0)), 1);
+    assert_eq!(pace.take_tokens(100, at(0)).count, 1);
     assert!(pace.brief(at(9)).tokens_at.is_some() && pace.has_domain("x.test"));
     assert_eq!(pace.brief(at(10)).tokens_at, None);
-    assert_eq!(pace.take_tokens(100, at(10)), 100);
+    assert_eq!(pace.take_tokens(100, at(10)).count, 100);
 }
 
 #[test]
