@@ -441,8 +441,8 @@ impl Pace {
             || known.is_slow(now)
             || now.since(known.used) < IDLE_FOR
             || known.halts.last().is_some_and(|halt| {
-                let kept = match halt.state {
-                    SiteState::Blocked => BLOCK_KEPT,
+                let kept = match known.halts.probed_as() {
+                    Some(SiteState::Blocked) => BLOCK_KEPT,
                     _ => DEATH_KEPT,
                 };
                 now < halt.until.after(kept)

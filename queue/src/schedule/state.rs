@@ -117,6 +117,8 @@ pub(crate) struct Halts {
     blocks: u32,
     /// When the site last said that it blocks us, since it took a message.
     told_blocked: Vec<Moment>,
+    /// The end of the last block, until the site answers after it. Other halts may follow.
+    block: Option<Moment>,
 }
 
 impl Halts {
@@ -137,18 +139,27 @@ impl Halts {
 
     /// Sets what was known before a restart.
     pub(crate) fn restore(&mut self, halt: Option<Halt>, deaths: usize, blocks: u32) {
+        // A rest that followed a block is probed too: at worst, that is one probe too many.
+        let counts = |halt: &&Halt| halt.state == SiteState::Blocked || blocks > 0;
+        let block = halt.as_ref().filter(counts);
+        self.block = block.map(|halt| halt.until);
         self.halt = halt;
         self.deaths = deaths;
         self.blocks = blocks;
     }
 
     /// The site gets one message at a time, which finds out whether it answers again.
-    pub(crate) fn is_probed(&self) -> bool {
-        self.deaths > 0
-            || self
-                .halt
-                .as_ref()
-                .is_some_and(|halt| halt.state == SiteState::Blocked)
+    pub(crate) const fn is_probed(&self) -> bool {
+        self.probed_as().is_some()
+    }
+
+    /// What the site was when it last answered, if the next message is a probe: blocked or down.
+    pub(crate) const fn probed_as(&self) -> Option<SiteState> {
+        match (self.block, self.deaths) {
+            (Some(_), _) => Some(SiteState::Blocked),
+            (None, 0) => None,
+            (None, _) => Some(SiteState::Down),
+        }
     }
 
     /// The site is dead.
@@ -214,8 +225,7 @@ impl Halts {
         self.told_blocked
             .retain(|at| now.since(*at) < BLOCKED_WITHIN);
         self.told_blocked.push(now);
-        let last = self.halt.as_ref();
-        let is_probe = last.is_some_and(|halt| halt.state == SiteState::Blocked);
+        let is_probe = self.block.is_some();
         if self.told_blocked.len() < BLOCKED_MIN && !is_probe && !by_rule {
             return;
         }
@@ -247,6 +257,7 @@ impl Halts {
             self.blocks = 0;
         }
         self.deaths = 0;
+        self.block = self.block.filter(|until| !taken && now < *until);
         let ends = self.halt.as_ref().is_some_and(|halt| match halt.state {
             SiteState::Down => true,
             SiteState::Blocked => taken || halt.until <= now,
@@ -264,6 +275,7 @@ impl Halts {
                 until: now,
                 ..halt.clone()
             };
+            self.block = self.block.map(|until| until.min(now));
             self.change(site, Some(ended));
         }
     }
@@ -279,6 +291,9 @@ impl Halts {
         now: Moment,
     ) {
         let until = now.after(time);
+        if state == SiteState::Blocked {
+            self.block = self.block.max(Some(until));
+        }
         if self.now(now).is_some_and(|halt| halt.until >= until) {
             return;
         }
@@ -399,6 +414,38 @@ mod tests {
             halts.answered(&site(), false, at(now));
             assert!(!halts.is_probed());
         }
+    }
+
+    /// A block ends. The probe finds the site busy, so it rests, and what comes then is a probe too.
+    #[test]
+    fn a_rest_after_a_block_ends_no_probing() {
+        for persisted in [false, true] {
+            let mut halts = Halts::default();
+            halts.told_blocked(&site(), (false, true), &status(), at(0));
+            assert_eq!(shown(&halts, at(0)), Some((SiteState::Blocked, 30)));
+            halts.rest(&site(), MINUTE, &status(), at(30));
+            if persisted {
+                let (deaths, blocks) = halts.counts();
+                let last = halts.last().cloned();
+                halts = Halts::default();
+                halts.restore(last, deaths, blocks);
+            }
+            assert_eq!(shown(&halts, at(30)), Some((SiteState::Resting, 1)));
+            assert_eq!(shown(&halts, at(31)), None);
+            assert_eq!(halts.probed_as(), Some(SiteState::Blocked));
+            // One more reply tells of the next block, which lasts twice as long.
+            let mut blocked = halts.clone();
+            blocked.told_blocked(&site(), (false, false), &status(), at(31));
+            assert_eq!(shown(&blocked, at(31)), Some((SiteState::Blocked, 60)));
+            halts.answered(&site(), false, at(31));
+            assert!(!halts.is_probed());
+        }
+        // So it is if the rest outlasts the block.
+        let mut halts = Halts::default();
+        halts.rest(&site(), HOUR, &status(), at(0));
+        halts.told_blocked(&site(), (false, true), &status(), at(0));
+        assert_eq!(shown(&halts, at(59)), Some((SiteState::Resting, 1)));
+        assert_eq!(halts.probed_as(), Some(SiteState::Blocked));
     }
 
     #[test]

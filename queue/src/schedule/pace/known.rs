@@ -230,7 +230,7 @@ impl Known {
             limits.push(LimitedBy::ConnectRate);
         }
         let state = match limits.first() {
-            Some(LimitedBy::Probe) => self.halts.last().map_or(SiteState::Down, |it| it.state),
+            Some(LimitedBy::Probe) => self.halts.probed_as().unwrap_or(SiteState::Down),
             Some(_) => SiteState::Limited,
             None => SiteState::Active,
         };
