@@ -224,14 +224,18 @@ impl Queue {
             tokio::spawn(policies.run(shutdown.clone()))
         });
         let (known, restored) = oneshot::channel();
+        let (end, ended) = watch::channel(false);
         let keeper = Arc::clone(&self);
-        let keeper = tokio::spawn(async move { keeper.keep_sites(known).await });
+        let keeper = tokio::spawn(async move { keeper.keep_sites(known, ended).await });
         let counter = Arc::clone(&self);
         let counter = tokio::spawn(async move { counter.keep_counts().await });
         let reporting = (!self.is_local())
             .then(|| tokio::spawn(Arc::clone(&self).send_reports(shutdown.clone())));
         // Nothing is tried at a site that was paused or blocked before.
-        let _ = restored.await;
+        tokio::select! {
+            _ = restored => {}
+            _ = shutdown.wait_for(|stop| *stop) => {}
+        }
         self.store.follow_lanes();
         let mut changed = self.store.queue_changed();
         let mut unsettled = self.faults.unsettled();
@@ -262,6 +266,7 @@ impl Queue {
             unsettled.mark_unchanged();
             let next = queue_loop.advance().await;
             let go_on = queue_loop.next_go();
+            let order_ends = queue_loop.order_ends;
             let due = async {
                 match next {
                     Some(NextLook::Due(time)) => self.clock.sleep_until(time).await,
@@ -274,6 +279,7 @@ impl Queue {
                 _ = unsettled.changed() => {}
                 _ = ordered.changed() => queue_loop.follow_orders(),
                 () = self.until(go_on) => queue_loop.let_go_on(),
+                () = self.until_time(order_ends) => queue_loop.end_orders(),
                 () = due => {}
                 _ = shutdown.wait_for(|stop| *stop) => {}
                 Some(note) = inbox.recv() => queue_loop.take_note(note),
@@ -294,6 +300,8 @@ impl Queue {
             // It fails only if it panicked.
             let _ = worker.await;
         }
+        // What the last attempts showed is noted too.
+        end.send_replace(true);
         if let Err(panic) = keeper.await {
             error!(%panic, "noting what is known of sites failed");
         }
@@ -342,6 +350,14 @@ impl Queue {
         let claimed = self.store.claim(claim).await;
         self.follow_lanes();
         claimed.map(|claimed| claimed.messages)
+    }
+
+    /// Waits until a time. None: for ever.
+    pub(crate) async fn until_time(&self, time: Option<Time>) {
+        match time {
+            Some(time) => self.clock.sleep_until(time).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits until a moment. None: for ever.
@@ -537,25 +553,24 @@ impl QueueLoop {
         sites.iter().for_each(|site| self.serve(site));
     }
 
-    /// When something may go on that waits for a token or for the end of an order.
+    /// When something may go on that waits for a token, for the end of a halt or of a pause.
     fn next_go(&self) -> Option<Moment> {
-        let (time, moment) = (self.queue.clock.now(), self.queue.clock.moment());
-        let order = self.order_ends;
-        let order = order.map(|end| moment.after(end.since(time)));
         let lapse = self.lapse.filter(|_| !self.is_halted());
-        let wakes = [self.wakes.next(), order, lapse];
-        wakes.into_iter().flatten().min()
+        self.wakes.next().into_iter().chain(lapse).min()
     }
 
-    /// A site may go on, or an order ended.
+    /// Sites may go on.
     fn let_go_on(&mut self) {
         let now = self.queue.now();
         for site in self.wakes.take(now.moment) {
             self.serve(&site);
         }
-        if self.order_ends.is_some_and(|end| end <= now.time) {
-            self.follow_orders();
-        }
+    }
+
+    /// An order ended by itself.
+    fn end_orders(&mut self) {
+        self.queue.sites.follow_all(self.queue.now());
+        self.follow_orders();
     }
 
     /// Orders of administrators changed.

@@ -75,6 +75,8 @@ pub(crate) struct Sites {
     state: Mutex<State>,
     /// There are orders.
     ordered: AtomicBool,
+    /// The orders of the store are known.
+    restored: AtomicBool,
     /// Orders changed: the loop is to look.
     changed: watch::Sender<()>,
     /// Something was learnt that is to be kept.
@@ -98,6 +100,7 @@ impl Sites {
                 orders: BTreeMap::new(),
             }),
             ordered: AtomicBool::new(false),
+            restored: AtomicBool::new(false),
             changed: watch::Sender::new(()),
             learnt: Notify::new(),
         }
@@ -181,6 +184,37 @@ impl Sites {
         ends.flatten().filter(|until| *until > now).min()
     }
 
+    /// Has the orders for a site end by the wall clock as it is now.
+    pub(crate) fn follow(&self, site: &Site, now: Now) {
+        let state = self.state();
+        if let Some(pace) = state.paces.get(site) {
+            state.follow(pace, now);
+        }
+    }
+
+    /// Has all orders end by the wall clock as it is now.
+    pub(crate) fn follow_all(&self, now: Now) {
+        let state = self.state();
+        state
+            .paces
+            .values()
+            .for_each(|pace| state.follow(pace, now));
+    }
+
+    /// When something of the orders is over: a pause, a limit, or the time for which an earlier
+    /// pause is remembered. None: never.
+    fn next_over(&self) -> Option<Time> {
+        let state = self.state();
+        let orders = state.orders.values();
+        let ends = orders.flat_map(|order| {
+            let pause = order.pause.as_ref().and_then(|pause| pause.until);
+            let limit = order.limit.as_ref().and_then(|limit| limit.until);
+            let earlier = order.paused.iter().map(|(_, end)| end.after(PAUSES_KEPT));
+            earlier.chain(pause).chain(limit)
+        });
+        ends.min()
+    }
+
     /// For how long a message that was first due then stood still, since its site or its domain was
     /// paused.
     pub(crate) fn stood_still(
@@ -205,6 +239,20 @@ impl Sites {
         }
         drop(state);
         together(pauses, first_due, now)
+    }
+}
+
+impl State {
+    /// Applies the orders that hold for a site once more.
+    fn follow(&self, pace: &Pace, now: Now) {
+        if let Some(order) = self.orders.get(pace.site().as_str()) {
+            apply(pace, order, now, true);
+        }
+        for target in pace.limited_by() {
+            if let Some(order) = self.orders.get(&target) {
+                apply(pace, order, now, target == pace.site().as_str());
+            }
+        }
     }
 }
 
@@ -366,7 +414,13 @@ impl Queue {
         change: impl FnOnce(&mut SiteOrder),
     ) -> Result<(), SiteOrderError> {
         let _one_at_a_time = self.ordering.lock().await;
-        let known = self.sites.state().orders.get(target).cloned();
+        let known = match self.sites.restored.load(Ordering::Relaxed) {
+            true => self.sites.state().orders.get(target).cloned(),
+            false => {
+                let orders = store.site_orders().await?.into_iter();
+                orders.into_iter().find(|order| order.target == target)
+            }
+        };
         let mut order = known.unwrap_or_else(|| SiteOrder {
             target: target.to_owned(),
             pause: None,
@@ -375,9 +429,7 @@ impl Queue {
         });
         change(&mut order);
         let now = self.now();
-        order
-            .paused
-            .retain(|(_, end)| now.time.since(*end) < PAUSES_KEPT);
+        tidy(&mut order, now.time);
         let over = order.paused.len().saturating_sub(PAUSES_MAX);
         order.paused.drain(..over);
         if !store.set_site_order(order.clone()).await? {
@@ -386,6 +438,51 @@ impl Queue {
         info!(?order, "an administrator changed what is wanted for a site");
         self.sites.set_order(order, now);
         Ok(())
+    }
+}
+
+/// Takes from an order what is over.
+fn tidy(order: &mut SiteOrder, now: Time) {
+    if order.pause.as_ref().is_some_and(|it| !pause_lasts(it, now)) {
+        end_pause(order, now, now);
+    }
+    let limit = order.limit.take();
+    order.limit = limit.filter(|limit| limit.until.is_none_or(|until| now < until));
+    order
+        .paused
+        .retain(|(_, end)| now.since(*end) < PAUSES_KEPT);
+}
+
+impl Queue {
+    /// Takes from the orders what is over. An order that tells nothing more is removed, so that it
+    /// takes no place.
+    async fn tidy_orders(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.ordering.lock().await;
+        let now = self.now();
+        let orders: Vec<SiteOrder> = self.sites.state().orders.values().cloned().collect();
+        for order in orders {
+            let mut tidied = order.clone();
+            tidy(&mut tidied, now.time);
+            if tidied != order {
+                self.store.set_site_order(tidied.clone()).await?;
+                self.sites.set_order(tidied, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until something of the orders is over.
+    async fn orders_over(&self) {
+        let mut changed = self.sites.changed();
+        loop {
+            changed.mark_unchanged();
+            let next = self.sites.next_over();
+            tokio::select! {
+                () = self.until_time(next) => return,
+                // The sender lives as long as this.
+                _ = changed.changed() => {}
+            }
+        }
     }
 }
 

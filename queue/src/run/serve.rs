@@ -29,18 +29,28 @@ impl QueueLoop {
     pub(super) fn is_closed(&mut self, site: &Site) -> bool {
         let now = self.queue.now();
         let pace = self.queue.sites.pace(site, now);
+        if self.queue.sites.has_orders() {
+            // Somebody may have set the wall clock, which orders end by.
+            self.queue.sites.follow(site, now);
+        }
         let wait = match pace.halt(now.moment) {
             Some(wait) => {
                 self.wakes.set(site, wait.until);
                 wait
             }
-            // The end of an order wakes the loop.
-            None if pace.is_paused(now.moment) => Wait {
-                until: now.moment.after(PAUSED_WAIT),
-                failing: false,
-                status: paused(site),
-            },
-            None => return false,
+            None => {
+                let Some(until) = pace.paused(now.moment) else {
+                    return false;
+                };
+                if let Some(until) = until {
+                    self.wakes.set(site, until);
+                }
+                Wait {
+                    until: now.moment.after(PAUSED_WAIT),
+                    failing: false,
+                    status: paused(site),
+                }
+            }
         };
         let claimed = self.queue.lanes().take_claimed(site).into_iter();
         let messages = claimed.flat_map(|batch| batch.messages).collect();

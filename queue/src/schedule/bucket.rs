@@ -15,6 +15,8 @@ const BURST_PART: u32 = 10;
 const CONNECT_BURST_PART: u32 = 2;
 /// The shortest period that a restart must not begin anew.
 const LONG: Duration = Duration::from_secs(60 * 60);
+/// How many buckets are remembered whose rate does not hold now.
+const ASIDE_MAX: usize = 8;
 
 /// The tokens of one rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +86,8 @@ impl Bucket {
     }
 
     /// Puts back tokens that were taken at this moment. As long as they were away, the bucket was
-    /// filled up in their place. If that time came back too, more than the burst could come at once.
+    /// filled up in their place. If that time came back too, more than the burst could come at
+    /// once.
     fn put_back(&mut self, count: usize, taken: Moment, now: Moment) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let time = Duration::from_nanos(self.interval().saturating_mul(count));
@@ -106,6 +109,9 @@ pub(crate) struct Tokens {
 pub(crate) struct Buckets {
     part: u32,
     all: Vec<Bucket>,
+    /// The buckets of long periods whose rates do not hold now. A rate may come back: an order for
+    /// a domain is in force when the first messages of the domain come.
+    aside: Vec<Bucket>,
 }
 
 impl Buckets {
@@ -114,6 +120,7 @@ impl Buckets {
         Self {
             part: BURST_PART,
             all: Vec::new(),
+            aside: Vec::new(),
         }
     }
 
@@ -122,12 +129,15 @@ impl Buckets {
         Self {
             part: CONNECT_BURST_PART,
             all: Vec::new(),
+            aside: Vec::new(),
         }
     }
 
-    /// Sets the rates. A rate that stays keeps its tokens.
+    /// Sets the rates. A rate that stays keeps its tokens, and so does one of a long period that
+    /// comes back.
     pub(crate) fn set(&mut self, rates: impl Iterator<Item = Rate>) {
-        let before = std::mem::take(&mut self.all);
+        let mut before = std::mem::take(&mut self.all);
+        before.append(&mut self.aside);
         for rate in rates {
             if self.all.iter().any(|bucket| bucket.rate == rate) {
                 continue;
@@ -139,17 +149,30 @@ impl Buckets {
             };
             self.all.push(known.copied().unwrap_or(new));
         }
+        let all = &self.all;
+        let is_aside =
+            |old: &Bucket| old.is_long() && all.iter().all(|bucket| bucket.rate != old.rate);
+        before.retain(is_aside);
+        before.sort_by_key(|bucket| std::cmp::Reverse(bucket.full_at));
+        before.truncate(ASIDE_MAX);
+        self.aside = before;
     }
 
-    /// Sets a bucket to what it was before a restart.
+    /// Sets a bucket to what it was before a restart. It counts when its rate holds.
     pub(crate) fn restore(&mut self, bucket: Bucket) {
         match self.all.iter_mut().find(|known| known.rate == bucket.rate) {
             Some(known) => known.full_at = known.full_at.max(bucket.full_at),
-            None => self.all.push(Bucket {
+            None if self.aside.len() < ASIDE_MAX => self.aside.push(Bucket {
                 part: self.part,
                 ..bucket
             }),
+            None => {}
         }
+    }
+
+    /// The buckets, with those whose rates do not hold now.
+    pub(crate) fn remembered(&self) -> impl Iterator<Item = &Bucket> {
+        self.all.iter().chain(&self.aside)
     }
 
     /// The buckets.
@@ -249,8 +272,38 @@ mod tests {
         buckets.set(std::iter::empty());
         assert_eq!(buckets.tokens(at(0)), usize::MAX);
         assert_eq!(buckets.next(), Moment::default());
-        buckets.restore(Bucket::new(rate("1/day"), at(5000)));
-        assert_eq!((buckets.tokens(at(4999)), buckets.tokens(at(5000))), (0, 1));
+    }
+
+    #[test]
+    fn a_long_rate_that_comes_back_keeps_its_tokens() {
+        let mut buckets = buckets(&["30/minute", "20/day"]);
+        assert_eq!(buckets.take(9, at(0)).count, 2);
+        buckets.set(std::iter::empty());
+        let remembered: Vec<Rate> = buckets.remembered().map(Bucket::rate).collect();
+        assert_eq!(remembered, [rate("20/day")]);
+        assert_eq!(buckets.tokens(at(0)), usize::MAX, "it does not hold");
+        buckets.set(std::iter::once(rate("20/day")));
+        assert_eq!(buckets.tokens(at(0)), 0);
+        assert_eq!(buckets.remembered().count(), 1);
+        // So it is after a restart.
+        let mut restored = Buckets::of_messages();
+        restored.restore(Bucket::new(rate("1/day"), at(5000)));
+        restored.set(std::iter::once(rate("3/day")));
+        assert_eq!(restored.tokens(at(0)), 1);
+        restored.set([rate("3/day"), rate("1/day")].into_iter());
+        let tokens = |millis| restored.tokens(at(millis));
+        assert_eq!((tokens(4999), tokens(5000)), (0, 1));
+    }
+
+    #[test]
+    fn the_number_of_buckets_is_bounded() {
+        let mut buckets = Buckets::of_messages();
+        for number in 1..50 {
+            buckets.set(std::iter::once(rate(&format!("{number}/day"))));
+            buckets.take(1, at(number));
+            buckets.restore(Bucket::new(rate(&format!("{number}/hour")), at(number)));
+        }
+        assert_eq!(buckets.remembered().count(), 1 + ASIDE_MAX);
     }
 
     proptest! {

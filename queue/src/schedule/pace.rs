@@ -22,7 +22,7 @@ pub(crate) use known::{LastError, LearntOfSite, Of};
 
 use super::{
     BATCH,
-    bucket::Tokens,
+    bucket::{Buckets, Tokens},
     limits::{LimitInForce, SiteLimits},
     observation::Observation,
     state::{Halts, SiteState},
@@ -172,6 +172,18 @@ impl Pace {
     /// Whether an administrator has paused the site.
     pub(crate) fn is_paused(&self, now: Moment) -> bool {
         self.known().is_paused(now)
+    }
+
+    /// Until when an administrator has paused the site. None within: until that is taken back.
+    pub(crate) fn paused(&self, now: Moment) -> Option<Option<Moment>> {
+        self.known().pause(now)
+    }
+
+    /// The sites and domains whose limits are in force here.
+    pub(crate) fn limited_by(&self) -> Vec<String> {
+        let known = self.known();
+        let orders = known.orders.iter();
+        orders.map(|order| order.target.clone()).collect()
     }
 
     /// What may be done at the site now.
@@ -391,8 +403,8 @@ impl Pace {
         known.halts = Halts::default();
         (known.success, known.slow, known.error) = (None, None, None);
         known.mean = Duration::ZERO;
-        known.messages.set(std::iter::empty());
-        known.connects.set(std::iter::empty());
+        known.messages = Buckets::of_messages();
+        known.connects = Buckets::of_connections();
         known.set_rates();
     }
 

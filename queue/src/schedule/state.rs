@@ -416,7 +416,7 @@ mod tests {
         }
     }
 
-    /// A block ends. The probe finds the site busy, so it rests, and what comes then is a probe too.
+    /// A block ends. The probe finds the site busy, so it rests. What comes then is a probe too.
     #[test]
     fn a_rest_after_a_block_ends_no_probing() {
         for persisted in [false, true] {

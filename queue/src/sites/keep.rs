@@ -1,15 +1,17 @@
 //! What a restart must not forget: what was learnt of sites, and the orders of administrators.
 //!
-//! Orders are stored before they are in force. What was learnt is noted in one operation, once in
-//! [`EVERY`] at most, and once more at the end.
+//! Orders are stored before they are in force, and what is over is taken from them. What was learnt
+//! is noted in one operation, once in [`EVERY`] at most, and once more when the last attempt has
+//! ended. While the store does not give all that at the start, nothing is delivered: mail would go
+//! to sites that are paused.
 
 use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 use postrider_config::Rate;
 use postrider_smtp::{Cause, DeliveryStatus};
 use postrider_store::{BucketNote, HaltKind, HaltNote, SiteNote, StoreError};
-use tokio::sync::oneshot;
-use tracing::{error, warn};
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info, warn};
 
 use super::{Now, Sites, apply};
 use crate::{
@@ -20,22 +22,48 @@ use crate::{
 
 /// What was learnt is noted once in this time, at most.
 const EVERY: Duration = Duration::from_secs(10);
+/// How long to wait before the store is asked again after it failed.
+const STORE_RETRY: Duration = Duration::from_secs(5);
+
+/// What there is to do.
+enum Next {
+    /// To note what was learnt.
+    Learnt,
+    /// To take from the orders what is over.
+    Orders,
+    /// To end.
+    End,
+}
 
 impl Queue {
-    /// Sets what was known of sites before a restart. Gives it.
+    /// Sets what was known of sites before a restart, when the store gives it. Gives it.
     async fn restore_sites(&self) -> HashMap<Site, LearntOfSite> {
-        let now = self.now();
-        let stored = async {
-            let orders = self.store.site_orders().await?;
-            Ok::<_, StoreError>((orders, self.store.learnt_of_sites().await?))
-        };
-        let (orders, notes) = match stored.await {
-            Ok(stored) => stored,
-            Err(error) => {
-                error!(%error, "failed to read what was known of sites; it is learnt anew");
-                return HashMap::new();
+        let mut failed = false;
+        loop {
+            match self.try_to_restore_sites().await {
+                Ok(kept) => {
+                    if failed {
+                        info!("what was known of sites is read; deliveries begin");
+                    }
+                    return kept;
+                }
+                Err(error) if !failed => {
+                    error!(%error, "failed to read what was known of sites and what administrators want for them; nothing is delivered until it is read");
+                }
+                Err(_) => {}
             }
-        };
+            failed = true;
+            let again = self.clock.moment().after(STORE_RETRY);
+            self.clock.sleep_until_moment(again).await;
+        }
+    }
+
+    async fn try_to_restore_sites(&self) -> Result<HashMap<Site, LearntOfSite>, StoreError> {
+        let _one_at_a_time = self.ordering.lock().await;
+        let orders = self.store.site_orders().await?;
+        let notes = self.store.learnt_of_sites().await?;
+        let now = self.now();
+        self.sites.restored.store(true, Ordering::Relaxed);
         {
             let mut state = self.sites.state();
             let by_target = orders
@@ -57,28 +85,43 @@ impl Queue {
                 apply(&pace, &order, now, pace.site().as_str() == order.target);
             }
         }
-        kept
+        Ok(kept)
     }
 
     /// Sets what was known of sites before a restart. `known` learns when that is done. Then notes
-    /// what is learnt, until the queue ends.
-    pub(crate) async fn keep_sites(&self, known: oneshot::Sender<()>) {
-        let mut kept = self.restore_sites().await;
+    /// what is learnt, until `ended` is true: the last attempt has ended.
+    pub(crate) async fn keep_sites(
+        &self,
+        known: oneshot::Sender<()>,
+        mut ended: watch::Receiver<bool>,
+    ) {
+        let mut kept = tokio::select! {
+            kept = self.restore_sites() => kept,
+            _ = ended.wait_for(|ended| *ended) => return,
+        };
         // The queue waits for it, unless it ended.
         let _ = known.send(());
         loop {
-            let ended = tokio::select! {
-                () = self.sites.learnt.notified() => false,
-                () = self.faults.ended() => true,
+            let next = tokio::select! {
+                () = self.sites.learnt.notified() => Next::Learnt,
+                () = self.orders_over() => Next::Orders,
+                _ = ended.wait_for(|ended| *ended) => Next::End,
             };
-            self.note_sites(&mut kept).await;
-            if ended {
-                return;
+            match next {
+                Next::Learnt => self.note_sites(&mut kept).await,
+                Next::Orders => {
+                    if let Err(error) = self.tidy_orders().await {
+                        warn!(%error, "orders for sites that are over are not removed");
+                    }
+                }
+                // If the queue was dropped in the middle, nothing more is noted.
+                Next::End if !*ended.borrow() => return,
+                Next::End => return self.note_sites(&mut kept).await,
             }
             let next = self.clock.moment().after(EVERY);
             tokio::select! {
                 () = self.clock.sleep_until_moment(next) => {}
-                () = self.faults.ended() => {}
+                _ = ended.wait_for(|ended| *ended) => {}
             }
         }
     }

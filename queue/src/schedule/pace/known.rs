@@ -182,9 +182,14 @@ impl Known {
         self.messages.iter().map(Bucket::rate)
     }
 
-    pub(super) fn is_paused(&self, now: Moment) -> bool {
+    /// Until when the site is paused. None within: until that is taken back.
+    pub(super) fn pause(&self, now: Moment) -> Option<Option<Moment>> {
         self.paused
-            .is_some_and(|until| until.is_none_or(|until| now < until))
+            .filter(|until| until.is_none_or(|until| now < until))
+    }
+
+    pub(super) fn is_paused(&self, now: Moment) -> bool {
+        self.pause(now).is_some()
     }
 
     pub(crate) fn connections(&self, now: Moment) -> usize {
@@ -243,9 +248,10 @@ impl Known {
     }
 
     pub(super) fn long_buckets(&self, now: Moment) -> impl Iterator<Item = (Of, Bucket)> {
-        let messages = self.messages.iter().map(|bucket| (Of::Messages, *bucket));
-        let connects = self.connects.iter().map(|bucket| (Of::Connects, *bucket));
-        let all = messages.chain(connects);
+        let messages = self.messages.remembered();
+        let connects = self.connects.remembered();
+        let all = messages.map(|bucket| (Of::Messages, *bucket));
+        let all = all.chain(connects.map(|bucket| (Of::Connects, *bucket)));
         all.filter(move |(_, bucket)| bucket.is_long() && now < bucket.full_at())
     }
 
