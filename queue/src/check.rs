@@ -215,10 +215,7 @@ impl Queue {
                 told.push(Stage::Began(Step::MtaStsFetch, String::new()));
                 let began = Instant::now();
                 let known = self.policy_of(to).await;
-                let planned = match known {
-                    Some(known) => planned.under(known),
-                    None => planned,
-                };
+                let planned = planned.under_known(to, known);
                 let found = self.policy_found(&planned.plan).await;
                 told.push(Stage::ended(Step::MtaStsFetch, found, began));
                 planned

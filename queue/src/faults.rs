@@ -31,6 +31,8 @@ pub(crate) enum OwnFault {
     NoWay,
     /// Something that the configuration names can't be used, such as a file.
     Settings,
+    /// The store does not tell what is needed.
+    Store,
 }
 
 impl OwnFault {

@@ -15,7 +15,7 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 use postrider_config::{Direct, Lmtp, Provider, Providers, ReplyRule, Smarthost};
 use postrider_dns::Resolver;
 use postrider_smtp::{Cause, DeliveryStatus, Domain, EnhancedCode, Host};
-use postrider_store::{Destination, Queued};
+use postrider_store::{Destination, Queued, StoreError};
 use rand::{Rng, seq::SliceRandom};
 use sha2::{Digest, Sha256};
 
@@ -362,8 +362,35 @@ pub(crate) struct Planned {
 }
 
 impl Planned {
+    /// The same plan, under what the store tells of the destination's MTA-STS policy. None: MTA-STS
+    /// does not count.
+    pub(crate) fn under_known(
+        self,
+        destination: &Host,
+        known: Result<Option<Known>, StoreError>,
+    ) -> Self {
+        match known {
+            Ok(Some(known)) => self.under(known),
+            Ok(None) => self,
+            Err(error) => Self::without_policy(destination, &error),
+        }
+    }
+
+    /// There is no plan, since the store does not tell the MTA-STS policy of the destination. An
+    /// earlier plan goes on.
+    fn without_policy(destination: &Host, error: &StoreError) -> Self {
+        let text = format!("reading the MTA-STS policy of {destination}: {error}");
+        let code = EnhancedCode::DIRECTORY_FAILURE;
+        Self {
+            plan: Err(DeliveryStatus::transient(Cause::Local, code, text)),
+            fault: Some(OwnFault::Store),
+            unanswered: false,
+            holds: Duration::ZERO,
+        }
+    }
+
     /// The same plan, under what is known of the destination's MTA-STS policy.
-    pub(crate) fn under(mut self, known: Known) -> Self {
+    fn under(mut self, known: Known) -> Self {
         if let Ok(plan) = &mut self.plan {
             let plan = Arc::make_mut(plan);
             plan.mta_sts_unknown = !known.learnt;

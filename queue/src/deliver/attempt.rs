@@ -669,7 +669,7 @@ impl<'a> OngoingAttempt<'a> {
         let until = self.queue.own_fault(fault, status);
         match fault {
             OwnFault::UsedUp => self.trouble.used_up = Some(until),
-            OwnFault::NoWay | OwnFault::Settings => self.trouble.no_way = true,
+            OwnFault::NoWay | OwnFault::Settings | OwnFault::Store => self.trouble.no_way = true,
         }
         self.note(status);
         fault == OwnFault::UsedUp

@@ -18,7 +18,7 @@ use std::{
 
 use postrider_config::MtaStsMode;
 use postrider_dns::Resolver;
-use postrider_store::{Clock, Store, StsPolicy, Time};
+use postrider_store::{Clock, Store, StoreError, StsPolicy, Time};
 use rustls::ClientConfig;
 use tokio::{
     sync::{Semaphore, watch},
@@ -181,8 +181,11 @@ impl Policies {
     }
 
     /// The policy that holds for mail to a domain, for a plan.
-    pub(crate) async fn find(self: &Arc<Self>, domain: &str) -> Known {
-        let kept = self.in_force(domain).await;
+    ///
+    /// # Errors
+    /// If the store does not tell the policy. There may be one, so nothing is to be sent then.
+    pub(crate) async fn find(self: &Arc<Self>, domain: &str) -> Result<Known, StoreError> {
+        let kept = self.in_force(domain).await?;
         let old = kept.as_ref().and_then(applied);
         if let Some(kept) = &kept {
             self.note_use(kept).await;
@@ -197,12 +200,12 @@ impl Policies {
             Some(_) => None,
             None => self.failures().fault(domain),
         };
-        Known {
+        Ok(Known {
             learnt: policy.is_some() || looked.worked,
             fault,
             policy,
             holds: looked.holds,
-        }
+        })
     }
 
     /// Whether the policy of a domain is another one by now than this one, by which a message would
@@ -212,7 +215,10 @@ impl Policies {
             let kept = kept.and_then(applied);
             kept.is_none_or(|kept| *kept != *used)
         };
-        let kept = self.in_force(&used.domain).await;
+        let Ok(kept) = self.in_force(&used.domain).await else {
+            // Without the store, the policy that is known counts.
+            return false;
+        };
         let Some(known) = kept.as_ref().filter(|kept| !differs(Some(kept))) else {
             return true;
         };
@@ -221,7 +227,8 @@ impl Policies {
             return false;
         }
         self.refresh(&used.domain, kept.clone()).await;
-        differs(self.in_force(&used.domain).await.as_ref())
+        let kept = self.in_force(&used.domain).await;
+        kept.is_ok_and(|kept| differs(kept.as_ref()))
     }
 
     /// Fetches policies again when it is time, until `shutdown` is true. Then all looks end.
@@ -254,15 +261,10 @@ impl Policies {
     }
 
     /// The policy of a domain in the store, if its end is not over.
-    async fn in_force(&self, domain: &str) -> Option<StsPolicy> {
+    async fn in_force(&self, domain: &str) -> Result<Option<StsPolicy>, StoreError> {
         let now = self.parts.clock.now();
-        match self.parts.store.sts_policy(domain).await {
-            Ok(kept) => kept.filter(|kept| now < kept.ends),
-            Err(error) => {
-                error!(%error, domain, "failed to read an MTA-STS policy");
-                None
-            }
-        }
+        let kept = self.parts.store.sts_policy(domain).await?;
+        Ok(kept.filter(|kept| now < kept.ends))
     }
 
     async fn note_use(&self, kept: &StsPolicy) {

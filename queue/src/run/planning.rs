@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use postrider_smtp::{DeliveryStatus, Host};
-use postrider_store::{Lane, Moment, Queued, Which};
+use postrider_store::{Lane, Moment, Queued, StoreError, Which};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::course::Course;
@@ -31,10 +31,13 @@ impl Queue {
     }
 
     /// What is known of the MTA-STS policy of a destination. None: MTA-STS does not count.
-    pub(crate) async fn policy_of(&self, destination: &Host) -> Option<Known> {
+    ///
+    /// # Errors
+    /// If the store does not tell it.
+    pub(crate) async fn policy_of(&self, destination: &Host) -> Result<Option<Known>, StoreError> {
         match (&self.policies, destination) {
-            (Some(policies), Host::Domain(domain)) => Some(policies.find(domain.ascii()).await),
-            _ => None,
+            (Some(policies), Host::Domain(domain)) => policies.find(domain.ascii()).await.map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -170,9 +173,6 @@ impl Queue {
         };
         let plan = self.plan_hosts(&destination, &wanted.transport);
         let (planned, known) = tokio::join!(plan, self.policy_of(&destination));
-        Done::Planned(match known {
-            Some(known) => planned.under(known),
-            None => planned,
-        })
+        Done::Planned(planned.under_known(&destination, known))
     }
 }

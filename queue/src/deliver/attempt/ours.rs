@@ -21,7 +21,7 @@ impl Queue {
         let now = self.clock.moment();
         match fault {
             OwnFault::UsedUp => self.faults.used_up(status, now),
-            OwnFault::NoWay | OwnFault::Settings => {
+            OwnFault::NoWay | OwnFault::Settings | OwnFault::Store => {
                 if self.faults.tell(now) {
                     error!(%status, "no connection to a host can be made by a fault of ours; no attempt counts");
                 }

@@ -79,7 +79,7 @@ impl World {
 
     /// The mode and the first host of the policy that holds for a plan, and how long it holds.
     async fn find(&self) -> (Option<(MtaStsMode, String)>, u64) {
-        let Known { policy, holds, .. } = self.policies.find("a.test").await;
+        let Known { policy, holds, .. } = self.policies.find("a.test").await.unwrap();
         let policy = policy.map(|applied| (applied.policy.mode, applied.policy.mx[0].clone()));
         (policy, holds.as_secs())
     }
@@ -126,7 +126,7 @@ async fn a_policy_is_fetched_once_and_again_with_a_new_id() {
     let finds: Vec<_> = (0..20)
         .map(|_| {
             let policies = Arc::clone(&world.policies);
-            tokio::spawn(async move { policies.find("a.test").await })
+            tokio::spawn(async move { policies.find("a.test").await.unwrap() })
         })
         .collect();
     for find in finds {
@@ -177,7 +177,7 @@ async fn a_domain_without_a_record_has_no_policy_and_an_old_one_holds_without_it
 async fn the_first_delivery_waits_ten_seconds_for_a_policy() {
     let world = World::new(Answer::Silence).await;
     let policies = Arc::clone(&world.policies);
-    let finding = tokio::spawn(async move { policies.find("a.test").await });
+    let finding = tokio::spawn(async move { policies.find("a.test").await.unwrap() });
     world.host.requests(1).await;
     tokio::time::pause();
     let began = tokio::time::Instant::now();
@@ -275,7 +275,7 @@ async fn a_use_is_noted_once_a_day() {
 #[tokio::test]
 async fn a_policy_is_fetched_again_before_a_message_fails_by_it() {
     let world = World::new(Answer::of(200, &text("enforce", "mx.a.test"))).await;
-    let used = world.policies.find("a.test").await.policy.unwrap();
+    let used = world.policies.find("a.test").await.unwrap().policy.unwrap();
     world
         .host
         .answer(Answer::of(200, &text("none", "mx.a.test")));
@@ -283,7 +283,7 @@ async fn a_policy_is_fetched_again_before_a_message_fails_by_it() {
     assert!(!world.policies.is_outdated(&used).await);
     world.clock.advance(5 * MINUTE);
     assert!(world.policies.is_outdated(&used).await);
-    let used = world.policies.find("a.test").await.policy.unwrap();
+    let used = world.policies.find("a.test").await.unwrap().policy.unwrap();
     assert_eq!(used.policy.mode, MtaStsMode::None);
     world.clock.advance(5 * MINUTE);
     assert!(!world.policies.is_outdated(&used).await);
@@ -303,10 +303,22 @@ async fn looks_end_with_the_queue() {
     let world = World::new(Answer::Silence).await;
     let (stop, running) = world.run();
     let policies = Arc::clone(&world.policies);
-    let finding = tokio::spawn(async move { policies.find("a.test").await });
+    let finding = tokio::spawn(async move { policies.find("a.test").await.unwrap() });
     world.host.requests(1).await;
     stop.send_replace(true);
     running.await.unwrap();
     assert_eq!(finding.await.unwrap().policy, None);
     assert_eq!(world.find().await, (None, 0));
+}
+
+/// Its policy may be enforced, so that there is none is no answer.
+#[tokio::test]
+async fn a_store_that_fails_gives_no_answer() {
+    let world = World::new(Answer::of(200, &text("enforce", "mx.a.test"))).await;
+    let known = world.policies.find("a.test").await.unwrap();
+    let used = known.policy.unwrap();
+    world.store.clone().close().await;
+    assert!(world.policies.find("a.test").await.is_err());
+    world.clock.advance(HOUR);
+    assert!(!world.policies.is_outdated(&used).await);
 }
