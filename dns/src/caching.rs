@@ -218,6 +218,10 @@ impl Resolver for CachingResolver {
         self.inner.upstream.directly(servers)
     }
 
+    fn is_validation_out(&self) -> bool {
+        self.inner.upstream.is_validation_out()
+    }
+
     fn ask(&self, question: Question) -> Lookup<Record> {
         let resolver = self.clone();
         Box::pin(async move {

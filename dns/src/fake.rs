@@ -50,6 +50,7 @@ struct Tables {
     ttl: Option<Duration>,
     asked: HashMap<Question, usize>,
     zone_servers: Option<FakeResolver>,
+    validation_out: bool,
 }
 
 impl FakeResolver {
@@ -156,6 +157,12 @@ impl FakeResolver {
         self.change(name, |tables, name| {
             tables.not_authentic.insert(name);
         });
+    }
+
+    /// Whether the servers pass on no signatures. Answers stay as they are: see
+    /// [`distrust`](Self::distrust).
+    pub fn set_validation_out(&self, out: bool) {
+        self.tables().validation_out = out;
     }
 
     /// The TTL of all answers from now on.
@@ -272,6 +279,10 @@ impl Resolver for FakeResolver {
     fn directly(&self, _: &[SocketAddr]) -> Option<Arc<dyn Resolver>> {
         let servers = self.tables().zone_servers.clone();
         servers.map(|servers| Arc::new(servers) as Arc<dyn Resolver>)
+    }
+
+    fn is_validation_out(&self) -> bool {
+        self.tables().validation_out
     }
 
     fn ask(&self, question: Question) -> Lookup<Record> {

@@ -31,7 +31,14 @@ mod special;
 mod upstream;
 mod wire;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use hickory_resolver::{
     Hosts,
@@ -46,7 +53,10 @@ use self::{
     chain::Chain,
     upstream::{Kind, Upstream},
 };
-use crate::{Answer, DnsError, Lookup, Now, Question, Record, Resolver, resolver::in_time};
+use crate::{
+    Answer, DnsError, Lookup, Now, Question, Record, Resolver, UNVALIDATED_COUNTS,
+    resolver::in_time,
+};
 
 /// How long it holds that the root is secure.
 const ROOT_HOLDS: Duration = Duration::from_secs(60 * 60);
@@ -93,6 +103,8 @@ struct Validating {
     zone: Name,
     now: Now,
     root: Mutex<Option<Root>>,
+    /// When an answer was last given that was not validated, in milliseconds; 0: never.
+    unvalidated: AtomicU64,
 }
 
 /// The security of the root's answer.
@@ -127,6 +139,7 @@ impl HickoryResolver {
                 zone: anchors.zone.clone(),
                 now: Arc::clone(&settings.now),
                 root: Mutex::new(None),
+                unvalidated: AtomicU64::new(0),
             }),
             false => None,
         };
@@ -230,6 +243,18 @@ impl Validating {
         secure
     }
 
+    fn note_unvalidated(&self) {
+        let now = u64::try_from((self.now)().as_millis()).unwrap_or(u64::MAX);
+        self.unvalidated.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether an answer was given lately that was not validated.
+    fn is_out(&self) -> bool {
+        let last = self.unvalidated.load(Ordering::Relaxed);
+        let since = (self.now)().saturating_sub(Duration::from_millis(last));
+        last > 0 && since < UNVALIDATED_COUNTS
+    }
+
     /// How long the last answer of the root still holds.
     async fn holds(&self) -> Duration {
         let until = self.root.lock().await.map(|root| root.until);
@@ -254,6 +279,11 @@ impl Resolver for HickoryResolver {
         }))
     }
 
+    fn is_validation_out(&self) -> bool {
+        let validating = self.inner.validating.as_ref();
+        validating.is_some_and(Validating::is_out)
+    }
+
     fn ask(&self, question: Question) -> Lookup<Record> {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move { in_time(inner.timeout, inner.ask(&question)).await })
@@ -269,7 +299,11 @@ impl Inner {
         }
         let upstream = match &self.validating {
             Some(validating) if validating.is_possible(self.timeout).await => &validating.upstream,
-            _ => &self.plain,
+            Some(validating) => {
+                validating.note_unvalidated();
+                &self.plain
+            }
+            None => &self.plain,
         };
         let mut chain = Chain::new(name, record_type);
         loop {

@@ -45,7 +45,7 @@ pub use hickory::{
 };
 pub use name::is_within;
 pub use record::{Caa, Mx, Question, Record, RecordType, Srv, Tlsa};
-pub use resolver::{Lookup, Resolver};
+pub use resolver::{Lookup, Resolver, UNVALIDATED_COUNTS};
 pub use update::{
     Change, KeyAlgorithm, Rrset, TXT_PIECE, UpdateError, UpdateKey, ZoneClient, ZoneRecord,
 };

@@ -13,6 +13,9 @@ use crate::{Alias, Answer, Caa, DnsError, Mx, Negative, Question, Record, Record
 /// A look-up under way. It is boxed: a question is rare beside the mail that it is asked for.
 pub type Lookup<T> = Pin<Box<dyn Future<Output = Result<Answer<T>, DnsError>> + Send>>;
 
+/// How long it counts that an answer was not validated: longer than caches and plans remember it.
+pub const UNVALIDATED_COUNTS: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// Answers questions. Only [`ask`](Self::ask) is to be written; the other methods ask it.
 pub trait Resolver: Send + Sync {
     /// Asks a question. CNAMEs are followed. All records of the answer have the type of the
@@ -23,6 +26,13 @@ pub trait Resolver: Send + Sync {
     /// authentic. None if this resolver can't.
     fn directly(&self, _servers: &[SocketAddr]) -> Option<Arc<dyn Resolver>> {
         None
+    }
+
+    /// Answers are to be validated by DNSSEC, and lately some were not, since the servers do not
+    /// pass on signatures. An answer that is not authentic may be so for that alone. It may have
+    /// been remembered: so this counts for [`UNVALIDATED_COUNTS`].
+    fn is_validation_out(&self) -> bool {
+        false
     }
 
     /// The MX records of a domain.

@@ -50,7 +50,7 @@ use crate::{
     schedule::Opened,
     settle::{EndedAttempt, Postponed},
     source::{Source, Sources},
-    tls::{DaneCheck, Proven, Requested, Rule},
+    tls::{Proven, Requested, Rule},
 };
 use addresses::Place;
 use attempt::OngoingAttempt;
@@ -95,8 +95,8 @@ impl KeptConnection {
     /// Whether the messages of an attempt may go over this connection. Its site is that of the
     /// plan.
     ///
-    /// What DANE demands may have changed since, and is not the same for each domain of a site. So
-    /// the certificate is checked anew.
+    /// What DANE and MTA-STS demand may have changed since, and is not the same for each domain of
+    /// a site. So the certificate is checked anew.
     async fn fits(&self, attempt: &OngoingAttempt<'_>) -> bool {
         let plan = attempt.plan;
         let is_its = self.set == plan.set && self.transport == plan.transport;
@@ -116,11 +116,8 @@ impl KeptConnection {
         let Ok(protection) = attempt.protection(&self.hop, &tlsa, stays) else {
             return false;
         };
-        let matches = |check: &DaneCheck| {
-            let certificates = self.connection.peer_certificates();
-            attempt.queue.tls.check_dane(check, certificates).is_ok()
-        };
-        protection.least() <= self.proven && protection.dane().is_none_or(matches)
+        let certificates = self.connection.peer_certificates();
+        protection.is_met(self.proven, certificates, &attempt.queue.tls)
     }
 
     /// Whether the connection takes a further message.

@@ -181,6 +181,11 @@ impl Faults {
         Some(until)
     }
 
+    /// Until when all wait for our resolver, which is out of order. None: it is not.
+    pub(crate) fn resolver_rests(&self, now: Moment) -> Option<Moment> {
+        self.state().resolver.filter(|until| now < *until)
+    }
+
     /// Whether to tell of a fault that many messages share.
     pub(crate) fn tell(&self, now: Moment) -> bool {
         let mut state = self.state();
@@ -302,6 +307,8 @@ mod tests {
             (faults.until(at(29)), faults.until(at(30))),
             (Some(at(30)), None)
         );
+        assert_eq!(faults.resolver_rests(at(29)), Some(at(30)));
+        assert_eq!(faults.resolver_rests(at(30)), None);
         assert_eq!(look_up(102, false, 40), Some(at(70)), "it goes on");
         for number in 0..LOOK_UPS - UNANSWERED {
             look_up(200 + number, true, 70);

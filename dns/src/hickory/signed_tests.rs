@@ -252,7 +252,15 @@ async fn without_signatures_nothing_is_validated() {
         seconds.store(second, Ordering::Relaxed);
         let verdict = verdict(&resolver, "good.test", RecordType::Mx).await;
         assert_eq!((verdict.as_str(), root()), (expected, asked), "{second}");
+        assert!(resolver.is_validation_out(), "{second}");
     }
+    // What was not validated is not remembered any more.
+    seconds.store(59 + 2 * 3600, Ordering::Relaxed);
+    assert!(!resolver.is_validation_out());
+    assert!(
+        !resolver.unvalidated().is_validation_out(),
+        "nor is it to be"
+    );
 }
 
 /// Whoever can spoil one answer can't turn the validation off.
@@ -275,6 +283,7 @@ async fn validation_ends_only_when_the_root_was_not_secure_several_times() {
         seconds.store(second, Ordering::Relaxed);
         let verdict = verdict(&resolver, "good.test", RecordType::Mx).await;
         assert_eq!(verdict, expected, "{second}");
+        assert_eq!(resolver.is_validation_out(), second == 3840, "{second}");
     }
 }
 

@@ -7,7 +7,7 @@ use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode,
     client::{Connection, Link, Recorder, Tls, TlsFault, TlsMode, Unopened},
 };
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tracing::debug;
 
 use super::{
@@ -20,8 +20,8 @@ use crate::{
     reports::seen::SessionSeen,
     source::Via,
     tls::{
-        Check, DaneCheck, Demand, Facts, KeyShares, Proven, Refusal, Requested, Rule, Start,
-        TlsRule, demand,
+        Check, Configs, DaneCheck, Demand, Facts, KeyShares, Proven, Refusal, Requested, Rule,
+        Start, TlsRule, TlsaFact, demand,
     },
 };
 
@@ -84,13 +84,31 @@ impl Protection {
     }
 
     /// The least that a connection must prove.
-    pub(super) const fn least(&self) -> Proven {
+    const fn least(&self) -> Proven {
         self.demand.least()
     }
 
-    /// The records that the certificate must match.
-    pub(super) fn dane(&self) -> Option<&DaneCheck> {
-        self.dane.as_deref()
+    /// Whether a connection that proved this, with these certificates, the server's own first, is
+    /// as well protected. What it proved was for another message: a match of TLSA records says
+    /// nothing of trusted CAs, and what the records are may have changed.
+    pub(super) fn is_met(
+        &self,
+        proven: Proven,
+        certificates: &[CertificateDer<'_>],
+        configs: &Configs,
+    ) -> bool {
+        match (self.least(), &self.dane, &self.name) {
+            (Proven::Plain, ..) => true,
+            (Proven::Encrypted, ..) => proven >= Proven::Encrypted,
+            (Proven::Pkix, ..) if proven == Proven::Pkix => true,
+            (Proven::Pkix, _, Some(name)) => {
+                proven == Proven::Dane && configs.check_pkix(certificates, name).is_ok()
+            }
+            (Proven::Dane, Some(check), _) => {
+                proven == Proven::Dane && configs.check_dane(check, certificates).is_ok()
+            }
+            (Proven::Pkix, _, None) | (Proven::Dane, None, _) => false,
+        }
     }
 }
 
@@ -106,11 +124,33 @@ impl OngoingAttempt<'_> {
 
     /// The TLSA records of a host, at one of the `bases`. They are looked up only where they count.
     pub(super) async fn tlsa(&self, hop: &Hop, bases: &[String]) -> HostTlsa {
-        match &self.plan.secure_names {
-            Some(names) if self.wants_tlsa() => {
-                next_hop::host_tlsa(&*self.queue.resolver, hop, bases, names).await
+        let (Some(names), Some(first)) = (&self.plan.secure_names, bases.first()) else {
+            return HostTlsa::Absent;
+        };
+        if !self.wants_tlsa() {
+            return HostTlsa::Absent;
+        }
+        let queue = self.queue;
+        let found = next_hop::host_tlsa(&*queue.resolver, hop, bases, names).await;
+        if found.own_fault().is_none() {
+            let answered = !matches!(found, HostTlsa::Failed { .. });
+            let name = format!("_{}._tcp.{first}", hop.port);
+            let now = queue.clock.moment();
+            queue.faults.looked_up(&name, answered, now);
+        }
+        found
+    }
+
+    /// What the TLSA records of a host mean. While answers are not validated, nobody knows whether
+    /// there are any.
+    fn tlsa_fact<'t>(&self, tlsa: &'t HostTlsa) -> TlsaFact<'t> {
+        match tlsa.fact() {
+            TlsaFact::Absent
+                if self.queue.statics.delivery.dane && self.queue.resolver.is_validation_out() =>
+            {
+                TlsaFact::Unvalidated
             }
-            _ => HostTlsa::Absent,
+            fact => fact,
         }
     }
 
@@ -131,7 +171,7 @@ impl OngoingAttempt<'_> {
                 false => self.requested,
             },
             rule: self.plan.tls,
-            tlsa: tlsa.fact(),
+            tlsa: self.tlsa_fact(tlsa),
             mta_sts: self.mta_sts(&hop.name),
         };
         let demand = demand(&facts)?;
@@ -299,7 +339,7 @@ impl OngoingAttempt<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::{MtaStsFact, TlsaFact};
+    use crate::tls::MtaStsFact;
 
     #[test]
     fn a_name_without_certificates_gives_no_plain_text_where_tls_is_demanded() {

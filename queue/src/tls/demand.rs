@@ -94,6 +94,8 @@ pub(crate) enum Proven {
 pub(crate) enum TlsaFact<'a> {
     /// There are none, or DNSSEC does not prove the way to them.
     Absent,
+    /// DNSSEC proves nothing at this time, since the DNS servers pass on no signatures.
+    Unvalidated,
     /// It is not known whether there are any, for this reason.
     Failed(&'a str),
     /// There are some, and none can be used.
@@ -251,17 +253,24 @@ pub(crate) fn demand(facts: &Facts<'_>) -> Result<Demand, Refusal> {
 
 /// REQUIRETLS is needed, and nothing proves the host.
 fn unproven(facts: &Facts<'_>) -> Refusal {
-    let text = match (facts.rule, facts.mta_sts) {
-        (TlsRule::ByHost | TlsRule::Provider(_), MtaStsFact::Unknown) => {
-            return Refusal::ForNow(DeliveryStatus::transient(
-                Cause::Tls,
-                EnhancedCode::NO_SECURITY_FEATURE,
+    let for_now = |text| {
+        let code = EnhancedCode::NO_SECURITY_FEATURE;
+        Refusal::ForNow(DeliveryStatus::transient(Cause::Tls, code, text))
+    };
+    let by_host = matches!(facts.rule, TlsRule::ByHost | TlsRule::Provider(_));
+    let text = match (facts.tlsa, facts.mta_sts) {
+        (_, MtaStsFact::Unknown) if by_host => {
+            return for_now(
                 "REQUIRETLS is needed, and it is not known whether the domain has an MTA-STS policy",
-            ));
+            );
         }
-        (TlsRule::ByHost | TlsRule::Provider(_), _) => {
-            "REQUIRETLS is needed, and neither DANE nor MTA-STS proves the host"
+        (TlsaFact::Unvalidated, _) if by_host => {
+            return for_now(
+                "REQUIRETLS is needed, and DNSSEC can't tell at this time whether the host has TLSA \
+                 records",
+            );
         }
+        _ if by_host => "REQUIRETLS is needed, and neither DANE nor MTA-STS proves the host",
         _ => "REQUIRETLS is needed, and the transport does not check the certificate",
     };
     let code = EnhancedCode::REQUIRETLS_NEEDED;
@@ -345,7 +354,7 @@ fn by_host(facts: &Facts<'_>) -> Result<Demand, Refusal> {
         (TlsaFact::Unusable, MtaStsFact::Absent | MtaStsFact::Unknown) => {
             Ok(Demand::start_tls(Rule::UnusableTlsa, Check::Encrypted))
         }
-        (TlsaFact::Absent, MtaStsFact::Absent | MtaStsFact::Unknown) => {
+        (TlsaFact::Absent | TlsaFact::Unvalidated, MtaStsFact::Absent | MtaStsFact::Unknown) => {
             Ok(Demand::opportunistic(Rule::Opportunistic))
         }
     }
@@ -376,7 +385,7 @@ mod tests {
     #[test]
     fn the_first_rule_that_applies_counts() {
         use MtaStsFact::{Absent, Listed, NotListed, Unknown};
-        use TlsaFact::{Failed, Unusable, Usable};
+        use TlsaFact::{Failed, Unusable, Unvalidated, Usable};
         const NONE: TlsaFact<'static> = TlsaFact::Absent;
         const LACKS: &str = "lacks: 5.7.30 REQUIRETLS is needed, and neither DANE nor MTA-STS \
                              proves the host";
@@ -385,6 +394,8 @@ mod tests {
         const UNKNOWN: &str = "wait: 4.7.4 REQUIRETLS is needed, and it is not known whether the \
                                domain has an MTA-STS policy";
         const FAILED: &str = "wait: 4.4.3 looking up the TLSA records of the host: bogus";
+        const UNPROVEN: &str = "wait: 4.7.4 REQUIRETLS is needed, and DNSSEC can't tell at this \
+                                time whether the host has TLSA records";
         for (requested, tlsa, mta_sts, expected) in [
             (Unsaid, NONE, Absent, "Opportunistic IfOffered Lenient"),
             (Unsaid, NONE, Listed, "MtaSts Upgrade Pkix"),
@@ -399,6 +410,15 @@ mod tests {
             (Waived, Usable, Listed, "Waived IfOffered Lenient"),
             (Required, NONE, Absent, LACKS),
             (Required, NONE, Unknown, UNKNOWN),
+            (Required, Unvalidated, Absent, UNPROVEN),
+            (Required, Unvalidated, Listed, "MtaSts Upgrade Pkix"),
+            (
+                Unsaid,
+                Unvalidated,
+                Absent,
+                "Opportunistic IfOffered Lenient",
+            ),
+            (Unsaid, Unvalidated, NotListed, UNLISTED),
             (Required, Usable, Unknown, "Dane Upgrade Dane"),
             (Unsaid, NONE, Unknown, "Opportunistic IfOffered Lenient"),
             (Required, Unusable, Absent, LACKS),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_dns::{Question, Record, RecordType, Tlsa};
-use postrider_store::{Attempt, Event, QueueId};
+use postrider_store::{Attempt, Event, QueueId, StsPolicy};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd,
 };
@@ -335,5 +335,93 @@ async fn an_open_connection_is_not_used_after_the_records_have_changed() {
     let found = waits(&world, id).await;
     assert!(found.error.contains("no TLSA record"), "{}", found.error);
     assert_eq!(remote.received().len(), 1);
+    world.stop().await;
+}
+
+/// The other domain has the same host. What DANE proves is not what its MTA-STS policy demands.
+#[tokio::test]
+async fn a_connection_that_dane_proved_is_not_used_where_mta_sts_demands_a_trusted_ca() {
+    let certificates = Certificates::new("mx.test", 2040, 2040);
+    let remote = Remote::start_with(Some(certificates.remote_tls("")), |_, _| None).await;
+    let world = world("", &remote, &[certificates.record(EE)]);
+    world.mx("sts.test", &[(10, "mx.test")]);
+    world.resolver.distrust("sts.test");
+    let now = world.now();
+    let policy = StsPolicy {
+        domain: "sts.test".into(),
+        id: "1".into(),
+        text: "version: STSv1\r\nmode: enforce\r\nmx: mx.test\r\nmax_age: 604800\r\n".into(),
+        fetched: now,
+        ends: now.after(Duration::from_secs(604_800)),
+        used: now,
+        refresh: now.after(Duration::from_secs(86_400)),
+        failures: 0,
+    };
+    world.store.keep_sts_policy(policy).await.unwrap();
+    let id = send(&world).await;
+    delivered(&world, id).await;
+    let [other] = world.add(Message::to(&["x@sts.test"])).await;
+    let found = waits(&world, other).await;
+    assert!(
+        found.error.contains("MTA-STS demands TLS"),
+        "{}",
+        found.error
+    );
+    assert_eq!(remote.received().len(), 1);
+    world.stop().await;
+}
+
+/// While answers are not validated, nobody knows whether DANE proves the host.
+#[tokio::test]
+async fn a_message_that_needs_dane_waits_while_dnssec_is_out() {
+    for out in [true, false] {
+        let certificates = Certificates::new("mx.test", 2040, 2040);
+        let tls = certificates.remote_tls("REQUIRETLS");
+        let remote = Remote::start_with(Some(tls), |_, _| None).await;
+        let world = world("", &remote, &[certificates.record(EE)]);
+        world.resolver.distrust("remote.test");
+        world.resolver.set_validation_out(out);
+        let message = Message {
+            require_tls: Some(true),
+            ..Message::to(&["x@remote.test"])
+        };
+        let [id] = world.add(message).await;
+        if out {
+            let found = waits(&world, id).await;
+            assert_eq!(found.enhanced.unwrap().to_string(), "4.7.4");
+            assert!(found.error.contains("DNSSEC"), "{}", found.error);
+        } else {
+            assert_eq!(world.events(1).await, [(id, Event::Failed)]);
+        }
+        assert_eq!(world.dialed("192.0.2.1"), 0);
+        world.stop().await;
+    }
+}
+
+/// Forty of the last fifty look-ups without an answer tell that our resolver is out of order. Those
+/// of TLSA records count too: without them, six more had to fail.
+#[tokio::test]
+async fn look_ups_of_tlsa_records_tell_of_the_resolver() {
+    let remote = Remote::start(|_, _| None).await;
+    let world = world("", &remote, &[]);
+    for number in 0..10 {
+        let host = format!("mx.{number}.test");
+        world.mx(&format!("{number}.test"), &[(10, &host)]);
+        world.host(&host, "192.0.2.1");
+        world.resolver.fail(&format!("_25._tcp.{host}"));
+        let [id] = world.add(Message::to(&[&format!("x@{number}.test")])).await;
+        waits(&world, id).await;
+    }
+    for number in 10..46 {
+        world.resolver.fail(&format!("{number}.test"));
+        let [_] = world.add(Message::to(&[&format!("x@{number}.test")])).await;
+        world.at_rest().await;
+    }
+    let message = world.at_rest().await.pop().unwrap();
+    let explained = world.queue.explain(&message).await.unwrap();
+    assert!(
+        explained.contains("all deliveries wait until"),
+        "{explained}"
+    );
     world.stop().await;
 }

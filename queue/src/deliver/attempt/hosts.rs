@@ -51,8 +51,9 @@ impl OngoingAttempt<'_> {
         let preference = first.map(|(message, _)| Preference::of(message));
         let preference = preference.unwrap_or_default();
         preference.sort_hops(&mut hops);
-        let now = self.queue.clock.moment();
-        let first_ipv6 = self.queue.families.is_ipv6_first(now);
+        let queue = self.queue;
+        let now = || queue.clock.moment();
+        let first_ipv6 = queue.families.is_ipv6_first(now());
         let (mut tried, mut marked) = (0, Vec::new());
         // Why hosts have no address, as the last of them says.
         let mut nowhere = None;
@@ -85,6 +86,13 @@ impl OngoingAttempt<'_> {
                 {
                     return;
                 }
+                if matches!(tlsa, HostTlsa::Failed { .. })
+                    && let Some(until) = self.queue.faults.resolver_rests(now())
+                {
+                    // Our resolver is out of order: no attempt counts.
+                    self.trouble.used_up = Some(until);
+                    return;
+                }
                 self.count_refusal(hop, &tlsa);
                 let seen = Arc::new(HostSeen::of(&tlsa));
                 let mut open = Vec::new();
@@ -101,8 +109,7 @@ impl OngoingAttempt<'_> {
                     let Some(endpoint) = self.endpoint(hop, ip, (&tlsa, &seen), login) else {
                         continue;
                     };
-                    let now = self.queue.clock.moment();
-                    match self.queue.addresses.is_marked(&endpoint.address, now) {
+                    match queue.addresses.is_marked(&endpoint.address, now()) {
                         true => marked.push(endpoint),
                         false => open.push(endpoint),
                     }
