@@ -88,6 +88,7 @@ use reports::Gathered;
 use run::Flow;
 use schedule::Lanes;
 use sites::Sites;
+use socks::Reached;
 use source::Off;
 use tls::{Check, Configs, Habits, KeyShares};
 
@@ -166,6 +167,8 @@ pub struct Queue {
     addresses: Arc<Addresses>,
     /// The addresses of ours that can't be used.
     off: Off,
+    /// The hosts that proxies reached.
+    reached: Reached,
     /// Which family of addresses goes first.
     families: Families,
     sites: Arc<Sites>,
@@ -248,6 +251,7 @@ impl Queue {
             policies,
             addresses: Arc::new(addresses),
             off: Off::default(),
+            reached: Reached::default(),
             families: Families::default(),
             sites: Arc::new(sites),
             ordering: tokio::sync::Mutex::default(),

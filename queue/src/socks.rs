@@ -1,9 +1,17 @@
 //! The client's side of SOCKS5 (RFC 1928): the command CONNECT, without a login.
 //!
-//! A fault of the proxy is a fault of ours: it says nothing of the host behind it.
+//! A fault of the proxy is a fault of ours: it says nothing of the host behind it. If the proxy does
+//! not say whose fault it is, it is the host's if the proxy reached others lately ([`Reached`]).
 
-use std::{io, net::SocketAddr};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use postrider_store::Moment;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 const VERSION: u8 = 5;
@@ -22,6 +30,8 @@ pub(crate) enum SocksError {
     Proxy(io::Error),
     /// The proxy can't reach the host. This is what it says.
     Host(&'static str),
+    /// There is no connection, and the proxy does not say whose fault that is.
+    Unclear(&'static str),
 }
 
 impl From<io::Error> for SocksError {
@@ -93,6 +103,9 @@ fn judge(start: &[u8]) -> Result<(), SocksError> {
         [VERSION, 6] => Err(SocksError::Host(
             "the proxy's packets do not reach the host",
         )),
+        [VERSION, 1] => Err(SocksError::Unclear(
+            "the proxy tells of a failure, and not of whose",
+        )),
         [VERSION, 2] => Err(proxy("the proxy does not allow the connection")),
         [VERSION, 3] => Err(proxy("the proxy has no way to the network of the host")),
         [VERSION, 8] => Err(proxy("the proxy does not know addresses of this family")),
@@ -112,6 +125,35 @@ fn rest_of_reply(start: [u8; REPLY_START]) -> Result<usize, SocksError> {
         _ => return Err(proxy("the proxy's reply has no address of SOCKS5")),
     };
     Ok(address - 1 + 2)
+}
+
+/// How long it counts that a proxy reached a host.
+const REACHED_COUNTS: Duration = Duration::from_secs(10 * 60);
+
+/// The last two hosts that a proxy reached, and when.
+type LastTwo = [Option<(SocketAddr, Moment)>; 2];
+
+/// The last hosts that each proxy reached.
+#[derive(Debug, Default)]
+pub(crate) struct Reached(Mutex<HashMap<String, LastTwo>>);
+
+impl Reached {
+    /// A proxy reached a host.
+    pub(crate) fn note(&self, proxy: &str, host: SocketAddr, now: Moment) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let [last, other] = all.entry(proxy.to_owned()).or_default();
+        if last.is_some_and(|(known, _)| known != host) {
+            *other = *last;
+        }
+        *last = Some((host, now));
+    }
+
+    /// Whether a proxy reached another host than this one lately.
+    pub(crate) fn has_other(&self, proxy: &str, host: SocketAddr, now: Moment) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reached = all.get(proxy).into_iter().flatten().flatten();
+        reached.any(|(known, at)| *known != host && now.since(*at) < REACHED_COUNTS)
+    }
 }
 
 #[cfg(test)]
@@ -164,9 +206,11 @@ mod tests {
         for code in 1..=9 {
             let (_, result, _) = through("192.0.2.1:25", &[5, code]).await;
             let is_hosts = matches!(result, Err(SocksError::Host(_)));
+            let is_unclear = matches!(result, Err(SocksError::Unclear(_)));
             let is_proxys = matches!(result, Err(SocksError::Proxy(_)));
             assert_eq!(is_hosts, matches!(code, 4..=6), "{code}");
-            assert!(is_hosts || is_proxys, "{code}");
+            assert_eq!(is_unclear, code == 1, "{code}");
+            assert!(is_hosts || is_proxys || is_unclear, "{code}");
         }
         for broken in [
             &b""[..],
@@ -180,6 +224,22 @@ mod tests {
             let (_, result, _) = through("192.0.2.1:25", broken).await;
             assert!(matches!(result, Err(SocksError::Proxy(_))), "{broken:?}");
         }
+    }
+
+    #[test]
+    fn a_proxy_works_if_it_reached_another_host_lately() {
+        let reached = Reached::default();
+        let host = |number: u8| SocketAddr::from(([192, 0, 2, number], 25));
+        let at = |minutes: u64| Moment(Duration::from_secs(60 * minutes));
+        let works = |number, minutes| reached.has_other("proxy", host(number), at(minutes));
+        assert!(!works(1, 0));
+        reached.note("proxy", host(1), at(0));
+        assert!(!works(1, 0) && works(2, 0) && works(2, 9) && !works(2, 10));
+        reached.note("proxy", host(2), at(5));
+        assert!(works(1, 14) && works(2, 9) && !works(2, 10));
+        reached.note("proxy", host(2), at(6));
+        assert!(works(2, 9), "the other host is still known");
+        assert!(!reached.has_other("proxy2", host(3), at(6)));
     }
 
     #[tokio::test]

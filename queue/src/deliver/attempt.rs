@@ -255,7 +255,10 @@ impl<'a> OngoingAttempt<'a> {
                     let first = rest.first();
                     let expired =
                         first.is_none_or(|(first, _)| failing && self.queue.is_expired(first));
-                    let failed = self.trouble.failed || self.trouble.unanswered;
+                    let trouble = &self.trouble;
+                    let failed = trouble.failed || trouble.unanswered;
+                    // Without a token, not all addresses were tried.
+                    let failed = failed && trouble.no_token.is_none();
                     let counts = failed && !self.reached && !expired;
                     if counts && self.ended.is_empty() {
                         let (message, status) = rest.remove(0);
@@ -484,16 +487,19 @@ impl<'a> OngoingAttempt<'a> {
         self.note(status);
     }
 
-    /// Whether a connection to an address may be made now, by the rate of connections.
-    pub(super) fn may_connect(&mut self, endpoint: &Endpoint<'_>) -> bool {
-        let taken = self.slot.pace.take_connect(self.queue.clock.moment());
-        if let Err(until) = taken {
-            self.trouble.no_token = Some(until);
-            let text =
-                "no connection may be made at this moment: the rate of connections is used up";
-            self.note(&unreached(endpoint, text.to_owned()));
+    /// Notes that an address failed while another one got a connection.
+    pub(super) fn outrun(&mut self, status: &DeliveryStatus) {
+        self.trouble.failed = true;
+        self.trouble.unmarked |= !blames_address(status);
+        self.note(status);
+    }
+
+    /// Notes for those who ask that an address is tried.
+    pub(super) fn note_tried(&self, endpoint: &Endpoint<'_>) {
+        if let Peer::Ip(address) = endpoint.address {
+            let (host, source) = (&endpoint.hop.name, &endpoint.source);
+            self.slot.pace.tried(host, address, source);
         }
-        taken.is_ok()
     }
 
     /// Notes that there is no session at an address. Returns true when nothing is left to do.
@@ -508,6 +514,13 @@ impl<'a> OngoingAttempt<'a> {
                 .unopened(endpoint.ends(), unopened, recorder);
         }
         let Unopened { status, tls } = match error {
+            Unconnected::NotBefore(until) => {
+                self.trouble.no_token = Some(until);
+                let text =
+                    "no connection may be made at this moment: the rate of connections is used up";
+                self.note(&unreached(endpoint, text.to_owned()));
+                return true;
+            }
             Unconnected::Ours(fault, error) => {
                 return self.own_fault(fault, &unreached(endpoint, error.to_string()));
             }
@@ -595,17 +608,11 @@ impl<'a> OngoingAttempt<'a> {
                     self.crowded(endpoint);
                     return false;
                 };
-                if !self.may_connect(endpoint) {
-                    return true;
-                }
                 (place, None)
             }
         };
         let mut opened = self.slot.pace.open();
-        if let Peer::Ip(address) = address {
-            let (host, source) = (&endpoint.hop.name, &endpoint.source);
-            self.slot.pace.tried(host, *address, source);
-        }
+        self.note_tried(endpoint);
         let recorder = self.transcripts.recorder();
         let connected = self.connect_protected(endpoint, link, recorder.as_ref());
         let (mut connection, proven) = match connected.await {

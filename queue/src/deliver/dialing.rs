@@ -48,8 +48,23 @@ impl OngoingAttempt<'_> {
         }
     }
 
-    /// Connects to an endpoint.
+    /// Connects to an endpoint, with a token of the rate of connections.
     pub(super) async fn dial(&self, endpoint: &Endpoint<'_>) -> Result<Link, Unconnected> {
+        let (queue, pace) = (self.queue, &self.slot.pace);
+        let taken = pace.take_connect(queue.clock.moment());
+        let tokens = taken.map_err(Unconnected::NotBefore)?;
+        if pace.has_long_connect_rates() {
+            queue.sites.note_soon();
+        }
+        let dialed = self.dial_now(endpoint).await;
+        if matches!(dialed, Err(Unconnected::Ours(..))) {
+            // The host saw nothing of it.
+            pace.put_back_connect(tokens, queue.clock.moment());
+        }
+        dialed
+    }
+
+    async fn dial_now(&self, endpoint: &Endpoint<'_>) -> Result<Link, Unconnected> {
         let dialer = &self.queue.dialer;
         match (&endpoint.address, &endpoint.source.via) {
             (Peer::Socket(path), _) => self.in_time(endpoint, dialer.dial_socket(path)).await,
@@ -100,7 +115,8 @@ impl OngoingAttempt<'_> {
     }
 
     /// Connects through a proxy. All that goes wrong before the proxy tries the host is a fault of
-    /// ours.
+    /// ours. If the proxy does not say whose fault it is, it is the host's if the proxy works for
+    /// others.
     async fn dial_through(
         &self,
         proxy: &Socks,
@@ -114,8 +130,20 @@ impl OngoingAttempt<'_> {
             Unconnected::Ours(fault, named(proxy, &error))
         })?;
         let door = endpoint.door();
+        let (reached, now) = (&self.queue.reached, || self.queue.clock.moment());
+        let name = format!("{}:{}", proxy.host, proxy.port);
         match tokio::time::timeout(limit, socks::connect(&mut stream, address)).await {
-            Ok(Ok(())) => Ok(stream),
+            Ok(Ok(())) => {
+                reached.note(&name, address, now());
+                Ok(stream)
+            }
+            Ok(Err(SocksError::Unclear(text))) if reached.has_other(&name, address, now()) => {
+                Err(theirs(format!("connecting to {door}: {text}")))
+            }
+            Ok(Err(SocksError::Unclear(text))) => {
+                let error = named(proxy, &io::Error::other(text));
+                Err(Unconnected::Ours(OwnFault::Settings, error))
+            }
             Ok(Err(SocksError::Host(text))) => Err(theirs(format!("connecting to {door}: {text}"))),
             Ok(Err(SocksError::Proxy(error))) => {
                 Err(Unconnected::Ours(OwnFault::Settings, named(proxy, &error)))
@@ -156,7 +184,7 @@ impl OngoingAttempt<'_> {
         match socks::greet(&mut stream).await {
             Ok(()) => Ok(stream),
             Err(SocksError::Proxy(error)) => Err(error),
-            Err(SocksError::Host(text)) => Err(io::Error::other(text)),
+            Err(SocksError::Host(text) | SocksError::Unclear(text)) => Err(io::Error::other(text)),
         }
     }
 }

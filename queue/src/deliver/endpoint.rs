@@ -6,6 +6,7 @@ use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Host,
     client::{Connection, Link, Options, Recorder, Remote, TlsMode, Unopened},
 };
+use postrider_store::Moment;
 
 use super::{
     addresses::Peer, attempt::OngoingAttempt, counting::HostSeen, tls::Protection,
@@ -28,6 +29,8 @@ pub(super) enum Unconnected {
     Ours(OwnFault, io::Error),
     /// It is the host's fault.
     Theirs(Unopened),
+    /// The rate of connections is used up. None is to be made before.
+    NotBefore(Moment),
 }
 
 /// An address to try.

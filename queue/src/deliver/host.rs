@@ -29,8 +29,40 @@ struct Winner<'a> {
     link: Link,
 }
 
-/// The addresses that got no connection, by their index.
-type AllMissed = Mutex<Vec<(usize, Missed)>>;
+/// A race so far.
+#[derive(Default)]
+struct Race {
+    /// The addresses that got no connection, by their index.
+    missed: Vec<(usize, Missed)>,
+    /// A connection to an IPv6 address was begun.
+    dialed_ipv6: bool,
+}
+
+impl Race {
+    /// Whether it says something of IPv6 that another family won: a connection was begun, and no
+    /// limit or fault of ours stood in its way.
+    fn ipv6_lost(&self, open: &[Endpoint<'_>]) -> bool {
+        let excused = |(index, missed): &(usize, Missed)| {
+            let theirs = matches!(missed, Missed::Unconnected(Unconnected::Theirs(_)));
+            !theirs && open.get(*index).is_some_and(is_ipv6)
+        };
+        self.dialed_ipv6 && !self.missed.iter().any(excused)
+    }
+}
+
+/// A race under way. The lock is held for a moment, never over a wait.
+#[derive(Default)]
+struct Track(Mutex<Race>);
+
+impl Track {
+    fn change(&self, change: impl FnOnce(&mut Race)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn end(self) -> Race {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl OngoingAttempt<'_> {
     /// Tries the addresses of a host, best first. Returns true when nothing is left to do.
@@ -50,12 +82,11 @@ impl OngoingAttempt<'_> {
             {
                 return false;
             }
-            if open.first().is_some_and(|first| !self.may_connect(first)) {
-                return true;
-            }
-            let missed = AllMissed::default();
-            let winner = self.race(&open, &missed).await;
-            let missed = missed.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let track = Track::default();
+            let winner = self.race(&open, &track).await;
+            let race = track.end();
+            self.note_race(&open, &race, winner.as_ref());
+            let missed = race.missed;
             let Some(winner) = winner else {
                 // All of them.
                 let mut addresses = open.into_iter().map(Some).collect::<Vec<_>>();
@@ -64,6 +95,11 @@ impl OngoingAttempt<'_> {
                     endpoint.is_some_and(|endpoint| self.missed(&endpoint, missed))
                 });
             };
+            for (index, missed) in &missed {
+                if let Some(endpoint) = open.get(*index) {
+                    self.lost(endpoint, missed);
+                }
+            }
             let gone =
                 |index: usize| index == winner.index || missed.iter().any(|(at, _)| *at == index);
             let mut index = 0;
@@ -81,38 +117,41 @@ impl OngoingAttempt<'_> {
 
     /// Connects to one of the addresses. The family of the best one goes first. None: no
     /// connection can be made, and all of them are among the missed ones.
-    async fn race<'a>(&self, open: &[Endpoint<'a>], missed: &AllMissed) -> Option<Winner<'a>> {
+    async fn race<'a>(&self, open: &[Endpoint<'a>], track: &Track) -> Option<Winner<'a>> {
         let ipv6_first = open.first().is_some_and(is_ipv6);
         let contestants = open.iter().enumerate();
         let (first, second): (Vec<_>, Vec<_>) =
             contestants.partition(|(_, endpoint)| is_ipv6(endpoint) == ipv6_first);
-        let both = !second.is_empty();
-        let winner = race(self.lane(first, missed), self.lane(second, missed)).await;
-        if let Some(winner) = &winner
-            && both
-            && ipv6_first
-        {
+        race(self.lane(first, track), self.lane(second, track)).await
+    }
+
+    /// Notes which family won, if both ran and IPv6 went first.
+    fn note_race(&self, open: &[Endpoint<'_>], race: &Race, winner: Option<&Winner<'_>>) {
+        let ipv6_first = open.first().is_some_and(is_ipv6);
+        let both = !open.iter().all(is_ipv6);
+        let (Some(winner), true, true) = (winner, both, ipv6_first) else {
+            return;
+        };
+        let ipv6_won = is_ipv6(&winner.endpoint);
+        if ipv6_won || race.ipv6_lost(open) {
             let now = self.queue.clock.moment();
-            self.queue.families.ended(is_ipv6(&winner.endpoint), now);
+            self.queue.families.ended(ipv6_won, now);
         }
-        winner
     }
 
     /// Connects to the addresses of one family, one after another.
     async fn lane<'a>(
         &self,
         contestants: Vec<(usize, &Endpoint<'a>)>,
-        missed: &AllMissed,
+        track: &Track,
     ) -> Option<Winner<'a>> {
         let mut left = contestants.len();
         for (index, endpoint) in contestants {
             left -= 1;
-            match self.contest(index, endpoint.clone(), left == 0).await {
+            let last = left == 0;
+            match self.contest(index, endpoint.clone(), last, track).await {
                 Ok(winner) => return Some(winner),
-                Err(error) => {
-                    let mut missed = missed.lock().unwrap_or_else(PoisonError::into_inner);
-                    missed.push((index, error));
-                }
+                Err(error) => track.change(|race| race.missed.push((index, error))),
             }
         }
         None
@@ -124,12 +163,15 @@ impl OngoingAttempt<'_> {
         index: usize,
         mut endpoint: Endpoint<'a>,
         last: bool,
+        track: &Track,
     ) -> Result<Winner<'a>, Missed> {
         let clock = &*self.queue.clock;
         let place = self.queue.addresses.place(&endpoint.address, clock, false);
         let Some(place) = place.await else {
             return Err(Missed::Crowded);
         };
+        track.change(|race| race.dialed_ipv6 |= is_ipv6(&endpoint));
+        self.note_tried(&endpoint);
         loop {
             let dialing = self.dial(&endpoint);
             let dialed = match last {
@@ -157,6 +199,7 @@ impl OngoingAttempt<'_> {
                         continue;
                     }
                 }
+                Unconnected::NotBefore(_) => {}
                 Unconnected::Theirs(unopened) => {
                     let status = &unopened.status;
                     debug!(%status, "an address got no connection");
@@ -166,6 +209,18 @@ impl OngoingAttempt<'_> {
                 }
             }
             return Err(Missed::Unconnected(error));
+        }
+    }
+
+    /// Notes what became of an address while another one won. It may still be that the session with
+    /// the winner fails. What is our own affair says nothing then: a connection was made.
+    fn lost(&mut self, endpoint: &Endpoint<'_>, missed: &Missed) {
+        match missed {
+            Missed::Crowded => self.crowded(endpoint),
+            Missed::Unconnected(Unconnected::Theirs(unopened)) => {
+                self.outrun(&unopened.status);
+            }
+            Missed::Unconnected(Unconnected::Ours(..) | Unconnected::NotBefore(_)) => {}
         }
     }
 

@@ -244,12 +244,22 @@ impl Pace {
     ///
     /// # Errors
     /// There is none before this moment.
-    pub(crate) fn take_connect(&self, now: Moment) -> Result<(), Moment> {
+    pub(crate) fn take_connect(&self, now: Moment) -> Result<Tokens, Moment> {
         let mut known = self.known();
-        match known.connects.take(1, now).count {
-            0 => Err(known.connects.next()),
-            _ => Ok(()),
+        match known.connects.take(1, now) {
+            Tokens { count: 0, .. } => Err(known.connects.next()),
+            tokens => Ok(tokens),
         }
+    }
+
+    /// Whether connections have a rate of an hour or a day.
+    pub(crate) fn has_long_connect_rates(&self) -> bool {
+        self.known().connects.iter().any(|bucket| bucket.is_long())
+    }
+
+    /// Puts back the token of a connection that was not begun.
+    pub(crate) fn put_back_connect(&self, unused: Tokens, now: Moment) {
+        self.known().connects.put_back(unused, now);
     }
 
     /// A connection is being made.

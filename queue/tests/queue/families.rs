@@ -50,6 +50,75 @@ async fn ipv4_wins_when_ipv6_is_silent_or_has_no_way() {
     }
 }
 
+/// An address that refuses is marked, also if the other one wins, and those who ask see both.
+#[tokio::test]
+async fn an_address_that_loses_is_marked_and_shown() {
+    let (world, remote) = both().await;
+    world.lead(V4, &remote);
+    let [id] = world.add(Message::to(&["x@a.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Delivered)]);
+    let views = world.queue.site_views(Some("a.test"));
+    let addresses = views[0].hosts[0].addresses.iter();
+    let mut shown: Vec<(String, bool)> = addresses
+        .map(|address| (address.ip.to_string(), address.until.is_some()))
+        .collect();
+    shown.sort();
+    assert_eq!(shown, [(V4.to_owned(), false), (V6.to_owned(), true)]);
+    world.stop().await;
+}
+
+/// A world with both addresses, whose site takes one message a connection.
+async fn one_a_connection(more: &str) -> (World, Remote) {
+    let remote = Remote::start(|_, _| None).await;
+    let provider =
+        format!("[providers.a]\ndomains = [\"a.test\"]\nmessages_per_connection = 1\n{more}\n");
+    let world = World::start(Setup {
+        dynamics: &provider,
+        ..Setup::default()
+    });
+    world.mx("a.test", &[(10, "mx.a.test")]);
+    world.host("mx.a.test", V4);
+    world.host("mx.a.test", V6);
+    world.lead(V4, &remote);
+    (world, remote)
+}
+
+/// This machine has no IPv6. That fails at once, and says nothing of the hosts of others.
+#[tokio::test]
+async fn a_fault_of_ours_is_no_loss_of_a_family() {
+    let (world, _remote) = one_a_connection("").await;
+    world.break_way(V6, 101);
+    for count in 1..=5 {
+        let [_] = world.add(Message::to(&["x@a.test"])).await;
+        assert_eq!(world.events(count).await.len(), count);
+        assert_eq!((world.dialed(V6), world.dialed(V4)), (count, count));
+    }
+    world.stop().await;
+}
+
+/// Each connection takes a token, also the second one of a race.
+#[tokio::test]
+async fn each_connection_of_a_race_counts_for_the_rate() {
+    let (world, remote) = one_a_connection("connect_rate = \"2/minute\"").await;
+    let [id] = world.add(Message::to(&["x@a.test"])).await;
+    world.dialed_until(V6, 1).await;
+    let waits = async {
+        let limited = |site: &postrider_queue::SiteView| {
+            site.limited_by == Some(postrider_queue::LimitedBy::ConnectRate) && site.in_flight == 0
+        };
+        while !world.queue.site_views(Some("a.test")).iter().any(limited) {
+            tokio::task::yield_now().await;
+        }
+    };
+    crate::patience::patiently("the rate of connections used up", waits).await;
+    assert_eq!((world.dialed(V6), world.dialed(V4)), (1, 0));
+    world.clock.advance(Duration::from_secs(30));
+    remote.wait_for(1).await;
+    assert_eq!(world.events(1).await, [(id, Event::Delivered)]);
+    assert_eq!((world.dialed(V6), world.dialed(V4)), (1, 1));
+    world.stop().await;
+}
+
 /// A server says no to our IPv6 address, while its IPv4 address refuses connections.
 #[tokio::test]
 async fn after_a_refusal_by_policy_the_other_family_is_next() {
