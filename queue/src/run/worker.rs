@@ -218,11 +218,15 @@ impl Worker {
         if messages.is_empty() && !queue.may_claim(now.moment) {
             return Claimed::End;
         }
-        let tokens = Tokens {
+        let claimed = Tokens {
             count: messages.len(),
             ..tokens
         };
-        Claimed::Some(self.sort(messages).await, tokens)
+        let batches = self.sort(messages).await;
+        // Messages that go elsewhere need no token here.
+        let count = batches.iter().map(|batch| batch.messages.len()).sum();
+        self.put_back_tokens(claimed, count);
+        Claimed::Some(batches, Tokens { count, ..claimed })
     }
 
     /// Sorts claimed messages by their plans. Those that go elsewhere are given to the loop.
