@@ -11,6 +11,7 @@
 //! | `tls` | the protection of connections |
 //! | `lacks` | the hosts that can't take a message |
 //! | `policy` | the MTA-STS policy of a destination |
+//! | `paused` | what an administrator pauses meanwhile |
 //! | `counting` | the connections, counted for reports about TLS |
 //! | `transaction` | which messages go in which transaction, envelopes, and what the replies mean |
 //! | `conversion` | the form of a message for a host that lacks an extension |
@@ -27,6 +28,7 @@ mod dialing;
 mod endpoint;
 mod host;
 mod lacks;
+mod paused;
 mod policy;
 mod probe;
 mod race;
@@ -216,6 +218,7 @@ impl Queue {
         kept: &mut Option<KeptConnection>,
     ) -> Delivered {
         let began = self.clock.moment();
+        attempt.withdraw_paused();
         attempt.sign_or_postpone().await;
         if let Some(mut old) = kept.take() {
             if old.fits(&attempt).await {

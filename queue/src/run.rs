@@ -47,6 +47,7 @@ use crate::{
 };
 use planning::Planning;
 use review::Next;
+pub(crate) use serve::paused;
 
 /// How long to wait before the store is asked again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);

@@ -9,6 +9,8 @@
 
 #[path = "sites/edges.rs"]
 mod edges;
+#[path = "sites/orders.rs"]
+mod orders;
 #[path = "sites/pace.rs"]
 mod pace;
 #[path = "../../tests/it/support/patience.rs"]

@@ -19,7 +19,7 @@ use tracing::{debug, error, info};
 use super::{
     Alike, Delivered, KeptConnection,
     addresses::{Peer, Place},
-    endpoint::{Endpoint, Unconnected, unreached},
+    endpoint::{Endpoint, Unconnected, no_token, unreached},
     lacks::Lacks,
     transcripts::{Ends, Transcripts},
 };
@@ -213,7 +213,7 @@ impl<'a> OngoingAttempt<'a> {
     }
 
     /// What a host said last of a message whose MAIL was sent. None of another message.
-    fn said(&self, id: QueueId) -> Option<&DeliveryStatus> {
+    pub(super) fn said(&self, id: QueueId) -> Option<&DeliveryStatus> {
         let mut begun = self.begun.iter();
         let found = begun.find(|(begun, _)| *begun == id);
         found.map(|(_, status)| status)
@@ -516,9 +516,7 @@ impl<'a> OngoingAttempt<'a> {
         let Unopened { status, tls } = match error {
             Unconnected::NotBefore(until) => {
                 self.trouble.no_token = Some(until);
-                let text =
-                    "no connection may be made at this moment: the rate of connections is used up";
-                self.note(&unreached(endpoint, text.to_owned()));
+                self.note(&no_token(endpoint));
                 return true;
             }
             Unconnected::Ours(fault, error) => {

@@ -142,3 +142,9 @@ pub(super) fn unreached(endpoint: &Endpoint<'_>, text: String) -> DeliveryStatus
         .with_remote(endpoint.remote().to_string())
         .with_command("connect")
 }
+
+/// The status of an address to which no connection may be made now.
+pub(super) fn no_token(endpoint: &Endpoint<'_>) -> DeliveryStatus {
+    let text = "no connection may be made at this moment: the rate of connections is used up";
+    unreached(endpoint, text.to_owned())
+}

@@ -18,7 +18,7 @@ use super::{
         hosts::{ADDRESSES_MAX, HOSTS_MAX, Unusable},
     },
     counting::HostSeen,
-    endpoint::{Endpoint, Unconnected, unreached},
+    endpoint::{Endpoint, Unconnected, no_token, unreached},
 };
 use crate::{
     Queue,
@@ -283,5 +283,6 @@ fn status_of(endpoint: &Endpoint<'_>, error: Unconnected) -> DeliveryStatus {
     match error {
         Unconnected::Ours(_, error) => unreached(endpoint, error.to_string()),
         Unconnected::Theirs(unopened) => unopened.status,
+        Unconnected::NotBefore(_) => no_token(endpoint),
     }
 }

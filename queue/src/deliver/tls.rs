@@ -88,6 +88,11 @@ impl Protection {
         self.demand.least()
     }
 
+    /// The records that the certificate must match.
+    pub(super) fn dane(&self) -> Option<&DaneCheck> {
+        self.dane.as_deref()
+    }
+
     /// Whether a connection that proved this, with these certificates, the server's own first, is
     /// as well protected. What it proved was for another message: a match of TLSA records says
     /// nothing of trusted CAs, and what the records are may have changed.

@@ -99,6 +99,7 @@ impl OngoingAttempt<'_> {
         let lacking = |(message, _): &mut (Queued, _)| lacks.has(message.id, ends.host);
         let aside: Vec<_> = self.pending.extract_if(.., lacking).collect();
         self.send_all(connection, ends, sent).await;
+        self.withdraw_paused();
         self.pending.extend(aside);
     }
 
@@ -108,6 +109,7 @@ impl OngoingAttempt<'_> {
         for _ in 0..TRANSACTIONS_MAX {
             let left = self.plan.provider.messages_per_connection;
             let left = left.saturating_sub(*sent);
+            self.withdraw_paused();
             if self.pending.is_empty() || !connection.usable() || left == 0 {
                 return;
             }
@@ -131,6 +133,7 @@ impl OngoingAttempt<'_> {
                 false => LastHop::SendsNoDsns,
             };
             let (began, transactions) = (self.queue.clock.moment(), batch.len());
+            connection.begin_if(self.unless_paused(&groups));
             let results = connection.send(batch).await;
             self.observe(&results, transactions, began);
             self.transcripts.sent(ends, connection, &groups, &results);

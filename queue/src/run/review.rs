@@ -131,9 +131,7 @@ impl Queue {
         }
         let status = match pace {
             Some((site, pace)) if pace.is_paused(now.moment) => paused(site),
-            _ if self.sites.is_paused(name, now.time) => {
-                waits(format!("an administrator has paused deliveries to {name}"))
-            }
+            _ if self.sites.is_paused(name, now.time) => paused(name),
             _ => waits(format!("waits for its turn at the hosts of {name}")),
         };
         Wait {

@@ -177,11 +177,11 @@ impl QueueLoop {
     }
 }
 
-/// Why messages wait at a site that is paused.
-pub(super) fn paused(site: &Site) -> DeliveryStatus {
+/// Why messages wait whose site or destination is paused.
+pub(crate) fn paused(target: impl std::fmt::Display) -> DeliveryStatus {
     DeliveryStatus::transient(
         Cause::Local,
         EnhancedCode::SYSTEM_TRANSIENT,
-        format!("an administrator has paused deliveries to {site}"),
+        format!("an administrator has paused deliveries to {target}"),
     )
 }

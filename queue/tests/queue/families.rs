@@ -104,7 +104,9 @@ async fn each_connection_of_a_race_counts_for_the_rate() {
     world.dialed_until(V6, 1).await;
     let waits = async {
         let limited = |site: &postrider_queue::SiteView| {
-            site.limited_by == Some(postrider_queue::LimitedBy::ConnectRate) && site.in_flight == 0
+            site.limited_by
+                .contains(&postrider_queue::LimitedBy::ConnectRate)
+                && site.in_flight == 0
         };
         while !world.queue.site_views(Some("a.test")).iter().any(limited) {
             tokio::task::yield_now().await;

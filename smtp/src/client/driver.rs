@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     Extensions, Link, MessageSource, Options, OutgoingMessage, OutgoingResult, Recorder, Remote,
     Security, SessionConfig, Tls, TlsFault, TlsFaultKind, TlsMode, Unopened,
-    session::{Output, Session},
+    session::{MayBegin, Output, Session},
     tls::Stream,
 };
 use crate::{Address, Cause, DeliveryStatus, EnhancedCode, ReversePath, TlsInfo};
@@ -206,6 +206,14 @@ impl Connection {
     /// [`Again::NewConnection`]: super::Again::NewConnection
     pub const fn begin_none_after(&mut self, last: Instant) {
         self.session.begin_none_after(last);
+    }
+
+    /// From now on, `may_begin` is asked just before the MAIL of each message, by its index in the
+    /// list that is sent. If it says no, the result says [`Again::NewConnection`].
+    ///
+    /// [`Again::NewConnection`]: super::Again::NewConnection
+    pub fn begin_if(&mut self, may_begin: MayBegin) {
+        self.session.begin_if(may_begin);
     }
 
     /// The extensions of the server.

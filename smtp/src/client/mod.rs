@@ -51,6 +51,6 @@ pub use message::{Again, OutgoingResult, RecipientResult};
 pub use options::{Credentials, Options, Remote, Tls, TlsMode};
 pub use parser::{ReplyError, ReplyParser};
 pub use recorder::{Direction, Heard, Line, Listener, Recorder, Recording};
-pub use session::{Output, PieceRequest, Session};
+pub use session::{MayBegin, Output, PieceRequest, Session};
 pub use source::{MessageSource, OutgoingMessage, Prefixed};
 pub use tls::AnyCertificate;

@@ -64,7 +64,7 @@ impl Session {
         if self.steps.back().is_some_and(wait) {
             return false;
         }
-        let refusal = self.no_further_message();
+        let (refusal, may_begin) = (self.no_further_message(), self.may_begin.clone());
         while let Some((batch, messages)) = self.sending() {
             let id = batch.next;
             let Some(message) = messages.get_mut(id) else {
@@ -76,6 +76,13 @@ impl Session {
             }
             if let Some(status) = &refusal {
                 message.decide_rest(status, Again::NewConnection);
+                continue;
+            }
+            if may_begin.as_ref().is_some_and(|it| !it.ask(id)) {
+                let text = "the message is not to begin any more";
+                let code = EnhancedCode::SYSTEM_TRANSIENT;
+                let status = DeliveryStatus::transient(Cause::Local, code, text);
+                message.decide_rest(&status, Again::NewConnection);
                 continue;
             }
             let recipients = message.open_recipients();

@@ -21,7 +21,7 @@
 //! The file `sending` has the steps on their way out. The files `opening`, `auth`, `transaction`
 //! and `data` have the replies. The file `recording` has what a recorder gets.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -61,6 +61,27 @@ pub enum Output {
     Done,
     /// Close the connection. [`Session::closed`] has the reason.
     Closed,
+}
+
+/// Whether a message may begin, by its index in the list that is sent.
+#[derive(Clone)]
+pub struct MayBegin(Arc<dyn Fn(usize) -> bool + Send + Sync>);
+
+impl MayBegin {
+    /// The answer that a function gives. It is called just before MAIL, and does not wait.
+    pub fn new(may_begin: impl Fn(usize) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(may_begin))
+    }
+
+    pub(super) fn ask(&self, message: usize) -> bool {
+        (self.0)(message)
+    }
+}
+
+impl fmt::Debug for MayBegin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MayBegin")
+    }
 }
 
 /// The client's side of one connection.
@@ -105,6 +126,8 @@ pub struct Session {
     pub(super) rate: Rate,
     /// No message begins after it.
     pub(super) last_begin: Option<Instant>,
+    /// Whether a message may begin.
+    pub(super) may_begin: Option<MayBegin>,
     /// The reason for the end, if it is about TLS.
     pub(super) tls_fault: Option<TlsFaultKind>,
 }
@@ -138,6 +161,7 @@ impl Session {
             front: None,
             rate: Rate::new(now),
             last_begin: None,
+            may_begin: None,
             tls_fault: None,
         }
     }
@@ -152,6 +176,13 @@ impl Session {
     /// [`Again::NewConnection`]. A message that began goes on.
     pub const fn begin_none_after(&mut self, last: Instant) {
         self.last_begin = Some(last);
+    }
+
+    /// From now on, `may_begin` is asked just before the MAIL of each message, by its index among
+    /// those that were submitted. If it says no, the message does not begin, and its result is
+    /// [`Again::NewConnection`].
+    pub fn begin_if(&mut self, may_begin: MayBegin) {
+        self.may_begin = Some(may_begin);
     }
 
     /// The configuration.

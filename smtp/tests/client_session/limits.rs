@@ -1,5 +1,7 @@
 //! The time limits of a session.
 
+use postrider_smtp::client::MayBegin;
+
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -256,6 +258,43 @@ fn no_message_begins_when_the_time_for_messages_is_over() {
             (output, _) => panic!("{output:?}"),
         }
     }
+}
+
+#[test]
+fn a_message_begins_if_it_may_by_then() {
+    let mails = [
+        mail(&["a"], "x\r\n"),
+        mail(&["b"], "y\r\n"),
+        mail(&["c"], "z\r\n"),
+    ];
+    let sent = format!(
+        "{PLAIN}C: MAIL FROM:<s@example.org>
+        S: 250 ok
+        C: RCPT TO:<a@x.org>
+        S: 250 ok
+        C: DATA
+        S: 354 go
+        C: x
+        C: ."
+    );
+    let mut run = after(&mails, &sent);
+    run.session.begin_if(MayBegin::new(|index| index == 2));
+    run.session.receive(b"250 taken\r\n", run.now);
+    let Some(Output::Send(bytes)) = run.session.poll_output() else {
+        panic!("the third message begins");
+    };
+    assert_eq!(bytes, "MAIL FROM:<s@example.org>\r\n");
+    run.session.wrote(run.now);
+    run.session.receive(b"550 5.7.1 no\r\n", run.now);
+    while !matches!(run.session.poll_output(), Some(Output::Done)) {
+        run.session.wrote(run.now);
+        run.session.receive(b"250 ok\r\n", run.now);
+    }
+    let results = run.session.results();
+    let again: Vec<Again> = results.iter().map(|it| it.recipients[0].again).collect();
+    assert_eq!(again, [Again::No, Again::NewConnection, Again::No]);
+    assert!(results[0].recipients[0].status.is_success());
+    assert_eq!(results[2].recipients[0].status.code, 550);
 }
 
 #[test]
