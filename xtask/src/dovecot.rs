@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::User;
 use tempfile::TempDir;
 
+use crate::keys::Certificate;
 use crate::ports::{free_port, wait_for_port};
 use crate::programs::{finish, program};
 use crate::workspace::{Kept, Profile, build_postrider, root, serve};
@@ -50,7 +51,8 @@ impl Drop for Dovecot {
 }
 
 impl Dovecot {
-    pub(crate) fn start() -> Result<Self> {
+    /// Starts it. With `tls` its port offers STARTTLS, with a certificate of its own.
+    pub(crate) fn start(tls: bool) -> Result<Self> {
         let user = User::from_name(USER)?.with_context(|| format!("there is no user {USER}"))?;
         let dir = tempfile::Builder::new().prefix("dovecot-").tempdir()?;
         // Dovecot's own users must be able to enter the folder.
@@ -60,10 +62,22 @@ impl Dovecot {
         chown(&mail, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
         let port = free_port()?;
         let (base, uid, gid) = (dir.path().display(), user.uid, user.gid);
+        let ssl = match tls {
+            true => {
+                let files = Certificate::create(dir.path())?;
+                let [certificate, key] = [files.certificate, files.key];
+                format!(
+                    "ssl = yes\nssl_cert = <{}\nssl_key = <{}\n",
+                    certificate.display(),
+                    key.display()
+                )
+            }
+            false => "ssl = no\n".to_owned(),
+        };
         // The user `full` does not exist, and each other local-part is a user.
         let config = format!(
             "base_dir = {base}/run\nstate_dir = {base}/state\nlog_path = {base}/log\n\
-             protocols = lmtp\nssl = no\nfirst_valid_uid = 1\n\
+             protocols = lmtp\n{ssl}first_valid_uid = 1\n\
              default_internal_user = {USER}\ndefault_login_user = {USER}\n\
              mail_location = maildir:{base}/mail/%n\n\
              userdb {{\n  driver = passwd-file\n  args = username_format=%n {base}/users\n\
@@ -181,24 +195,31 @@ impl Server {
     }
 }
 
-/// Sends a message to an address behind each kind of transport, and reads it from the mailbox.
+/// Sends a message to an address behind each kind of transport, and reads it from the mailbox. Over
+/// TCP it comes with TLS if Dovecot offers that, else in clear.
 pub(crate) fn check() -> Result<()> {
-    let dovecot = Dovecot::start()?;
-    let server = Server::start(&dovecot)?;
-    for user in ["imap", "tcp"] {
-        let recipient = format!("{user}@app.example");
-        server.send(&recipient)?;
-        let mail = dovecot.mail(user)?;
-        let delivered = format!("Delivered-To: {recipient}");
-        for wanted in [
-            "Return-Path: <bob@elsewhere.example>",
-            delivered.as_str(),
-            "Authentication-Results: mail.app.example; dmarc=temperror",
-            "Subject: by LMTP",
-            "\n.a line with a dot\n",
-        ] {
-            let mail = mail.replace("\r\n", "\n");
-            ensure!(mail.contains(wanted), "{wanted:?} is missing in {mail}");
+    for tls in [false, true] {
+        let dovecot = Dovecot::start(tls)?;
+        let server = Server::start(&dovecot)?;
+        for user in ["imap", "tcp"] {
+            let recipient = format!("{user}@app.example");
+            server.send(&recipient)?;
+            let mail = dovecot.mail(user)?.replace("\r\n", "\n");
+            let delivered = format!("Delivered-To: {recipient}");
+            let with = match tls && user == "tcp" {
+                true => "with LMTPS\n",
+                false => "with LMTP\n",
+            };
+            for wanted in [
+                "Return-Path: <bob@elsewhere.example>",
+                delivered.as_str(),
+                with,
+                "Authentication-Results: mail.app.example; dmarc=temperror",
+                "Subject: by LMTP",
+                "\n.a line with a dot\n",
+            ] {
+                ensure!(mail.contains(wanted), "{wanted:?} is missing in {mail}");
+            }
         }
     }
     Ok(())

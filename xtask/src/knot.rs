@@ -27,6 +27,12 @@ _dmarc.example.org. 3600 TXT \"v=DMARC1; p=none\"
 autoconfig.example.org. 3600 CNAME elsewhere.example.net.
 ";
 
+/// Starts knotd with a configuration.
+pub(crate) fn spawn(conf: &Path) -> Result<Kept> {
+    let child = program("knotd").arg("-c").arg(conf).spawn();
+    Ok(Kept(child.context("failed to run knotd")?))
+}
+
 /// A Knot server. It is killed when the value is dropped.
 struct Knot {
     dir: TempDir,
@@ -53,15 +59,11 @@ impl Knot {
                 file: example.org.zone\n    acl: postrider\n"
             ),
         )?;
-        let child = program("knotd")
-            .arg("-c")
-            .arg(dir.path().join("knot.conf"))
-            .spawn()
-            .context("failed to run knotd")?;
+        let knotd = spawn(&dir.path().join("knot.conf"))?;
         let knot = Self {
             dir,
             port,
-            _knotd: Kept(child),
+            _knotd: knotd,
         };
         wait_for_port(port)?;
         Ok(knot)

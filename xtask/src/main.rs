@@ -34,6 +34,7 @@ mod knot;
 mod lab;
 mod load;
 mod milters;
+mod mx;
 mod pebble;
 mod peers;
 mod ports;

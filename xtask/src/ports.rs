@@ -1,6 +1,6 @@
 //! TCP ports on 127.0.0.1: a free one for a program, and the wait until a program answers.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,12 +26,17 @@ pub(crate) fn free_port() -> Result<u16> {
 
 /// Waits until a program accepts connections on a port of 127.0.0.1, for up to 20 seconds.
 pub(crate) fn wait_for_port(port: u16) -> Result<()> {
+    wait_for_address(([127, 0, 0, 1], port).into())
+}
+
+/// Waits until a program accepts connections at an address, for up to 20 seconds.
+pub(crate) fn wait_for_address(address: SocketAddr) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        match TcpStream::connect(("127.0.0.1", port)) {
+        match TcpStream::connect(address) {
             Ok(_) => return Ok(()),
             Err(error) if Instant::now() > deadline => {
-                return Err(error).with_context(|| format!("nothing answers on port {port}"));
+                return Err(error).with_context(|| format!("nothing answers at {address}"));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }

@@ -75,7 +75,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 fn choose(args: &Args) -> Option<Vec<&'static Part>> {
     let all = PARTS.iter();
     if args.only_peers {
-        return Some(all.filter(|part| part.name == parts::PEERS).collect());
+        return Some(
+            all.filter(|part| parts::PEERS.contains(&part.name))
+                .collect(),
+        );
     }
     match args.full.as_deref() {
         None => Some(all.filter(|part| part.level == Level::Plain).collect()),
@@ -134,7 +137,7 @@ mod tests {
         let full = chosen(&["--full"]).unwrap();
         assert!(full.starts_with(&plain) && full.contains(&"fuzz"));
         assert_eq!(chosen(&["--full", "fuzz"]).unwrap(), ["fuzz"]);
-        assert_eq!(chosen(&["--only-peers"]).unwrap(), ["peers"]);
+        assert_eq!(chosen(&["--only-peers"]).unwrap(), ["peers", "mx"]);
         assert_eq!(chosen(&["--full", "nothing"]), None);
     }
 }

@@ -6,6 +6,7 @@ use super::steps::{cargo_step, run_command};
 use super::{Args, Done, Steps, generators, opinions, schemathesis, slow, smoke};
 use crate::check::{dependencies, prose};
 use crate::crash::{self, Via};
+use crate::mx;
 use crate::pebble;
 use crate::peers;
 use crate::workspace::{root, rust_files};
@@ -28,8 +29,8 @@ pub(super) enum Level {
     Full,
 }
 
-/// The name of the part with the real mail programs.
-pub(super) const PEERS: &str = "peers";
+/// The names of the parts with the real mail programs.
+pub(super) const PEERS: [&str; 2] = ["peers", "mx"];
 
 /// All parts in the order in which they run. Those of the plain level come first.
 pub(super) const PARTS: &[Part] = &[
@@ -82,11 +83,18 @@ pub(super) const PARTS: &[Part] = &[
         run: |steps, _| crashes(steps, crash::Args::small),
     },
     Part {
-        name: PEERS,
+        name: "peers",
         level: Level::Plain,
         proves: "Postfix, Dovecot, swaks, msmtp, mutt, smtplib, nodemailer, curl, HAProxy, \
                  Knot DNS, a client in Go and the documented examples work",
-        run: peers_part,
+        run: |steps, args| with_peers(steps, args, peers::run),
+    },
+    Part {
+        name: "mx",
+        level: Level::Plain,
+        proves: "Postfix takes mail with TLS, DANE over zones of Knot DNS and MTA-STS, and mail to \
+                 a Postfix that does not meet them, that refuses, defers or greylists ends as it should",
+        run: |steps, args| with_peers(steps, args, mx::run),
     },
     Part {
         name: "opinions",
@@ -201,13 +209,14 @@ fn crashes(steps: &mut Steps, args: fn(Via) -> crash::Args) {
     }
 }
 
-fn peers_part(steps: &mut Steps, args: &Args) {
+/// Runs checks with real mail programs, unless the arguments leave them out.
+fn with_peers(steps: &mut Steps, args: &Args, run: fn(&mut Steps, bool)) {
     if args.skip_peers {
         steps.step("real mail programs", || {
             Ok(Done::Skipped("--skip-peers was given".to_owned()))
         });
     } else {
-        peers::run(steps, args.require_peers);
+        run(steps, args.require_peers);
     }
 }
 
