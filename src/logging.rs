@@ -6,7 +6,7 @@ use std::{
 };
 
 use postrider_admin::op::logs::{Level, LogLine, Logs};
-use postrider_config::{Log, LogFormat};
+use postrider_config::{Log, LogFormat, LogLevel};
 use postrider_store::{Clock, SystemClock};
 use tracing::{
     Event, Metadata, Subscriber,
@@ -23,17 +23,8 @@ use tracing_subscriber::{
 /// Starts the log as configured. `RUST_LOG`, if it is set, replaces the configured levels. Gives
 /// the last lines of the log. They stay empty if this process has a log already, as in tests.
 pub fn start(config: &Log) -> Logs {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        let modules = config
-            .modules
-            .iter()
-            .map(|(module, level)| format!(",postrider_{module}={}", level.as_str()));
-        EnvFilter::new(
-            std::iter::once(config.level.as_str().to_owned())
-                .chain(modules)
-                .collect::<String>(),
-        )
-    });
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives(config)));
     let logs = Logs::default();
     let kept = Kept { logs: logs.clone() };
     let registry = tracing_subscriber::registry()
@@ -53,6 +44,27 @@ pub fn start(config: &Log) -> Logs {
             .try_init(),
     };
     logs
+}
+
+/// Lines of libraries about what a remote server gets wrong, which no administrator can mend. The
+/// first library calls a certificate that it does not know an error, also where any certificate
+/// will do. The second writes out each answer that DNSSEC does not prove. What follows from either
+/// is in the result of an attempt.
+const REMOTE_FAULTS: &str = ",rustls_platform_verifier=off,hickory_net::dnssec=error";
+
+/// The configured levels, as `RUST_LOG` has them.
+fn directives(config: &Log) -> String {
+    let faults = match config.level {
+        LogLevel::Error | LogLevel::Warn | LogLevel::Info => REMOTE_FAULTS,
+        // Nothing is written, or all that helps to look into something.
+        LogLevel::Off | LogLevel::Debug | LogLevel::Trace => "",
+    };
+    let modules = { config.modules.iter() }
+        .map(|(module, level)| format!(",postrider_{module}={}", level.as_str()));
+    [config.level.as_str().to_owned(), faults.to_owned()]
+        .into_iter()
+        .chain(modules)
+        .collect()
 }
 
 /// Whether a line stays in memory. Below the level of warnings, only lines of our own do: libraries
@@ -128,7 +140,38 @@ impl Texts {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    /// The lines that are written at a level about the faults of a remote server and of ours.
+    fn written(level: LogLevel) -> Vec<String> {
+        let logs = Logs::default();
+        let kept = Kept { logs: logs.clone() };
+        let config = Log {
+            level,
+            format: LogFormat::Text,
+            modules: BTreeMap::new(),
+        };
+        let filter = EnvFilter::new(directives(&config));
+        let subscriber = tracing_subscriber::registry().with(filter).with(kept);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::error!(target: "rustls_platform_verifier::verification::others", "certificate");
+            tracing::warn!(target: "hickory_net::dnssec", "answer");
+            tracing::error!(target: "postrider::server", "ours");
+        });
+        let lines = logs.lines();
+        lines.iter().map(|(_, line)| line.event.clone()).collect()
+    }
+
+    #[test]
+    fn faults_of_remote_servers_are_written_for_those_who_look_into_them() {
+        for level in [LogLevel::Error, LogLevel::Warn, LogLevel::Info] {
+            assert_eq!(written(level), ["ours"], "{level:?}");
+        }
+        assert!(written(LogLevel::Off).is_empty());
+        assert_eq!(written(LogLevel::Debug).len(), 3);
+    }
 
     #[test]
     fn a_line_has_its_parts() {
