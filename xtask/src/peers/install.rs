@@ -40,6 +40,13 @@ const PROGRAMS: &[&str] = &[
     "haproxy",
 ];
 
+/// Programs that Debian's packages may start as services, and the commands that stop those. The
+/// checks need only the programs.
+const SERVICES: &[(&str, &str, &[&str])] = &[
+    ("postfix", "postfix", &["stop"]),
+    ("postgrey", "service", &["postgrey", "stop"]),
+];
+
 /// Installs the missing mail programs, if this is Debian and we are root.
 pub(super) fn install() -> Result<Done> {
     let missing: Vec<&str> = PROGRAMS
@@ -48,17 +55,7 @@ pub(super) fn install() -> Result<Done> {
         .chain((!perl_has_tls()).then_some(&"Net::SSLeay"))
         .copied()
         .collect();
-    let postfix_was_there = present("postfix");
-    let done = install_missing(&missing, PACKAGES)?;
-    // Debian's package may have started Postfix. The checks need only its programs.
-    if !postfix_was_there && present("postfix") {
-        let _ = Command::new("postfix")
-            .arg("stop")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-    }
-    Ok(done)
+    install_missing(&missing, PACKAGES)
 }
 
 /// Installs the packages if one of the programs is missing, this is Debian, and we are root.
@@ -82,6 +79,9 @@ fn install_missing(missing: &[&str], packages: &[&str]) -> Result<Done> {
             "{missing:?} missing, and only root can install programs"
         )));
     }
+    let absent: Vec<_> = { SERVICES.iter() }
+        .filter(|(name, ..)| !present(name))
+        .collect();
     if !apt_install(packages)? {
         // The package lists are old, or were never fetched.
         let updated = apt().arg("update").status()?.success();
@@ -89,6 +89,15 @@ fn install_missing(missing: &[&str], packages: &[&str]) -> Result<Done> {
             return Ok(Done::Skipped(format!(
                 "{missing:?} missing, and apt-get could not install them"
             )));
+        }
+    }
+    for (name, command, stop) in absent {
+        if present(name) {
+            let _ = Command::new(command)
+                .args(*stop)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
         }
     }
     Ok(Done::Passed)
