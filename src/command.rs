@@ -111,8 +111,8 @@ fn both(loaded: Loaded) -> anyhow::Result<(Static, Dynamic)> {
     loaded.context("the configuration can't be used")
 }
 
-/// How many threads do work that blocks: reads of texts, signatures, hashes of passwords. Each thread
-/// costs memory of its own, and more of them read no faster.
+/// How many threads do work that blocks: reads of texts, signatures, hashes of passwords. Each
+/// thread costs memory of its own, and more of them read no faster.
 const BLOCKING_THREADS: usize = 32;
 
 fn runtime() -> anyhow::Result<Runtime> {

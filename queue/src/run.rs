@@ -30,8 +30,8 @@ use std::{
 };
 
 use postrider_store::{
-    Claim, Lane, Moment, Outcome, Party, QueueId, Queued, Settle, StoreError, Time, Transcript,
-    Which,
+    Claim, Lane, Moment, NewText, Outcome, Party, QueueId, Queued, Settle, StoreError, Time,
+    Transcript, Which,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -43,7 +43,7 @@ use crate::{
     Queue,
     next_hop::{PlanKey, Site},
     schedule::{InFlight, LEASE, Lanes, Pace, Wait, Wakes},
-    settle::{self, Postponed},
+    settle::Postponed,
 };
 use planning::Planning;
 use review::Next;
@@ -391,7 +391,7 @@ impl Queue {
     /// Stores results. Tries until the store takes them. Until then nothing is claimed, so no
     /// message is attempted again whose result is not stored.
     async fn settle(&self, settles: Vec<Settle>) {
-        let again: Vec<Settle> = settles.iter().map(settle::copy).collect();
+        let again: Vec<Settle> = settles.iter().map(copy).collect();
         let mut result = self.store.settle(settles).await;
         let mut unsettled = None;
         let mut ending = false;
@@ -410,7 +410,7 @@ impl Queue {
                 () = self.clock.sleep_until_moment(again_at) => {}
                 () = self.faults.ended() => ending = true,
             }
-            let settles = again.iter().map(settle::copy).collect();
+            let settles = again.iter().map(copy).collect();
             result = self.store.settle(settles).await;
         }
     }
@@ -441,6 +441,29 @@ impl Queue {
             settles.push(self.postponement(&config, postponed).await);
         }
         self.settle(settles).await;
+    }
+}
+
+/// A copy of a settlement, to be tried again. A DSN is the only text that a settlement has, and it
+/// is in memory.
+fn copy(settle: &Settle) -> Settle {
+    let text = match &settle.text {
+        Some(NewText::Inline(text)) => Some(NewText::Inline(text.clone())),
+        Some(NewText::File(_)) | None => None,
+    };
+    Settle {
+        id: settle.id,
+        fence: settle.fence,
+        party: settle.party,
+        attempt: settle.attempt.clone(),
+        outcome: settle.outcome,
+        delay_told: settle.delay_told,
+        text,
+        queue: settle.queue.clone(),
+        mails: settle.mails.clone(),
+        hooks: settle.hooks.clone(),
+        suppress: settle.suppress.clone(),
+        events: settle.events.clone(),
     }
 }
 

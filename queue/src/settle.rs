@@ -607,29 +607,6 @@ fn expire(last: DeliveryStatus) -> DeliveryStatus {
     }
 }
 
-/// A copy of a settlement, to be tried again. A DSN is the only text that a settlement has, and it
-/// is in memory.
-pub(crate) fn copy(settle: &Settle) -> Settle {
-    let text = match &settle.text {
-        Some(NewText::Inline(text)) => Some(NewText::Inline(text.clone())),
-        Some(NewText::File(_)) | None => None,
-    };
-    Settle {
-        id: settle.id,
-        fence: settle.fence,
-        party: settle.party,
-        attempt: settle.attempt.clone(),
-        outcome: settle.outcome,
-        delay_told: settle.delay_told,
-        text,
-        queue: settle.queue.clone(),
-        mails: settle.mails.clone(),
-        hooks: settle.hooks.clone(),
-        suppress: settle.suppress.clone(),
-        events: settle.events.clone(),
-    }
-}
-
 /// NOTIFY of the submitter goes before the setting of the account.
 fn wants_failure_mail(message: &Queued, account: Option<&Account>) -> bool {
     message.notify.failure && (message.notify.given || !is_sent(message) || wants_mail(account))

@@ -1,7 +1,8 @@
 //! The client's side of SOCKS5 (RFC 1928): the command CONNECT, without a login.
 //!
-//! A fault of the proxy is a fault of ours: it says nothing of the host behind it. If the proxy does
-//! not say whose fault it is, it is the host's if the proxy reached others lately ([`Reached`]).
+//! A fault of the proxy is a fault of ours: it says nothing of the host behind it. If the proxy
+//! does not say whose fault it is, it is the host's if the proxy reached others lately
+//! ([`Reached`]).
 
 use std::{
     collections::HashMap,

@@ -17,7 +17,7 @@ async fn with_smarthost(remote: &Remote, trusted: &RemoteTls, url: &str) -> Worl
     std::fs::write(&ca, &trusted.certificate).unwrap();
     let setup = Setup {
         statics: format!(
-            "[tls]\nca_files = [{ca:?}]\n[transports.smart.smtp]\nhost = \"mx.remote.test\"\n"
+            "[delivery]\ndane = false\n[tls]\nca_files = [{ca:?}]\n[transports.smart.smtp]\nhost = \"mx.remote.test\"\n"
         ),
         app: format!("[accounts.app.outgoing_webhook]\nurl = {url:?}\n"),
         dynamics: "[[routes]]\nto_domain = [\"smart.test\"]\ntransport = \"smart\"\n".into(),

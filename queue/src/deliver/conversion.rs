@@ -21,8 +21,8 @@ use tokio::task::spawn_blocking;
 use super::signing::{PIECE, SMALL_MAX};
 use crate::Queue;
 
-/// A message above this may be converted to a text that takes a file. A connection has one such file
-/// at a time.
+/// A message above this may be converted to a text that takes a file. A connection has one such
+/// file at a time.
 pub(super) const HEAVY: u64 = 64 * 1024;
 
 /// A message in the form for a host.

@@ -92,8 +92,8 @@ impl Queue {
     }
 }
 
-/// The plans that are being made, with the lanes and messages that wait for them. Its tasks also end
-/// messages without a plan, and give messages back.
+/// The plans that are being made, with the lanes and messages that wait for them. Its tasks also
+/// end messages without a plan, and give messages back.
 #[derive(Default)]
 pub(super) struct Planning {
     pub(super) waiting: HashMap<PlanKey, WaitsForPlan>,

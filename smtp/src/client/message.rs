@@ -204,8 +204,8 @@ impl Message {
         }
     }
 
-    /// Decides the recipients that a server without SMTPUTF8 can't take, or all if it can't take the
-    /// sender.
+    /// Decides the recipients that a server without SMTPUTF8 can't take, or all if it can't take
+    /// the sender.
     fn check_addresses(&mut self) {
         let sender = self.envelope.reverse_path.address();
         let sender_ascii = sender.is_none_or(Address::is_ascii);

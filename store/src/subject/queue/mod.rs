@@ -1,7 +1,7 @@
 //! The queue: messages to be sent, claims on them, and the history of those that left.
 //!
-//! - `record`: what is kept. `lane`: which messages wait for the same thing. `filter`: which messages are listed or changed. `keys`: how messages
-//!   are found.
+//! - `record`: what is kept. `lane`: which messages wait for the same thing. `filter`: which
+//!   messages are listed or changed. `keys`: how messages are found.
 //! - `apply`: what operations do. `read`: questions. `model`: the same in the model.
 
 mod apply;
