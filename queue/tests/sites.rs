@@ -358,3 +358,26 @@ async fn an_account_with_much_mail_does_not_hold_up_another() {
     assert!(at.is_some_and(|at| at < 10), "{at:?}");
     world.stop().await;
 }
+
+/// A worker has more to do at its site for as long as messages wait. A stop ends that.
+#[tokio::test]
+async fn a_stop_leaves_messages_that_are_not_claimed() {
+    let world = World::start(Setup {
+        statics: ONE_CONNECTION,
+        ..Setup::default()
+    });
+    let (remote, _) = counted().await;
+    world.host("mx.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    world.mx("x.test", &[(10, "mx.test")]);
+    for _ in 0..400 {
+        let [_] = world.add(Message::to(&["a@x.test"]).later(5)).await;
+    }
+    world.clock.advance(Duration::from_secs(5));
+    remote.wait_for(1).await;
+    let store = world.store.clone();
+    world.stop().await;
+    let counts = store.counts().await;
+    assert!(counts.queued > 0, "all were delivered");
+    assert_eq!(counts.claimed, 0);
+}

@@ -117,7 +117,7 @@ pub(crate) struct Lanes {
     unplanned: VecDeque<Lane>,
     paused: HashSet<Lane>,
     sites: HashMap<Site, AtSite>,
-    /// No claimed messages are taken any more.
+    /// The queue ends: there are no more turns.
     closed: bool,
 }
 
@@ -363,6 +363,9 @@ impl Lanes {
         connections: usize,
         now: Time,
     ) -> Option<(Turn, bool)> {
+        if self.closed {
+            return None;
+        }
         let at = self.sites.get_mut(site)?;
         if let Some(turn) = at.take_batches(max) {
             return Some((turn, false));

@@ -168,6 +168,9 @@ fn claimed_messages_go_first_and_in_batches() {
     lanes.push(batch(4)).unwrap();
     assert_eq!(lanes.close().len(), 1);
     assert!(lanes.push(batch(1)).is_err());
+    // A worker that comes back with a lane gets no other turn.
+    lanes.put(&a, &s, at(2));
+    assert!(lanes.take(&s, 32, 10, at(2)).is_none());
 }
 
 #[test]
