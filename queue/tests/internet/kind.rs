@@ -329,5 +329,6 @@ impl Kind {
 }
 
 /// The longest life of a message: all waits between its attempts. Messages that wait are looked at
-/// every five minutes, so the end may come that much later.
-pub(crate) const LIFE_MAX: Duration = Duration::from_secs((31 * 60 + 53 + 6) * 60);
+/// every five minutes, and a lane that was just put off is left until the next time. So the end may
+/// come ten minutes later.
+pub(crate) const LIFE_MAX: Duration = Duration::from_secs((31 * 60 + 53 + 10) * 60);
