@@ -86,6 +86,8 @@ enum NextLook {
     Due(Time),
     /// After a pause.
     Paused(Moment),
+    /// Nothing but an event is waited for.
+    Event,
 }
 
 /// A note of a worker.
@@ -270,9 +272,9 @@ impl Queue {
             let order_ends = queue_loop.order_ends;
             let due = async {
                 match next {
-                    Some(NextLook::Due(time)) => self.clock.sleep_until(time).await,
-                    Some(NextLook::Paused(until)) => self.clock.sleep_until_moment(until).await,
-                    None => std::future::pending().await,
+                    NextLook::Due(time) => self.clock.sleep_until(time).await,
+                    NextLook::Paused(until) => self.clock.sleep_until_moment(until).await,
+                    NextLook::Event => std::future::pending().await,
                 }
             };
             tokio::select! {
@@ -476,9 +478,8 @@ const fn may_pass(error: &StoreError) -> bool {
 }
 
 impl QueueLoop {
-    /// Moves what is due to where it waits for a worker. Gives when to look again, if that is
-    /// known.
-    async fn advance(&mut self) -> Option<NextLook> {
+    /// Moves what is due to where it waits for a worker. Gives when to look again.
+    async fn advance(&mut self) -> NextLook {
         let queue = Arc::clone(&self.queue);
         let now = queue.now();
         if queue.faults.take_forgiveness() {
@@ -509,34 +510,34 @@ impl QueueLoop {
         }
         self.review();
         let wakes = queue.lanes().wakes_at();
-        wakes.map(NextLook::Due)
+        wakes.map_or(NextLook::Event, NextLook::Due)
     }
 
     /// Whether nothing is to be delivered now, and when to look again then.
-    async fn halt(&mut self, now: Moment) -> Option<Option<NextLook>> {
+    async fn halt(&mut self, now: Moment) -> Option<NextLook> {
         let queue = Arc::clone(&self.queue);
         // The end of this wakes the loop.
         if queue.faults.is_unsettled() {
-            return Some(None);
+            return Some(NextLook::Event);
         }
         if let Some(until) = queue.faults.until(now) {
-            return Some(Some(NextLook::Paused(until)));
+            return Some(NextLook::Paused(until));
         }
         if let Some(until) = self.store_rests.filter(|until| now < *until) {
-            return Some(Some(NextLook::Paused(until)));
+            return Some(NextLook::Paused(until));
         }
         self.store_rests = None;
         match self.ask_store(now).await {
             Ok(stopped) => {
                 queue.flow.stopped.store(stopped, Ordering::Relaxed);
                 // A start wakes the loop.
-                stopped.then_some(None)
+                stopped.then_some(NextLook::Event)
             }
             Err(error) => {
                 error!(%error, "failed to ask the store for what is due");
                 let until = now.after(STORE_RETRY);
                 self.store_rests = Some(until);
-                Some(Some(NextLook::Paused(until)))
+                Some(NextLook::Paused(until))
             }
         }
     }

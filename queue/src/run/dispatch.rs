@@ -178,11 +178,14 @@ impl QueueLoop {
 
     /// Lanes came to a site. If nothing is tried there now, senders may have to be told.
     pub(super) fn arrived(&mut self, site: &Site, lanes: &[Lane]) {
-        self.serve(site);
-        if self.is_closed(site) {
-            let now = self.queue.clock.now();
-            let mut all = self.queue.lanes();
-            lanes.iter().for_each(|lane| all.review_soon(lane, now));
+        match self.open_pace(site) {
+            None => {
+                let now = self.queue.clock.now();
+                let mut all = self.queue.lanes();
+                lanes.iter().for_each(|lane| all.review_soon(lane, now));
+            }
+            Some(pace) if !self.is_halted() => self.fill(site, &pace),
+            Some(_) => {}
         }
     }
 

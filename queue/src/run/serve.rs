@@ -10,7 +10,7 @@ use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
 use super::{QueueLoop, Slot, worker::Worker};
 use crate::{
     next_hop::Site,
-    schedule::{May, Wait},
+    schedule::{May, Pace, Wait},
 };
 
 /// How long claimed messages wait whose site an administrator has paused.
@@ -24,9 +24,10 @@ impl QueueLoop {
             .may_begin(site, limits, self.queue.now(), others)
     }
 
-    /// Whether nothing is to be tried at a site now. Its lanes wait there, and claimed messages are
-    /// given back.
-    pub(super) fn is_closed(&mut self, site: &Site) -> bool {
+    /// The pace of a site. None: nothing is to be tried there now. Its lanes wait there, and its
+    /// claimed messages are given back.
+    pub(super) fn open_pace(&mut self, site: &Site) -> Option<Arc<Pace>> {
+        self.wakes.remove(site);
         let now = self.queue.now();
         let pace = self.queue.sites.pace(site, now);
         if self.queue.sites.has_orders() {
@@ -40,7 +41,7 @@ impl QueueLoop {
             }
             None => {
                 let Some(until) = pace.paused(now.moment) else {
-                    return false;
+                    return Some(pace);
                 };
                 if let Some(until) = until {
                     self.wakes.set(site, until);
@@ -55,17 +56,22 @@ impl QueueLoop {
         let claimed = self.queue.lanes().take_claimed(site).into_iter();
         let messages = claimed.flat_map(|batch| batch.messages).collect();
         self.postpone(messages, wait);
-        true
+        None
+    }
+
+    /// Wakes or begins workers for what waits at a site, if something may be tried there.
+    pub(super) fn serve(&mut self, site: &Site) {
+        if self.is_halted() {
+            return;
+        }
+        if let Some(pace) = self.open_pace(site) {
+            self.fill(site, &pace);
+        }
     }
 
     /// Wakes or begins workers for what waits at a site.
-    pub(super) fn serve(&mut self, site: &Site) {
-        self.wakes.remove(site);
-        if self.is_halted() || self.is_closed(site) {
-            return;
-        }
-        let now = self.queue.now();
-        let brief = self.queue.sites.pace(site, now).brief(now.moment);
+    pub(super) fn fill(&mut self, site: &Site, pace: &Pace) {
+        let brief = pace.brief(self.queue.clock.moment());
         let turns = self.queue.lanes().turns(site, brief.connections);
         if turns == 0 {
             return self.queue.lanes().tidy(site);
