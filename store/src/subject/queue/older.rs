@@ -85,14 +85,14 @@ pub(crate) struct CommonV1 {
 impl From<CommonV1> for Common {
     fn from(old: CommonV1) -> Self {
         let envid = [old.envid, old.own_envid];
-        Self {
+        Self::from(CommonV2 {
             account: old.account,
             queued: old.queued,
             from: old.from,
             message_id: old.message_id,
             subject: old.subject,
             size: old.size,
-            needs: TextNeeds::from(u8::from(old.eight_bit)),
+            eight_bit: old.eight_bit,
             smtputf8: old.smtputf8,
             require_tls: old.require_tls,
             future_release: old.future_release,
@@ -103,14 +103,17 @@ impl From<CommonV1> for Common {
                 .unwrap_or_default(),
             list: old.list,
             extra: old.extra,
-            origin: Origin::Sent,
-            urgency: Urgency::default(),
-        }
+            end: (),
+        })
     }
 }
 
+pub(crate) type CommonV2 = CommonWith<()>;
+pub(crate) type CommonV3 = CommonWith<(Origin, UrgencyV3)>;
+
+/// The common data with this at its end.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct CommonV2 {
+pub(crate) struct CommonWith<T> {
     account: String,
     queued: Time,
     from: Option<Address>,
@@ -125,59 +128,41 @@ pub(crate) struct CommonV2 {
     envid: String,
     list: String,
     extra: std::collections::BTreeMap<String, String>,
+    end: T,
 }
 
-impl From<CommonV2> for Common {
-    fn from(old: CommonV2) -> Self {
-        Self {
-            account: old.account,
-            queued: old.queued,
-            from: old.from,
-            message_id: old.message_id,
-            subject: old.subject,
-            size: old.size,
-            needs: TextNeeds::from(u8::from(old.eight_bit)),
-            smtputf8: old.smtputf8,
-            require_tls: old.require_tls,
-            future_release: old.future_release,
-            ret_full: old.ret_full,
-            envid: old.envid,
-            list: old.list,
-            extra: old.extra,
-            origin: Origin::Sent,
-            urgency: Urgency::default(),
-        }
+/// The end of the common data, as it is today.
+pub(crate) trait CommonEnd {
+    fn today(self) -> (Origin, Urgency);
+}
+
+impl CommonEnd for () {
+    fn today(self) -> (Origin, Urgency) {
+        (Origin::Sent, Urgency::default())
     }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct CommonV3 {
-    account: String,
-    queued: Time,
-    from: Option<Address>,
-    message_id: String,
-    subject: String,
-    size: u64,
-    eight_bit: bool,
-    smtputf8: bool,
-    require_tls: Option<bool>,
-    future_release: String,
-    ret_full: Option<bool>,
-    envid: String,
-    list: String,
-    extra: std::collections::BTreeMap<String, String>,
-    origin: Origin,
-    urgency: UrgencyV3,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct UrgencyV3 {
+pub(crate) struct UrgencyV3 {
     priority: i8,
     deadline: Option<Deadline>,
 }
 
-impl From<CommonV3> for Common {
-    fn from(old: CommonV3) -> Self {
+impl CommonEnd for (Origin, UrgencyV3) {
+    fn today(self) -> (Origin, Urgency) {
+        let (origin, urgency) = self;
+        let urgency = Urgency {
+            priority: urgency.priority,
+            deadline: urgency.deadline,
+            bulk: false,
+        };
+        (origin, urgency)
+    }
+}
+
+impl<T: CommonEnd> From<CommonWith<T>> for Common {
+    fn from(old: CommonWith<T>) -> Self {
+        let (origin, urgency) = old.end.today();
         Self {
             account: old.account,
             queued: old.queued,
@@ -193,12 +178,8 @@ impl From<CommonV3> for Common {
             envid: old.envid,
             list: old.list,
             extra: old.extra,
-            origin: old.origin,
-            urgency: Urgency {
-                priority: old.urgency.priority,
-                deadline: old.urgency.deadline,
-                bulk: false,
-            },
+            origin,
+            urgency,
         }
     }
 }
@@ -576,8 +557,8 @@ mod tests {
         }
     }
 
-    fn common_v2(now: &Common) -> CommonV2 {
-        CommonV2 {
+    fn common<T>(now: &Common, end: T) -> CommonWith<T> {
+        CommonWith {
             account: now.account.clone(),
             queued: now.queued,
             from: now.from.clone(),
@@ -592,6 +573,7 @@ mod tests {
             envid: now.envid.clone(),
             list: now.list.clone(),
             extra: now.extra.clone(),
+            end,
         }
     }
 
@@ -599,7 +581,7 @@ mod tests {
     fn messages_of_version_2_are_read() {
         let now = Queued::decode(&bytes(&queued())).unwrap();
         let mut bytes = vec![2];
-        append(&retired(&now, common_v2(&now.common)), &mut bytes);
+        append(&retired(&now, common(&now.common, ())), &mut bytes);
         let retired = Retired::decode(&bytes).unwrap();
         assert_eq!((retired.message, retired.keep_until), (now, Time(5)));
         assert!(Queued::decode(&bytes[..5]).is_err());
@@ -622,9 +604,9 @@ mod tests {
     #[test]
     fn messages_of_version_3_are_read() {
         let mut now = Queued::decode(&bytes(&queued())).unwrap();
-        let common = Arc::make_mut(&mut now.common);
-        common.origin = Origin::Server;
-        common.urgency = Urgency {
+        let new = Arc::make_mut(&mut now.common);
+        new.origin = Origin::Server;
+        new.urgency = Urgency {
             priority: 4,
             deadline: Some(Deadline {
                 at: Time(9),
@@ -633,28 +615,11 @@ mod tests {
             }),
             bulk: false,
         };
-        let old = common_v2(common);
-        let common = CommonV3 {
-            account: old.account,
-            queued: old.queued,
-            from: old.from,
-            message_id: old.message_id,
-            subject: old.subject,
-            size: old.size,
-            eight_bit: old.eight_bit,
-            smtputf8: old.smtputf8,
-            require_tls: old.require_tls,
-            future_release: old.future_release,
-            ret_full: old.ret_full,
-            envid: old.envid,
-            list: old.list,
-            extra: old.extra,
-            origin: now.common.origin.clone(),
-            urgency: UrgencyV3 {
-                priority: now.common.urgency.priority,
-                deadline: now.common.urgency.deadline,
-            },
+        let urgency = UrgencyV3 {
+            priority: new.urgency.priority,
+            deadline: new.urgency.deadline,
         };
+        let common = common(new, (Origin::Server, urgency));
         let mut bytes = vec![3];
         append(&retired(&now, common), &mut bytes);
         let retired = Retired::decode(&bytes).unwrap();
