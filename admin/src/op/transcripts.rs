@@ -104,19 +104,6 @@ impl From<TranscriptCertificate> for CertificateItem {
     }
 }
 
-impl From<postrider_smtp::Certificate> for CertificateItem {
-    fn from(certificate: postrider_smtp::Certificate) -> Self {
-        Self {
-            subject: certificate.subject,
-            issuer: certificate.issuer,
-            names: certificate.names,
-            not_before: seconds(certificate.not_before),
-            not_after: seconds(certificate.not_after),
-            spki_sha256: hex(&certificate.spki_sha256),
-        }
-    }
-}
-
 /// Seconds since 1970, in RFC 3339.
 fn seconds(seconds: i64) -> String {
     Time(seconds.saturating_mul(1_000_000)).to_string()

@@ -93,7 +93,7 @@ impl Transcripts {
             .as_ref()
             .and_then(|tls| tls.certificate.clone());
         self.nowhere = Some(Transcript {
-            certificate: certificate.map(certificate_of),
+            certificate: certificate.map(TranscriptCertificate::from),
             ..ends.transcript(recording)
         });
     }
@@ -181,7 +181,7 @@ impl Ends<'_> {
                 version: tls.version.clone(),
                 cipher: tls.cipher.clone(),
             }),
-            certificate: certificate.map(certificate_of),
+            certificate: certificate.map(TranscriptCertificate::from),
             ..self.transcript(Recording::default())
         }
     }
@@ -206,15 +206,4 @@ fn lines(recording: &Recording) -> Vec<TranscriptLine> {
         text: line.text.clone(),
     });
     lines.collect()
-}
-
-fn certificate_of(certificate: Certificate) -> TranscriptCertificate {
-    TranscriptCertificate {
-        subject: certificate.subject,
-        issuer: certificate.issuer,
-        names: certificate.names,
-        not_before: certificate.not_before,
-        not_after: certificate.not_after,
-        spki_sha256: certificate.spki_sha256,
-    }
 }

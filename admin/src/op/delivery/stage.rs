@@ -6,6 +6,7 @@ use postrider_queue::{
     check::{CheckResult, CheckedPlan, CheckedSession, Found, Outcome, Stage, Step, StsFound},
     mta_sts::Policy,
 };
+use postrider_store::TranscriptCertificate;
 use serde::{Deserialize, Serialize};
 
 use crate::op::{destinations::DestinationItem, transcripts::CertificateItem};
@@ -368,7 +369,9 @@ impl From<CheckedSession> for SessionItem {
             tls_cipher,
             tls_rule: session.tls_rule,
             proven: session.proven.to_owned(),
-            certificate: session.certificate.map(CertificateItem::from),
+            certificate: session
+                .certificate
+                .map(|it| TranscriptCertificate::from(it).into()),
         }
     }
 }

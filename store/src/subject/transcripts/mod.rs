@@ -72,6 +72,19 @@ pub struct TranscriptCertificate {
     pub spki_sha256: [u8; 32],
 }
 
+impl From<postrider_smtp::Certificate> for TranscriptCertificate {
+    fn from(certificate: postrider_smtp::Certificate) -> Self {
+        Self {
+            subject: certificate.subject,
+            issuer: certificate.issuer,
+            names: certificate.names,
+            not_before: certificate.not_before,
+            not_after: certificate.not_after,
+            spki_sha256: certificate.spki_sha256,
+        }
+    }
+}
+
 /// A line of a transcript.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TranscriptLine {
