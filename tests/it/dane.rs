@@ -10,11 +10,12 @@ use crate::support::{
     remote::{Remote, RemoteTls},
 };
 
-const HOST: [u8; 4] = [127, 0, 0, 2];
+/// The address of the hosts.
+pub(crate) const HOST: [u8; 4] = [127, 0, 0, 2];
 
 /// Signed zones `test`, `remote.test` and `bogus.test`. The mail of the last two goes to hosts in
 /// them, whose TLSA records are those of the certificate. `stranger.test` is not signed.
-async fn zones(certificate: &[u8]) -> FakeServer {
+pub(crate) async fn zones(certificate: &[u8]) -> FakeServer {
     let server = FakeServer::start().await.unwrap();
     server.add_zone("test", true).unwrap();
     server.add_zone("stranger.test", false).unwrap();
@@ -42,7 +43,7 @@ async fn zones(certificate: &[u8]) -> FakeServer {
     server
 }
 
-fn certificate(tls: &RemoteTls) -> Vec<u8> {
+pub(crate) fn certificate(tls: &RemoteTls) -> Vec<u8> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(tls.certificate.as_bytes()).unwrap();
     pem.contents
 }

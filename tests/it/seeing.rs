@@ -2,48 +2,18 @@
 
 use std::path::PathBuf;
 
-use postrider_dns::{FakeServer, Fault, Mx, Record, RecordType, Tlsa};
+use postrider_dns::FakeServer;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use crate::support::{
-    Setup, World, message,
-    patience::patiently,
-    program,
-    remote::{Act, Point, Remote, RemoteTls},
+use crate::{
+    dane::{HOST, certificate, zones},
+    support::{
+        Setup, World, message,
+        patience::patiently,
+        program,
+        remote::{Act, Point, Remote, RemoteTls},
+    },
 };
-
-const HOST: [u8; 4] = [127, 0, 0, 2];
-
-/// Signed zones `remote.test` and `bogus.test`, whose hosts have TLSA records for the certificate.
-/// Those of the second zone are not proven.
-async fn zones(tls: &RemoteTls) -> FakeServer {
-    let (_, pem) = x509_parser::pem::parse_x509_pem(tls.certificate.as_bytes()).unwrap();
-    let server = FakeServer::start().await.unwrap();
-    server.add_zone("test", true).unwrap();
-    for domain in ["remote.test", "bogus.test"] {
-        server.add_zone(domain, true).unwrap();
-        let host = format!("mx.{domain}");
-        let mx = Record::Mx(Mx {
-            preference: 10,
-            host: host.clone(),
-        });
-        server.add(domain, &mx).unwrap();
-        server.add(&host, &Record::A(HOST.into())).unwrap();
-        let tlsa = Record::Tlsa(Tlsa {
-            usage: 3,
-            selector: 0,
-            matching: 1,
-            data: Sha256::digest(&pem.contents).to_vec(),
-        });
-        server.add(&format!("_25._tcp.{host}"), &tlsa).unwrap();
-    }
-    let tlsa = Some(RecordType::Tlsa);
-    server
-        .add_fault("_25._tcp.mx.bogus.test", tlsa, Fault::Expired)
-        .unwrap();
-    server
-}
 
 async fn world(dns: &FakeServer, remote: &Remote) -> (World, PathBuf) {
     let world = World::start(Setup {
@@ -71,7 +41,7 @@ async fn picky(tls: RemoteTls) -> Remote {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn delivery_check_walks_the_way_and_says_what_it_found() {
     let tls = RemoteTls::new(&["other.test"], "");
-    let dns = zones(&tls).await;
+    let dns = zones(&certificate(&tls)).await;
     let remote = picky(tls).await;
     let (world, conf) = world(&dns, &remote).await;
     let checked = program::run(&conf, &["delivery", "check", "x@remote.test", "--json"]).await;
@@ -116,7 +86,7 @@ async fn delivery_check_walks_the_way_and_says_what_it_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn explain_shows_what_was_said_in_a_failed_attempt() {
     let tls = RemoteTls::new(&["other.test"], "");
-    let dns = zones(&tls).await;
+    let dns = zones(&certificate(&tls)).await;
     let remote = picky(tls).await;
     let (world, conf) = world(&dns, &remote).await;
     let mut client = world.submission().await;

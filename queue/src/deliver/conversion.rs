@@ -205,53 +205,19 @@ fn top(top: &Top, form: Form, is_converted: bool) -> Top {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use postrider_smtp::convert::TextNeeds;
-    use postrider_store::{Notify, Origin, QueueId, TextId, Time, Urgency};
 
     use super::*;
+    use crate::schedule::test_message;
 
     fn queued(needs: TextNeeds, smtputf8: bool, (from, to): (&str, &str)) -> Queued {
-        let common = Common {
-            account: "ann".to_owned(),
-            queued: Time(0),
-            from: None,
-            message_id: String::new(),
-            subject: String::new(),
-            size: 0,
-            needs,
-            smtputf8,
-            require_tls: None,
-            future_release: String::new(),
-            ret_full: None,
-            envid: String::new(),
-            list: String::new(),
-            extra: Default::default(),
-            origin: Origin::Sent,
-            urgency: Urgency::default(),
-        };
-        Queued {
-            id: QueueId(1),
-            base: QueueId(1),
-            top: Top::EMPTY,
-            text: TextId(1),
-            common: common.into(),
-            reverse_path: from.parse().unwrap(),
-            from_id: String::new(),
-            recipient: to.parse().unwrap(),
-            notify: Notify::default(),
-            orcpt: String::new(),
-            transport: String::new(),
-            hold: false,
-            held_since: None,
-            first_due: Time(0),
-            attempts: 0,
-            last_attempt: None,
-            next_attempt: Time(0),
-            delay_told: false,
-            fence: 0,
-            results: Vec::new(),
-            envids: Vec::new(),
-        }
+        let mut message = test_message(1, to);
+        let common = Arc::make_mut(&mut message.common);
+        (common.needs, common.smtputf8) = (needs, smtputf8);
+        message.reverse_path = from.parse().unwrap();
+        message
     }
 
     #[test]

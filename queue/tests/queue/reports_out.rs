@@ -13,10 +13,10 @@ use postrider_store::{
     DmarcAction, DmarcCount, DmarcNote, DmarcPublished, DmarcRow, DueReport, ReportKind, Store,
     TlsCounts, TlsFailure, TlsNote, TlsPolicy, TlsPolicyKind, TlsResultType, TlsResults,
 };
-use tempfile::TempDir;
 
 use crate::{
     https_host::{Answer, Ca, HttpsHost},
+    mta_sts::{PolicyWorld, policy},
     remote::{Act, Point, Remote, RemoteTls},
     support::{DkimKeys, Message, Setup, World},
 };
@@ -108,35 +108,8 @@ async fn nothing_is_counted_where_no_reports_are_sent() {
     assert_eq!(counted(&store, "a.test").await, [""; 0]);
 }
 
-/// A world in which a.test has an MTA-STS policy, whose host gives this answer.
-async fn with_policy(answer: Answer) -> (World, HttpsHost, TempDir) {
-    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
-    let file = dir.path().join("ca.pem");
-    std::fs::write(&file, ca.pem()).unwrap();
-    let statics = format!("[tls]\nca_files = [{file:?}]\n");
-    let world = World::start(Setup {
-        statics: &statics,
-        ..Setup::default()
-    });
-    let host = HttpsHost::start(ca.server(&["mta-sts.a.test"]), answer).await;
-    let record = Record::Txt(b"v=STSv1; id=1;".to_vec());
-    world.resolver.add("_mta-sts.a.test", record);
-    world.host("mta-sts.a.test", "192.0.2.50");
-    world.lead_to("192.0.2.50", host.address);
-    world.mx("a.test", &[(10, "mx.a.test")]);
-    world.host("mx.a.test", "192.0.2.1");
-    let tls = RemoteTls::new(&["mx.a.test"], "");
-    let remote = Remote::start_with(Some(tls), |_, _| None).await;
-    world.lead("192.0.2.1", &remote);
-    (world, host, dir)
-}
-
 #[tokio::test]
 async fn a_policy_counts_with_its_failures() {
-    let policy = |mode: &str, mx: &str| {
-        let text = format!("version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: 604800\n");
-        Answer::of(200, &text)
-    };
     // Its issuer has the name of the trusted one.
     let untrusted = "1*validation-failure bad-certificate mx.a.test 192.0.2.1";
     let unlisted = "1*validation-failure host-not-in-policy mx.a.test";
@@ -172,7 +145,10 @@ async fn a_policy_counts_with_its_failures() {
             "+0 -1 1*sts-policy-invalid  mx.a.test 192.0.2.1".to_owned(),
         ),
     ] {
-        let (world, _host, _dir) = with_policy(answer).await;
+        let tls = RemoteTls::new(&["mx.a.test"], "");
+        let remote = Remote::start_with(Some(tls), |_, _| None).await;
+        let it = PolicyWorld::new(answer, "", &remote).await;
+        let world = it.world;
         world.add::<1>(Message::to(&["x@a.test"])).await;
         match waits {
             true => {

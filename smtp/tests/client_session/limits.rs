@@ -220,8 +220,8 @@ fn too_slow_at_any_point() {
     );
 }
 
-#[test]
-fn no_message_begins_when_the_time_for_messages_is_over() {
+/// Three messages, of which the first was sent and has no reply yet.
+fn first_of_three_sent() -> ([Mail; 3], String) {
     let mails = [
         mail(&["a"], "x\r\n"),
         mail(&["b"], "y\r\n"),
@@ -237,6 +237,12 @@ fn no_message_begins_when_the_time_for_messages_is_over() {
         C: x
         C: ."
     );
+    (mails, sent)
+}
+
+#[test]
+fn no_message_begins_when_the_time_for_messages_is_over() {
+    let (mails, sent) = first_of_three_sent();
     for (over, expected) in [(false, Some("MAIL FROM:<s@example.org>\r\n")), (true, None)] {
         let mut run = after(&mails, &sent);
         run.session.begin_none_after(run.now + 14 * MINUTE);
@@ -262,21 +268,7 @@ fn no_message_begins_when_the_time_for_messages_is_over() {
 
 #[test]
 fn a_message_begins_if_it_may_by_then() {
-    let mails = [
-        mail(&["a"], "x\r\n"),
-        mail(&["b"], "y\r\n"),
-        mail(&["c"], "z\r\n"),
-    ];
-    let sent = format!(
-        "{PLAIN}C: MAIL FROM:<s@example.org>
-        S: 250 ok
-        C: RCPT TO:<a@x.org>
-        S: 250 ok
-        C: DATA
-        S: 354 go
-        C: x
-        C: ."
-    );
+    let (mails, sent) = first_of_three_sent();
     let mut run = after(&mails, &sent);
     run.session.begin_if(MayBegin::new(|index| index == 2));
     run.session.receive(b"250 taken\r\n", run.now);
