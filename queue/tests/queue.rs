@@ -62,12 +62,12 @@ mod transcripts;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use postrider_config::DkimKey;
+use postrider_config::{DkimKey, Dynamic};
 use postrider_smtp::ReversePath;
 use postrider_store::{Event, Notify, QueueId};
 use remote::{Act, Point, Remote};
@@ -472,6 +472,40 @@ dkim.selectors.rsa.expiration = \"2h\"
     }
 }
 
+/// A message that waits loses the signature of a key that was removed meanwhile.
+#[tokio::test]
+async fn a_key_that_is_removed_signs_no_longer() {
+    let keys = support::DkimKeys::new();
+    let world = World::start(Setup {
+        domain: &keys.config(),
+        ..Setup::default()
+    });
+    let first = AtomicBool::new(true);
+    let remote = Remote::start(move |point, _| match point {
+        Point::EndOfData if first.swap(false, Ordering::Relaxed) => {
+            Some(Act::Say("451 4.3.0 not yet"))
+        }
+        _ => None,
+    })
+    .await;
+    world.mx("remote.test", &[(10, "a.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    let [id] = world.add(Message::to(&["a@remote.test"])).await;
+    world.events(1).await;
+    let mut config = Dynamic::clone(&world.config.load());
+    for domain in config.domains.values_mut() {
+        domain.dkim.sign.retain(|name| name.ascii() != "rsa");
+    }
+    world.config.store(Arc::new(config));
+    let queued = world.store.queued(id).await.unwrap().unwrap();
+    world.clock.advance(queued.next_attempt.since(world.now()));
+    world.events(2).await;
+    let text = remote.wait_for(1).await.pop().unwrap().text;
+    assert_eq!(keys.verify(&text).await, ["pass ed"]);
+    world.stop().await;
+}
+
 /// An RSA key of 1024 bits does not sign.
 #[tokio::test]
 async fn a_key_that_cannot_be_used_leaves_the_signing_to_the_others() {
@@ -487,7 +521,7 @@ async fn a_key_that_cannot_be_used_leaves_the_signing_to_the_others() {
     let short = include_str!("../../testdata/config/dynamic/keys/rsa1024.pem");
     let short = Arc::new(DkimKey::from_pem(short).unwrap());
     let spoil = |selectors: &[&str]| {
-        let mut config = postrider_config::Dynamic::clone(&world.config.load());
+        let mut config = Dynamic::clone(&world.config.load());
         for domain in config.domains.values_mut() {
             for (name, selector) in &mut domain.dkim.selectors {
                 if selectors.contains(&name.ascii()) {

@@ -12,7 +12,8 @@
 //! message that only Ed25519 keys sign takes less than the way to another thread and back costs in
 //! all.
 //!
-//! A signature has an end. When half of its time is over, the next attempt makes a new one.
+//! A signature has an end. When half of its time is over, the next attempt makes a new one. So it
+//! does when the keys that sign have changed: a key that was removed signs no longer.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,7 +24,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use lru::LruCache;
-use postrider_config::{Dkim, DkimAlgorithm, Dynamic};
+use postrider_config::{Dkim, DkimAlgorithm, DkimSelector, Dynamic};
 use postrider_smtp::{Address, Domain, convert::Form};
 use postrider_store::{Message, Origin, Queued, TextId, Time, Top};
 use tokio::{
@@ -40,6 +41,9 @@ use crate::{
 
 /// How many messages' signatures are known at most.
 const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(2048).unwrap();
+/// A selector that signs, as the configuration has it.
+type Signing<'a> = (&'a Domain, &'a Arc<DkimSelector>);
+
 /// The largest message that is read into memory.
 pub(super) const SMALL_MAX: u64 = 64 * 1024;
 /// How much of a large message is in memory while it is signed.
@@ -62,8 +66,20 @@ pub(crate) struct Signatures {
 #[derive(Clone, Debug)]
 struct Known {
     fields: Bytes,
+    /// The keys that were to sign.
+    keys: Arc<[Selector]>,
     /// From then on the message is signed anew.
     until: Time,
+}
+
+impl Known {
+    /// Whether these are the keys that were to sign, with the same settings.
+    fn is_by(&self, keys: &[Signing<'_>]) -> bool {
+        let same = |((name, settings), (now, settings_now)): (&Selector, &Signing<'_>)| {
+            name == *now && (Arc::ptr_eq(settings, settings_now) || settings == *settings_now)
+        };
+        self.keys.len() == keys.len() && self.keys.iter().zip(keys).all(same)
+    }
 }
 
 impl Default for Signatures {
@@ -79,10 +95,15 @@ impl Default for Signatures {
 }
 
 impl Signatures {
-    fn find(&self, message: &Queued, form: Form, now: Time) -> Option<Bytes> {
+    fn find(
+        &self,
+        (message, form): (&Queued, Form),
+        keys: &[Signing<'_>],
+        now: Time,
+    ) -> Option<Bytes> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known.get(&(message.text, message.top.clone(), form))?;
-        (now < found.until).then(|| found.fields.clone())
+        (now < found.until && found.is_by(keys)).then(|| found.fields.clone())
     }
 
     fn add(&self, message: &Queued, form: Form, known: Known) {
@@ -129,11 +150,11 @@ impl Queue {
         };
         let now = self.clock.now();
         let form = formed.map_or(Form::AsIs, Formed::form);
-        if let Some(known) = self.signatures.find(message, form, now) {
+        let signing = dkim.signing();
+        if let Some(known) = self.signatures.find((message, form), &signing, now) {
             return Ok(known);
         }
-        let keys: Vec<Selector> = dkim
-            .signing()
+        let keys: Arc<[Selector]> = signing
             .into_iter()
             .map(|(name, settings)| (name.clone(), Arc::clone(settings)))
             .collect();
@@ -149,7 +170,7 @@ impl Queue {
                 stored.map_err(|error| error.to_string())?
             }
         };
-        let signed = self.sign(domain, keys, now, stored).await?;
+        let signed = self.sign(domain, Arc::clone(&keys), now, stored).await?;
         let signed = signed.map_err(|error| error.to_string())?;
         for (selector, error) in &signed.unusable {
             let messages = self.signatures.count_unusable(domain, selector);
@@ -158,15 +179,19 @@ impl Queue {
                 error!(%error, messages, "a DKIM key can't be used; the other keys of the domain sign");
             }
         }
-        let fields = signed.fields.clone();
-        self.signatures.add(message, form, Known { fields, until });
+        let known = Known {
+            fields: signed.fields.clone(),
+            keys,
+            until,
+        };
+        self.signatures.add(message, form, known);
         Ok(signed.fields)
     }
 
     async fn sign(
         &self,
         domain: &Domain,
-        keys: Vec<Selector>,
+        keys: Arc<[Selector]>,
         now: Time,
         stored: Message,
     ) -> Result<Result<dkim::Signed, dkim::SignError>, String> {
