@@ -1,6 +1,8 @@
 //! TLSA records (RFC 6698): which of them a client of SMTP can use (RFC 7672 §3.1), and whether a
 //! chain of certificates matches them. Values without I/O.
 
+use std::cell::Cell;
+
 use postrider_dns::Tlsa;
 use rustls::{
     crypto::WebPkiSupportedAlgorithms,
@@ -23,6 +25,9 @@ const CHAIN_MAX: usize = 16;
 const RECORDS_MAX: usize = 64;
 /// The most of them that hold a whole certificate or key: each is a chain of its own to check.
 const FULL_MAX: usize = 4;
+/// How many ways from an anchor to a server's certificate are searched in a check. Domain and
+/// server choose both ends, and each search may cost a hundred signatures.
+const SEARCHES_MAX: usize = 8;
 
 /// What the certificate of a record is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,6 +195,7 @@ impl TlsaSet {
             above,
             now,
             algorithms,
+            searches: Cell::new(0),
         };
         let found = above
             .iter()
@@ -287,6 +293,8 @@ struct Path<'a> {
     above: &'a [CertificateDer<'a>],
     now: UnixTime,
     algorithms: &'a WebPkiSupportedAlgorithms,
+    /// The searches so far.
+    searches: Cell<usize>,
 }
 
 impl Path<'_> {
@@ -328,6 +336,12 @@ impl Path<'_> {
     }
 
     fn leads_from_anchor(&self, anchor: TrustAnchor<'_>) -> Result<(), Mismatch> {
+        let searches = self.searches.get();
+        if searches >= SEARCHES_MAX {
+            let error = webpki::Error::MaximumPathBuildCallsExceeded;
+            return Err(Mismatch::Chain(error));
+        }
+        self.searches.set(searches + 1);
         let leaf = EndEntityCert::try_from(self.leaf).map_err(Mismatch::Chain)?;
         let anchors = [anchor];
         let checked = leaf.verify_for_usage(

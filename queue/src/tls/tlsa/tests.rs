@@ -142,6 +142,31 @@ fn the_records_of_a_domain_have_limits() {
 }
 
 #[test]
+fn only_so_many_ways_are_searched() {
+    let chain = Chain::new(&["mx.test"], &YEARS);
+    let foreign = Chain::new(&["mx.test"], &YEARS);
+    // Anchors that did not issue the server's certificate, and then the one that did.
+    let sent = |foreign_anchors: usize| -> Vec<CertificateDer<'static>> {
+        let anchor = foreign.chain[1].clone();
+        let anchors = std::iter::repeat_n(anchor, foreign_anchors);
+        let (leaf, above) = chain.chain.split_first().unwrap();
+        let leaf = std::iter::once(leaf.clone());
+        leaf.chain(anchors).chain(above.iter().cloned()).collect()
+    };
+    let records = [
+        made(2, 0, SHA_256, foreign.issuer()),
+        made(2, 0, SHA_256, chain.issuer()),
+    ];
+    assert_eq!(check(&records, &sent(SEARCHES_MAX - 1)), Ok(()));
+    assert_eq!(
+        check(&records, &sent(SEARCHES_MAX)),
+        Err(Mismatch::Chain(
+            webpki::Error::MaximumPathBuildCallsExceeded
+        ))
+    );
+}
+
+#[test]
 fn only_some_records_can_be_used() {
     let chain = Chain::new(&["mx.test"], &YEARS);
     let (leaf, key) = (chain.leaf(), public_key(chain.leaf()).unwrap());
