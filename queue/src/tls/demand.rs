@@ -243,7 +243,14 @@ pub(crate) fn demand(facts: &Facts<'_>) -> Result<Demand, Refusal> {
         (Requested::Required, TlsRule::Lmtp) => Demand::start_tls(Rule::Transport, Check::Pkix),
         (Requested::Unsaid, TlsRule::Lmtp) => Demand::opportunistic(Rule::Transport),
         (Requested::Unsaid, TlsRule::Provider(tls)) => by_provider(tls, facts)?,
-        (Requested::Required, TlsRule::Provider(_)) | (_, TlsRule::ByHost) => by_host(facts)?,
+        (Requested::Required, TlsRule::Provider(tls)) => {
+            let by_host = by_host(facts)?;
+            if tls == ProviderTls::Dane && by_host.check == Check::Pkix {
+                return Err(no_dane());
+            }
+            by_host
+        }
+        (_, TlsRule::ByHost) => by_host(facts)?,
     };
     match required && demand.least() < Proven::Pkix {
         true => Err(unproven(facts)),
@@ -326,15 +333,19 @@ fn by_provider(tls: ProviderTls, facts: &Facts<'_>) -> Result<Demand, Refusal> {
     if by_host.least() >= least.least() {
         return Ok(by_host);
     }
-    if tls == ProviderTls::Dane {
-        return Err(Refusal::ForNow(DeliveryStatus::transient(
-            Cause::Tls,
-            EnhancedCode::CRYPTOGRAPHIC_FAILURE,
-            "the entry of the provider demands DANE, and the host has no TLSA records that can be \
-             used",
-        )));
+    match tls {
+        ProviderTls::Dane => Err(no_dane()),
+        _ => Ok(least),
     }
-    Ok(least)
+}
+
+/// The entry of a provider demands DANE in vain.
+fn no_dane() -> Refusal {
+    Refusal::ForNow(DeliveryStatus::transient(
+        Cause::Tls,
+        EnhancedCode::CRYPTOGRAPHIC_FAILURE,
+        "the entry of the provider demands DANE, and the host has no TLSA records that can be used",
+    ))
 }
 
 fn by_host(facts: &Facts<'_>) -> Result<Demand, Refusal> {
@@ -475,6 +486,10 @@ mod tests {
             (Waived, Verify, Usable, Listed, "Waived IfOffered Lenient"),
             (Required, Verify, NO_TLSA, Absent, LACKS),
             (Required, None, NO_TLSA, Listed, "MtaSts Upgrade Pkix"),
+            (Required, Verify, NO_TLSA, Listed, "MtaSts Upgrade Pkix"),
+            (Required, Dane, Usable, Listed, "Dane Upgrade Dane"),
+            (Required, Dane, NO_TLSA, Listed, NO_DANE),
+            (Required, Dane, NO_TLSA, Absent, LACKS),
         ] {
             let facts = Facts {
                 requested,
