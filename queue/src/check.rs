@@ -8,8 +8,9 @@
 //! | `dialog` | the stages of a session, as they happen |
 //! | `reports` | who wants reports about TLS |
 //!
-//! The hosts are walked in `deliver/probe.rs`. A check changes nothing that was learnt of a site,
-//! and takes no place of a delivery.
+//! The hosts are walked in `deliver/probe.rs`. A check changes nothing that was learnt of a site or
+//! an address, and takes no place of a delivery. Its connections count against the site's rate of
+//! connections, since the site sees them too.
 
 pub(crate) mod dialog;
 mod reports;

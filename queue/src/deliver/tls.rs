@@ -191,8 +191,9 @@ impl OngoingAttempt<'_> {
 
     /// Opens a session that is protected as the endpoint says, and tells what it proves. A
     /// handshake that hangs or is reset is tried again without the post-quantum key share. Then TLS
-    /// that is not demanded is left out (RFC 7435 §3). What helped is remembered. The first session
-    /// uses `link`, if it is given. All of them are recorded.
+    /// that is not demanded is left out (RFC 7435 §3). What helped is remembered, unless nothing
+    /// waits for the session: a check teaches nothing. The first session uses `link`, if it is
+    /// given. All of them are recorded.
     pub(super) async fn connect_protected(
         &self,
         endpoint: &Endpoint<'_>,
@@ -203,15 +204,21 @@ impl OngoingAttempt<'_> {
         let (habits, address) = (&self.queue.habits, &endpoint.address);
         let now = || self.queue.clock.moment();
         let optional = endpoint.protection.demand.start == Start::IfOffered;
-        if optional && habits.is_plain(address, now()) {
-            return self.open_in_clear(endpoint, (&mut link, recorder)).await;
+        let learns = !self.pending.is_empty();
+        let from = link.as_ref().and_then(Link::local_ip);
+        let from = from.filter(|_| !matches!(endpoint.source.via, Via::Proxy(_)));
+        if optional && let Some(fault) = habits.plain_after(address, now()) {
+            let opened = self.open_in_clear(endpoint, (&mut link, recorder)).await;
+            if opened.is_ok() {
+                // The receiver learns how much goes in clear by its fault.
+                self.count_session(endpoint, from, SessionSeen::Failed(&fault));
+            }
+            return opened;
         }
         let shares = match habits.is_classical(address, now()) {
             true => KeyShares::Classical,
             false => KeyShares::PostQuantum,
         };
-        let from = link.as_ref().and_then(Link::local_ip);
-        let from = from.filter(|_| !matches!(endpoint.source.via, Via::Proxy(_)));
         let mut opened = self
             .open_with(endpoint, shares, (&mut link, recorder))
             .await;
@@ -224,7 +231,7 @@ impl OngoingAttempt<'_> {
             opened = self
                 .open_with(endpoint, KeyShares::Classical, (&mut link, recorder))
                 .await;
-            if opened.is_ok() {
+            if opened.is_ok() && learns {
                 habits.was_classical(address.clone(), now());
             }
         }
@@ -246,11 +253,14 @@ impl OngoingAttempt<'_> {
         }
         let opened = opened.map(|(connection, proven, _)| (connection, proven));
         match opened {
-            Err(Unconnected::Theirs(unopened)) if optional && unopened.tls.is_some() => {
-                debug!(status = %unopened.status, "TLS failed, once more without");
+            Err(Unconnected::Theirs(Unopened {
+                tls: Some(fault),
+                status,
+            })) if optional => {
+                debug!(%status, "TLS failed, once more without");
                 let opened = self.open_in_clear(endpoint, (&mut link, recorder)).await;
-                if opened.is_ok() {
-                    habits.was_plain(address.clone(), now());
+                if opened.is_ok() && learns {
+                    habits.was_plain(address.clone(), Arc::new(*fault), now());
                 }
                 opened
             }

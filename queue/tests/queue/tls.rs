@@ -113,7 +113,14 @@ async fn plain_text_after_a_failed_handshake_is_kept_for_an_hour() {
         assert_eq!(count.load(Ordering::Relaxed), expected, "message {sent}");
         world.events(sent).await;
     }
+    let store = world.store.clone();
     world.stop().await;
+    // A report tells of all that went in clear.
+    let counted = crate::reports_out::counted(&store, "remote.test").await;
+    assert!(
+        counted[0].starts_with("no-policy-found remote.test +0 -3 "),
+        "{counted:?}"
+    );
 }
 
 #[tokio::test]
