@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, client::conn::http1, header};
+use hyper::{Request, Response, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use postrider_config::Static;
 use postrider_dns::{DnsError, Resolver};
@@ -20,7 +20,7 @@ use postrider_smtp::client::{Link, TlsFault};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{Dialer, QueueSetupError, certificate_verifier};
+use crate::{Dialer, QueueSetupError, certificate_verifier, private::is_private};
 
 /// The port of HTTPS.
 pub const HTTPS_PORT: u16 = 443;
@@ -39,6 +39,8 @@ pub struct HttpsClient<'a> {
     pub tls: Arc<ClientConfig>,
     /// The time for a request, from the question for the address to the end of the answer.
     pub limit: Duration,
+    /// Private addresses are left out. It is for hosts that strangers name.
+    pub only_public: bool,
 }
 
 /// The TLS of requests: the CAs of the system and of `tls.ca_files` are trusted.
@@ -82,8 +84,8 @@ pub enum HttpsError {
         /// The error of the question.
         error: DnsError,
     },
-    /// The host has no address.
-    #[error("{0} has no address")]
+    /// The host has no address, or none that may be used.
+    #[error("{0} has no address that may be used")]
     NoAddress(String),
     /// No certificate can have the name of the host.
     #[error("{0} is a name that no certificate can have")]
@@ -143,11 +145,17 @@ impl HttpsClient<'_> {
             .header(header::HOST, authority(name, port))
             .header(header::USER_AGENT, "postrider")
             .body(Full::default())?;
-        self.ask(name, port, request).await
+        let read = async |answer: Response<Incoming>| {
+            let status = answer.status().as_u16();
+            let body = Limited::new(answer.into_body(), ANSWER_MAX).collect();
+            let body = body.await.map_err(HttpsError::Body)?.to_bytes();
+            Ok(HttpsAnswer { status, body })
+        };
+        self.ask(name, port, request, read).await
     }
 
     /// Sends a content to a path at a host and its port. `content` has its media type and its
-    /// bytes.
+    /// bytes. Gives the status of the answer, whose content is not read.
     ///
     /// # Errors
     /// Why there is no answer. An answer with another status than 2xx is an answer.
@@ -156,24 +164,27 @@ impl HttpsClient<'_> {
         (name, port): (&str, u16),
         path: &str,
         (media_type, content): (&str, Vec<u8>),
-    ) -> Result<HttpsAnswer, HttpsError> {
+    ) -> Result<u16, HttpsError> {
         let request = Request::post(path)
             .header(header::HOST, authority(name, port))
             .header(header::USER_AGENT, "postrider")
             .header(header::CONTENT_TYPE, media_type)
             .body(Full::from(content))?;
-        self.ask(name, port, request).await
+        let read = async |answer: Response<Incoming>| Ok(answer.status().as_u16());
+        self.ask(name, port, request, read).await
     }
 
-    async fn ask(
+    /// Sends a request, and reads its answer.
+    async fn ask<T>(
         &self,
         name: &str,
         port: u16,
         request: Request<Full<Bytes>>,
-    ) -> Result<HttpsAnswer, HttpsError> {
+        read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, HttpsError>,
+    ) -> Result<T, HttpsError> {
         let work = async {
             let stream = self.open(name, port).await?;
-            exchange(stream, request).await
+            exchange(stream, request, read).await
         };
         self.in_time(work).await
     }
@@ -196,7 +207,9 @@ impl HttpsClient<'_> {
         let server =
             ServerName::try_from(name.to_owned()).map_err(|_| HttpsError::Name(name.to_owned()))?;
         let mut last = HttpsError::NoAddress(name.to_owned());
-        for address in addresses.records.into_iter().take(ADDRESSES_MAX) {
+        let usable = addresses.records.into_iter();
+        let usable = usable.filter(|ip| !self.only_public || !is_private(*ip));
+        for address in usable.take(ADDRESSES_MAX) {
             match self.open_at(address, port, server.clone()).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
@@ -246,18 +259,13 @@ fn certificate_fault(error: &io::Error) -> Option<TlsFault> {
     is_fault.then(|| TlsFault::of_check(error, &[]))
 }
 
-async fn exchange(
+async fn exchange<T>(
     stream: TlsStream<Link>,
     request: Request<Full<Bytes>>,
-) -> Result<HttpsAnswer, HttpsError> {
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, HttpsError>,
+) -> Result<T, HttpsError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let answer = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), ANSWER_MAX).collect();
-        let body = body.await.map_err(HttpsError::Body)?.to_bytes();
-        Ok(HttpsAnswer { status, body })
-    };
+    let answer = async { read(sender.send_request(request).await?).await };
     let driving = async {
         // It ends by itself only after the answer, or with an error that the answer tells too.
         let _ = connection.await;

@@ -44,6 +44,7 @@ pub mod mta_sts;
 mod next_hop;
 mod operate;
 mod passed;
+mod private;
 mod reports;
 mod returned;
 mod route;
@@ -233,6 +234,7 @@ impl Queue {
                 resolver: Arc::clone(&parts.resolver),
                 dialer: Arc::clone(&parts.dialer),
                 tls: Arc::new(tls),
+                only_public: delivery.forbid_private_addresses,
             })
         });
         let sites = Sites::new(&parts.statics.queue);

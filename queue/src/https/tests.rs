@@ -41,16 +41,20 @@ async fn world(answer: Answer) -> (HttpsHost, Arc<ClientConfig>, FakeResolver) {
     (host, tls, resolver)
 }
 
-async fn get(
-    world: &(HttpsHost, Arc<ClientConfig>, FakeResolver),
-    name: &str,
-) -> Result<(u16, usize), String> {
+type World = (HttpsHost, Arc<ClientConfig>, FakeResolver);
+
+async fn get(world: &World, name: &str) -> Result<(u16, usize), String> {
+    get_by(world, name, false).await
+}
+
+async fn get_by(world: &World, name: &str, only_public: bool) -> Result<(u16, usize), String> {
     let (host, tls, resolver) = world;
     let client = HttpsClient {
         resolver,
         dialer: &Leading(host.address),
         tls: Arc::clone(tls),
         limit: Duration::from_secs(60),
+        only_public,
     };
     let answer = client.get(name, HTTPS_PORT, "/a").await;
     let answer = answer.map_err(|error| error.to_string())?;
@@ -85,6 +89,20 @@ async fn an_answer_is_taken_up_to_its_limit_and_no_redirect_is_followed() {
     world.0.answer(Answer::Bytes(moved.into()));
     assert_eq!(get(&world, "host.test").await, Ok((301, 0)));
     assert_eq!(world.0.requests(5).await.len(), 5);
+}
+
+#[tokio::test]
+async fn hosts_of_strangers_are_not_looked_for_inside() {
+    let world = world(Answer::of(200, "text")).await;
+    let (_, _, resolver) = &world;
+    resolver.remove("host.test");
+    resolver.add_address("host.test", "::ffff:10.0.0.1");
+    resolver.add_address("host.test", "127.0.0.1");
+    let error = get_by(&world, "host.test", true).await.unwrap_err();
+    assert_eq!(error, "host.test has no address that may be used");
+    assert_eq!(get(&world, "host.test").await, Ok((200, 4)));
+    resolver.add_address("host.test", "192.0.2.1");
+    assert_eq!(get_by(&world, "host.test", true).await, Ok((200, 4)));
 }
 
 #[tokio::test]

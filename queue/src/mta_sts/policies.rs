@@ -12,7 +12,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use postrider_dns::Resolver;
 use postrider_store::{Clock, Store, StoreError, StsPolicy, Time};
 use rustls::ClientConfig;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch},
     task::JoinSet,
 };
 use tracing::{debug, error, info};
@@ -41,8 +41,12 @@ const REFRESH: Duration = Duration::from_secs(24 * 60 * 60);
 const FRESH: Duration = Duration::from_secs(5 * 60);
 /// A use is written down once in so long.
 const USED_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
-/// How many texts are fetched at once.
-const FETCHES_MAX: usize = 128;
+/// How many texts are fetched at once for plans.
+const FETCHES_MAX: usize = 256;
+/// How many of them for one organisation: a domain with silent hosts leaves places to others.
+const FETCHES_OF_ONE: usize = 4;
+/// How many texts are fetched again at once.
+const FETCHES_AGAIN: usize = 32;
 /// How many domains are looked at at once.
 const FLIGHTS_MAX: usize = 4096;
 /// How many policies the worker fetches again at once.
@@ -133,6 +137,8 @@ pub(crate) struct Parts {
     pub(crate) dialer: Arc<dyn Dialer>,
     /// The TLS of the hosts that have the texts.
     pub(crate) tls: Arc<ClientConfig>,
+    /// Hosts at private addresses give no texts.
+    pub(crate) only_public: bool,
 }
 
 /// The policies of domains.
@@ -141,9 +147,18 @@ pub(crate) struct Policies {
     flights: Mutex<HashMap<String, Flight>>,
     failures: Mutex<Failures>,
     fetches: Semaphore,
+    /// The places of the organisations whose policies are being fetched.
+    organisations: Mutex<HashMap<String, Weak<Semaphore>>>,
+    again: Semaphore,
     /// Goes up with each policy that is kept.
     kept: watch::Sender<u64>,
     ended: watch::Sender<bool>,
+}
+
+/// A place to fetch a text.
+struct FetchPlace<'a> {
+    _place: Option<SemaphorePermit<'a>>,
+    _of_one: Option<OwnedSemaphorePermit>,
 }
 
 /// Ends a look, also if it fails.
@@ -165,6 +180,8 @@ impl Policies {
             flights: Mutex::default(),
             failures: Mutex::default(),
             fetches: Semaphore::new(FETCHES_MAX),
+            organisations: Mutex::default(),
+            again: Semaphore::new(FETCHES_AGAIN),
             kept: watch::Sender::new(0),
             ended: watch::Sender::new(false),
         })
@@ -226,7 +243,9 @@ impl Policies {
         if is_fresh || self.rests(&used.domain, kept.as_ref()) {
             return false;
         }
-        self.refresh(&used.domain, kept.clone()).await;
+        let refreshing = self.refresh(&used.domain, kept.clone());
+        // A worker waits for it, so not for long. The look goes on.
+        let _ = tokio::time::timeout(FETCH_TIME, refreshing).await;
         let kept = self.in_force(&used.domain).await;
         kept.is_ok_and(|kept| differs(kept.as_ref()))
     }
@@ -381,13 +400,13 @@ impl Policies {
             }
         };
         progress.send_replace(Progress::Fetching);
-        // The semaphore is never closed.
-        let _place = self.fetches.acquire().await;
+        let _place = self.place(domain, reason).await;
         let client = HttpsClient {
             resolver: &*self.parts.resolver,
             dialer: &*self.parts.dialer,
             tls: Arc::clone(&self.parts.tls),
             limit: FETCH_TIME,
+            only_public: self.parts.only_public,
         };
         let policy = fetch::policy(&client, domain).await?;
         info!(domain, id, mode = %policy.mode, "fetched an MTA-STS policy");
@@ -399,6 +418,36 @@ impl Policies {
             worked: true,
             holds,
         })
+    }
+
+    /// Waits for a place to fetch a text. Places for plans are shared by organisations.
+    async fn place(&self, domain: &str, reason: Reason) -> FetchPlace<'_> {
+        // The semaphores are never closed.
+        if reason == Reason::Refresh {
+            let place = self.again.acquire().await.ok();
+            return FetchPlace {
+                _place: place,
+                _of_one: None,
+            };
+        }
+        let of_one = {
+            let all = self.organisations.lock();
+            let mut all = all.unwrap_or_else(PoisonError::into_inner);
+            let name = psl::domain_str(domain).unwrap_or(domain);
+            match all.get(name).and_then(Weak::upgrade) {
+                Some(known) => known,
+                None => {
+                    all.retain(|_, places| places.strong_count() > 0);
+                    let places = Arc::new(Semaphore::new(FETCHES_OF_ONE));
+                    all.insert(name.to_owned(), Arc::downgrade(&places));
+                    places
+                }
+            }
+        };
+        FetchPlace {
+            _of_one: of_one.acquire_owned().await.ok(),
+            _place: self.fetches.acquire().await.ok(),
+        }
     }
 
     async fn keep(&self, domain: &str, id: String, policy: &Policy, before: Option<&StsPolicy>) {

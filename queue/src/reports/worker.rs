@@ -4,8 +4,9 @@
 //! not known for now, or whose https address does not answer, is tried again here. A crash between
 //! the report in the queue and the note of it sends nothing twice: the store knows it by its key.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use postrider_config::{Dynamic, ReportsTls};
 use postrider_dns::DnsError;
 use postrider_smtp::{Address, ReversePath, convert::TextNeeds};
@@ -14,7 +15,10 @@ use postrider_store::{
     ReportKind, StoreError, TextSource, Time, TlsResults, Top, Urgency,
 };
 use sha2::{Digest, Sha256};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -60,6 +64,34 @@ enum Progress {
     Left,
 }
 
+/// What names a report: its kind, day and domain.
+type ReportKey = (ReportKind, u32, String);
+
+/// The reports that are being sent.
+#[derive(Default)]
+struct Sending {
+    tasks: JoinSet<(ReportKey, Result<(), StoreError>)>,
+    under_way: BTreeSet<ReportKey>,
+    /// What became of a report could not be stored.
+    store_failed: bool,
+}
+
+impl Sending {
+    fn ended(&mut self, ended: Result<(ReportKey, Result<(), StoreError>), JoinError>) {
+        match ended {
+            Ok((key, noted)) => {
+                self.under_way.remove(&key);
+                if let Err(error) = noted {
+                    error!(%error, "what became of a report is not stored");
+                    self.store_failed = true;
+                }
+            }
+            // The report stays under way until the next start, so that it is not tried in a loop.
+            Err(error) => error!(%error, "sending a report failed"),
+        }
+    }
+}
+
 /// Why a report could not be sent for now.
 #[derive(Debug, thiserror::Error)]
 enum ReportError {
@@ -74,9 +106,10 @@ enum ReportError {
 impl Queue {
     /// Sends reports when they are due, until `shutdown` is true.
     pub(crate) async fn send_reports(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+        let mut sending = Sending::default();
         while !*shutdown.borrow() {
             let next = tokio::select! {
-                next = self.send_due() => next,
+                next = self.begin_due(&mut sending) => next,
                 _ = shutdown.wait_for(|stop| *stop) => return,
             };
             let waiting = async {
@@ -91,40 +124,46 @@ impl Queue {
             };
             tokio::select! {
                 () = waiting => {}
+                Some(ended) = sending.tasks.join_next() => sending.ended(ended),
                 () = self.gathered.noted.notified() => {}
                 _ = shutdown.wait_for(|stop| *stop) => {}
             }
         }
     }
 
-    /// Sends the reports whose time has come.
-    async fn send_due(self: &Arc<Self>) -> Next {
-        loop {
-            let next = match self.store.next_reports(AT_ONCE).await {
-                Ok(next) => next,
-                Err(error) => {
-                    error!(%error, "failed to ask the store for reports that are due");
-                    return Next::Pause;
-                }
-            };
-            let now = self.clock.now();
-            match next.first() {
-                None => return Next::Counts,
-                Some(first) if now < first.due => return Next::At(first.due),
-                Some(_) => {}
-            }
-            let mut reports = JoinSet::new();
-            for report in next.into_iter().filter(|report| report.due <= now) {
-                let queue = Arc::clone(self);
-                reports.spawn(async move { queue.report_to_all(report).await });
-            }
-            for noted in reports.join_all().await {
-                if let Err(error) = noted {
-                    error!(%error, "what became of a report is not stored");
-                    return Next::Pause;
-                }
-            }
+    /// Begins to send the reports whose time has come, as far as there are places. A place is free
+    /// when its report is done: a slow receiver holds up no other report.
+    async fn begin_due(self: &Arc<Self>, sending: &mut Sending) -> Next {
+        if std::mem::take(&mut sending.store_failed) {
+            return Next::Pause;
         }
+        // Those under way are the first ones in the store.
+        let next = match self.store.next_reports(2 * AT_ONCE).await {
+            Ok(next) => next,
+            Err(error) => {
+                error!(%error, "failed to ask the store for reports that are due");
+                return Next::Pause;
+            }
+        };
+        let now = self.clock.now();
+        for report in next {
+            if sending.tasks.len() >= AT_ONCE {
+                break;
+            }
+            let key = (report.kind, report.day, report.domain.clone());
+            if sending.under_way.contains(&key) {
+                continue;
+            }
+            if now < report.due {
+                return Next::At(report.due);
+            }
+            sending.under_way.insert(key.clone());
+            let queue = Arc::clone(self);
+            sending
+                .tasks
+                .spawn(async move { (key, queue.report_to_all(report).await) });
+        }
+        Next::Counts
     }
 
     /// Sends a report to all who ask for it, and notes what became of it.
@@ -170,17 +209,20 @@ impl Queue {
             id,
             body: compressed(&body)?,
         };
-        let mut progress = Progress::Finished;
-        for address in addresses {
-            if report.done.contains(&address.uri) {
-                continue;
-            }
-            match self.send(&config, &written, &sender, &address).await? {
-                Progress::Finished => report.done.push(address.uri),
-                Progress::Left => progress = Progress::Left,
+        let left = addresses.into_iter();
+        let left = left.filter(|address| !report.done.contains(&address.uri));
+        let sends = left.map(async |address| {
+            let sent = self.send(&config, &written, &sender, &address).await;
+            (address.uri, sent)
+        });
+        let mut progress = Ok(Progress::Finished);
+        for (uri, sent) in join_all(sends).await {
+            match sent {
+                Ok(Progress::Finished) => report.done.push(uri),
+                other => progress = other,
             }
         }
-        Ok(progress)
+        progress
     }
 
     /// The id of a report: the same each time that it is sent.
@@ -309,15 +351,15 @@ impl Queue {
                     dialer: &*self.dialer,
                     tls: Arc::new(https::for_https(&tls)),
                     limit: HTTPS_TIME,
+                    only_public: self.statics.delivery.forbid_private_addresses,
                 };
                 let content = (written.media_type(), written.body.clone());
                 match client.post((host, *port), path, content).await {
-                    Ok(answer) if (200..300).contains(&answer.status) => {
+                    Ok(200..300) => {
                         info!(?kind, domain, uri, "a report is sent");
                         Ok(Progress::Finished)
                     }
-                    Ok(answer) => {
-                        let status = answer.status;
+                    Ok(status) => {
                         info!(
                             ?kind,
                             domain, uri, status, "the host does not take a report"

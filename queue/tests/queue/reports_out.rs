@@ -28,7 +28,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const NEXT_DAY: Duration = Duration::from_secs(20 * 60 * 60);
 
 /// The counts of a domain, in words.
-async fn counted(store: &Store, domain: &str) -> Vec<String> {
+pub(crate) async fn counted(store: &Store, domain: &str) -> Vec<String> {
     let results = store.tls_results(DAY, domain).await.unwrap();
     let counts = results.map(|results| results.counts).unwrap_or_default();
     let words = counts.iter().map(|it| {
@@ -344,11 +344,41 @@ async fn a_report_over_https_is_tried_five_times_in_a_day() {
     // Who has it got it once.
     assert_eq!(reporting.remote.wait_for(1).await.len(), 1);
 
-    // One that is taken is not sent again.
-    host.answer(Answer::of(201, ""));
+    // One that is taken is not sent again, however much the answer says.
+    host.answer(Answer::of(201, &"x".repeat(100_000)));
     reporting.note_tls(notes).await;
     host.requests(6).await;
     reporting.due_until(<[DueReport]>::is_empty).await;
+    reporting.world.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_receiver_holds_up_no_other_report() {
+    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("ca.pem");
+    std::fs::write(&file, ca.pem()).unwrap();
+    let statics = format!("[tls]\nca_files = [{file:?}]\n");
+    let mut reporting = Reporting::new(&statics, |_, _| None).await;
+    let host = HttpsHost::start(ca.server(&["r.a.test"]), Answer::Silence).await;
+    reporting.world.host("r.a.test", "192.0.2.60");
+    reporting.world.lead_to("192.0.2.60", host.address);
+    let silent = "v=TLSRPTv1; rua=https://r.a.test/in";
+    reporting.txt("_smtp._tls.a.test", silent);
+    let rua = "v=TLSRPTv1; rua=mailto:tls@reports.test";
+    reporting.txt("_smtp._tls.b.test", rua);
+    let later = TlsNote {
+        due: failed("b.test").due.after(HOUR),
+        ..failed("b.test")
+    };
+    reporting.note_tls(vec![failed("a.test"), later]).await;
+    reporting.world.clock.advance(17 * HOUR);
+    host.requests(1).await;
+    assert!(reporting.remote.received().is_empty());
+    reporting.world.clock.advance(HOUR);
+    let received = reporting.remote.wait_for(1).await;
+    assert!(received[0].text.contains("TLS-Report-Domain: b.test"));
+    let due = reporting.due_until(|due| due.len() == 1).await;
+    assert_eq!((due[0].domain.as_str(), due[0].attempts), ("a.test", 0));
     reporting.world.stop().await;
 }
 

@@ -18,6 +18,7 @@ use crate::{
         tls::Protection,
     },
     next_hop::{self, Hop, HostAddresses, HostTlsa, LmtpPlace, LookUpFailure, Way},
+    private::is_private,
     route::Login,
     source::Source,
     tls::Refusal,
@@ -315,19 +316,6 @@ fn exclusion(ip: IpAddr, settings: &Direct, only_public: bool) -> Option<&'stati
         Some("private, which delivery.forbid_private_addresses excludes")
     } else {
         None
-    }
-}
-
-/// Whether an address leads to no host of the internet: loopback, private use (RFC 1918), shared
-/// between customers of a provider (RFC 6598), link-local, unique local (RFC 4193).
-fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let [a, b, ..] = ip.octets();
-            let is_shared = a == 100 && (64..128).contains(&b);
-            ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared
-        }
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 

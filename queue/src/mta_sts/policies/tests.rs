@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use futures_util::FutureExt;
 use postrider_config::{MtaStsMode, Static};
 use postrider_dns::{FakeResolver, Record};
 use postrider_store::ManualClock;
@@ -58,6 +59,7 @@ impl World {
             resolver: Arc::new(resolver.clone()),
             dialer: Arc::new(Leading(host.address)),
             tls: Arc::new(https::tls_config(&statics).unwrap()),
+            only_public: false,
         });
         let world = Self {
             policies,
@@ -321,4 +323,23 @@ async fn a_store_that_fails_gives_no_answer() {
     assert!(world.policies.find("a.test").await.is_err());
     world.clock.advance(HOUR);
     assert!(!world.policies.is_outdated(&used).await);
+}
+
+/// The places for texts are shared by organisations, so that one can't take all of them.
+#[tokio::test]
+async fn a_domain_with_silent_hosts_leaves_places_to_others() {
+    let world = World::new(Answer::of(200, "")).await;
+    let place = |domain: &'static str, reason| world.policies.place(domain, reason);
+    let mut held = Vec::new();
+    for domain in ["a.test", "b.a.test", "c.a.test", "d.c.a.test"] {
+        held.push(place(domain, Reason::Plan).await);
+    }
+    assert!(place("e.a.test", Reason::Plan).now_or_never().is_none());
+    assert!(place("e.a.test", Reason::Refresh).now_or_never().is_some());
+    assert!(place("b.test", Reason::Plan).now_or_never().is_some());
+    held.pop();
+    assert!(place("e.a.test", Reason::Plan).now_or_never().is_some());
+    drop(held);
+    let known = world.policies.organisations.lock().unwrap().len();
+    assert!(known <= 2, "{known}");
 }

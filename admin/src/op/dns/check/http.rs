@@ -49,6 +49,8 @@ impl Subject<'_> {
             dialer: &*self.world.dialer,
             tls,
             limit: CONNECTION_TIME,
+            // The administrator names the host.
+            only_public: false,
         }
     }
 }
