@@ -54,7 +54,7 @@ use self::{
     upstream::{Kind, Upstream},
 };
 use crate::{
-    Answer, DnsError, Lookup, Now, Question, Record, Resolver, UNVALIDATED_COUNTS,
+    Answer, DnsError, Lookup, Now, Question, Record, RecordType, Resolver, UNVALIDATED_COUNTS,
     resolver::in_time,
 };
 
@@ -65,6 +65,9 @@ const ROOT_HOLDS: Duration = Duration::from_secs(60 * 60);
 const ROOT_RETRY: Duration = Duration::from_secs(60);
 /// How many answers in a row that are not secure turn the validation off.
 const MISSES_MAX: u32 = 5;
+
+/// How long an answer holds that was not validated while validation did not work.
+const UNVALIDATED_HOLDS: Duration = Duration::from_secs(30);
 
 /// How to ask.
 #[derive(Clone)]
@@ -290,6 +293,21 @@ impl Resolver for HickoryResolver {
     }
 }
 
+/// Asks for records, through CNAMEs.
+async fn follow(
+    upstream: &Upstream,
+    name: Name,
+    record_type: RecordType,
+) -> Result<Answer<Record>, DnsError> {
+    let mut chain = Chain::new(name, record_type);
+    loop {
+        let response = upstream.ask(chain.name(), wire_type(record_type)).await?;
+        if let Some(answer) = chain.step(&response)? {
+            return Ok(answer);
+        }
+    }
+}
+
 impl Inner {
     async fn ask(&self, question: &Question) -> Result<Answer<Record>, DnsError> {
         let record_type = question.record_type();
@@ -297,20 +315,32 @@ impl Inner {
         if let Some(known) = special::known(&name, record_type, &self.hosts) {
             return known;
         }
-        let upstream = match &self.validating {
-            Some(validating) if validating.is_possible(self.timeout).await => &validating.upstream,
+        match &self.validating {
+            Some(validating) if validating.is_possible(self.timeout).await => {
+                follow(&validating.upstream, name, record_type).await
+            }
             Some(validating) => {
                 validating.note_unvalidated();
-                &self.plain
+                let answer = follow(&self.plain, name, record_type).await;
+                // What is built on the answer is to be built anew when validation works again.
+                let briefly = |ttl: &mut Duration| *ttl = (*ttl).min(UNVALIDATED_HOLDS);
+                match answer {
+                    Ok(mut answer) => {
+                        briefly(&mut answer.ttl);
+                        Ok(answer)
+                    }
+                    Err(DnsError::NoName(mut negative)) => {
+                        briefly(&mut negative.ttl);
+                        Err(DnsError::NoName(negative))
+                    }
+                    Err(DnsError::NoRecords(mut negative)) => {
+                        briefly(&mut negative.ttl);
+                        Err(DnsError::NoRecords(negative))
+                    }
+                    Err(error) => Err(error),
+                }
             }
-            None => &self.plain,
-        };
-        let mut chain = Chain::new(name, record_type);
-        loop {
-            let response = upstream.ask(chain.name(), wire_type(record_type)).await?;
-            if let Some(answer) = chain.step(&response)? {
-                return Ok(answer);
-            }
+            None => follow(&self.plain, name, record_type).await,
         }
     }
 }

@@ -263,6 +263,29 @@ async fn without_signatures_nothing_is_validated() {
     );
 }
 
+/// What is built on an answer that was not validated is built anew when validation works again.
+#[tokio::test]
+async fn what_is_not_validated_does_not_hold_for_long() {
+    let server = server().await;
+    let (resolver, seconds) = with_a_clock(&server);
+    server.add_fault("", None, Fault::Unsigned).unwrap();
+    let ttl = async || {
+        let mx = Question::new("good.test", RecordType::Mx);
+        let none = Question::new("none.good.test", RecordType::Mx);
+        let found = resolver.ask(mx).await.unwrap();
+        let DnsError::NoName(negative) = resolver.ask(none).await.unwrap_err() else {
+            panic!("the name exists");
+        };
+        (found.ttl.as_secs(), negative.ttl.as_secs())
+    };
+    let (found, negative) = ttl().await;
+    assert!(found <= 30 && negative <= 30, "{found} {negative}");
+    server.mend("").unwrap();
+    seconds.store(60, Ordering::Relaxed);
+    let (found, negative) = ttl().await;
+    assert!(found > 30 && negative > 30, "{found} {negative}");
+}
+
 /// Whoever can spoil one answer can't turn the validation off.
 #[tokio::test]
 async fn validation_ends_only_when_the_root_was_not_secure_several_times() {
