@@ -18,9 +18,9 @@ use postrider_config::{
     DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher, keep_good,
 };
 use postrider_dns::{CachingResolver, HickoryResolver, Resolver, TrustAnchors};
-use postrider_queue::{DeliveryMode, Dialer, Queue, TcpDialer};
+use postrider_queue::{DeliveryMode, Dialer, Mailboxes, Queue, TcpDialer};
 use postrider_receive::{
-    Guards, MxRules, SessionContext,
+    Guards, LocalMailboxes, MxRules, SessionContext,
     login::{LoginLimiter, LoginLimits, Logins, Oauth, Rate},
     memory::TextMemory,
 };
@@ -439,7 +439,13 @@ impl Server {
         let shared = &self.shared;
         let stop = || self.shutdown.subscribe();
         self.tasks.spawn(socket::serve(control, admin, stop()));
-        self.tasks.spawn(Arc::clone(&shared.queue).run(stop()));
+        let (queue, stopped) = (Arc::clone(&shared.queue), stop());
+        let mailboxes: Arc<dyn Mailboxes> = Arc::new(LocalMailboxes::new(shared.clone()));
+        queue.use_mailboxes(&mailboxes);
+        self.tasks.spawn(async move {
+            queue.run(stopped).await;
+            drop(mailboxes);
+        });
         self.tasks.spawn(hooks.run(stop()));
         self.tasks.spawn(watcher.run(stop()));
         let store = shared.store.clone();

@@ -629,7 +629,7 @@ impl Dynamic {
             .map(|route| route.transport.as_str())
     }
 
-    /// Whether mail for a host is delivered on this server, without the queue.
+    /// Whether mail for a host is delivered on this server, unless a route leads it elsewhere.
     #[must_use]
     pub fn is_local(&self, host: &Host) -> bool {
         host.domain()

@@ -172,7 +172,7 @@ impl Queue {
                 };
                 return self.walk_plan(plan, request, Vec::new(), stages).await;
             }
-            Route::Direct("") if config.is_local(to) => return Err(CheckError::Here(to.ascii())),
+            Route::Here => return Err(CheckError::Here(to.ascii())),
             Route::Direct(transport) => transport,
         };
         let (planned, told) = self.plan_for_check(to, transport).await;

@@ -138,6 +138,10 @@ impl Queue {
         let config = self.config.load();
         let transport = match route::route(message, &self.statics, &config) {
             Route::End(_) => return None,
+            Route::Here => {
+                let providers = &self.statics.providers;
+                return Some(Arc::new(Plan::local(&message.destination(), providers)));
+            }
             Route::Named(transport) => {
                 return self.plans().named(transport);
             }

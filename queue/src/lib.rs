@@ -16,6 +16,7 @@
 //! | [`mta_sts`], [`https`] | the policies of domains about TLS, and requests over HTTPS |
 //! | `deliver`, `dkim`, [`dial`] | attempts over the network, signatures, connections |
 //! | `source`, `socks` | the addresses of ours that connections come from, and proxies |
+//! | `mailboxes` | mail for our own domains |
 //! | `local`, [`simulate`] | the delivery of localserve |
 //! | `settle`, `judge`, `suppress` | what the result of an attempt means and changes |
 //! | `returned` | mail that reports on messages sent earlier |
@@ -40,6 +41,7 @@ pub mod https;
 mod judge;
 mod limits;
 mod local;
+mod mailboxes;
 pub mod mta_sts;
 mod next_hop;
 mod operate;
@@ -71,7 +73,7 @@ mod https_host;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicBool},
 };
 
 use postrider_config::{Live, Static};
@@ -99,6 +101,7 @@ pub use add::{
 pub use dial::{BindError, Dialer, Dialing, SocketDialing, TcpDialer};
 pub use explain::{describe, explain_retired};
 pub use limits::{Allowance, LimitError};
+pub use mailboxes::{Mailboxes, Taken, TakenWay, Taking};
 pub use next_hop::interfaces;
 pub use operate::{ChangedCount, EndAs, EndedCount, OperateError};
 pub use passed::{JUNK_FIELD, Passed};
@@ -115,7 +118,7 @@ pub use tls::certificate_verifier;
 /// The place of delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryMode {
-    /// At the mail servers of the recipients.
+    /// At the mail servers of the recipients, or in the mailboxes of our own domains.
     Remote,
     /// In the sender's own mailbox: localserve.
     Local,
@@ -195,6 +198,8 @@ pub struct Queue {
     /// It was told that reports are not signed, and so not sent.
     unsigned_told: AtomicBool,
     checks: Checks,
+    /// Where mail for our own domains goes.
+    mailboxes: OnceLock<Weak<dyn Mailboxes>>,
 }
 
 /// Why no queue can be made.
@@ -268,6 +273,7 @@ impl Queue {
             gathered: Gathered::default(),
             unsigned_told: AtomicBool::new(false),
             checks: Checks::default(),
+            mailboxes: OnceLock::new(),
         })
     }
 

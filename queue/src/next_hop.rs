@@ -43,7 +43,7 @@ use crate::{
 /// | address literal | `[192.0.2.1]` |
 /// | smarthost | `transport:NAME` |
 /// | LMTP server | `lmtp:HOST:PORT`, `lmtp:PATH` |
-/// | this machine (localserve) | `local:DESTINATION` |
+/// | this machine (our own domains, localserve) | `local:DESTINATION` |
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Site(Arc<str>);
 
@@ -210,6 +210,11 @@ impl Plan {
             provider: Arc::clone(provider),
             ..self.clone()
         }
+    }
+
+    /// Whether the messages of the plan stay on this machine. Any other direct plan has hosts.
+    pub(crate) const fn stays_here(&self) -> bool {
+        matches!(self.way, Way::Direct(_)) && self.hops.is_empty()
     }
 
     /// What sets the TLS of the plan, in words.

@@ -20,6 +20,9 @@ pub(crate) enum Route<'a> {
     /// To the hosts of the recipient's domain, by the transport of this name. Without a transport
     /// the name is empty.
     Direct(&'a str),
+    /// Into the mailboxes of this server: the domain is of `domains.conf`, and no route leads its
+    /// mail elsewhere.
+    Here,
     /// To the host that this transport names: a smarthost or an LMTP server.
     Named(&'a str),
     /// Nowhere: this is what becomes of the message.
@@ -84,7 +87,7 @@ pub(crate) fn route<'a>(message: &Queued, statics: &'a Static, config: &Dynamic)
     } else {
         Some(message.transport.as_str())
     };
-    by_transport(name, statics)
+    chosen(name, &message.recipient.host, statics, config)
 }
 
 /// The way of a message to a recipient that no account sends, by the routes of its sender's domain
@@ -95,7 +98,16 @@ pub(crate) fn route_to<'a>(
     statics: &'a Static,
     config: &Dynamic,
 ) -> Route<'a> {
-    by_transport(config.routes_for("", from, to.domain(), 0), statics)
+    let name = config.routes_for("", from, to.domain(), 0);
+    chosen(name, to, statics, config)
+}
+
+/// The way by a transport. Without one, mail for our own domains stays here.
+fn chosen<'a>(name: Option<&str>, to: &Host, statics: &'a Static, config: &Dynamic) -> Route<'a> {
+    match name {
+        None if config.is_local(to) => Route::Here,
+        name => by_transport(name, statics),
+    }
 }
 
 /// The way by a transport. None: by no transport.
@@ -227,6 +239,51 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
+    use crate::schedule::test_message;
+
+    #[test]
+    fn mail_for_a_domain_of_ours_stays_here_unless_a_transport_takes_it() {
+        let statics = "hostname = \"mx.ours.test\"\npostmaster.account = \"a\"\n\
+                       listeners.l.ips = [\"127.0.0.1\"]\n[transports]\nout.direct = {}\n\
+                       relay.smtp.host = \"relay.test\"\n";
+        let statics = Static::parse(statics, "postrider.conf").unwrap();
+        let config = |domain: &str| {
+            let text = format!(
+                "domains.\"ours.test\" = {{}}\n{domain}accounts.a.domain = \"ours.test\"\n\
+                 [[routes]]\nto_domain = [\"far.test\"]\ntransport = \"relay\"\n\
+                 [[routes]]\nto_domain = [\"near.test\"]\ntransport = \"out\"\n\
+                 [[routes]]\nto_domain = [\"ours.test\"]\nminimum_attempts = 3\n\
+                 transport = \"relay\"\n"
+            );
+            Dynamic::parse(&text, "domains.conf", &statics).unwrap()
+        };
+        let three = config("domains.\"far.test\" = {}\ndomains.\"near.test\" = {}\n");
+        let one = config("");
+        for (config, to, forced, attempts, expected) in [
+            (&one, "x@ours.test", "", 0, Route::Here),
+            (&one, "x@ours.test", "out", 0, Route::Direct("out")),
+            (&one, "x@ours.test", "relay", 0, Route::Named("relay")),
+            (&one, "x@ours.test", "", 4, Route::Named("relay")),
+            (&three, "x@far.test", "", 0, Route::Named("relay")),
+            (&three, "x@near.test", "", 0, Route::Direct("out")),
+            (&one, "x@sub.ours.test", "", 0, Route::Direct("")),
+            (&one, "x@[127.0.0.1]", "", 0, Route::Direct("")),
+        ] {
+            let mut message = test_message(1, to);
+            message.transport = forced.to_owned();
+            message.attempts = attempts;
+            assert_eq!(route(&message, &statics, config), expected, "{to} {forced}");
+        }
+        // An edit of domains.conf counts for the next attempt.
+        let message = test_message(1, "x@more.test");
+        let more = config("domains.\"more.test\" = {}\n");
+        assert_eq!(route(&message, &statics, &one), Route::Direct(""));
+        assert_eq!(route(&message, &statics, &more), Route::Here);
+        assert_eq!(
+            route_to(None, &message.recipient.host, &statics, &more),
+            Route::Here
+        );
+    }
 
     #[test]
     fn a_token_is_the_first_line_of_a_file_that_others_may_not_read() {

@@ -17,8 +17,8 @@ use postrider_smtp::{
     server::{Client, Transaction},
 };
 use postrider_store::{
-    Accept, Arrival, NewMail, NewReject, NewText, RejectKey, RejectLimit, StoreError, TakenMail,
-    TextSource, Time, Top,
+    Accept, Arrival, NewMail, NewReject, NewText, Queued, RejectKey, RejectLimit, StoreError,
+    TakenMail, TextSource, Time, Top,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
@@ -63,6 +63,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) chain: Option<&'a ForwardChain>,
     /// The message as a report about earlier ones. It is read when somebody asks for it.
     pub(crate) reading: &'a OnceCell<Reading>,
+    /// The message in our queue that this one is. None if it came by SMTP.
+    pub(crate) queued: Option<&'a Queued>,
 }
 
 /// A mail that was made, for the log.
@@ -98,8 +100,10 @@ impl Incoming<'_> {
             mail_from: self.transaction.mail.reverse_path.clone(),
             rcpt_to: rcpt_to.clone(),
             msg_from: self.facts.header.as_ref().and_then(Header::from).cloned(),
-            mail_from_validated: results.is_some_and(AuthenticationResults::mail_from_is_validated),
-            msg_from_validated: results.is_some_and(|it| it.validated_from().is_some()),
+            mail_from_validated: self.facts.is_ours
+                || results.is_some_and(AuthenticationResults::mail_from_is_validated),
+            msg_from_validated: self.facts.is_ours
+                || results.is_some_and(|it| it.validated_from().is_some()),
             dkim_domains: domains.iter().map(|it| it.unicode()).collect(),
             remote_ip: Some(self.client.remote.ip().to_canonical()),
         }
@@ -132,7 +136,26 @@ impl Incoming<'_> {
             fields.push_str(&results.field(self.hostname, differs));
         }
         fields.push_str(&trace.received);
+        let mut fields = fields.into_bytes();
+        if let Some(queued) = self.queued {
+            fields.extend_from_slice(queued.top.bytes());
+        }
         Top::new(fields).unwrap_or_default()
+    }
+
+    /// Our Received field.
+    fn received(&self, now: Time) -> Received<'_> {
+        let id = header::random_id(&mut rand::rng());
+        let received = Received::smtp(self.hostname, self.client, self.transaction, id, now);
+        match self.queued {
+            None => received,
+            Some(queued) => Received {
+                from: None,
+                with: "LOCAL",
+                id: queued.id.to_string(),
+                ..received
+            },
+        }
     }
 }
 
@@ -190,7 +213,7 @@ struct Records<'a> {
 }
 
 impl SessionContext {
-    /// The records of a message: one mail for each mailbox, however many of its addresses the
+    /// The records of a message, with a new text: one mail for each mailbox, however many of its addresses the
     /// transaction names. A report about an earlier message adds notes, events and suppressions.
     ///
     /// The mails in mailboxes come first in both results, in the same order.
@@ -202,17 +225,13 @@ impl SessionContext {
         incoming: Incoming<'_>,
     ) -> Result<(Accept, Vec<Made>), StoreError> {
         let Incoming {
-            client,
             config,
-            hostname,
-            transaction,
             facts,
             deliveries,
             ..
         } = incoming;
         let now = self.clock.now();
-        let id = header::random_id(&mut rand::rng());
-        let received = Received::smtp(hostname, client, transaction, id, now);
+        let received = incoming.received(now);
         let mut records = Records {
             context: self,
             config,

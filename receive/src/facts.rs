@@ -41,6 +41,11 @@ pub struct Facts {
     pub sender: Option<SenderDomain>,
     /// The client is on this machine, and passes on the mail of others. So SPF is not checked.
     pub client_is_local: bool,
+    /// An account of ours sent the message, or the server wrote it. So its senders need no proof.
+    pub is_ours: bool,
+    /// Somebody stands behind the reverse-path of a message that was passed on to here, as was
+    /// found out when it came in.
+    pub sender_was_proven: bool,
     /// The results of the checks of an incoming message. None before the end of its text.
     pub authentication: Option<Box<AuthenticationResults>>,
 }
@@ -72,6 +77,8 @@ impl Facts {
         self.needs_tls = false;
         self.sender = None;
         self.client_is_local = false;
+        self.is_ours = false;
+        self.sender_was_proven = false;
         self.authentication = None;
     }
 }

@@ -13,6 +13,7 @@
 //! - `deliver`: the records of a message for the mailboxes of accounts.
 //! - [`junk`]: the junk filter: the history of senders, words, and what users teach it.
 //! - [`forward`]: mail that goes on to other servers.
+//! - `mailboxes`: mail of our own queue for our own addresses.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`network`], [`rates`]: the networks of clients, and how much may come from each.
 //! - [`slow`]: answers that come late. [`guards`]: what all sessions know of clients together.
@@ -34,6 +35,7 @@ pub mod intake;
 pub mod junk;
 pub mod local;
 pub mod login;
+mod mailboxes;
 pub mod memory;
 pub mod mx;
 pub mod network;
@@ -49,6 +51,7 @@ mod work;
 pub use context::SessionContext;
 pub use guards::Guards;
 pub use local::LocalSession;
+pub use mailboxes::LocalMailboxes;
 pub use mx::{MxRules, MxSession};
 pub use refusals::RefusalCounts;
 pub use submission::SubmissionSession;

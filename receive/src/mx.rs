@@ -216,6 +216,7 @@ impl MxSession {
             deliveries: &decision.deliveries,
             chain: checked.chain.as_ref(),
             reading: &reading,
+            queued: None,
         };
         let records = self.context.mailbox_records(incoming).await;
         let (mut accept, made) = records.map_err(|error| store_reply(&error))?;
@@ -299,7 +300,7 @@ impl MxSession {
 }
 
 /// Adds how much mail the accounts of a recipient have, as far as they have a quota.
-async fn add_usage(
+pub(crate) async fn add_usage(
     context: &SessionContext,
     config: &Dynamic,
     recipient: &mut RecipientFacts,
@@ -315,7 +316,7 @@ async fn add_usage(
 }
 
 /// Adds whether a message that came as a report answers mail of the recipient's accounts.
-async fn add_answers(
+pub(crate) async fn add_answers(
     context: &SessionContext,
     config: &Dynamic,
     recipient: &mut RecipientFacts,

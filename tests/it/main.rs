@@ -32,6 +32,7 @@ mod mx;
 mod onward;
 mod onward_tls;
 mod operate;
+mod own_domains;
 mod proxy;
 mod recipients;
 mod reports;

@@ -61,11 +61,13 @@ impl Queue {
         now: Moment,
     ) -> Course {
         let known = |plan| Course::Known { plan, stale: None };
+        let here = || known(Arc::new(Plan::local(&destination, &self.statics.providers)));
         if self.delivery == DeliveryMode::Local {
-            return known(Arc::new(Plan::local(&destination, &self.statics.providers)));
+            return here();
         }
         let transport = match route {
             Route::End(status) => return Course::End(status),
+            Route::Here => return here(),
             Route::Direct(transport) => transport,
             Route::Named(transport) => match self.plans().named(transport) {
                 Some(plan) => return known(plan),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use postrider_config::Dynamic;
-use postrider_store::{Lane, Outcome, QueueId, Queued, Settle, Transcript, Which};
+use postrider_store::{Lane, QueueId, Queued, Settle, Transcript, Which};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{error, warn};
 
@@ -339,10 +339,15 @@ impl Worker {
                 .queue
                 .keep_unsuppressed(&config, messages, &mut settles)
                 .await;
-            if self.queue.delivery == DeliveryMode::Local {
-                let count = messages.len();
+            if plan.stays_here() {
+                let (queue, count) = (&self.queue, messages.len());
                 for message in messages {
-                    settles.push(self.queue.deliver_here(&config, message).await);
+                    let settle = match queue.delivery {
+                        DeliveryMode::Local => queue.deliver_here(&config, message).await,
+                        DeliveryMode::Remote => queue.deliver_to_mailbox(&config, message).await,
+                    };
+                    counts.note(settle.outcome);
+                    settles.push(settle);
                 }
                 let now = self.queue.clock.moment();
                 self.slot.pace.succeeded(count, count, Duration::ZERO, now);
@@ -358,11 +363,7 @@ impl Worker {
                 transcripts.extend(delivered.transcripts);
                 for ended in delivered.ended {
                     let settle = queue.settlement(&config, ended).await;
-                    match settle.outcome {
-                        Outcome::Retire { success: true, .. } => counts.delivered += 1,
-                        Outcome::Retire { .. } => counts.failed += 1,
-                        _ => counts.deferred += 1,
-                    }
+                    counts.note(settle.outcome);
                     settles.push(settle);
                 }
                 for postponed in delivered.postponed {

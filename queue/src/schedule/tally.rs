@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_store::Moment;
+use postrider_store::{Moment, Outcome};
 
 /// The parts of the hour.
 const PARTS: u64 = 6;
@@ -21,6 +21,15 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Adds the result of an attempt.
+    pub(crate) const fn note(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Retire { success: true, .. } => self.delivered += 1,
+            Outcome::Retire { .. } => self.failed += 1,
+            Outcome::Release | Outcome::Retry(_) | Outcome::Postpone(_) => self.deferred += 1,
+        }
+    }
+
     fn add(&mut self, more: Self) {
         self.delivered += more.delivered;
         self.deferred += more.deferred;

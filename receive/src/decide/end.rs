@@ -342,9 +342,10 @@ fn refuse_loop(case: &Case<'_>) -> Option<Refusal> {
 /// Refuses an author behind whom neither SPF nor DKIM stands, where the destination asks for that.
 fn refuse_unproved(case: &Case<'_>) -> Option<Refusal> {
     let text = case.destination?.message_auth_required_smtp_error.as_str();
-    let is_proved = case
-        .results
-        .is_some_and(|results| results.validated_from().is_some());
+    let is_proved = case.facts.is_ours
+        || case
+            .results
+            .is_some_and(|results| results.validated_from().is_some());
     if text.is_empty() || is_proved || case.policy.simulate {
         return None;
     }

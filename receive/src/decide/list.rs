@@ -60,12 +60,15 @@ fn named_author(facts: &Facts) -> Option<&Address> {
     facts.header.as_ref()?.from()
 }
 
-/// The address in From, if SPF or DKIM stands behind its domain. Localserve believes everybody.
+/// The address in From, if SPF or DKIM stands behind its domain. Our own mail needs no proof, and
+/// localserve believes everybody.
 pub(super) fn proved_author<'a>(facts: &'a Facts, policy: &Policy<'_>) -> Option<&'a Address> {
     let results = facts.authentication.as_deref();
     let proved = results.and_then(|results| results.validated_from());
-    named_author(facts)
-        .filter(|author| policy.simulate || proved.is_some() && proved == author.host.domain())
+    named_author(facts).filter(|author| {
+        let is_proved = proved.is_some() && proved == author.host.domain();
+        policy.simulate || facts.is_ours || is_proved
+    })
 }
 
 /// Why a member of a list gets no copy.

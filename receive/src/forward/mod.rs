@@ -30,10 +30,7 @@ use postrider_store::{NewMessage, Notify, StoreError, Top};
 
 use crate::{
     SessionContext,
-    checks::{
-        dmarc::{DmarcOutcome, DmarcResult, organisation_by_suffix},
-        results::AuthenticationResults,
-    },
+    checks::dmarc::{DmarcOutcome, DmarcResult, organisation_by_suffix},
     decide::{Delivery, Outcome},
     deliver::{Incoming, Trace},
     facts::{Facts, RecipientFacts, Target},
@@ -52,10 +49,11 @@ struct Way<'a> {
 /// Whether somebody stands behind the reverse-path: SPF passes for it, or DMARC passes and it has
 /// the organisation of the author. Others get no reports from us, since anybody may have written
 /// their address.
-pub(crate) fn is_proven(
-    reverse_path: &ReversePath,
-    results: Option<&AuthenticationResults>,
-) -> bool {
+pub(crate) fn is_proven(reverse_path: &ReversePath, facts: &Facts) -> bool {
+    if facts.is_ours || facts.sender_was_proven {
+        return true;
+    }
+    let results = facts.authentication.as_deref();
     let (Some(results), Some(sender)) = (results, reverse_path.address()) else {
         return false;
     };
@@ -229,7 +227,7 @@ impl Way<'_> {
                 Outcome::Relay(_) => ReversePath::Null,
                 _ => mail.reverse_path.clone(),
             },
-            reports: is_proven(&mail.reverse_path, facts.authentication.as_deref()),
+            reports: is_proven(&mail.reverse_path, facts),
             reverse_path,
             recipients: recipients.collect(),
             transport: transport.to_owned(),

@@ -75,8 +75,7 @@ impl SessionContext {
             return Ok(None);
         };
         // Few ask, so what became of the message is collected for those only.
-        let results = facts.authentication.as_deref();
-        let proven = || is_proven(&mail.reverse_path, results);
+        let proven = || is_proven(&mail.reverse_path, facts);
         if !transaction.recipients.iter().any(asks) || !proven() {
             return Ok(None);
         }

@@ -1,0 +1,225 @@
+//! Mail of our own queue for our own addresses: what applications send to them, forwards from one
+//! of our addresses to another, and reports.
+//!
+//! It goes the same way as mail that comes in by SMTP: an address means the same, and rulesets,
+//! quotas, lists and loops count. The checks of strangers do not: nobody connects, our own accounts
+//! are known by their login, and what was passed on was checked when it came in. So no junk filter
+//! looks at it either.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use postrider_config::Dynamic;
+use postrider_queue::{
+    Mailboxes, READ_MAX, Taken, TakenWay, Taking,
+    header::{self, Header},
+};
+use postrider_smtp::{
+    BodyType, DeliveryOptions, ForwardPath, Notify, Reply, Ret, ReversePath,
+    server::{Client, MailFrom, RcptTo, SessionId, Transaction},
+};
+use postrider_store::{Accept, NewText, Origin, Queued, StoreError};
+use tokio::sync::OnceCell;
+use tracing::info;
+
+use crate::{
+    SessionContext,
+    checks::{dkim::BodyHashes, plain_fields},
+    decide::{Delivery, Outcome, Role, Stage, Suspicion, decide, decide_end},
+    deliver::{Incoming, Made},
+    facts::Facts,
+    intake::ReceivedText,
+    mx::{add_answers, add_usage},
+    resolve::{asks_for_fields, resolve},
+    work::long_work,
+};
+
+/// The commands that the replies answer.
+const RCPT: &str = "RCPT";
+const END: &str = "end of data";
+
+/// The sender hears nothing of the message.
+const NEVER: postrider_store::Notify = postrider_store::Notify::NEVER;
+
+/// The mailboxes of this server, for its queue.
+#[derive(Clone, Debug)]
+pub struct LocalMailboxes {
+    context: SessionContext,
+}
+
+impl Mailboxes for LocalMailboxes {
+    fn take<'a>(&'a self, config: &'a Dynamic, message: &'a Queued) -> Taking<'a> {
+        Box::pin(self.take_one(config, message))
+    }
+}
+
+impl LocalMailboxes {
+    /// The mailboxes of this configuration and store.
+    #[must_use]
+    pub const fn new(context: SessionContext) -> Self {
+        Self { context }
+    }
+
+    async fn take_one(&self, config: &Dynamic, message: &Queued) -> Result<Taken, StoreError> {
+        let context = &self.context;
+        let policy = context.policy(Role::Mx, config);
+        let stored = context.store.queued_message(message).await?;
+        let header_max = context.statics.limits.header_size.0;
+        let wanted = header_max.saturating_add(message.top.len());
+        let text = stored.beginning(wanted.max(READ_MAX)).await?;
+        let section = header::section(&text);
+        let sender = &message.reverse_path;
+        let (mail, rcpt) = (mail_from(message), rcpt_to(message));
+        let mut facts = Facts {
+            size: Some(message.common.size),
+            header: Some(long_work(section.len(), || Header::scan(section))),
+            has_null_path: *sender == ReversePath::Null,
+            ..Facts::default()
+        };
+        match message.common.origin {
+            // Nobody else gets reports about what is passed on.
+            Origin::Passed { .. } => facts.sender_was_proven = message.notify != NEVER,
+            Origin::Sent | Origin::Server | Origin::Report(_) => facts.is_ours = true,
+        }
+        let path = &rcpt.forward_path;
+        let returned = context.returned(config, sender, path).await?;
+        let mut recipient = returned.unwrap_or_else(|| resolve(&policy, path));
+        add_usage(context, config, &mut recipient).await?;
+        let verdict = decide(Stage::Rcpt(&rcpt, &recipient), &facts, &policy);
+        if let Err(refusal) = verdict.answer() {
+            return Ok(refused(refusal, RCPT));
+        }
+        if let Err(refusal) = decide(Stage::Header, &facts, &policy).answer() {
+            return Ok(refused(refusal, END));
+        }
+        let reading = OnceCell::new();
+        let beginning = NewText::Inline(text.clone());
+        let is_report = facts.header.as_ref().is_some_and(Header::is_report);
+        if facts.has_null_path || is_report {
+            let read = || context.read_report(sender, &beginning);
+            let reading = reading.get_or_init(read).await;
+            add_answers(context, config, &mut recipient, reading).await?;
+        }
+        facts.recipients.push(recipient);
+        if asks_for_fields(config, &facts.recipients) {
+            facts.fields = long_work(section.len(), || plain_fields(section));
+        }
+        let transaction = Transaction {
+            mail,
+            recipients: vec![rcpt],
+        };
+        let decision = long_work(section.len(), || decide_end(&transaction, &facts, &policy));
+        if let Some(refusal) = &decision.refusal {
+            return Ok(refused(refusal.reply(), END));
+        }
+        let received = ReceivedText {
+            text: beginning,
+            size: message.common.size.saturating_sub(message.top.len()),
+            needs: message.common.needs,
+            body_hashes: BodyHashes::default(),
+            fingerprint: None,
+        };
+        let nowhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let incoming = Incoming {
+            client: &Client::new(SessionId(0), nowhere, nowhere),
+            config,
+            hostname: context.statics.hostname.ascii(),
+            transaction: &transaction,
+            facts: &facts,
+            text: &received,
+            deliveries: &decision.deliveries,
+            chain: None,
+            reading: &reading,
+            queued: Some(message),
+        };
+        let (records, made) = context.mailbox_records(incoming).await?;
+        log(message, &made);
+        Ok(Taken {
+            reply: Reply::ok("delivered here"),
+            command: END,
+            way: way(&facts, &decision.deliveries),
+            records,
+        })
+    }
+}
+
+/// The command in which a client would name the sender.
+fn mail_from(message: &Queued) -> MailFrom {
+    let common = &message.common;
+    MailFrom {
+        reverse_path: message.reverse_path.clone(),
+        size: Some(common.size),
+        body: BodyType::EightBitMime,
+        smtputf8: common.smtputf8,
+        require_tls: common.require_tls == Some(true),
+        ret: common.ret_full.map(|full| match full {
+            true => Ret::Full,
+            false => Ret::Headers,
+        }),
+        envid: given(&common.envid),
+        delivery: DeliveryOptions::default(),
+    }
+}
+
+/// The command in which a client would name the recipient.
+fn rcpt_to(message: &Queued) -> RcptTo {
+    let notify = message.notify;
+    RcptTo {
+        forward_path: ForwardPath::Mailbox(message.recipient.clone()),
+        notify: notify.given.then_some(Notify {
+            success: notify.success,
+            failure: notify.failure,
+            delay: notify.delay,
+        }),
+        orcpt: given(&message.orcpt),
+    }
+}
+
+fn given(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Where the message goes. A list delivers it (RFC 3461 §5.2.7.3).
+fn way(facts: &Facts, deliveries: &[Delivery]) -> TakenWay {
+    let mut on = 0;
+    for delivery in deliveries {
+        match &delivery.outcome {
+            Outcome::Forward(to) => on += to.len(),
+            Outcome::Relay(_) | Outcome::Lmtp { junk: None, .. } => on += 1,
+            Outcome::Mailbox { .. } | Outcome::Lmtp { .. } | Outcome::Rejects { .. } => {
+                return TakenWay::Mailbox;
+            }
+            Outcome::Refused(_) | Outcome::Skipped(_) => {}
+        }
+    }
+    let is_list = facts.recipients.iter().any(|it| it.is_list());
+    match on {
+        _ if is_list => TakenWay::Mailbox,
+        0 | 1 => TakenWay::On,
+        _ => TakenWay::OnToSeveral,
+    }
+}
+
+/// The message is not taken.
+fn refused(reply: Reply, command: &'static str) -> Taken {
+    Taken {
+        reply,
+        command,
+        way: TakenWay::Mailbox,
+        records: Accept::default(),
+    }
+}
+
+fn log(message: &Queued, made: &[Made]) {
+    for made in made {
+        info!(
+            id = message.id.0,
+            account = made.account,
+            from = %message.reverse_path,
+            to = made.to,
+            message_id = message.common.message_id,
+            junk = made.junk.map_or("", Suspicion::as_str),
+            refused = made.refused,
+            "mail received from our own queue"
+        );
+    }
+}
