@@ -350,7 +350,11 @@ fn refuse_full(
 
 fn refuse_header(facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {
     let header = facts.header.as_ref()?;
-    if checks::has_loop(header) {
+    let is_loop = match policy.role {
+        Role::Mx => checks::has_loop(header),
+        Role::Submission => checks::has_loop_when_queued(header),
+    };
+    if is_loop {
         return Some(Refusal::MailLoop);
     }
     if policy.role == Role::Mx {

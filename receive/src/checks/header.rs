@@ -13,6 +13,11 @@ pub(crate) fn has_loop(header: &Header) -> bool {
     header.received_count() > HOPS_MAX
 }
 
+/// With our own Received field the message has too many to be queued.
+pub(crate) fn has_loop_when_queued(header: &Header) -> bool {
+    header.received_count() >= HOPS_MAX
+}
+
 /// The fields of a header section, in their order, as rulesets look at them.
 pub(crate) fn plain_fields(section: &[u8]) -> Vec<PlainField> {
     let fields = field::fields(section);
@@ -33,7 +38,10 @@ mod tests {
         let section = |count| "Received: from a by b\r\n".repeat(count);
         assert!(!has_loop(&Header::scan(section(100).as_bytes())));
         assert!(has_loop(&Header::scan(section(101).as_bytes())));
+        assert!(!has_loop_when_queued(&Header::scan(section(99).as_bytes())));
+        assert!(has_loop_when_queued(&Header::scan(section(100).as_bytes())));
     }
+
     #[test]
     fn fields_are_plain() {
         let section = "List-ID : My  List\r\n\t<A.b>  \r\nX: =?utf-8?q?=C3=84b?=\r\n\

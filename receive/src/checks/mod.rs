@@ -24,5 +24,5 @@ pub mod spf;
 pub(crate) use author::author;
 pub use author::{Author, AuthorFault};
 pub(crate) use early::ClientCheck;
-pub(crate) use header::{has_loop, plain_fields};
+pub(crate) use header::{has_loop, has_loop_when_queued, plain_fields};
 pub(crate) use message::{Checked, ForwardChain, MessageChecks};

@@ -17,7 +17,7 @@ use super::{
     refuse_disabled, refuse_full, ruleset,
 };
 use crate::{
-    checks::results::AuthenticationResults,
+    checks::{has_loop_when_queued, results::AuthenticationResults},
     facts::{Facts, RecipientFacts, Resolution, Target},
     junk::Acceptance,
 };
@@ -327,8 +327,14 @@ impl Delivery {
     }
 }
 
-/// Refuses a message that this server delivered to the same address before (RFC 5321 §6.3).
+/// Refuses a message that this server delivered to the same address before (RFC 5321 §6.3), and one
+/// that has come too far to go on.
 fn refuse_loop(case: &Case<'_>) -> Option<Refusal> {
+    let is_return = matches!(case.recipient.resolution, Resolution::Return { .. });
+    let header = case.facts.header.as_ref();
+    if (is_return || case.passes_on()) && header.is_some_and(has_loop_when_queued) {
+        return Some(Refusal::MailLoop);
+    }
     let before = &case.common.before;
     if before.is_empty() {
         return None;
@@ -465,7 +471,7 @@ fn keep_refused(delivery: &mut Delivery, facts: &Facts, policy: &Policy<'_>) {
     let target = delivery.target(facts);
     let destination = target.and_then(|(_, target)| target.destination_in(policy.config));
     // What must not go on stays here.
-    let may_go_on = !matches!(refusal, Refusal::DeliveredBefore(_));
+    let may_go_on = !matches!(refusal, Refusal::DeliveredBefore(_) | Refusal::MailLoop);
     if let Some(transport) = destination.and_then(lmtp).filter(|_| may_go_on) {
         delivery.outcome = Outcome::Lmtp {
             transport: transport.to_owned(),

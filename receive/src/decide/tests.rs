@@ -372,6 +372,13 @@ fn a_mail_loop_is_refused_everywhere() {
     for mut case in [Case::mx(), Case::submission()] {
         case.check_header(&section, "554 5.4.6");
     }
+    // Our own field is one more, and a queue would send it on.
+    let section = format!(
+        "From: <app@example.org>\r\n{}",
+        "Received: from a by b\r\n".repeat(100)
+    );
+    Case::mx().check_header(&section, "ok");
+    Case::submission().check_header(&section, "554 5.4.6");
 }
 
 #[test]

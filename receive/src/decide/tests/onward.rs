@@ -65,6 +65,20 @@ fn forwards_go_on_unless_they_are_junk() {
 }
 
 #[test]
+fn a_message_that_came_too_far_goes_no_further() {
+    for (count, expected) in [
+        (99, ["on to x@a.test y@b.test", "by dovecot"].as_slice()),
+        (100, &["554 5.4.6", "554 5.4.6", "reply 554 5.4.6"]),
+    ] {
+        let to = ["away@example.org", "imap@example.org"];
+        let mut case = case(DmarcOutcome::Pass, &to);
+        let section = "Received: from a by b\r\n".repeat(count);
+        case.facts.header = Some(Header::scan(section.as_bytes()));
+        case.check_end(&transaction(&to), expected);
+    }
+}
+
+#[test]
 fn a_report_about_a_forward_goes_back_whatever_it_looks_like() {
     let to = ["SRS0=x@example.org"];
     use DmarcPolicy::{Quarantine, Reject};
