@@ -3,11 +3,12 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
     pin::Pin,
 };
 
+use nix::errno::Errno;
 use postrider_smtp::client::Link;
 use tokio::net::{TcpSocket, UnixStream};
 
@@ -71,9 +72,36 @@ impl Dialer for TcpDialer {
                 let bound = socket.bind(SocketAddr::new(from, 0));
                 bound.map_err(|error| BindError { ip: from, error })?;
             }
-            Ok(socket.connect(address).await?.into())
+            let connected = socket.connect(address).await;
+            Ok(connected
+                .map_err(|error| blamed(error, address, from))?
+                .into())
         })
     }
+}
+
+/// The same error, without its number if it came from outside. While a connection is made, the
+/// system hands on what a router or a firewall on the way says: that it knows no way
+/// (ENETUNREACH), or that it forbids this one (EACCES, by IPv6). This machine says the same of its
+/// own routes, and for those the number stays.
+fn blamed(error: io::Error, to: SocketAddr, from: Option<IpAddr>) -> io::Error {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    let is_unclear = matches!(errno, Some(Errno::ENETUNREACH | Errno::EACCES));
+    match is_unclear && has_route(to, from) {
+        true => io::Error::new(error.kind(), error.to_string()),
+        false => error,
+    }
+}
+
+/// Whether this machine has a route to an address. A UDP socket that is connected looks for the
+/// route, and sends no packet.
+fn has_route(to: SocketAddr, from: Option<IpAddr>) -> bool {
+    let any = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind(SocketAddr::new(from.unwrap_or(any), 0));
+    socket.and_then(|socket| socket.connect(to)).is_ok()
 }
 
 #[cfg(test)]
@@ -81,6 +109,39 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::faults::OwnFault;
+
+    /// Nobody may connect to the broadcast address, so there is no route. To loopback there is one.
+    #[test]
+    fn what_a_router_says_of_a_connection_is_no_fault_of_ours() {
+        for (errno, to, is_ours) in [
+            (Errno::ENETUNREACH, "127.0.0.1:25", false),
+            (Errno::EACCES, "127.0.0.1:25", false),
+            (Errno::ENETUNREACH, "255.255.255.255:25", true),
+            (Errno::EACCES, "255.255.255.255:25", true),
+            // These come from nowhere else.
+            (Errno::EADDRNOTAVAIL, "127.0.0.1:25", true),
+            (Errno::EMFILE, "127.0.0.1:25", true),
+            (Errno::ECONNREFUSED, "255.255.255.255:25", false),
+        ] {
+            let error = io::Error::from_raw_os_error(errno as i32);
+            let text = error.to_string();
+            let error = blamed(error, to.parse().unwrap(), None);
+            assert_eq!(OwnFault::of(&error).is_some(), is_ours, "{errno} {to}");
+            assert_eq!(error.to_string(), text);
+        }
+        let to = "127.0.0.1:25".parse().unwrap();
+        assert!(has_route(to, Some("127.0.0.9".parse().unwrap())));
+        // RFC 5737: nobody has this address.
+        assert!(!has_route(to, Some("192.0.2.1".parse().unwrap())));
+    }
+
+    #[tokio::test]
+    async fn a_missing_route_is_a_fault_of_ours() {
+        let to = "255.255.255.255:25".parse().unwrap();
+        let error = TcpDialer.dial(to, None).await.unwrap_err();
+        assert_eq!(OwnFault::of(&error), Some(OwnFault::NoWay), "{error}");
+    }
 
     #[tokio::test]
     async fn an_address_that_is_not_ours_is_told_from_a_host_that_refuses() {

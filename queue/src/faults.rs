@@ -36,7 +36,8 @@ pub(crate) enum OwnFault {
 }
 
 impl OwnFault {
-    /// None: the fault is not ours.
+    /// None: the fault is not ours. The error of a connection has lost its number if it came from
+    /// outside (`dial`).
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
         Self::of_errno(error.raw_os_error()?)
     }

@@ -305,7 +305,7 @@ impl<'a> OngoingAttempt<'a> {
         }
         let unanswered = trouble.unanswered && !trouble.crowded && !trouble.no_way;
         if trouble.failed || trouble.marked || (unanswered && !trouble.late) {
-            if !trouble.unmarked && !trouble.crowded && !trouble.no_way && !trouble.late {
+            if !trouble.unmarked && !trouble.crowded && !trouble.late {
                 pace.unreachable(status, moment);
                 self.queue.sites.note_soon();
             }
@@ -437,7 +437,8 @@ impl<'a> OngoingAttempt<'a> {
     /// Tries an address that failed lately, if there was no other and the site is to be probed.
     async fn try_marked(&mut self, marked: Vec<Endpoint<'_>>, kept: &mut Option<KeptConnection>) {
         let trouble = &self.trouble;
-        let others = self.reached || trouble.failed || trouble.crowded || trouble.no_way;
+        // That we have no way to an address, as without IPv6, says nothing of the others.
+        let others = self.reached || trouble.failed || trouble.crowded;
         let Some(endpoint) = marked.into_iter().next() else {
             return;
         };

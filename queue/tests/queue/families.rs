@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postrider_queue::{SiteState, SiteView};
 use postrider_store::Event;
 
 use crate::{
@@ -48,6 +49,30 @@ async fn ipv4_wins_when_ipv6_is_silent_or_has_no_way() {
         assert_eq!((world.dialed(V6), world.dialed(V4)), (1, 1));
         world.stop().await;
     }
+}
+
+/// The address that we have no way to says nothing. The other one is what the site has.
+#[tokio::test]
+async fn a_dead_host_is_down_and_probed_without_a_way_to_its_other_address() {
+    let (world, remote) = both().await;
+    world.break_way(V6, 101);
+    let [id] = world.add(Message::to(&["x@a.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Delayed)]);
+    let [later] = world.add(Message::to(&["y@a.test"])).await;
+    let down = async {
+        let is_down = |site: &SiteView| site.state == SiteState::Down;
+        while !world.queue.site_views(Some("a.test")).iter().any(is_down) {
+            tokio::task::yield_now().await;
+        }
+    };
+    crate::patience::patiently("the site down", down).await;
+    assert_eq!(world.dialed(V4), 1);
+    // The mark of the address holds for longer.
+    world.lead(V4, &remote);
+    world.clock.advance(Duration::from_secs(61));
+    assert_eq!(world.events(2).await[1], (later, Event::Delivered));
+    assert_eq!(world.dialed(V4), 2);
+    world.stop().await;
 }
 
 /// An address that refuses is marked, also if the other one wins, and those who ask see both.
