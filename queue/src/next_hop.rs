@@ -520,6 +520,12 @@ mod tests {
     use super::*;
 
     const STATIC: &str = "hostname = \"a.example\"\npostmaster.account = \"a\"\n\
+/// Whether no host has a better preference than those of a level.
+pub(crate) fn is_best(level: &[Hop], hops: &[Hop]) -> bool {
+    let best = hops.iter().map(|hop| hop.preference).min();
+    level.first().map(|hop| hop.preference) == best
+}
+
                           listeners.l.ips = [\"127.0.0.1\"]\n";
 
     /// The shipped entries, under those of a `domains.conf`.

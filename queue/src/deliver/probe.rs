@@ -116,7 +116,10 @@ impl Probe<'_> {
                 && let Some(host) = attempt.host_of_ours(known)
             {
                 let name = self.request.to.host.ascii();
-                return next_hop::circle(name, &host);
+                return match next_hop::is_best(level, hops) {
+                    true => next_hop::circle(name, &host),
+                    false => last,
+                };
             }
             for (hop, addresses, lookup) in found {
                 let host = self.host(hop, addresses, lookup).await;

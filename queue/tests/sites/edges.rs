@@ -225,3 +225,31 @@ async fn a_host_at_an_address_of_this_server_would_send_the_mail_back() {
     );
     world.stop().await;
 }
+
+/// The address of the better host is missing. That is often repaired, whether this server is known
+/// by its address or by its name.
+#[tokio::test]
+async fn a_better_host_without_an_address_is_waited_for_though_this_server_is_next() {
+    for ours in ["us.test", "mail.example.org"] {
+        let world = World::start(Setup {
+            statics: "smtp.enabled = true\n",
+            ..Setup::default()
+        });
+        world.host("us.test", "127.0.0.1");
+        world.mx(
+            "a.test",
+            &[(10, "lost.test"), (20, ours), (20, "same.test")],
+        );
+        let [id] = world.add(Message::to(&["x@a.test"])).await;
+        assert_eq!(world.events(1).await, [(id, Event::Delayed)], "{ours}");
+        next_attempt(&world, id).await;
+        next_attempt(&world, id).await;
+        assert_eq!(world.events(3).await[2], (id, Event::Failed), "{ours}");
+        let failure = failure(&world).await;
+        assert!(
+            failure.starts_with("5.4.4 lost.test has no address"),
+            "{failure}"
+        );
+        world.stop().await;
+    }
+}

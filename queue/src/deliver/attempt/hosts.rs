@@ -61,6 +61,7 @@ impl OngoingAttempt<'_> {
         let hops = hops.get(..HOSTS_MAX).unwrap_or(&hops);
         for level in hops.chunk_by(|one, other| one.preference == other.preference) {
             let mut found: Vec<(&Hop, HostAddresses)> = Vec::with_capacity(level.len());
+            let better: Option<DeliveryStatus> = nowhere.clone();
             for hop in level {
                 if self.all_lack(&hop.name) {
                     continue;
@@ -74,7 +75,15 @@ impl OngoingAttempt<'_> {
                     Err(_) => {}
                 }
             }
-            if direct.is_some() && self.leads_here(&found) {
+            if direct.is_some()
+                && let Some(host) = self.host_of_ours(found.iter().map(|(hop, at)| (*hop, at)))
+            {
+                // No further host helps: those that are no better would send the mail here (RFC
+                // 5321 §5.1). Better ones may be repaired.
+                match next_hop::is_best(level, hops) {
+                    true => self.note_circle(&host),
+                    false => nowhere = better,
+                }
                 break;
             }
             for (hop, host) in found {
@@ -214,19 +223,13 @@ impl OngoingAttempt<'_> {
         }
     }
 
-    /// Whether a host of these is this server. Then no other host helps: those that are no better
-    /// would send the mail here (RFC 5321 §5.1).
-    fn leads_here(&mut self, hosts: &[(&Hop, HostAddresses)]) -> bool {
-        let hosts = hosts.iter().map(|(hop, found)| (*hop, found));
-        let Some(host) = self.host_of_ours(hosts) else {
-            return false;
-        };
+    /// Notes that a host is this server, and that there is no better one.
+    fn note_circle(&mut self, host: &str) {
         let first = self
             .pending
             .first()
             .map(|(message, _)| message.destination());
-        self.note(&next_hop::circle(first.unwrap_or_default(), &host));
-        true
+        self.note(&next_hop::circle(first.unwrap_or_default(), host));
     }
 
     /// The first of these hosts that is this server, as `name [ip]`.
