@@ -173,8 +173,8 @@ pub(crate) struct Plan {
     pub(crate) provider: Arc<Provider>,
     /// The transport's name; empty without one.
     pub(crate) transport: String,
-    /// By preference.
-    pub(crate) hops: Vec<Hop>,
+    /// By preference. The site of the plan shares them.
+    pub(crate) hops: Arc<[Hop]>,
     /// The domain has no MX records, so it is its own host.
     pub(crate) implicit: bool,
     pub(crate) tls: TlsRule,
@@ -212,8 +212,22 @@ impl Plan {
         }
     }
 
+    /// The bytes that others choose: names of hosts, and the MTA-STS policy.
+    fn variable_bytes(&self) -> usize {
+        let hops = self.hops.iter();
+        let hops: usize = hops.map(|hop| size_of::<Hop>() + hop.name.len()).sum();
+        let names = self.secure_names.iter().flatten();
+        let names: usize = names.map(|name| size_of::<String>() + name.len()).sum();
+        let policy = self.mta_sts.as_ref().map_or(0, |applied| {
+            let patterns = applied.policy.mx.iter();
+            let bytes = patterns.map(|pattern| size_of::<String>() + pattern.len());
+            size_of::<Applied>() + bytes.sum::<usize>()
+        });
+        hops + names + policy
+    }
+
     /// Whether the messages of the plan stay on this machine. Any other direct plan has hosts.
-    pub(crate) const fn stays_here(&self) -> bool {
+    pub(crate) fn stays_here(&self) -> bool {
         matches!(self.way, Way::Direct(_)) && self.hops.is_empty()
     }
 
@@ -263,7 +277,7 @@ impl Plan {
             provider: Arc::clone(providers.per_destination()),
             transport: transport.to_owned(),
             implicit: false,
-            hops: vec![Hop::named(&host.host, host.port)],
+            hops: [Hop::named(&host.host, host.port)].into(),
             tls: TlsRule::Smarthost {
                 tls,
                 verify: !host.insecure_skip_verify,
@@ -282,12 +296,12 @@ impl Plan {
         let (address, hops, place) = match place {
             Lmtp::Tcp { host, port } => (
                 format!("lmtp:{}:{port}", host.ascii()),
-                vec![Hop::named(host, *port)],
+                Arc::from([Hop::named(host, *port)]),
                 LmtpPlace::Hops,
             ),
             Lmtp::Socket(path) => (
                 format!("lmtp:{}", path.display()),
-                Vec::new(),
+                Arc::default(),
                 LmtpPlace::Socket(path.as_path().into()),
             ),
         };
@@ -315,7 +329,7 @@ impl Plan {
             site: site.as_str().into(),
             provider: Arc::clone(providers.per_destination()),
             transport: String::new(),
-            hops: Vec::new(),
+            hops: Arc::default(),
             implicit: false,
             tls: TlsRule::ByHost,
             mta_sts: None,
@@ -329,7 +343,7 @@ impl Plan {
     /// The hosts in the order of one attempt: hosts of one preference in random order, so that load
     /// spreads.
     pub(crate) fn shuffled(&self, rng: &mut impl Rng) -> Vec<Hop> {
-        let mut hops = self.hops.clone();
+        let mut hops = self.hops.to_vec();
         hops.shuffle(rng);
         hops.sort_by_key(|hop| hop.preference);
         hops
@@ -439,7 +453,7 @@ impl Planner<'_> {
         };
         let found = found.and_then(|found| self.without_ours(destination, found));
         let MailHosts {
-            hosts,
+            mut hosts,
             implicit,
             holds,
         } = match found {
@@ -453,12 +467,13 @@ impl Planner<'_> {
                 };
             }
         };
+        hosts::shorten(&mut hosts);
         let hops = hosts.into_iter().map(|(preference, name)| Hop {
             name,
             preference,
             port: 25,
         });
-        let hops: Vec<Hop> = hops.collect();
+        let hops: Arc<[Hop]> = hops.collect();
         let plan = Plan {
             site: destination.ascii().as_str().into(),
             set: HostSet::of(hops.iter().map(|hop| hop.name.as_str())),
@@ -505,6 +520,12 @@ impl Planner<'_> {
     }
 }
 
+/// Whether no host has a better preference than those of a level.
+pub(crate) fn is_best(level: &[Hop], hops: &[Hop]) -> bool {
+    let best = hops.iter().map(|hop| hop.preference).min();
+    level.first().map(|hop| hop.preference) == best
+}
+
 /// The host of a destination is this server, which takes no mail for the destination.
 pub(crate) fn circle(destination: impl fmt::Display, host: &str) -> DeliveryStatus {
     let text = format!("{host} is this server, so mail for {destination} would come back to it");
@@ -520,12 +541,6 @@ mod tests {
     use super::*;
 
     const STATIC: &str = "hostname = \"a.example\"\npostmaster.account = \"a\"\n\
-/// Whether no host has a better preference than those of a level.
-pub(crate) fn is_best(level: &[Hop], hops: &[Hop]) -> bool {
-    let best = hops.iter().map(|hop| hop.preference).min();
-    level.first().map(|hop| hop.preference) == best
-}
-
                           listeners.l.ips = [\"127.0.0.1\"]\n";
 
     /// The shipped entries, under those of a `domains.conf`.

@@ -7,8 +7,13 @@ use postrider_smtp::{Cause, DeliveryStatus, Domain, EnhancedCode};
 
 use crate::faults::OwnFault;
 
-/// How many hosts of a domain a plan has. It only bounds memory: an attempt tries fewer.
-const HOSTS_MAX: usize = 100;
+/// How many hosts of a domain a plan has. An attempt tries ten of them, so hosts of one preference
+/// take turns.
+const HOSTS_MAX: usize = 20;
+/// How many of them a plan has in any case.
+const HOSTS_MIN: usize = 10;
+/// How long the names of the hosts are together, in bytes. Longer names are for nobody's good.
+const NAMES_MAX: usize = 2048;
 
 /// A host, and its preference: the host with the lowest preference is tried first.
 pub(crate) type MailHost = (u16, String);
@@ -114,12 +119,24 @@ pub(super) fn mail_hosts(
     hosts.sort_by(|(preference_a, a), (preference_b, b)| (a, preference_a).cmp(&(b, preference_b)));
     hosts.dedup_by(|(_, next), (_, host)| next == host);
     hosts.sort_by_key(|(preference, _)| *preference);
-    hosts.truncate(HOSTS_MAX);
     Ok(MailHosts {
         hosts,
         implicit: false,
         holds: ttl,
     })
+}
+
+/// Leaves as many of the best hosts as a plan has. Whoever owns a domain chooses how many hosts it
+/// has, and how long their names are.
+pub(super) fn shorten(hosts: &mut Vec<MailHost>) {
+    let mut left = NAMES_MAX;
+    let mut names = hosts.iter().enumerate();
+    let over = names.position(|(at, (_, name))| {
+        left = left.saturating_sub(name.len());
+        at >= HOSTS_MAX || (at >= HOSTS_MIN && left == 0)
+    });
+    hosts.truncate(over.unwrap_or(hosts.len()));
+    hosts.shrink_to_fit();
 }
 
 /// Where a host is.
@@ -245,6 +262,17 @@ mod tests {
         ] {
             let error = of(&resolver, domain).await.unwrap_err();
             assert!(error.contains(code), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_plan_has_the_best_hosts_and_few_bytes_of_names() {
+        for (count, length, left) in [(100, 20, 20), (9, 250, 9), (100, 250, 10), (100, 150, 13)] {
+            let name = |number: usize| format!("{number:0>length$}");
+            let mut hosts: Vec<MailHost> = (1..=count).map(|it| (10, name(it))).collect();
+            shorten(&mut hosts);
+            assert_eq!(hosts.len(), left, "{count} {length}");
+            assert_eq!(hosts[0].1, name(1));
         }
     }
 

@@ -24,6 +24,8 @@ const PLANS_MAX: usize = 20_000;
 
 /// How long after the time of the next look-up the earlier failures count.
 const FAILURE_COUNTS: Duration = Duration::from_secs(60 * 60);
+/// How many bytes the parts of them may take that others choose.
+const BYTES_MAX: usize = 8 << 20;
 /// How many destinations are remembered whose look-up failed.
 const FAILURES_MAX: usize = 20_000;
 
@@ -55,6 +57,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Plans {
     named: BTreeMap<String, Arc<Plan>>,
+    /// The bytes of its parts that others choose.
+    bytes: usize,
     /// The entries of providers that the plans have.
     providers: Option<Arc<Providers>>,
     entries: HashMap<PlanKey, Entry>,
@@ -65,6 +69,8 @@ pub(crate) struct Plans {
 
 impl Plans {
     pub(crate) fn new(statics: &Static) -> Self {
+    /// The bytes of all entries.
+    bytes: usize,
         let named = statics.transports.iter().filter_map(|(name, transport)| {
             let plan = match transport {
                 Transport::Lmtp(place) => Plan::lmtp(name, place, &statics.providers),
@@ -163,7 +169,10 @@ impl Plans {
         while let Some((_, first)) = self
             .ends
             .first()
-            .filter(|(end, _)| self.entries.len() >= PLANS_MAX || end.after(STALE_MAX) <= now)
+            .filter(|(end, _)| {
+                let is_full = self.entries.len() >= PLANS_MAX || self.bytes + bytes > BYTES_MAX;
+                is_full || end.after(STALE_MAX) <= now
+            })
             .cloned()
         {
             self.forget(&first);
@@ -198,9 +207,10 @@ mod tests {
     use postrider_smtp::{Cause, EnhancedCode};
 
     use super::*;
-    use crate::schedule::local_plan;
+    use crate::{next_hop::Hop, schedule::local_plan};
 
     fn key(destination: &str) -> PlanKey {
+        let bytes = bytes_of(&key, &planned.plan);
         PlanKey {
             destination: destination.into(),
             transport: String::new(),
@@ -209,11 +219,13 @@ mod tests {
 
     fn planned(holds: u64) -> Planned {
         Planned {
+        self.bytes += bytes;
             plan: Ok(Arc::new(local_plan("a.test"))),
             fault: None,
             unanswered: false,
             holds: Duration::from_secs(holds),
         }
+            bytes,
     }
 
     fn failed(holds: u64) -> Planned {
@@ -229,11 +241,21 @@ mod tests {
     fn at(seconds: u64) -> Moment {
         Moment(Duration::from_secs(seconds))
     }
+            self.bytes -= entry.bytes;
 
     #[test]
     fn plans_hold_for_their_ttl_within_limits() {
         let mut plans = Plans::default();
         let a = key("a.test");
+/// The bytes of an entry that others choose. The key is there twice.
+fn bytes_of(key: &PlanKey, plan: &Result<Arc<Plan>, DeliveryStatus>) -> usize {
+    let plan = match plan {
+        Ok(plan) => plan.variable_bytes(),
+        Err(status) => status.text.len(),
+    };
+    2 * key.destination.len() + plan
+}
+
         let stale = |plans: &Plans, seconds| Some(plans.find(&a, at(seconds))?.stale);
         plans.remember(a.clone(), &planned(0), at(0));
         assert_eq!(stale(&plans, 59), Some(false));
@@ -333,3 +355,31 @@ mod tests {
         assert_eq!((plans.entries.len(), plans.ends.len()), (1, 1));
     }
 }
+    /// A hostile DNS server has many hosts with long names below each of many names.
+    #[test]
+    fn the_bytes_of_plans_are_bounded() {
+        let mut plans = Plans::default();
+        let hop = || Hop {
+            name: "x".repeat(250),
+            preference: 10,
+            port: 25,
+        };
+        let wide = Plan {
+            hops: std::iter::repeat_with(hop).take(10).collect(),
+            ..local_plan("a.test")
+        };
+        let wide = Planned {
+            plan: Ok(Arc::new(wide)),
+            ..planned(60)
+        };
+        for number in 0..5000 {
+            plans.remember(key(&format!("{number}.test")), &wide, at(0));
+            assert!(plans.bytes <= BYTES_MAX);
+        }
+        let count = plans.entries.len();
+        assert!((2000..4000).contains(&count), "{count}");
+        assert_eq!(plans.ends.len(), count);
+        plans.remember(key("b.test"), &planned(60), at(10_000));
+        assert_eq!((plans.entries.len(), plans.bytes), (1, 2 * "b.test".len()));
+    }
+

@@ -119,7 +119,7 @@ impl Pace {
         }
         known.tls = plan.tls_in_words();
         if known.hops != plan.hops {
-            known.hops.clone_from(&plan.hops);
+            known.hops = Arc::clone(&plan.hops);
             known.addresses.clear();
         }
         if known.domains.len() < DOMAINS_MAX && !known.domains.iter().any(|it| it == domain) {

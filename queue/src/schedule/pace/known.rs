@@ -1,6 +1,6 @@
 //! What is known of a site.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use postrider_config::Rate;
 use postrider_smtp::{DeliveryStatus, bounce::Class};
@@ -51,7 +51,8 @@ pub(crate) struct Known {
     pub(crate) tally: Tally,
     pub(crate) taken: Option<Moment>,
     pub(crate) error: Option<Box<LastError>>,
-    pub(crate) hops: Vec<Hop>,
+    /// The hosts of the last plan.
+    pub(crate) hops: Arc<[Hop]>,
     /// The addresses that were tried, with the names of their hosts.
     pub(crate) addresses: Vec<(String, SocketAddr)>,
     /// Where connections came from, each once: the address or the proxy of ours, and the EHLO name.
@@ -146,7 +147,7 @@ impl Known {
             tally: Tally::default(),
             taken: None,
             error: None,
-            hops: Vec::new(),
+            hops: Arc::default(),
             addresses: Vec::new(),
             domains: Vec::new(),
             used: now,
