@@ -160,7 +160,7 @@ impl Queue {
         };
         let key = PlanKey::of(message, transport);
         let failure = self.plans().failure(&key, self.clock.moment())?;
-        Some(failure.1)
+        Some(failure.status)
     }
 }
 

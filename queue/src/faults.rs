@@ -1,7 +1,7 @@
 //! Faults of our own: they count for no message, and are told once.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fmt, io,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -64,6 +64,9 @@ const LOOK_UPS: usize = 50;
 const UNANSWERED: usize = 40;
 /// How long a look-up counts.
 const LOOK_UP_COUNTS: Duration = Duration::from_secs(10 * 60);
+/// How many names without an answer are remembered, and for how long.
+const FAILED_MAX: usize = 10_000;
+const FAILED_COUNTS: Duration = Duration::from_secs(60 * 60);
 /// How long all deliveries wait for our resolver.
 const RESOLVER_PAUSE: Duration = Duration::from_secs(30);
 
@@ -88,8 +91,29 @@ struct State {
     told: Option<Moment>,
     /// The last look-ups, the last one at the end.
     look_ups: VecDeque<LookUp>,
+    /// The names that had no answer, and when they had none.
+    failed: HashMap<String, Moment>,
     /// The resolver is out of order. Nothing is to be looked up before.
     resolver: Option<Moment>,
+}
+
+impl State {
+    /// Notes whether a name has an answer. True: it had none before.
+    fn failed_before(&mut self, name: &str, answered: bool, now: Moment) -> bool {
+        let counts = |at: &Moment| now.since(*at) < FAILED_COUNTS;
+        let before = self.failed.get(name).is_some_and(counts);
+        if answered {
+            self.failed.remove(name);
+            return before;
+        }
+        if self.failed.len() >= FAILED_MAX {
+            self.failed.retain(|_, at| counts(at));
+        }
+        if self.failed.len() < FAILED_MAX || before {
+            self.failed.insert(name.to_owned(), now);
+        }
+        before
+    }
 }
 
 /// The last look-up of a name.
@@ -148,6 +172,16 @@ impl Faults {
     /// Then this gives the moment until which all wait. The log is told when this begins and ends.
     pub(crate) fn looked_up(&self, name: &str, answered: bool, now: Moment) -> Option<Moment> {
         let mut state = self.state();
+        let failed_before = state.failed_before(name, answered, now);
+        if answered && failed_before && state.resolver.take().is_some() {
+            // No cache has this answer. What failed until now says nothing any more.
+            state.look_ups.clear();
+            info!("the resolver answers again");
+        }
+        if !answered && failed_before && state.resolver.is_none() {
+            // It failed while the resolver worked.
+            return None;
+        }
         state
             .look_ups
             .retain(|it| it.name != name && now.since(it.at) < LOOK_UP_COUNTS);
@@ -176,10 +210,20 @@ impl Faults {
                 "most look-ups have no answer, so the resolver seems to be out of order; all deliveries wait, and no attempt counts"
             );
         }
-        let until = state.resolver.filter(|until| now < *until);
-        let until = until.unwrap_or_else(|| now.after(RESOLVER_PAUSE));
+        let until = match state.resolver.filter(|until| now < *until) {
+            Some(until) => until,
+            // A name that fails once more says nothing new of the resolver. It waits alone.
+            None if failed_before => return Some(now.after(RESOLVER_PAUSE)),
+            None => now.after(RESOLVER_PAUSE),
+        };
         state.resolver = Some(until);
         Some(until)
+    }
+
+    /// Whether our resolver seems to be out of order. All may go on meanwhile, to see whether it
+    /// still is.
+    pub(crate) fn is_resolver_out(&self) -> bool {
+        self.state().resolver.is_some()
     }
 
     /// Until when all wait for our resolver, which is out of order. None: it is not.
@@ -325,6 +369,38 @@ mod tests {
         }
         assert_eq!(look_up(700, false, 2600), None);
         assert!(faults.state().look_ups.len() <= LOOK_UPS);
+    }
+
+    #[test]
+    fn a_name_that_fails_once_more_halts_nothing_and_its_answer_lets_all_go_on() {
+        let faults = Faults::default();
+        let at = |seconds| Moment(Duration::from_secs(seconds));
+        let look_up = |number: usize, answered, now| {
+            faults.looked_up(&format!("{number}.test"), answered, at(now))
+        };
+        let names = 2 * LOOK_UPS;
+        for number in 0..names {
+            look_up(number, false, 0);
+        }
+        assert_eq!(faults.until(at(0)), Some(at(30)));
+        // All of them are asked again, in vain. Each waits alone, and no attempt counts.
+        for number in 0..names {
+            assert_eq!(look_up(number, false, 31), Some(at(61)));
+        }
+        assert_eq!(faults.until(at(31)), None);
+        assert!(faults.is_resolver_out());
+        // Another name may be in a cache. A new failure halts all.
+        look_up(1000, true, 31);
+        assert!(faults.is_resolver_out());
+        assert_eq!(look_up(1001, false, 31), Some(at(61)));
+        assert_eq!(faults.until(at(31)), Some(at(61)));
+        assert_eq!(look_up(0, true, 32), None);
+        assert!(!faults.is_resolver_out() && faults.until(at(32)).is_none());
+        // What failed so far shows no fault of the resolver, however often it is asked.
+        for number in 1..names {
+            assert_eq!(look_up(number, false, 32), None);
+        }
+        assert!(faults.state().look_ups.len() < LOOK_UPS);
     }
 
     #[test]

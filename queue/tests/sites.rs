@@ -221,6 +221,42 @@ async fn a_failed_look_up_is_no_plan_and_counts_as_an_attempt() {
     world.stop().await;
 }
 
+/// Most look-ups fail, and that once looks like a fault of our resolver. When the dead domains are
+/// looked up again, nobody else waits for them.
+#[tokio::test]
+async fn many_dead_domains_hold_back_the_others_once() {
+    let world = World::start(Setup::default());
+    let (remote, _) = counted().await;
+    world.host("mx.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    let dead: Vec<String> = (0..80).map(|number| format!("dead{number}.test")).collect();
+    for domain in &dead {
+        world.resolver.fail(domain);
+        let to = format!("x@{domain}");
+        let [_] = world.add(Message::to(&[&to])).await;
+    }
+    let all_asked = |times: usize| {
+        let (world, dead) = (&world, &dead);
+        async move {
+            while dead.iter().any(|domain| asked(world, domain) < times) {
+                world.clock.advance(Duration::from_secs(1));
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    patience::patiently("the first look-ups", all_asked(1)).await;
+    for round in 2..=4 {
+        let domain = format!("good{round}.test");
+        world.mx(&domain, &[(10, "mx.test")]);
+        patience::patiently("more look-ups", all_asked(round)).await;
+        // The clock stands still from here on.
+        let to = format!("x@{domain}");
+        let [_] = world.add(Message::to(&[&to])).await;
+        remote.wait_for(round - 1).await;
+    }
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_few_messages_do_not_wait_for_many_at_the_same_site() {
     let world = World::start(Setup {

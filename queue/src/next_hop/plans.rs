@@ -11,7 +11,10 @@ use postrider_smtp::{DeliveryStatus, Host};
 use postrider_store::Moment;
 
 use super::{Plan, PlanKey, Planned};
-use crate::{route, schedule};
+use crate::{
+    route,
+    schedule::{self, Wait},
+};
 
 /// The shortest time that a plan holds: mail to a domain comes in bursts.
 const HOLDS_MIN: Duration = Duration::from_secs(60);
@@ -21,11 +24,13 @@ const HOLDS_MAX: Duration = Duration::from_secs(60 * 60);
 const STALE_MAX: Duration = Duration::from_secs(5 * 60);
 /// How many plans are remembered.
 const PLANS_MAX: usize = 20_000;
-
-/// How long after the time of the next look-up the earlier failures count.
-const FAILURE_COUNTS: Duration = Duration::from_secs(60 * 60);
 /// How many bytes the parts of them may take that others choose.
 const BYTES_MAX: usize = 8 << 20;
+
+/// The longest pause before the next look-up while our resolver seems to be out of order.
+const OURS_MAX: Duration = Duration::from_secs(4 * 60);
+/// How long after the time of the next look-up the earlier failures count.
+const FAILURE_COUNTS: Duration = Duration::from_secs(60 * 60);
 /// How many destinations are remembered whose look-up failed.
 const FAILURES_MAX: usize = 20_000;
 
@@ -36,6 +41,8 @@ struct Failure {
     /// None is made before.
     until: Moment,
     status: DeliveryStatus,
+    /// Our resolver seems to be out of order.
+    is_ours: bool,
 }
 
 /// A remembered plan.
@@ -50,6 +57,8 @@ pub(crate) struct Remembered {
 struct Entry {
     plan: Result<Arc<Plan>, DeliveryStatus>,
     until: Moment,
+    /// The bytes of its parts that others choose.
+    bytes: usize,
 }
 
 /// Plans by what they are for. Transports that name a host need no look-up, so their plans are made
@@ -57,11 +66,11 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Plans {
     named: BTreeMap<String, Arc<Plan>>,
-    /// The bytes of its parts that others choose.
-    bytes: usize,
     /// The entries of providers that the plans have.
     providers: Option<Arc<Providers>>,
     entries: HashMap<PlanKey, Entry>,
+    /// The bytes of all entries.
+    bytes: usize,
     failures: HashMap<PlanKey, Failure>,
     /// The entries by the moment until which they hold.
     ends: BTreeSet<(Moment, PlanKey)>,
@@ -69,8 +78,6 @@ pub(crate) struct Plans {
 
 impl Plans {
     pub(crate) fn new(statics: &Static) -> Self {
-    /// The bytes of all entries.
-    bytes: usize,
         let named = statics.transports.iter().filter_map(|(name, transport)| {
             let plan = match transport {
                 Transport::Lmtp(place) => Plan::lmtp(name, place, &statics.providers),
@@ -126,6 +133,30 @@ impl Plans {
         max: Duration,
         now: Moment,
     ) -> Moment {
+        self.note_failure(key, (status, false), now, |pause| pause.min(max))
+    }
+
+    /// A look-up had no answer, and our resolver seems to be out of order. Gives when the next one
+    /// is to be made: earlier than after other failures. `spread` is from 0.5 to 1, at random. It
+    /// keeps apart what failed at the same moment, so that few ask at a time.
+    pub(crate) fn failed_by_us(
+        &mut self,
+        key: &PlanKey,
+        status: &DeliveryStatus,
+        spread: f64,
+        now: Moment,
+    ) -> Moment {
+        let pause = |pause: Duration| pause.min(OURS_MAX).mul_f64(spread);
+        self.note_failure(key, (status, true), now, pause)
+    }
+
+    fn note_failure(
+        &mut self,
+        key: &PlanKey,
+        (status, is_ours): (&DeliveryStatus, bool),
+        now: Moment,
+        pause: impl FnOnce(Duration) -> Duration,
+    ) -> Moment {
         if self.failures.len() >= FAILURES_MAX {
             self.failures
                 .retain(|_, failure| now < failure.until.after(FAILURE_COUNTS));
@@ -133,12 +164,13 @@ impl Plans {
         let known = self.failures.get(key);
         let known = known.filter(|failure| now < failure.until.after(FAILURE_COUNTS));
         let times = known.map_or(0, |failure| failure.times);
-        let until = now.after(schedule::down_for(times).min(max));
+        let until = now.after(pause(schedule::down_for(times)));
         if self.failures.len() < FAILURES_MAX || self.failures.contains_key(key) {
             let failure = Failure {
                 times: times.saturating_add(1),
                 until,
                 status: status.clone(),
+                is_ours,
             };
             self.failures.insert(key.clone(), failure);
         }
@@ -146,17 +178,26 @@ impl Plans {
     }
 
     /// Until when no look-up is made, after some that had no answer, and what came of the last one.
-    pub(crate) fn failure(&self, key: &PlanKey, now: Moment) -> Option<(Moment, DeliveryStatus)> {
+    pub(crate) fn failure(&self, key: &PlanKey, now: Moment) -> Option<Wait> {
         let failure = self
             .failures
             .get(key)
             .filter(|failure| now < failure.until)?;
-        Some((failure.until, failure.status.clone()))
+        Some(Wait {
+            until: failure.until,
+            failing: !failure.is_ours,
+            status: failure.status.clone(),
+        })
     }
 
     /// Lets all look-ups be made again that wait after a failure.
     pub(crate) fn forgive(&mut self) {
         self.failures.clear();
+    }
+
+    /// The same for those that failed while our resolver seemed to be out of order.
+    pub(crate) fn forgive_ours(&mut self) {
+        self.failures.retain(|_, failure| !failure.is_ours);
     }
 
     /// Remembers a plan, if it holds. A failure that may be over soon does not end an older plan.
@@ -166,6 +207,7 @@ impl Plans {
         }
         self.failures.remove(&key);
         self.forget(&key);
+        let bytes = bytes_of(&key, &planned.plan);
         while let Some((_, first)) = self
             .ends
             .first()
@@ -177,11 +219,13 @@ impl Plans {
         {
             self.forget(&first);
         }
+        self.bytes += bytes;
         let until = now.after(planned.holds.clamp(HOLDS_MIN, HOLDS_MAX));
         self.ends.insert((until, key.clone()));
         let entry = Entry {
             plan: planned.plan.clone(),
             until,
+            bytes,
         };
         self.entries.insert(key, entry);
     }
@@ -197,9 +241,19 @@ impl Plans {
 
     fn forget(&mut self, key: &PlanKey) {
         if let Some(entry) = self.entries.remove(key) {
+            self.bytes -= entry.bytes;
             self.ends.remove(&(entry.until, key.clone()));
         }
     }
+}
+
+/// The bytes of an entry that others choose. The key is there twice.
+fn bytes_of(key: &PlanKey, plan: &Result<Arc<Plan>, DeliveryStatus>) -> usize {
+    let plan = match plan {
+        Ok(plan) => plan.variable_bytes(),
+        Err(status) => status.text.len(),
+    };
+    2 * key.destination.len() + plan
 }
 
 #[cfg(test)]
@@ -210,7 +264,6 @@ mod tests {
     use crate::{next_hop::Hop, schedule::local_plan};
 
     fn key(destination: &str) -> PlanKey {
-        let bytes = bytes_of(&key, &planned.plan);
         PlanKey {
             destination: destination.into(),
             transport: String::new(),
@@ -219,13 +272,11 @@ mod tests {
 
     fn planned(holds: u64) -> Planned {
         Planned {
-        self.bytes += bytes;
             plan: Ok(Arc::new(local_plan("a.test"))),
             fault: None,
             unanswered: false,
             holds: Duration::from_secs(holds),
         }
-            bytes,
     }
 
     fn failed(holds: u64) -> Planned {
@@ -241,21 +292,11 @@ mod tests {
     fn at(seconds: u64) -> Moment {
         Moment(Duration::from_secs(seconds))
     }
-            self.bytes -= entry.bytes;
 
     #[test]
     fn plans_hold_for_their_ttl_within_limits() {
         let mut plans = Plans::default();
         let a = key("a.test");
-/// The bytes of an entry that others choose. The key is there twice.
-fn bytes_of(key: &PlanKey, plan: &Result<Arc<Plan>, DeliveryStatus>) -> usize {
-    let plan = match plan {
-        Ok(plan) => plan.variable_bytes(),
-        Err(status) => status.text.len(),
-    };
-    2 * key.destination.len() + plan
-}
-
         let stale = |plans: &Plans, seconds| Some(plans.find(&a, at(seconds))?.stale);
         plans.remember(a.clone(), &planned(0), at(0));
         assert_eq!(stale(&plans, 59), Some(false));
@@ -289,8 +330,8 @@ fn bytes_of(key: &PlanKey, plan: &Result<Arc<Plan>, DeliveryStatus>) -> usize {
         let mut now = 0;
         for seconds in [60, 120, 240, 480, 900, 1000, 1000] {
             assert_eq!(plans.failed(&a, &status, max, at(now)), at(now + seconds));
-            let (until, _) = plans.failure(&a, at(now + seconds - 1)).unwrap();
-            assert_eq!(until, at(now + seconds));
+            let wait = plans.failure(&a, at(now + seconds - 1)).unwrap();
+            assert_eq!((wait.until, wait.failing), (at(now + seconds), true));
             now += seconds;
             assert!(plans.failure(&a, at(now)).is_none());
         }
@@ -307,6 +348,25 @@ fn bytes_of(key: &PlanKey, plan: &Result<Arc<Plan>, DeliveryStatus>) -> usize {
         );
         plans.forgive();
         assert!(plans.failure(&a, at(now + 3660)).is_none());
+    }
+
+    #[test]
+    fn look_ups_by_a_resolver_out_of_order_are_made_sooner_and_apart() {
+        let mut plans = Plans::default();
+        let (a, b) = (key("a.test"), key("b.test"));
+        let status = failed(0).plan.unwrap_err();
+        let mut now = 0;
+        for seconds in [30, 60, 120, 120] {
+            let until = plans.failed_by_us(&a, &status, 0.5, at(now));
+            assert_eq!(until, at(now + seconds));
+            assert!(!plans.failure(&a, at(now)).unwrap().failing);
+            now += seconds;
+        }
+        assert_eq!(plans.failed_by_us(&a, &status, 1.0, at(now)), at(now + 240));
+        plans.failed(&b, &status, HOLDS_MAX, at(now));
+        plans.forgive_ours();
+        assert!(plans.failure(&a, at(now)).is_none());
+        assert!(plans.failure(&b, at(now)).is_some());
     }
 
     #[test]
@@ -339,22 +399,6 @@ fn bytes_of(key: &PlanKey, plan: &Result<Arc<Plan>, DeliveryStatus>) -> usize {
         assert_eq!(plans.ends.len(), 1);
     }
 
-    #[test]
-    fn the_number_of_plans_is_bounded() {
-        let mut plans = Plans::default();
-        for number in 0..=PLANS_MAX {
-            let holds = 60 + number as u64 % 7;
-            plans.remember(key(&format!("{number}.test")), &planned(holds), at(0));
-        }
-        assert_eq!(
-            (plans.entries.len(), plans.ends.len()),
-            (PLANS_MAX, PLANS_MAX)
-        );
-        // Entries that ended go when the next entry comes.
-        plans.remember(key("a.test"), &planned(60), at(10_000));
-        assert_eq!((plans.entries.len(), plans.ends.len()), (1, 1));
-    }
-}
     /// A hostile DNS server has many hosts with long names below each of many names.
     #[test]
     fn the_bytes_of_plans_are_bounded() {
@@ -383,3 +427,19 @@ fn bytes_of(key: &PlanKey, plan: &Result<Arc<Plan>, DeliveryStatus>) -> usize {
         assert_eq!((plans.entries.len(), plans.bytes), (1, 2 * "b.test".len()));
     }
 
+    #[test]
+    fn the_number_of_plans_is_bounded() {
+        let mut plans = Plans::default();
+        for number in 0..=PLANS_MAX {
+            let holds = 60 + number as u64 % 7;
+            plans.remember(key(&format!("{number}.test")), &planned(holds), at(0));
+        }
+        assert_eq!(
+            (plans.entries.len(), plans.ends.len()),
+            (PLANS_MAX, PLANS_MAX)
+        );
+        // Entries that ended go when the next entry comes.
+        plans.remember(key("a.test"), &planned(60), at(10_000));
+        assert_eq!((plans.entries.len(), plans.ends.len()), (1, 1));
+    }
+}

@@ -85,11 +85,7 @@ impl Queue {
         };
         match found {
             None => match failure {
-                Some((until, status)) => Course::Later(Wait {
-                    until,
-                    failing: true,
-                    status,
-                }),
+                Some(wait) => Course::Later(wait),
                 None => Course::Unknown(key),
             },
             Some(found) => match found.plan {

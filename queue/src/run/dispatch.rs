@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Host};
 use postrider_store::{Lane, Moment, Queued, Which};
+use rand::RngExt as _;
 use tracing::error;
 
 use super::{
@@ -154,11 +155,16 @@ impl QueueLoop {
         };
         let answered = !planned.unanswered;
         let faults = &self.queue.faults;
+        let was_out = faults.is_resolver_out();
         let is_literal = key.destination.starts_with('[');
         let out = match planned.fault {
             None if !is_literal => faults.looked_up(&key.destination, answered, now.moment),
             _ => None,
         };
+        if was_out && !faults.is_resolver_out() {
+            self.queue.plans().forgive_ours();
+            self.queue.lanes().try_all_now();
+        }
         let plan = match &planned.plan {
             Ok(plan) => plan,
             Err(status) => return self.without_plan(&key, &planned, (status, out), waiting),
@@ -228,7 +234,9 @@ impl QueueLoop {
             }
             return self.end(messages, status.clone());
         } else if let Some(until) = out {
-            down(until, false)
+            let spread = self.queue.rng().random_range(0.5..=1.0);
+            let again = self.queue.plans().failed_by_us(key, status, spread, now);
+            down(until.max(again), false)
         } else {
             let max = self.queue.longest_retry_interval();
             let until = self.queue.plans().failed(key, status, max, now);

@@ -198,6 +198,19 @@ fn lanes_are_paused_put_off_and_go_on() {
     assert_eq!(lanes.next_unplanned(), Some(b));
 }
 
+#[test]
+fn lanes_that_were_put_off_go_on_at_once() {
+    let (a, b) = (lane("a.test", "ann"), lane("b.test", "ann"));
+    let mut lanes = at_site(&[&a, &b], "s");
+    lanes.put_off(&a, at(50), at(3));
+    lanes.advance(at(49));
+    assert_eq!(lanes.next_unplanned(), None);
+    lanes.try_all_now();
+    lanes.advance(at(49));
+    assert_eq!(lanes.next_unplanned(), Some(a));
+    assert_eq!(lanes.next_unplanned(), None, "the other is at its site");
+}
+
 /// A lane that leaves a site leaves a trace there. A lane that is named twice in a claim would have
 /// its messages sent twice.
 #[test]
