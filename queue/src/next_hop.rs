@@ -22,9 +22,9 @@ use sha2::{Digest, Sha256};
 use hosts::MailHosts;
 
 pub(crate) use dane::{HostTlsa, host_tlsa};
-pub(crate) use hosts::{HostAddresses, LookUpFailure, addresses, nowhere};
-pub(crate) use ours::Ours;
+pub(crate) use hosts::{HostAddresses, LookUpFailure, addresses, is_best, nowhere};
 pub use ours::interfaces;
+pub(crate) use ours::{Ours, circle};
 pub(crate) use plans::Plans;
 
 use crate::{
@@ -210,20 +210,6 @@ impl Plan {
             provider: Arc::clone(provider),
             ..self.clone()
         }
-    }
-
-    /// The bytes that others choose: names of hosts, and the MTA-STS policy.
-    fn variable_bytes(&self) -> usize {
-        let hops = self.hops.iter();
-        let hops: usize = hops.map(|hop| size_of::<Hop>() + hop.name.len()).sum();
-        let names = self.secure_names.iter().flatten();
-        let names: usize = names.map(|name| size_of::<String>() + name.len()).sum();
-        let policy = self.mta_sts.as_ref().map_or(0, |applied| {
-            let patterns = applied.policy.mx.iter();
-            let bytes = patterns.map(|pattern| size_of::<String>() + pattern.len());
-            size_of::<Applied>() + bytes.sum::<usize>()
-        });
-        hops + names + policy
     }
 
     /// Whether the messages of the plan stay on this machine. Any other direct plan has hosts.
@@ -518,18 +504,6 @@ impl Planner<'_> {
             }),
         }
     }
-}
-
-/// Whether no host has a better preference than those of a level.
-pub(crate) fn is_best(level: &[Hop], hops: &[Hop]) -> bool {
-    let best = hops.iter().map(|hop| hop.preference).min();
-    level.first().map(|hop| hop.preference) == best
-}
-
-/// The host of a destination is this server, which takes no mail for the destination.
-pub(crate) fn circle(destination: impl fmt::Display, host: &str) -> DeliveryStatus {
-    let text = format!("{host} is this server, so mail for {destination} would come back to it");
-    DeliveryStatus::permanent(Cause::Local, EnhancedCode::LOOP, text)
 }
 
 #[cfg(test)]

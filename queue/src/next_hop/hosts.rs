@@ -5,6 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use postrider_dns::{Answer, DnsError, Mx, Resolver};
 use postrider_smtp::{Cause, DeliveryStatus, Domain, EnhancedCode};
 
+use super::Hop;
 use crate::faults::OwnFault;
 
 /// How many hosts of a domain a plan has. An attempt tries ten of them, so hosts of one preference
@@ -137,6 +138,12 @@ pub(super) fn shorten(hosts: &mut Vec<MailHost>) {
     });
     hosts.truncate(over.unwrap_or(hosts.len()));
     hosts.shrink_to_fit();
+}
+
+/// Whether no host has a better preference than those of a level.
+pub(crate) fn is_best(level: &[Hop], hops: &[Hop]) -> bool {
+    let best = hops.iter().map(|hop| hop.preference).min();
+    level.first().map(|hop| hop.preference) == best
 }
 
 /// Where a host is.

@@ -3,10 +3,12 @@
 
 use std::{
     collections::HashSet,
+    fmt,
     net::{IpAddr, SocketAddr},
 };
 
 use postrider_config::{Static, Transport};
+use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
 
 /// The port of MX hosts.
 const SMTP_PORT: u16 = 25;
@@ -61,6 +63,12 @@ impl Ours {
     pub(crate) fn has_address(&self, address: SocketAddr) -> bool {
         address.port() == SMTP_PORT && self.addresses.contains(&address.ip().to_canonical())
     }
+}
+
+/// The host of a destination is this server, which takes no mail for the destination.
+pub(crate) fn circle(destination: impl fmt::Display, host: &str) -> DeliveryStatus {
+    let text = format!("{host} is this server, so mail for {destination} would come back to it");
+    DeliveryStatus::permanent(Cause::Local, EnhancedCode::LOOP, text)
 }
 
 /// The addresses of the network interfaces. Empty if the system does not tell.

@@ -10,8 +10,9 @@ use postrider_config::{Providers, Static, Transport};
 use postrider_smtp::{DeliveryStatus, Host};
 use postrider_store::Moment;
 
-use super::{Plan, PlanKey, Planned};
+use super::{Hop, Plan, PlanKey, Planned};
 use crate::{
+    mta_sts::Applied,
     route,
     schedule::{self, Wait},
 };
@@ -250,10 +251,24 @@ impl Plans {
 /// The bytes of an entry that others choose. The key is there twice.
 fn bytes_of(key: &PlanKey, plan: &Result<Arc<Plan>, DeliveryStatus>) -> usize {
     let plan = match plan {
-        Ok(plan) => plan.variable_bytes(),
+        Ok(plan) => variable_bytes(plan),
         Err(status) => status.text.len(),
     };
     2 * key.destination.len() + plan
+}
+
+/// The bytes that others choose: names of hosts, and the MTA-STS policy.
+fn variable_bytes(plan: &Plan) -> usize {
+    let hops = plan.hops.iter();
+    let hops: usize = hops.map(|hop| size_of::<Hop>() + hop.name.len()).sum();
+    let names = plan.secure_names.iter().flatten();
+    let names: usize = names.map(|name| size_of::<String>() + name.len()).sum();
+    let policy = plan.mta_sts.as_ref().map_or(0, |applied| {
+        let patterns = applied.policy.mx.iter();
+        let bytes = patterns.map(|pattern| size_of::<String>() + pattern.len());
+        size_of::<Applied>() + bytes.sum::<usize>()
+    });
+    hops + names + policy
 }
 
 #[cfg(test)]
@@ -261,7 +276,7 @@ mod tests {
     use postrider_smtp::{Cause, EnhancedCode};
 
     use super::*;
-    use crate::{next_hop::Hop, schedule::local_plan};
+    use crate::schedule::local_plan;
 
     fn key(destination: &str) -> PlanKey {
         PlanKey {
