@@ -61,7 +61,8 @@ pub(crate) struct Window {
     learnt: Option<Learnt>,
     halved: Option<Moment>,
     no_growth_until: Moment,
-    /// How often the site rested since the window last grew.
+    /// How often the site rested since it took a message while the window may grow. A window at its
+    /// cap does not grow, and the site is busy no more.
     rests: usize,
     /// The weight of the failures since the last success.
     failed: f64,
@@ -130,12 +131,12 @@ impl Window {
         if self.learnt.is_some_and(|learnt| learnt.now(now) >= max) {
             self.learnt = None;
         }
+        self.rests = 0;
         for _ in 0..messages {
             if working + 1 < self.connections(max, now) || self.w >= whole(cap) {
                 break;
             }
             self.w = (self.w + 1.0 / self.w).min(whole(cap));
-            self.rests = 0;
         }
     }
 
@@ -359,6 +360,15 @@ mod tests {
             Some(MINUTE),
             "it grew meanwhile"
         );
+        let mut capped = Window::default();
+        for (second, minutes) in [(0, None), (30, Some(1)), (100, Some(2))] {
+            let rest = capped.busy(2 - usize::from(second > 0), at(second));
+            assert_eq!(rest, minutes.map(|minutes| MINUTE * minutes));
+        }
+        capped.succeeded(1, 1, 1, at(159));
+        assert_eq!(capped.busy(1, at(160)), Some(MINUTE * 4), "it was too soon");
+        capped.succeeded(1, 1, 1, at(220));
+        assert_eq!(capped.busy(1, at(250)), Some(MINUTE), "one is the cap");
     }
 
     #[test]
