@@ -169,14 +169,14 @@ impl OngoingAttempt<'_> {
         let (pace, now) = (&self.slot.pace, self.queue.clock.moment());
         let all = || results.iter().flat_map(|result| &result.recipients);
         let taken = all().filter(|result| result.status.is_success()).count();
-        pace.succeeded(taken, transactions, now.since(began), now);
-        if taken == all().count() {
+        let learnt = pace.succeeded(taken, transactions, now.since(began), now);
+        if taken == all().count() && !learnt {
             return;
         }
         for result in all().filter(|result| !result.status.is_success()) {
             // A connection fails once, whatever the number of its messages.
             let rule = self.plan.rule_for(&result.status);
-            if !pace.observe_result(&result.status, rule, result.again, now) {
+            if !pace.observe_result(&result.status, rule, result.again, (began, now)) {
                 break;
             }
         }

@@ -282,42 +282,45 @@ impl Pace {
         }
     }
 
-    /// The site took so many messages, in a batch of transactions of this time.
+    /// The site took so many messages, in a batch of transactions of this time. True: that tells
+    /// something that is to be kept.
     pub(crate) fn succeeded(
         &self,
         messages: usize,
         transactions: usize,
         took: Duration,
         now: Moment,
-    ) {
+    ) -> bool {
         let mut known = self.known();
         known.window.took(transactions, took, now);
-        if messages > 0 {
-            let (working, max) = (known.working, known.max(now));
-            known.window.succeeded(messages, working, max, now);
-            known.taken = Some(now);
-            known.used = now;
-            known.halts.answered(&self.site, true, now);
+        if messages == 0 {
+            return false;
         }
+        let (working, max) = (known.working, known.max(now));
+        known.window.succeeded(messages, working, max, now);
+        known.taken = Some(now);
+        known.used = now;
+        let began = Moment(now.0.saturating_sub(took));
+        known.halts.answered(&self.site, true, began, now)
     }
 
     /// What the opening of a connection showed. `rule` is that of the provider for the reply.
     pub(crate) fn observe(&self, status: &DeliveryStatus, rule: Option<&ReplyRule>, now: Moment) {
         let (seen, class) = Observation::of(status, rule);
-        self.note(seen, class, status, rule.is_some(), now);
+        self.note(seen, class, status, rule.is_some(), (now, now));
     }
 
-    /// What the result of a message showed. Gives false if the connection failed: the results of
-    /// the other messages on it show the same.
+    /// What the result of a message showed, in a batch that began and ended then. Gives false if
+    /// the connection failed: the results of the other messages on it show the same.
     pub(crate) fn observe_result(
         &self,
         status: &DeliveryStatus,
         rule: Option<&ReplyRule>,
         again: Again,
-        now: Moment,
+        (began, now): (Moment, Moment),
     ) -> bool {
         let (seen, class) = Observation::of_transaction(status, rule, again);
-        self.note(seen, class, status, rule.is_some(), now);
+        self.note(seen, class, status, rule.is_some(), (began, now));
         seen != Some(Observation::Failed)
     }
 
@@ -348,7 +351,7 @@ impl Pace {
         class: Class,
         status: &DeliveryStatus,
         by_rule: bool,
-        now: Moment,
+        (began, now): (Moment, Moment),
     ) {
         let Some(seen) = seen else {
             return;
@@ -365,7 +368,7 @@ impl Pace {
         match seen {
             Observation::Answered => {
                 window.answered();
-                halts.answered(&self.site, false, now);
+                halts.answered(&self.site, false, began, now);
             }
             Observation::TooMany => window.too_many(open, now),
             Observation::Busy => {
@@ -401,9 +404,11 @@ impl Pace {
         }
     }
 
-    /// The site is tried again at once. If it failed, the next connection is a probe.
-    pub(crate) fn forgive(&self, now: Moment) {
-        self.known().halts.forgive(&self.site, now);
+    /// The site gets a probe at once if nothing is tried there. `even_blocked`: also if it has
+    /// blocked us. Gives whether that changes anything.
+    pub(crate) fn ask_for_probe(&self, even_blocked: bool, now: Moment) -> bool {
+        let halts = &mut self.known().halts;
+        halts.ask_for_probe(&self.site, even_blocked, now)
     }
 
     /// Forgets what was learnt of the site.

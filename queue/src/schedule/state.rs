@@ -4,14 +4,15 @@
 //! |---|---|---|
 //! | active | else | |
 //! | limited | the window or a rate is used up | with a free place, or a token |
-//! | resting | the site is busy at one connection, or refused our login | by time |
+//! | resting | the site is busy at one connection, or refused our login | by time, or early by a probe that somebody asks for |
 //! | down | the site is dead | a probe after 1, 2, 4, 8, 15, 30 minutes succeeds |
 //! | blocked | three replies within ten minutes say so, without a success | a probe after a time that doubles succeeds |
 //! | paused | an administrator wants it | by order, or by time |
 //!
 //! Resting, down and blocked are *halts*: they have an end and a reason, and one function changes
 //! and traces them. After a halt that waits for a probe, the site gets one message at a time until
-//! it answers. There is no I/O here, and the time is an argument.
+//! it answers. What was under way when a halt began does not end it. There is no I/O here, and the
+//! time is an argument.
 
 use std::{fmt, time::Duration};
 
@@ -119,6 +120,10 @@ pub(crate) struct Halts {
     told_blocked: Vec<Moment>,
     /// The end of the last block, until the site answers after it. Other halts may follow.
     block: Option<Moment>,
+    /// When the last halt began. What was under way by then says nothing of its end.
+    halted: Moment,
+    /// Somebody asked for a probe, and the site did not answer since.
+    asked: bool,
 }
 
 impl Halts {
@@ -153,10 +158,12 @@ impl Halts {
         self.probed_as().is_some()
     }
 
-    /// What the site was when it last answered, if the next message is a probe: blocked or down.
+    /// What the site was when it last answered, if the next message is a probe: blocked, down, or
+    /// resting until somebody asked for the probe.
     pub(crate) const fn probed_as(&self) -> Option<SiteState> {
         match (self.block, self.deaths) {
             (Some(_), _) => Some(SiteState::Blocked),
+            (None, 0) if self.asked => Some(SiteState::Resting),
             (None, 0) => None,
             (None, _) => Some(SiteState::Down),
         }
@@ -250,34 +257,51 @@ impl Halts {
         );
     }
 
-    /// The site answered in order about a message. `taken`: it took the message.
-    pub(crate) fn answered(&mut self, site: &Site, taken: bool, now: Moment) {
+    /// The site answered in order about messages of a batch that began at `began`. `taken`: it took
+    /// some. While a halt lasts nothing begins, so only what began after it tells of its end. True:
+    /// it tells something that is to be kept.
+    pub(crate) fn answered(
+        &mut self,
+        site: &Site,
+        taken: bool,
+        began: Moment,
+        now: Moment,
+    ) -> bool {
+        if began < self.halted || self.now(now).is_some() {
+            return false;
+        }
+        let before = (self.counts(), self.block, self.halt.is_some());
         if taken {
             self.told_blocked.clear();
             self.blocks = 0;
         }
         self.deaths = 0;
-        self.block = self.block.filter(|until| !taken && now < *until);
-        let ends = self.halt.as_ref().is_some_and(|halt| match halt.state {
-            SiteState::Down => true,
-            SiteState::Blocked => taken || halt.until <= now,
-            _ => halt.until <= now,
-        });
-        if ends {
+        self.asked = false;
+        self.block = None;
+        if self.halt.is_some() {
             self.change(site, None);
         }
+        before != (self.counts(), self.block, false)
     }
 
-    /// The site is tried again at once. What it is known for stays.
-    pub(crate) fn forgive(&mut self, site: &Site, now: Moment) {
-        if let Some(halt) = self.now(now) {
-            let ended = Halt {
-                until: now,
-                ..halt.clone()
-            };
-            self.block = self.block.map(|until| until.min(now));
-            self.change(site, Some(ended));
+    /// The next message is a probe, and is sent at once. `even_blocked`: also if the site has
+    /// blocked us. Gives whether that changes anything.
+    pub(crate) fn ask_for_probe(&mut self, site: &Site, even_blocked: bool, now: Moment) -> bool {
+        let blocked = self.block.is_some_and(|until| now < until);
+        let Some(halt) = self.now(now) else {
+            return false;
+        };
+        if !even_blocked && (blocked || halt.state == SiteState::Blocked) {
+            return false;
         }
+        let ended = Halt {
+            until: now,
+            ..halt.clone()
+        };
+        self.block = self.block.map(|until| until.min(now));
+        self.asked = true;
+        self.change(site, Some(ended));
+        true
     }
 
     /// Begins a halt, or makes it longer. One that lasts is not made shorter.
@@ -291,6 +315,8 @@ impl Halts {
         now: Moment,
     ) {
         let until = now.after(time);
+        self.halted = now;
+        self.asked = false;
         if state == SiteState::Blocked {
             self.block = self.block.max(Some(until));
         }
@@ -339,6 +365,11 @@ mod tests {
         Moment(Duration::from_secs(60 * (1000 + minutes)))
     }
 
+    /// Before any halt of a test.
+    fn before_all() -> Moment {
+        Moment(Duration::from_secs(60))
+    }
+
     fn status() -> DeliveryStatus {
         DeliveryStatus::transient(Cause::Connect, EnhancedCode::NO_ANSWER, "silent")
     }
@@ -365,13 +396,73 @@ mod tests {
             assert_eq!(shown(&halts, at(now)), None);
             assert!(halts.is_probed());
         }
-        halts.answered(&site(), false, at(now));
+        assert!(halts.answered(&site(), false, at(now), at(now)));
         assert!(!halts.is_probed());
         halts.dead(&site(), &status(), at(now));
         assert_eq!(shown(&halts, at(now)), Some((SiteState::Down, 1)));
-        halts.forgive(&site(), at(now));
+        assert!(halts.ask_for_probe(&site(), false, at(now)));
         assert_eq!(shown(&halts, at(now)), None);
         assert!(halts.is_probed(), "the next connection is a probe");
+        assert!(!halts.ask_for_probe(&site(), false, at(now)));
+    }
+
+    /// A kick ends no block, and a rest that is ended so ends with a probe.
+    #[test]
+    fn a_probe_can_be_asked_for() {
+        let mut halts = Halts::default();
+        halts.rest(&site(), HOUR, &status(), at(0));
+        assert!(halts.ask_for_probe(&site(), false, at(1)));
+        assert_eq!(shown(&halts, at(1)), None);
+        assert_eq!(halts.probed_as(), Some(SiteState::Resting));
+        assert!(halts.answered(&site(), false, at(1), at(1)));
+        assert!(!halts.is_probed());
+        for rests in [false, true] {
+            let mut halts = Halts::default();
+            halts.told_blocked(&site(), (false, true), &status(), at(0));
+            if rests {
+                halts.rest(&site(), HOUR, &status(), at(0));
+            }
+            let before = shown(&halts, at(1));
+            assert!(!halts.ask_for_probe(&site(), false, at(1)));
+            assert_eq!(shown(&halts, at(1)), before);
+            assert!(halts.ask_for_probe(&site(), true, at(1)));
+            assert_eq!(shown(&halts, at(1)), None);
+            assert_eq!(halts.probed_as(), Some(SiteState::Blocked));
+            assert_eq!(halts.counts(), (0, 1), "the doubling stays");
+        }
+    }
+
+    /// Ten connections are open. One hears that we are blocked, and another one takes a message.
+    #[test]
+    fn what_was_under_way_ends_no_halt() {
+        type Begin = fn(&mut Halts);
+        let begins: [(SiteState, Begin); 3] = [
+            (SiteState::Blocked, |halts| {
+                halts.told_blocked(&site(), (true, true), &status(), at(0));
+            }),
+            (SiteState::Down, |halts| {
+                halts.dead(&site(), &status(), at(0))
+            }),
+            (SiteState::Resting, |halts| {
+                halts.rest(&site(), HOUR, &status(), at(0))
+            }),
+        ];
+        for (state, begin) in begins {
+            let mut halts = Halts::default();
+            begin(&mut halts);
+            let counts = halts.counts();
+            // The transaction may outlast the halt.
+            for minute in [0, 1, 300] {
+                assert!(
+                    !halts.answered(&site(), true, before_all(), at(minute)),
+                    "{state}"
+                );
+                assert_eq!(halts.last().map(|halt| halt.state), Some(state));
+                assert_eq!(halts.counts(), counts, "{state}");
+            }
+            assert!(halts.answered(&site(), true, at(300), at(300)), "{state}");
+            assert_eq!((halts.last(), halts.counts()), (None, (0, 0)), "{state}");
+        }
     }
 
     #[test]
@@ -384,13 +475,13 @@ mod tests {
         assert_eq!(tell(&mut halts, true, 0), None);
         assert_eq!(tell(&mut halts, true, 1), None);
         assert_eq!(tell(&mut halts, true, 10), None, "the first is too old");
-        halts.answered(&site(), true, at(10));
+        halts.answered(&site(), true, at(10), at(10));
         assert_eq!(tell(&mut halts, true, 10), None);
         assert_eq!(tell(&mut halts, true, 10), None);
         let blocked = |hours| Some((SiteState::Blocked, 60 * hours));
         assert_eq!(tell(&mut halts, true, 10), blocked(4));
         assert_eq!(tell(&mut halts, true, 11), Some((SiteState::Blocked, 239)));
-        halts.answered(&site(), false, at(11));
+        halts.answered(&site(), false, at(11), at(11));
         assert_eq!(shown(&halts, at(11)), Some((SiteState::Blocked, 239)));
         // Each probe that is refused doubles the time.
         let mut now = 10 + 4 * 60;
@@ -400,7 +491,7 @@ mod tests {
             assert_eq!(tell(&mut halts, true, now), blocked(hours));
             now += hours * 60;
         }
-        halts.answered(&site(), true, at(now));
+        halts.answered(&site(), true, at(now), at(now));
         for minutes in [30, 60, 120, 240, 240] {
             for _ in 0..2 {
                 tell(&mut halts, false, now);
@@ -409,9 +500,9 @@ mod tests {
             assert_eq!(told, Some((SiteState::Blocked, minutes)));
             now += minutes;
             // An answer that is no success ends the state then, and not the doubling.
-            halts.answered(&site(), false, at(now - 1));
+            halts.answered(&site(), false, at(now - 1), at(now - 1));
             assert!(halts.is_probed());
-            halts.answered(&site(), false, at(now));
+            halts.answered(&site(), false, at(now), at(now));
             assert!(!halts.is_probed());
         }
     }
@@ -437,7 +528,7 @@ mod tests {
             let mut blocked = halts.clone();
             blocked.told_blocked(&site(), (false, false), &status(), at(31));
             assert_eq!(shown(&blocked, at(31)), Some((SiteState::Blocked, 60)));
-            halts.answered(&site(), false, at(31));
+            halts.answered(&site(), false, at(31), at(31));
             assert!(!halts.is_probed());
         }
         // So it is if the rest outlasts the block.

@@ -38,7 +38,7 @@ fn a_site_that_hangs_after_its_greeting_is_dead_in_the_end() {
         assert_eq!(pace.brief(at(0)).connections, connections);
         let mut opened = pace.open();
         opened.ready();
-        assert!(!pace.observe_result(&lost(), None, Again::No, at(0)));
+        assert!(!pace.observe_result(&lost(), None, Again::No, (at(0), at(0))));
     }
     let halt = pace.halt(at(0)).unwrap();
     assert_eq!(halt.until, at(1));
@@ -47,7 +47,8 @@ fn a_site_that_hangs_after_its_greeting_is_dead_in_the_end() {
     let probed = pace.brief(at(1));
     assert!(probed.probed && probed.poor && probed.connections == 1);
     assert_eq!(pace.batch(), 1);
-    pace.observe_result(&reply(550, "no such user", "RCPT"), None, Again::No, at(1));
+    let refused = reply(550, "no such user", "RCPT");
+    pace.observe_result(&refused, None, Again::No, (at(1), at(1)));
     assert_eq!((pace.brief(at(1)).connections, pace.batch()), (1, BATCH));
     assert!(!pace.brief(at(1)).probed, "it answers");
 }
@@ -62,7 +63,7 @@ fn a_site_with_open_connections_is_not_dead() {
     drop(opened);
     pace.unreachable(&lost(), at(0));
     assert!(pace.halt(at(0)).is_some());
-    pace.forgive(at(0));
+    assert!(pace.ask_for_probe(false, at(0)));
     assert!(pace.halt(at(0)).is_none() && pace.brief(at(0)).probed);
 }
 
@@ -189,4 +190,20 @@ fn a_site_is_good_while_it_answers_fast_and_poor_while_it_is_slow() {
     pace.unanswered(MINUTE, at(400));
     assert!(pace.brief(at(400)).poor && pace.is_of_use(at(759)));
     assert!(!pace.is_of_use(at(760)));
+}
+
+/// A batch is under way when another connection hears that we are blocked.
+#[test]
+fn a_success_that_began_before_a_block_does_not_end_it() {
+    let pace = pace();
+    let status = reply(421, "[TSS04] messages temporarily deferred", "MAIL");
+    pace.rest_as_told(&status, Class::Blocked, 2 * 60 * MINUTE, at(1));
+    for (now, took) in [(1, 1), (121, 121)] {
+        assert!(!pace.succeeded(1, 1, took * MINUTE, at(now)));
+        pace.observe_result(&reply(550, "no", "RCPT"), None, Again::No, (at(0), at(now)));
+    }
+    assert_eq!(pace.halt(at(120)).unwrap().until, at(121));
+    assert!(pace.brief(at(121)).probed);
+    assert!(pace.succeeded(1, 1, MINUTE, at(122)), "this was the probe");
+    assert!(!pace.brief(at(122)).probed && pace.learnt(at(122)).is_none());
 }
