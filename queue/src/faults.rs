@@ -3,10 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt, io,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -76,8 +73,6 @@ pub(crate) struct Faults {
     state: Mutex<State>,
     /// How many results could not be stored so far. While there are any, nothing is claimed.
     unsettled: watch::Sender<usize>,
-    /// Sites that are down are to be tried again.
-    forgive: AtomicBool,
     /// The queue ends: results that can't be stored are given up.
     ending: watch::Sender<bool>,
 }
@@ -129,7 +124,6 @@ impl Default for Faults {
         Self {
             state: Mutex::default(),
             unsettled: watch::Sender::new(0),
-            forgive: AtomicBool::new(false),
             ending: watch::Sender::new(false),
         }
     }
@@ -268,16 +262,6 @@ impl Faults {
     pub(crate) fn unsettle(&self) -> Unsettled<'_> {
         self.unsettled.send_modify(|count| *count += 1);
         Unsettled(self)
-    }
-
-    /// Sites that are down are to be tried again with the next claim.
-    pub(crate) fn forgive(&self) {
-        self.forgive.store(true, Ordering::SeqCst);
-    }
-
-    /// Whether sites that are down are to be tried again. The answer is given once.
-    pub(crate) fn take_forgiveness(&self) -> bool {
-        self.forgive.swap(false, Ordering::SeqCst)
     }
 
     /// The queue ends.

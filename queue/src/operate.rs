@@ -2,6 +2,8 @@
 //! page, so its memory does not grow with the queue. A caller that drops the future stops it
 //! between two pages.
 
+use std::collections::HashSet;
+
 use postrider_config::Dynamic;
 use postrider_smtp::Address;
 use postrider_store::{
@@ -70,10 +72,6 @@ impl Queue {
         {
             return Err(OperateError::UnknownTransport(transport.clone()));
         }
-        if change.next_attempt.is_some() {
-            // Whoever asks for a time wants an attempt then, also at a site that failed.
-            self.faults.forgive();
-        }
         let mut count = ChangedCount::default();
         let mut after = None;
         loop {
@@ -81,6 +79,7 @@ impl Queue {
             let ids: Vec<QueueId> = page.items.iter().map(|message| message.id).collect();
             if !ids.is_empty() {
                 count.changed += store.change(ids, change, self.clock.now()).await?;
+                self.try_now(&page.items, change);
             }
             let held = page.items.iter();
             let held = held.filter(|message| change.hold.unwrap_or(message.hold));
@@ -235,6 +234,36 @@ impl Queue {
         }
         info!(id = id.0, ?rule, count, "hold rule added");
         Ok((id, count))
+    }
+
+    /// Whoever wants an attempt now gets one, also at a site that rests or is down: its next message
+    /// is a probe. So it is with the look-up of a destination. Other sites are not touched, and a
+    /// block stays: it is no affair of one message.
+    fn try_now(&self, messages: &[Queued], change: &Change) {
+        let now = self.now();
+        let is_wanted = |message: &&Queued| {
+            let next = change
+                .next_attempt
+                .map(|next| next.instead_of(message.next_attempt));
+            let is_held = change.hold.unwrap_or(message.hold);
+            !is_held && next.is_some_and(|next| next <= now.time)
+        };
+        let mut lanes = HashSet::new();
+        for message in messages.iter().filter(is_wanted) {
+            let lane = message.lane();
+            if lanes.contains(&lane) {
+                continue;
+            }
+            if let Some(site) = self.site_of(message) {
+                self.sites.ask_for_probe(&site, now.moment);
+            }
+            self.plans().try_now(lane.destination(), now.moment);
+            self.lanes().try_now(&lane);
+            lanes.insert(lane);
+        }
+        if !lanes.is_empty() {
+            self.sites.look_again();
+        }
     }
 
     /// A page of the queue.

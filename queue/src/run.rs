@@ -482,12 +482,6 @@ impl QueueLoop {
     async fn advance(&mut self) -> NextLook {
         let queue = Arc::clone(&self.queue);
         let now = queue.now();
-        if queue.faults.take_forgiveness() {
-            queue.sites.forgive(now.moment);
-            queue.plans().forgive();
-            queue.lanes().go_on(true, now.time);
-            self.serve_all();
-        }
         let is_full = self.in_flight.room(&queue.statics.queue) == 0;
         queue.used_up.store(is_full, Ordering::Relaxed);
         if let Some(look) = self.halt(now.moment).await {
@@ -601,7 +595,7 @@ impl QueueLoop {
     /// Orders of administrators changed.
     fn follow_orders(&mut self) {
         let now = self.queue.now();
-        self.queue.lanes().go_on(false, now.time);
+        self.queue.lanes().go_on(now.time);
         self.serve_all();
         self.order_ends = self.queue.sites.next_end(now.time);
     }

@@ -77,7 +77,7 @@ pub(crate) struct Sites {
     ordered: AtomicBool,
     /// The orders of the store are known.
     restored: AtomicBool,
-    /// Orders changed: the loop is to look.
+    /// Orders changed, or somebody wants an attempt: the loop is to look.
     changed: watch::Sender<()>,
     /// Something was learnt that is to be kept.
     learnt: Notify,
@@ -147,12 +147,17 @@ impl Sites {
         self.changed.subscribe()
     }
 
-    /// All sites are tried again at once.
-    pub(crate) fn forgive(&self, now: Moment) {
-        self.state()
-            .paces
-            .values()
-            .for_each(|pace| pace.forgive(now));
+    /// A site gets a probe at once if it rests or is down. A block stays.
+    pub(crate) fn ask_for_probe(&self, site: &Site, now: Moment) {
+        let pace = self.state().paces.get(site).map(Arc::clone);
+        if pace.is_some_and(|pace| pace.ask_for_probe(false, now)) {
+            self.note_soon();
+        }
+    }
+
+    /// Has the loop look at all sites and lanes.
+    pub(crate) fn look_again(&self) {
+        self.changed.send_replace(());
     }
 
     /// Whether administrators want anything for a site or a domain.
@@ -301,7 +306,7 @@ pub enum SiteOrderError {
     #[error("there are {max} orders for sites already", max = postrider_store::SITE_ORDERS_MAX)]
     TooMany,
     /// There is nothing to take back.
-    #[error("there is no such order for {0}")]
+    #[error("nothing holds up deliveries to {0}")]
     NotThere(String),
     /// The store failed.
     #[error(transparent)]
@@ -345,17 +350,33 @@ impl Queue {
         .await
     }
 
-    /// Lets deliveries to a site or a domain go on after a pause.
+    /// Lets deliveries to a site or a domain go on after a pause. If the site rests, is down or has
+    /// blocked us, it gets one message at once as a probe.
     ///
     /// # Errors
-    /// If it is not paused or the store fails.
+    /// If nothing held up deliveries, or the store fails.
     pub async fn resume_site(&self, store: &Store, target: &str) -> Result<(), SiteOrderError> {
         let now = self.now();
-        if !self.sites.has_pause(target) {
-            return Err(SiteOrderError::NotThere(target.to_owned()));
+        let paused = self.sites.has_pause(target);
+        if paused {
+            self.change_order(store, target, |order| end_pause(order, now.time, now.time))
+                .await?;
         }
-        self.change_order(store, target, |order| end_pause(order, now.time, now.time))
-            .await
+        let mut probed = false;
+        for pace in self.sites.matching(target) {
+            if pace.ask_for_probe(true, now.moment) {
+                info!(site = %pace.site(), "an administrator asked for a probe of a site");
+                probed = true;
+            }
+        }
+        if probed {
+            self.sites.note_soon();
+            self.sites.look_again();
+        }
+        match paused || probed {
+            true => Ok(()),
+            false => Err(SiteOrderError::NotThere(target.to_owned())),
+        }
     }
 
     /// Limits a site, or the sites of a domain. Without connections and rate the limit is taken
@@ -402,7 +423,7 @@ impl Queue {
             info!(%site, "what was learnt of a site is forgotten");
             forgotten.push(site);
         }
-        self.sites.changed.send_replace(());
+        self.sites.look_again();
         Ok(forgotten)
     }
 
@@ -527,7 +548,7 @@ impl Sites {
         self.ordered
             .store(!state.orders.is_empty(), Ordering::Relaxed);
         drop(state);
-        self.changed.send_replace(());
+        self.look_again();
     }
 }
 

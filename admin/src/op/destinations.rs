@@ -358,7 +358,8 @@ impl Pause {
     }
 }
 
-/// Lets deliveries to a site or a domain go on after a pause.
+/// Lets deliveries to a site or a domain go on after a pause. If the site rests, is down or has
+/// blocked us, it gets one message at once as a probe.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Resume {

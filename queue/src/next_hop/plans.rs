@@ -191,9 +191,13 @@ impl Plans {
         })
     }
 
-    /// Lets all look-ups be made again that wait after a failure.
-    pub(crate) fn forgive(&mut self) {
-        self.failures.clear();
+    /// Lets the look-ups for a destination be made again that wait after a failure. How often they
+    /// failed stays.
+    pub(crate) fn try_now(&mut self, destination: &str, now: Moment) {
+        let failures = self.failures.iter_mut();
+        for (_, failure) in failures.filter(|(key, _)| &*key.destination == destination) {
+            failure.until = failure.until.min(now);
+        }
     }
 
     /// The same for those that failed while our resolver seemed to be out of order.
@@ -361,8 +365,12 @@ mod tests {
             at(now + 3720),
             "one succeeded"
         );
-        plans.forgive();
+        plans.try_now("b.test", at(now + 3660));
+        assert!(plans.failure(&a, at(now + 3660)).is_some());
+        plans.try_now("a.test", at(now + 3660));
         assert!(plans.failure(&a, at(now + 3660)).is_none());
+        let next = plans.failed(&a, &status, max, at(now + 3660));
+        assert_eq!(next, at(now + 3780), "the earlier failures count");
     }
 
     #[test]

@@ -294,19 +294,18 @@ impl Lanes {
         self.set_place(lane, Place::Later, now);
     }
 
-    /// Lets all lanes go on that were paused, or put off.
-    pub(crate) fn go_on(&mut self, put_off: bool, now: Time) {
+    /// Lets all lanes go on that were paused.
+    pub(crate) fn go_on(&mut self, now: Time) {
         for lane in std::mem::take(&mut self.paused) {
             self.set_place(&lane, Place::Later, now);
         }
-        if put_off {
-            let waiting: Vec<Lane> = self.later.iter().map(|(_, lane)| lane.clone()).collect();
-            for lane in waiting {
-                if let Some(state) = self.lanes.get_mut(&lane) {
-                    state.not_before = Time(i64::MIN);
-                }
-                self.settle_later(&lane);
-            }
+    }
+
+    /// Lets a lane go on that was put off.
+    pub(crate) fn try_now(&mut self, lane: &Lane) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.not_before = Time(i64::MIN);
+            self.settle_later(lane);
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use postrider_config::Rate;
 use postrider_queue::{LimitedBy, SiteOrderError, SiteSource, SiteState, SiteView};
-use postrider_store::{Change, Event, QueueFilter, Queued};
+use postrider_store::{Change, Event, NextAttempt, QueueFilter, Queued, Time};
 
 use super::{
     ONE_CONNECTION,
@@ -336,5 +336,102 @@ async fn a_rate_and_a_number_of_connections_can_be_ordered() {
         .unwrap();
     taken(&remote, 4).await;
     assert!(world.store.site_orders().await.unwrap().is_empty());
+    world.stop().await;
+}
+
+/// A change that makes messages due at this time.
+fn due_at(time: Time) -> Change {
+    Change {
+        next_attempt: Some(NextAttempt::At(time)),
+        ..Change::default()
+    }
+}
+
+/// The messages to a domain.
+fn to(domain: &str) -> QueueFilter {
+    QueueFilter {
+        to: Some(format!("@{domain}")),
+        ..QueueFilter::default()
+    }
+}
+
+/// Two sites are busy and rest. Whoever wants an attempt at one of them gets a probe there.
+#[tokio::test]
+async fn a_kick_asks_for_one_probe_at_the_site_of_its_messages() {
+    let world = world("", "");
+    let mut remotes = Vec::new();
+    for (number, name) in ["x.test", "y.test"].into_iter().enumerate() {
+        let remote = remote_that_says("421 4.3.2 busy, come back later").await;
+        let ip = format!("192.0.2.{}", number + 1);
+        domain(&world, name, &ip);
+        world.lead(&ip, &remote.0);
+        send(&world, 1, name).await;
+        settled(&world).await;
+        send(&world, 4, name).await;
+        assert_eq!(view(&world, name).state, SiteState::Resting);
+        remotes.push(remote);
+    }
+    let mails = |number: usize| remotes[number].2.load(Ordering::SeqCst);
+    let change = async |domain: &str, time: Time| {
+        let queue = &world.queue;
+        queue
+            .change(&world.store, &to(domain), &due_at(time))
+            .await
+            .unwrap();
+        settled(&world).await;
+    };
+    // A time in the future asks for nothing now.
+    change("x.test", world.now().after(24 * HOUR)).await;
+    assert_eq!(view(&world, "x.test").state, SiteState::Resting);
+    assert_eq!((mails(0), mails(1)), (1, 1));
+    change("x.test", world.now()).await;
+    assert_eq!((mails(0), mails(1)), (2, 1), "one probe, and one site");
+    assert_eq!(view(&world, "y.test").state, SiteState::Resting);
+    remotes[0].1.store(false, Ordering::SeqCst);
+    change("x.test", world.now()).await;
+    taken(&remotes[0].0, 5).await;
+    assert_eq!(mails(1), 1);
+    world.stop().await;
+}
+
+/// A kick of messages ends no block. An administrator may ask for a probe.
+#[tokio::test]
+async fn a_block_ends_with_a_probe_that_an_administrator_asks_for() {
+    let world = world("", "");
+    let (remote, says, mails) = remote_that_says(BLOCKED).await;
+    domain(&world, "x.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    let start = world.now();
+    send(&world, 5, "x.test").await;
+    settled(&world).await;
+    let tried = mails.load(Ordering::SeqCst);
+    let resume = || world.queue.resume_site(&world.store, "x.test");
+    for _ in 0..2 {
+        world
+            .queue
+            .change(&world.store, &to("x.test"), &due_at(world.now()))
+            .await
+            .unwrap();
+        settled(&world).await;
+    }
+    let blocked = view(&world, "x.test");
+    assert_eq!(
+        (blocked.state, blocked.until),
+        (SiteState::Blocked, Some(start.after(4 * HOUR)))
+    );
+    assert_eq!(mails.load(Ordering::SeqCst), tried);
+    resume().await.unwrap();
+    until(&world, |site| {
+        site.until == Some(world.now().after(8 * HOUR))
+    })
+    .await;
+    assert_eq!(mails.load(Ordering::SeqCst), tried + 1, "one message");
+    says.store(false, Ordering::SeqCst);
+    settled(&world).await;
+    resume().await.unwrap();
+    taken(&remote, 5).await;
+    until(&world, |site| site.state == SiteState::Active).await;
+    let nothing = resume().await;
+    assert!(matches!(nothing, Err(SiteOrderError::NotThere(_))));
     world.stop().await;
 }

@@ -182,7 +182,7 @@ pub(super) static CALLS: &[Call] = calls! {
     change PATCH "queue/destinations/{target}/pause" Queue whole [""] ("?DestinationPause" -> "null")
         "Pause deliveries to a site or a domain." => destinations::pause;
     change PATCH "queue/destinations/{target}/resume" Queue whole [""] ("" -> "null")
-        "Let deliveries to a site or a domain go on after a pause." => destinations::resume;
+        "Let deliveries to a site or a domain go on after a pause. Try a halted site with a message." => destinations::resume;
     change PATCH "queue/destinations/{target}/limit" Queue whole [""] ("?DestinationLimit" -> "null")
         "Limit a site, or the sites of a domain. Without a body the limit is taken back." => destinations::limit;
     change PATCH "queue/destinations/{target}/forget" Queue whole [""] ("" -> "DestinationsForgotten")

@@ -189,11 +189,11 @@ fn lanes_are_paused_put_off_and_go_on() {
     lanes.put_off(&b, at(50), at(3));
     lanes.advance(at(49));
     assert_eq!(lanes.next_unplanned(), None);
-    lanes.go_on(false, at(49));
+    lanes.go_on(at(49));
     let moved = HashMap::from([(site("s"), vec![a.clone()])]);
     assert_eq!(lanes.advance(at(49)), moved, "the paused one");
     assert_eq!(lanes.site_of(&a), Some(site("s")));
-    lanes.go_on(true, at(49));
+    lanes.try_now(&b);
     lanes.advance(at(49));
     assert_eq!(lanes.next_unplanned(), Some(b));
 }

@@ -98,7 +98,9 @@ pub enum NextAttempt {
 }
 
 impl NextAttempt {
-    pub(crate) const fn instead_of(self, before: Time) -> Time {
+    /// The time of the next attempt of a message that was due at `before`.
+    #[must_use]
+    pub const fn instead_of(self, before: Time) -> Time {
         match self {
             Self::At(time) => time,
             Self::Shift(micros) => Time(before.0.saturating_add(micros)),
