@@ -29,6 +29,7 @@ use std::{
     time::Duration,
 };
 
+use postrider_config::Providers;
 use postrider_store::{
     Claim, Lane, Moment, NewText, Outcome, Party, QueueId, Queued, Settle, StoreError, Time,
     Transcript, Which,
@@ -216,6 +217,8 @@ struct QueueLoop {
     lapse: Option<Moment>,
     /// Nothing is delivered at this time.
     halted: bool,
+    /// The entries of providers that the limits of sites come from.
+    providers: Option<Arc<Providers>>,
 }
 
 impl Queue {
@@ -263,6 +266,7 @@ impl Queue {
             order_ends: self.sites.next_end(self.clock.now()),
             lapse: None,
             halted: false,
+            providers: None,
         };
         while !*shutdown.borrow() {
             changed.mark_unchanged();
@@ -489,10 +493,12 @@ impl QueueLoop {
             return look;
         }
         queue.follow_lanes();
+        self.follow_providers();
         if std::mem::take(&mut self.halted) {
             self.serve_all();
         }
-        let due = queue.lanes().advance(now.time);
+        let is_known = |site: &Site| queue.sites.is_known(site);
+        let due = queue.lanes().advance(now.time, is_known);
         for (site, lanes) in due {
             self.arrived(&site, &lanes);
         }
@@ -505,6 +511,25 @@ impl QueueLoop {
         self.review();
         let wakes = queue.lanes().wakes_at();
         wakes.map_or(NextLook::Event, NextLook::Due)
+    }
+
+    /// Gives the sites of all plans their limits, if the entries of providers have changed.
+    fn follow_providers(&mut self) {
+        let queue = Arc::clone(&self.queue);
+        let providers = Arc::clone(&queue.config.load().providers);
+        let before = self.providers.replace(Arc::clone(&providers));
+        if before.is_none_or(|before| Arc::ptr_eq(&before, &providers)) {
+            return;
+        }
+        let plans = {
+            let mut plans = queue.plans();
+            plans.set_providers(&providers);
+            plans.all()
+        };
+        for plan in plans {
+            queue.sites.set_limits(&plan);
+        }
+        self.serve_all();
     }
 
     /// Whether nothing is to be delivered now, and when to look again then.

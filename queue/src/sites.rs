@@ -142,6 +142,19 @@ impl Sites {
         pace
     }
 
+    /// The limits of a site that is known are those of this plan from now on.
+    pub(crate) fn set_limits(&self, plan: &Plan) {
+        let pace = self.state().paces.get(&plan.site).map(Arc::clone);
+        if let Some(pace) = pace {
+            pace.set_limits(SiteLimits::of(plan));
+        }
+    }
+
+    /// Whether a site and its limits are known.
+    pub(crate) fn is_known(&self, site: &Site) -> bool {
+        self.state().paces.contains_key(site)
+    }
+
     /// Tells when orders change.
     pub(crate) fn changed(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
@@ -363,7 +376,7 @@ impl Queue {
                 .await?;
         }
         let mut probed = false;
-        for pace in self.sites.matching(target) {
+        for pace in self.paces_of(target) {
             if pace.ask_for_probe(true, now.moment) {
                 info!(site = %pace.site(), "an administrator asked for a probe of a site");
                 probed = true;
@@ -416,7 +429,7 @@ impl Queue {
         target: &str,
     ) -> Result<Vec<String>, StoreError> {
         let mut forgotten = Vec::new();
-        for pace in self.sites.matching(target) {
+        for pace in self.paces_of(target) {
             pace.forget();
             let site = pace.site().to_string();
             store.forget_site(&site).await?;
@@ -457,8 +470,26 @@ impl Queue {
             return Err(SiteOrderError::TooMany);
         }
         info!(?order, "an administrator changed what is wanted for a site");
-        self.sites.set_order(order, now);
+        self.put_in_force(order, now);
         Ok(())
+    }
+
+    fn put_in_force(&self, order: SiteOrder, now: Now) {
+        let sites = self.sites_of_domain(&order.target);
+        self.sites.set_order(order, &sites, now);
+    }
+
+    /// The sites where messages for a domain go, by its lanes and its plans. A site itself knows
+    /// only some of its domains.
+    fn sites_of_domain(&self, domain: &str) -> HashSet<Site> {
+        let mut sites = self.lanes().sites_of(domain);
+        sites.extend(self.plans().sites_of(domain));
+        sites
+    }
+
+    /// The sites with this name, and those where messages for this domain go.
+    pub(crate) fn paces_of(&self, target: &str) -> Vec<Arc<Pace>> {
+        self.sites.matching(target, &self.sites_of_domain(target))
     }
 }
 
@@ -486,7 +517,7 @@ impl Queue {
             tidy(&mut tidied, now.time);
             if tidied != order {
                 self.store.set_site_order(tidied.clone()).await?;
-                self.sites.set_order(tidied, now);
+                self.put_in_force(tidied, now);
             }
         }
         Ok(())
@@ -526,18 +557,19 @@ impl Sites {
             .is_some_and(|it| it.pause.is_some())
     }
 
-    /// The sites with this name, or with messages of this domain.
-    fn matching(&self, target: &str) -> Vec<Arc<Pace>> {
+    /// The sites with this name, those that know of messages for this domain, and these others.
+    fn matching(&self, target: &str, others: &HashSet<Site>) -> Vec<Arc<Pace>> {
         let state = self.state();
-        let paces = state.paces.values();
-        let matching =
-            paces.filter(|pace| pace.site().as_str() == target || pace.has_domain(target));
-        matching.map(Arc::clone).collect()
+        let paces = state.paces.iter();
+        let matching = paces.filter(|(site, pace)| {
+            site.as_str() == target || others.contains(*site) || pace.has_domain(target)
+        });
+        matching.map(|(_, pace)| Arc::clone(pace)).collect()
     }
 
-    /// Puts an order in force.
-    fn set_order(&self, order: SiteOrder, now: Now) {
-        for pace in self.matching(&order.target) {
+    /// Puts an order in force. `sites`: where messages for its domain go.
+    fn set_order(&self, order: SiteOrder, sites: &HashSet<Site>, now: Now) {
+        for pace in self.matching(&order.target, sites) {
             apply(&pace, &order, now, pace.site().as_str() == order.target);
         }
         let mut state = self.state();
@@ -593,8 +625,8 @@ mod tests {
     fn a_pause_holds_for_its_site_or_domain_and_time_stands_still() {
         let sites = Sites::new(&config());
         let site = Site::from("mx.test");
-        sites.set_order(paused("mx.test", 10, Some(20)), at(10));
-        sites.set_order(paused("a.test", 15, None), at(15));
+        sites.set_order(paused("mx.test", 10, Some(20)), &HashSet::new(), at(10));
+        sites.set_order(paused("a.test", 15, None), &HashSet::new(), at(15));
         let pace = sites.pace(&site, at(15));
         assert!(pace.is_paused(at(19).moment) && !pace.is_paused(at(20).moment));
         assert!(sites.is_paused("a.test", at(99).time));
@@ -625,7 +657,7 @@ mod tests {
             paused: Vec::new(),
             ..paused("mx.test", 10, None)
         };
-        sites.set_order(resumed, at(16));
+        sites.set_order(resumed, &HashSet::new(), at(16));
         assert!(!pace.is_paused(at(16).moment));
         assert_eq!(sites.state().orders.len(), 1);
     }
@@ -644,7 +676,7 @@ mod tests {
             }),
             ..paused("a.test", 0, None)
         };
-        sites.set_order(limited, at(0));
+        sites.set_order(limited, &HashSet::new(), at(0));
         let planned = |site: &str, now| {
             let mut plan = local_plan("a.test");
             plan.site = site.into();
@@ -657,5 +689,53 @@ mod tests {
         }
         let pace = planned("new.test", at(60));
         assert_eq!(pace.copy().max(at(60).moment), 10);
+    }
+
+    /// A site remembers some of its domains. The others are known by their lanes and plans.
+    #[test]
+    fn an_order_for_any_domain_of_a_site_is_in_force_at_once() {
+        let sites = Sites::new(&config());
+        let mut plan = local_plan("a.test");
+        plan.site = "big.test".into();
+        for number in 0..30 {
+            sites.planned(&plan, &format!("{number}.test"), at(0));
+        }
+        assert!(sites.matching("25.test", &HashSet::new()).is_empty());
+        let limited = SiteOrder {
+            pause: None,
+            limit: Some(SiteLimit {
+                since: at(0).time,
+                until: None,
+                connections: Some(2),
+                rate: None,
+                reason: String::new(),
+            }),
+            ..paused("25.test", 0, None)
+        };
+        let its = HashSet::from([plan.site.clone()]);
+        sites.set_order(limited.clone(), &its, at(0));
+        let pace = sites.pace(&plan.site, at(0));
+        assert_eq!(pace.copy().max(at(0).moment), 2);
+        // A restart reads the order before there is a lane. The next claim puts it in force.
+        let again = Sites::new(&config());
+        again.set_order(limited, &HashSet::new(), at(0));
+        let pace = again.planned(&plan, "25.test", at(0));
+        assert_eq!(pace.copy().max(at(0).moment), 2);
+    }
+
+    #[test]
+    fn new_limits_of_a_provider_hold_for_sites_that_are_known() {
+        let sites = Sites::new(&config());
+        let mut plan = local_plan("a.test");
+        plan.site = "big.test".into();
+        sites.set_limits(&plan);
+        assert!(!sites.is_known(&plan.site), "nothing goes on there");
+        let pace = sites.planned(&plan, "a.test", at(0));
+        let provider = Arc::make_mut(&mut plan.provider);
+        provider.connections = 1;
+        provider.rate = Some(Rate::parse("1/hour").unwrap());
+        sites.set_limits(&plan);
+        assert_eq!(pace.copy().max(at(0).moment), 1);
+        assert_eq!(pace.take_tokens(9, at(0).moment).count, 1);
     }
 }

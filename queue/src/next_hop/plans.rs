@@ -1,7 +1,7 @@
 //! The plans that are remembered.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -10,7 +10,7 @@ use postrider_config::{Providers, Static, Transport};
 use postrider_smtp::{DeliveryStatus, Host};
 use postrider_store::Moment;
 
-use super::{Hop, Plan, PlanKey, Planned};
+use super::{Hop, Plan, PlanKey, Planned, Site};
 use crate::{
     mta_sts::Applied,
     route,
@@ -176,6 +176,21 @@ impl Plans {
             self.failures.insert(key.clone(), failure);
         }
         until
+    }
+
+    /// All plans that were made by look-ups.
+    pub(crate) fn all(&self) -> Vec<Arc<Plan>> {
+        let entries = self.entries.values();
+        let plans = entries.filter_map(|entry| entry.plan.as_ref().ok());
+        plans.map(Arc::clone).collect()
+    }
+
+    /// The sites of the plans of a destination.
+    pub(crate) fn sites_of(&self, destination: &str) -> HashSet<Site> {
+        let entries = self.entries.iter();
+        let of_it = entries.filter(|(key, _)| &*key.destination == destination);
+        let plans = of_it.filter_map(|(_, entry)| entry.plan.as_ref().ok());
+        plans.map(|plan| plan.site.clone()).collect()
     }
 
     /// Until when no look-up is made, after some that had no answer, and what came of the last one.

@@ -240,6 +240,10 @@ impl Worker {
                         if let Some(key) = stale {
                             self.slot.note(WorkerNote::Stale { key }).await;
                         }
+                        // The limits may be others than when the lane came to the site.
+                        let domain = messages.first().map(Queued::destination);
+                        let (queue, domain) = (&self.queue, domain.unwrap_or_default());
+                        queue.sites.planned(&plan, &domain, queue.now());
                         batches.push(ClaimedBatch {
                             plan,
                             messages,

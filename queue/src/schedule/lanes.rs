@@ -210,8 +210,13 @@ impl Lanes {
         }
     }
 
-    /// Moves the lanes that are due. Gives those that wait at sites now.
-    pub(crate) fn advance(&mut self, now: Time) -> HashMap<Site, Vec<Lane>> {
+    /// Moves the lanes that are due. Gives those that wait at sites now. A lane whose site is not
+    /// known any more is planned anew: its plan has the limits of the site.
+    pub(crate) fn advance(
+        &mut self,
+        now: Time,
+        is_known: impl Fn(&Site) -> bool,
+    ) -> HashMap<Site, Vec<Lane>> {
         let mut sites: HashMap<Site, Vec<Lane>> = HashMap::new();
         while let Some((time, lane)) = self.later.first() {
             if *time > now {
@@ -219,7 +224,7 @@ impl Lanes {
             }
             let lane = lane.clone();
             let site = self.lanes.get(&lane).and_then(|state| state.site.clone());
-            match site {
+            match site.filter(&is_known) {
                 Some(site) => {
                     self.put(&lane, &site, now);
                     sites.entry(site).or_default().push(lane);
@@ -465,6 +470,11 @@ impl Lanes {
         }
     }
 
+    /// Whether something waits at a site, or is done there.
+    pub(crate) fn waits_at(&self, site: &Site) -> bool {
+        self.sites.get(site).is_some_and(|at| !at.is_idle())
+    }
+
     /// The sites where something waits.
     pub(crate) fn sites(&self) -> Vec<Site> {
         self.sites.keys().cloned().collect()
@@ -492,6 +502,13 @@ impl Lanes {
         lanes
             .map(|(lane, state)| (lane.clone(), state.site.clone()))
             .collect()
+    }
+
+    /// The sites where messages for a destination went last.
+    pub(crate) fn sites_of(&self, destination: &str) -> HashSet<Site> {
+        let lanes = self.lanes.iter();
+        let of_it = lanes.filter(|(lane, _)| lane.destination() == destination);
+        of_it.filter_map(|(_, state)| state.site.clone()).collect()
     }
 
     /// The site where the messages of a lane went last.

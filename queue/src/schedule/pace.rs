@@ -110,10 +110,7 @@ impl Pace {
         let mut known = self.known();
         known.used = now;
         known.end_orders(now);
-        if known.limits != limits {
-            known.limits = limits;
-            known.set_rates();
-        }
+        known.set_limits(limits);
         if known.provider != plan.provider.name {
             known.provider.clone_from(&plan.provider.name);
         }
@@ -125,6 +122,11 @@ impl Pace {
         if known.domains.len() < DOMAINS_MAX && !known.domains.iter().any(|it| it == domain) {
             known.domains.push(domain.to_owned());
         }
+    }
+
+    /// The limits of the plans of the site are these from now on.
+    pub(crate) fn set_limits(&self, limits: SiteLimits) {
+        self.known().set_limits(limits);
     }
 
     /// An address of a host is tried, from this source.

@@ -81,7 +81,7 @@ impl Queue {
             kept.insert(site, learnt);
         }
         for order in orders {
-            for pace in self.sites.matching(&order.target) {
+            for pace in self.paces_of(&order.target) {
                 apply(&pace, &order, now, pace.site().as_str() == order.target);
             }
         }

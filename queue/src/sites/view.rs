@@ -1,6 +1,7 @@
 //! What a site looks like to those who ask.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
 };
@@ -59,7 +60,8 @@ pub struct SiteView {
     pub last_error: Option<SiteError>,
     /// The hosts of the last plan, by preference.
     pub hosts: Vec<SiteHost>,
-    /// What administrators want for the site, and for the domains that it shows.
+    /// What administrators want for the site, for the domains that it shows, and for those whose
+    /// limits are in force here.
     pub orders: Vec<SiteOrder>,
 }
 
@@ -150,19 +152,28 @@ impl Queue {
     pub fn site_views(&self, target: Option<&str>) -> Vec<SiteView> {
         let now = self.now();
         let mut paces = match target {
-            Some(target) => self.sites.matching(target),
+            Some(target) => self.paces_of(target),
             None => self.sites.all(),
         };
         paces.sort_unstable_by(|a, b| a.site().cmp(b.site()));
-        paces.iter().map(|pace| self.site_view(pace, now)).collect()
+        paces
+            .iter()
+            .map(|pace| self.site_view(pace, target, now))
+            .collect()
     }
 
-    /// One site.
-    fn site_view(&self, pace: &Pace, now: Now) -> SiteView {
-        let known = pace.copy();
+    /// One site. `target`: its name, or the domain that was asked for.
+    fn site_view(&self, pace: &Pace, target: Option<&str>, now: Now) -> SiteView {
+        let mut known = pace.copy();
         let (state, mut limited_by) = known.state(now.moment);
         let site = pace.site().to_string();
-        let orders = self.sites.orders_of(&site, &known.domains);
+        let asked = target.filter(|target| *target != site);
+        if let Some(domain) = asked.filter(|it| !known.domains.iter().any(|known| known == it)) {
+            known.domains.push(domain.to_owned());
+        }
+        let limits = known.orders.iter().map(|order| &order.target);
+        let targets = known.domains.iter().chain(limits).chain([&site]);
+        let orders = self.sites.orders_of(targets);
         let (until, reason) = match state {
             SiteState::Paused => {
                 let own = orders.iter().find(|order| order.target == site);
@@ -247,12 +258,9 @@ impl Sites {
         self.state().paces.values().map(Arc::clone).collect()
     }
 
-    fn orders_of(&self, site: &str, domains: &[String]) -> Vec<SiteOrder> {
+    fn orders_of<'t>(&self, targets: impl Iterator<Item = &'t String>) -> Vec<SiteOrder> {
         let state = self.state();
-        let mut targets: Vec<&str> = domains.iter().map(String::as_str).collect();
-        targets.push(site);
-        targets.sort_unstable();
-        targets.dedup();
+        let targets: BTreeSet<&String> = targets.collect();
         let orders = targets.into_iter().filter_map(|it| state.orders.get(it));
         orders.cloned().collect()
     }

@@ -26,7 +26,7 @@ fn at_site(all: &[&Lane], name: &str) -> Lanes {
     let mut lanes = Lanes::default();
     let heads = all.iter().map(|lane| ((*lane).clone(), Some(at(1))));
     lanes.follow(heads.collect());
-    assert!(lanes.advance(at(2)).is_empty(), "they have no site yet");
+    assert!(lanes.advance(at(2), |_| true).is_empty(), "they have no site yet");
     while let Some(lane) = lanes.next_unplanned() {
         lanes.put(&lane, &site(name), at(2));
     }
@@ -47,9 +47,9 @@ fn a_lane_is_planned_when_it_is_due_and_then_goes_to_its_site_by_itself() {
     let mut lanes = Lanes::default();
     lanes.follow(vec![(a.clone(), Some(at(10)))]);
     assert_eq!(lanes.wakes_at(), Some(at(10)));
-    assert!(lanes.advance(at(9)).is_empty());
+    assert!(lanes.advance(at(9), |_| true).is_empty());
     assert_eq!(lanes.next_unplanned(), None);
-    assert!(lanes.advance(at(10)).is_empty());
+    assert!(lanes.advance(at(10), |_| true).is_empty());
     assert_eq!(lanes.next_unplanned(), Some(a.clone()));
     assert_eq!(lanes.next_unplanned(), None, "the caller has it");
     lanes.put(&a, &site("s"), at(10));
@@ -65,7 +65,7 @@ fn a_lane_is_planned_when_it_is_due_and_then_goes_to_its_site_by_itself() {
     lanes.done(&a, &site("s"), 8, at(10));
     assert!(lanes.take(&site("s"), 32, 10, at(19)).is_none());
     assert_eq!(
-        lanes.advance(at(20)),
+        lanes.advance(at(20), |_| true),
         HashMap::from([(site("s"), vec![a.clone()])])
     );
     assert_eq!(
@@ -74,7 +74,7 @@ fn a_lane_is_planned_when_it_is_due_and_then_goes_to_its_site_by_itself() {
         "the clock of this test stands at 2"
     );
     let (turn, _) = lanes.take(&site("s"), 32, 10, at(20)).unwrap_or_else(|| {
-        lanes.advance(at(20));
+        lanes.advance(at(20), |_| true);
         lanes.take(&site("s"), 32, 10, at(20)).unwrap()
     });
     assert!(matches!(turn, Turn::Claim(taken) if taken == [a.clone()]));
@@ -184,17 +184,17 @@ fn lanes_are_paused_put_off_and_go_on() {
     assert_eq!(taken(&mut lanes, "s", 2), std::slice::from_ref(&b));
     lanes.replan(&b, at(2));
     lanes.done(&b, &site("s"), 1, at(2));
-    lanes.advance(at(3));
+    lanes.advance(at(3), |_| true);
     assert_eq!(lanes.next_unplanned(), Some(b.clone()));
     lanes.put_off(&b, at(50), at(3));
-    lanes.advance(at(49));
+    lanes.advance(at(49), |_| true);
     assert_eq!(lanes.next_unplanned(), None);
     lanes.go_on(at(49));
     let moved = HashMap::from([(site("s"), vec![a.clone()])]);
-    assert_eq!(lanes.advance(at(49)), moved, "the paused one");
+    assert_eq!(lanes.advance(at(49), |_| true), moved, "the paused one");
     assert_eq!(lanes.site_of(&a), Some(site("s")));
     lanes.try_now(&b);
-    lanes.advance(at(49));
+    lanes.advance(at(49), |_| true);
     assert_eq!(lanes.next_unplanned(), Some(b));
 }
 
@@ -203,12 +203,27 @@ fn lanes_that_were_put_off_go_on_at_once() {
     let (a, b) = (lane("a.test", "ann"), lane("b.test", "ann"));
     let mut lanes = at_site(&[&a, &b], "s");
     lanes.put_off(&a, at(50), at(3));
-    lanes.advance(at(49));
+    lanes.advance(at(49), |_| true);
     assert_eq!(lanes.next_unplanned(), None);
     lanes.try_all_now();
-    lanes.advance(at(49));
+    lanes.advance(at(49), |_| true);
     assert_eq!(lanes.next_unplanned(), Some(a));
     assert_eq!(lanes.next_unplanned(), None, "the other is at its site");
+}
+
+/// The limits of a site that is not known any more are those of a plan.
+#[test]
+fn a_lane_whose_site_is_forgotten_is_planned_anew() {
+    let a = lane("a.test", "ann");
+    let mut lanes = at_site(&[&a], "s");
+    let out = taken(&mut lanes, "s", 1);
+    lanes.follow(vec![(a.clone(), Some(at(50)))]);
+    lanes.done(&out[0], &site("s"), 1, at(2));
+    assert!(!lanes.waits_at(&site("s")) && lanes.sites_of("a.test").contains(&site("s")));
+    assert!(lanes.advance(at(50), |_| false).is_empty());
+    assert_eq!(lanes.next_unplanned(), Some(a.clone()));
+    lanes.put(&a, &site("s"), at(50));
+    assert!(lanes.waits_at(&site("s")));
 }
 
 /// A lane that leaves a site leaves a trace there. A lane that is named twice in a claim would have
@@ -230,7 +245,7 @@ fn a_lane_that_waits_for_long_is_reviewed_and_may_leave() {
     let (a, b) = (lane("a.test", "ann"), lane("b.test", "ann"));
     let mut lanes = at_site(&[&a], "s");
     lanes.follow(vec![(b.clone(), Some(at(1)))]);
-    lanes.advance(at(2));
+    lanes.advance(at(2), |_| true);
     lanes.next_unplanned();
     lanes.put_off(&b, at(10_000), at(2));
     assert_eq!(lanes.next_review(at(301)), None);
@@ -245,7 +260,7 @@ fn a_lane_that_waits_for_long_is_reviewed_and_may_leave() {
     lanes.reviewed(&a, at(400), at(0));
     assert_eq!(lanes.wakes_at(), Some(at(400)));
     lanes.leave(&a, &site("s"), at(400));
-    lanes.advance(at(400));
+    lanes.advance(at(400), |_| true);
     assert_eq!(lanes.next_unplanned(), Some(a.clone()));
     // It is not found where it waited before.
     assert_eq!(taken(&mut lanes, "s", 1), []);
@@ -275,7 +290,7 @@ fn the_lanes_of_a_worker_that_failed_are_taken_by_another() {
     // Its messages go elsewhere, though it waits for its next turn already.
     lanes.done(&a, &site("s"), 1, at(2));
     lanes.replan(&a, at(2));
-    lanes.advance(at(2));
+    lanes.advance(at(2), |_| true);
     assert_eq!(lanes.next_unplanned(), Some(a));
 }
 
@@ -312,7 +327,7 @@ proptest! {
                 }
                 2 => now += time,
                 3 => {
-                    lanes.advance(at(now));
+                    lanes.advance(at(now), |_| true);
                     if let Some(lane) = lanes.next_unplanned() {
                         lanes.put(&lane, &sites[which % 2], at(now));
                     }
@@ -336,7 +351,7 @@ proptest! {
                     }
                 }
                 _ => {
-                    lanes.advance(at(now));
+                    lanes.advance(at(now), |_| true);
                     if let Some(lane) = lanes.next_unplanned() {
                         lanes.put_off(&lane, at(now + time), at(now));
                     }
@@ -352,7 +367,7 @@ proptest! {
             }
         }
         for _ in 0..100 {
-            lanes.advance(at(now));
+            lanes.advance(at(now), |_| true);
             while let Some(lane) = lanes.next_unplanned() {
                 lanes.put(&lane, &sites[0], at(now));
             }

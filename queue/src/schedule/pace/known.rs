@@ -164,6 +164,13 @@ impl Known {
         }
     }
 
+    pub(super) fn set_limits(&mut self, limits: SiteLimits) {
+        if self.limits != limits {
+            self.limits = limits;
+            self.set_rates();
+        }
+    }
+
     pub(super) fn set_rates(&mut self) {
         let ordered = self.orders.iter().filter_map(|order| order.rate);
         let rate = self.limits.rate.into_iter();
