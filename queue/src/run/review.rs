@@ -16,6 +16,7 @@ use crate::{
     Queue,
     next_hop::Site,
     schedule::{REVIEW_AFTER, Wait},
+    settle::Postponed,
 };
 
 /// How many messages are read at once.
@@ -163,11 +164,20 @@ impl Queue {
         }
         let max = ids.len();
         let claimed = self.claim(Which::Messages(ids), max).await?;
-        let wait = Wait {
-            until: self.clock.moment(),
-            ..why.clone()
-        };
-        self.postpone(claimed, &wait).await;
+        let config = self.config.load_full();
+        let mut settles = Vec::with_capacity(claimed.len());
+        for message in claimed {
+            // Those that came first go first when the site takes mail again.
+            let until = message.next_attempt;
+            let postponed = Postponed {
+                message,
+                status: why.status.clone(),
+                until,
+                failing: why.failing,
+            };
+            settles.push(self.postponement(&config, postponed).await);
+        }
+        self.settle(settles).await;
         self.follow_lanes();
         Ok(())
     }
