@@ -11,7 +11,7 @@
 //! | `tls` | the protection of connections |
 //! | `lacks` | the hosts that can't take a message |
 //! | `policy` | the MTA-STS policy of a destination |
-//! | `paused` | what an administrator pauses meanwhile |
+//! | `paused` | what an administrator pauses meanwhile, and senders whose mail waits |
 //! | `counting` | the connections, counted for reports about TLS |
 //! | `transaction` | which messages go in which transaction, envelopes, and what the replies mean |
 //! | `conversion` | the form of a message for a host that lacks an extension |
@@ -41,7 +41,7 @@ use postrider_config::Dynamic;
 use postrider_smtp::client::Connection;
 use postrider_store::{Moment, QueueId, Queued, Transcript};
 
-pub(crate) use addresses::{Addresses, Peer};
+pub(crate) use addresses::{Addresses, Mark, Peer};
 pub(crate) use race::Families;
 pub(crate) use signing::{Signatures, nearest_domain, signs};
 
@@ -218,7 +218,7 @@ impl Queue {
         kept: &mut Option<KeptConnection>,
     ) -> Delivered {
         let began = self.clock.moment();
-        attempt.withdraw_paused();
+        attempt.withdraw();
         attempt.sign_or_postpone().await;
         if let Some(mut old) = kept.take() {
             if old.fits(&attempt).await {

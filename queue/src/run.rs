@@ -513,25 +513,6 @@ impl QueueLoop {
         wakes.map_or(NextLook::Event, NextLook::Due)
     }
 
-    /// Gives the sites of all plans their limits, if the entries of providers have changed.
-    fn follow_providers(&mut self) {
-        let queue = Arc::clone(&self.queue);
-        let providers = Arc::clone(&queue.config.load().providers);
-        let before = self.providers.replace(Arc::clone(&providers));
-        if before.is_none_or(|before| Arc::ptr_eq(&before, &providers)) {
-            return;
-        }
-        let plans = {
-            let mut plans = queue.plans();
-            plans.set_providers(&providers);
-            plans.all()
-        };
-        for plan in plans {
-            queue.sites.set_limits(&plan);
-        }
-        self.serve_all();
-    }
-
     /// Whether nothing is to be delivered now, and when to look again then.
     async fn halt(&mut self, now: Moment) -> Option<NextLook> {
         let queue = Arc::clone(&self.queue);

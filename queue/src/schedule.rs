@@ -7,6 +7,7 @@
 //! | `bucket` | the rates of messages and connections |
 //! | `state` | when nothing is tried at a site, and for how long |
 //! | `observation` | what a result says of its site |
+//! | `senders` | what a site says of the domains of senders |
 //! | `limits`, `tally` | the limits of a site, and its results of the last hour |
 //! | `pace` | all of this for one site, shared by those who work there |
 //! | `lanes` | what each lane of due messages waits for, and what waits at each site |
@@ -21,6 +22,7 @@ mod lanes;
 mod limits;
 mod observation;
 mod pace;
+mod senders;
 mod state;
 mod tally;
 mod wakes;

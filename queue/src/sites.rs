@@ -5,16 +5,20 @@
 //! | here | the paces of sites by name, the orders of administrators |
 //! | `view` | what a site looks like to those who ask |
 //! | `keep` | what a restart must not forget, to the store and back |
+//! | `kept` | what the store has of sites, and of addresses |
 //!
 //! The loop, the workers and those who ask share one [`Sites`]. Its lock is held for a moment,
 //! never over a wait. It comes before the lock of a [`Pace`].
 
 mod keep;
+mod kept;
+#[cfg(test)]
+mod tests;
 mod view;
 mod waiting;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +31,7 @@ use postrider_store::{Moment, SiteLimit, SiteOrder, SitePause, Store, StoreError
 use tokio::sync::{Notify, watch};
 use tracing::info;
 
+use kept::Kept;
 pub use view::{SiteAddress, SiteError, SiteHost, SiteSource, SiteView};
 pub use waiting::SiteWaiting;
 
@@ -36,8 +41,6 @@ use crate::{
     schedule::{LimitInForce, Pace, SiteLimits},
 };
 
-/// From so many sites on, those of which nothing is known any more are forgotten.
-const SWEEP_MIN: usize = 1024;
 /// How long an earlier pause is remembered: longer than any message waits.
 const PAUSES_KEPT: Duration = Duration::from_secs(14 * 86400);
 /// How many earlier pauses of a target are remembered.
@@ -86,7 +89,8 @@ pub(crate) struct Sites {
 #[derive(Debug)]
 struct State {
     paces: HashMap<Site, Arc<Pace>>,
-    sweep_at: usize,
+    /// What the store has of sites. They may have left `paces`.
+    kept: Kept,
     orders: BTreeMap<String, SiteOrder>,
 }
 
@@ -96,7 +100,7 @@ impl Sites {
             usual: SiteLimits::usual(config),
             state: Mutex::new(State {
                 paces: HashMap::new(),
-                sweep_at: SWEEP_MIN,
+                kept: Kept::default(),
                 orders: BTreeMap::new(),
             }),
             ordered: AtomicBool::new(false),
@@ -110,24 +114,34 @@ impl Sites {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pace of a site. A site that was not known is known from now on.
+    /// The pace of a site. A site that was not known is known from now on, with what the store has
+    /// of it.
     pub(crate) fn pace(&self, site: &Site, now: Now) -> Arc<Pace> {
         let mut state = self.state();
         if let Some(pace) = state.paces.get(site) {
             return Arc::clone(pace);
         }
-        if state.paces.len() >= state.sweep_at {
-            state
-                .paces
-                .retain(|_, pace| Arc::strong_count(pace) > 1 || pace.is_of_use(now.moment));
-            state.sweep_at = state.paces.len().saturating_mul(2).max(SWEEP_MIN);
-        }
         let pace = Arc::new(Pace::new(site.clone(), self.usual.clone(), now.moment));
+        if let Some(learnt) = state.kept.get(site) {
+            pace.restore(learnt.clone());
+        }
         if let Some(order) = state.orders.get(&site.to_string()) {
             apply(&pace, order, now, true);
         }
         state.paces.insert(site.clone(), Arc::clone(&pace));
         pace
+    }
+
+    /// Forgets the sites at which nothing goes on, and of which nothing is known that the store has
+    /// not. `waits`: whether something waits at a site.
+    pub(crate) fn sweep(&self, waits: impl Fn(&Site) -> bool, now: Moment) {
+        let State { paces, kept, .. } = &mut *self.state();
+        paces.retain(|site, pace| {
+            Arc::strong_count(pace) > 1
+                || pace.is_of_use(now)
+                || waits(site)
+                || pace.learnt(now).as_ref() != kept.get(site)
+        });
     }
 
     /// Notes that messages of a domain go to a site by this plan.
@@ -429,9 +443,9 @@ impl Queue {
         target: &str,
     ) -> Result<Vec<String>, StoreError> {
         let mut forgotten = Vec::new();
-        for pace in self.paces_of(target) {
-            pace.forget();
-            let site = pace.site().to_string();
+        for site in self.sites.with_kept(target, &self.sites_of_domain(target)) {
+            self.sites.forget(&site);
+            let site = site.to_string();
             store.forget_site(&site).await?;
             info!(%site, "what was learnt of a site is forgotten");
             forgotten.push(site);
@@ -567,6 +581,26 @@ impl Sites {
         matching.map(|(_, pace)| Arc::clone(pace)).collect()
     }
 
+    /// The same sites, with those of which only the store knows something.
+    fn with_kept(&self, target: &str, others: &HashSet<Site>) -> BTreeSet<Site> {
+        let known = self.matching(target, others);
+        let known = known.iter().map(|pace| pace.site().clone());
+        let state = self.state();
+        let named = Site::from(target);
+        let named = others.iter().chain([&named]);
+        let kept = named.filter(|site| state.kept.get(site).is_some());
+        known.chain(kept.cloned()).collect()
+    }
+
+    /// Forgets what was learnt of a site.
+    fn forget(&self, site: &Site) {
+        let mut state = self.state();
+        state.kept.forget(site);
+        if let Some(pace) = state.paces.get(site) {
+            pace.forget();
+        }
+    }
+
     /// Puts an order in force. `sites`: where messages for its domain go.
     fn set_order(&self, order: SiteOrder, sites: &HashSet<Site>, now: Now) {
         for pace in self.matching(&order.target, sites) {
@@ -581,161 +615,5 @@ impl Sites {
             .store(!state.orders.is_empty(), Ordering::Relaxed);
         drop(state);
         self.look_again();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::schedule::{local_plan, tests::config};
-
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    fn at(minutes: u32) -> Now {
-        Now {
-            time: Time(0).after(MINUTE * (100_000 + minutes)),
-            moment: Moment(MINUTE * minutes),
-        }
-    }
-
-    fn paused(target: &str, since: u32, until: Option<u32>) -> SiteOrder {
-        SiteOrder {
-            target: target.to_owned(),
-            pause: Some(SitePause {
-                since: at(since).time,
-                until: until.map(|until| at(until).time),
-                reason: String::new(),
-            }),
-            limit: None,
-            paused: vec![(at(2).time, at(4).time)],
-        }
-    }
-
-    #[test]
-    fn sites_of_which_nothing_is_known_any_more_are_forgotten() {
-        let sites = Sites::new(&config());
-        for number in 0..3 * SWEEP_MIN {
-            let minutes = u32::try_from(number).unwrap();
-            sites.pace(&number.to_string().as_str().into(), at(minutes));
-        }
-        assert!(sites.state().paces.len() <= SWEEP_MIN);
-    }
-
-    #[test]
-    fn a_pause_holds_for_its_site_or_domain_and_time_stands_still() {
-        let sites = Sites::new(&config());
-        let site = Site::from("mx.test");
-        sites.set_order(paused("mx.test", 10, Some(20)), &HashSet::new(), at(10));
-        sites.set_order(paused("a.test", 15, None), &HashSet::new(), at(15));
-        let pace = sites.pace(&site, at(15));
-        assert!(pace.is_paused(at(19).moment) && !pace.is_paused(at(20).moment));
-        assert!(sites.is_paused("a.test", at(99).time));
-        assert_eq!(sites.next_end(at(15).time), Some(at(20).time));
-        assert_eq!(sites.next_end(at(20).time), None);
-        let stood = |site: Option<&Site>, domain: &str, from: u32, to: u32| {
-            let stood = sites.stood_still(site, domain, at(from).time, at(to).time);
-            stood.as_secs() / 60
-        };
-        for (with_site, domain, from, to, expected) in [
-            (true, "b.test", 0, 5, 2),
-            (true, "b.test", 3, 5, 1),
-            (true, "b.test", 5, 15, 5),
-            (true, "b.test", 5, 30, 10),
-            (true, "a.test", 5, 30, 20),
-            (false, "a.test", 5, 30, 15),
-            (false, "b.test", 0, 30, 0),
-        ] {
-            let site = with_site.then_some(&site);
-            assert_eq!(
-                stood(site, domain, from, to),
-                expected,
-                "{domain} {from} {to}"
-            );
-        }
-        let resumed = SiteOrder {
-            pause: None,
-            paused: Vec::new(),
-            ..paused("mx.test", 10, None)
-        };
-        sites.set_order(resumed, &HashSet::new(), at(16));
-        assert!(!pace.is_paused(at(16).moment));
-        assert_eq!(sites.state().orders.len(), 1);
-    }
-
-    #[test]
-    fn the_limit_of_a_domain_is_one_of_its_site_also_of_the_next() {
-        let sites = Sites::new(&config());
-        let limited = SiteOrder {
-            pause: None,
-            limit: Some(SiteLimit {
-                since: at(0).time,
-                until: Some(at(60).time),
-                connections: Some(2),
-                rate: Some("5/hour".into()),
-                reason: String::new(),
-            }),
-            ..paused("a.test", 0, None)
-        };
-        sites.set_order(limited, &HashSet::new(), at(0));
-        let planned = |site: &str, now| {
-            let mut plan = local_plan("a.test");
-            plan.site = site.into();
-            sites.planned(&plan, "a.test", now)
-        };
-        for site in ["old.test", "new.test"] {
-            let pace = planned(site, at(1));
-            assert_eq!(pace.copy().max(at(1).moment), 2);
-            assert_eq!(pace.take_tokens(9, at(1).moment).count, 1);
-        }
-        let pace = planned("new.test", at(60));
-        assert_eq!(pace.copy().max(at(60).moment), 10);
-    }
-
-    /// A site remembers some of its domains. The others are known by their lanes and plans.
-    #[test]
-    fn an_order_for_any_domain_of_a_site_is_in_force_at_once() {
-        let sites = Sites::new(&config());
-        let mut plan = local_plan("a.test");
-        plan.site = "big.test".into();
-        for number in 0..30 {
-            sites.planned(&plan, &format!("{number}.test"), at(0));
-        }
-        assert!(sites.matching("25.test", &HashSet::new()).is_empty());
-        let limited = SiteOrder {
-            pause: None,
-            limit: Some(SiteLimit {
-                since: at(0).time,
-                until: None,
-                connections: Some(2),
-                rate: None,
-                reason: String::new(),
-            }),
-            ..paused("25.test", 0, None)
-        };
-        let its = HashSet::from([plan.site.clone()]);
-        sites.set_order(limited.clone(), &its, at(0));
-        let pace = sites.pace(&plan.site, at(0));
-        assert_eq!(pace.copy().max(at(0).moment), 2);
-        // A restart reads the order before there is a lane. The next claim puts it in force.
-        let again = Sites::new(&config());
-        again.set_order(limited, &HashSet::new(), at(0));
-        let pace = again.planned(&plan, "25.test", at(0));
-        assert_eq!(pace.copy().max(at(0).moment), 2);
-    }
-
-    #[test]
-    fn new_limits_of_a_provider_hold_for_sites_that_are_known() {
-        let sites = Sites::new(&config());
-        let mut plan = local_plan("a.test");
-        plan.site = "big.test".into();
-        sites.set_limits(&plan);
-        assert!(!sites.is_known(&plan.site), "nothing goes on there");
-        let pace = sites.planned(&plan, "a.test", at(0));
-        let provider = Arc::make_mut(&mut plan.provider);
-        provider.connections = 1;
-        provider.rate = Some(Rate::parse("1/hour").unwrap());
-        sites.set_limits(&plan);
-        assert_eq!(pace.copy().max(at(0).moment), 1);
-        assert_eq!(pace.take_tokens(9, at(0).moment).count, 1);
     }
 }

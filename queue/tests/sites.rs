@@ -9,6 +9,8 @@
 
 #[path = "sites/edges.rs"]
 mod edges;
+#[path = "sites/learnt.rs"]
+mod learnt;
 #[path = "sites/orders.rs"]
 mod orders;
 #[path = "sites/pace.rs"]

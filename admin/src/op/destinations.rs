@@ -40,7 +40,7 @@ pub struct DestinationItem {
     pub state: String,
     /// When the state ends by itself, in RFC 3339.
     pub until: Option<String>,
-    /// The reason for the state.
+    /// The reason for the state; of a site that takes mail, what is to be looked into.
     pub reason: Option<String>,
     /// All limits that hold back messages, the most important first: `probe`, `rate`,
     /// `connections`, `connect_rate`, `address`, `concurrency`.

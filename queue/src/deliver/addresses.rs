@@ -33,6 +33,8 @@ const MARK: Duration = Duration::from_secs(5 * 60);
 const MARK_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long an address is marked that says 421.
 const SHORT_MARK: Duration = Duration::from_secs(60);
+/// Longer marks last over a restart.
+const MARK_KEPT: Duration = Duration::from_secs(10 * 60);
 /// How long to wait for a place.
 const WAIT: Duration = Duration::from_secs(5);
 /// From so many addresses on, those of which nothing is known any more are forgotten.
@@ -71,6 +73,15 @@ impl From<SocketAddr> for Peer {
     }
 }
 
+/// The mark of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Its end.
+    pub(crate) until: Moment,
+    /// How often connections failed since the last success.
+    pub(crate) failures: u32,
+}
+
 /// The addresses with connections, and those that are marked.
 #[derive(Debug)]
 pub(crate) struct Addresses {
@@ -95,6 +106,8 @@ struct Entry {
     failures: u32,
     /// The end of the mark.
     until: Moment,
+    /// How long the last mark was.
+    mark: Duration,
     /// How many wait for a place.
     waiting: usize,
     /// Rings when a place is free.
@@ -177,6 +190,30 @@ impl Addresses {
         let entries = self.entries();
         let entry = entries.by_address.get(address)?;
         entry.is_marked(now).then_some(entry.until)
+    }
+
+    /// The marks that last for more than [`MARK_KEPT`], or did when they were made. Sockets of this
+    /// machine have none.
+    pub(crate) fn marks(&self, now: Moment) -> HashMap<SocketAddr, Mark> {
+        let entries = self.entries();
+        let marks = entries.by_address.iter().filter_map(|(peer, entry)| {
+            let Peer::Ip(address) = peer else {
+                return None;
+            };
+            let (until, failures) = (entry.until, entry.failures);
+            let kept = entry.is_marked(now) && entry.mark > MARK_KEPT;
+            kept.then_some((*address, Mark { until, failures }))
+        });
+        marks.collect()
+    }
+
+    /// Sets a mark from before a restart.
+    pub(crate) fn restore(&self, address: SocketAddr, mark: Mark) {
+        let mut entries = self.entries();
+        let entry = entries.by_address.entry(address.into()).or_default();
+        entry.until = entry.until.max(mark.until);
+        entry.failures = entry.failures.max(mark.failures);
+        entry.mark = MARK_MAX;
     }
 
     /// A place for a connection. Waits a moment for one. None: there is none, or the address is
@@ -273,16 +310,19 @@ impl Place {
         &self.address
     }
 
-    /// The connection takes mail.
-    pub(super) fn opened(&mut self, now: Moment) {
+    /// The connection takes mail. True: that ends a mark that is kept over a restart.
+    pub(super) fn opened(&mut self, now: Moment) -> bool {
         let opening = std::mem::replace(&mut self.opening, false);
+        let mut was_kept = false;
         self.addresses.change(&self.address, |entry| {
+            was_kept = entry.is_marked(now) && entry.mark > MARK_KEPT;
             entry.opening -= usize::from(opening);
             entry.success = Some(now);
             entry.failures = 0;
             entry.until = Moment::default();
             entry.free.notify_one();
         });
+        was_kept
     }
 
     /// The connection can't be made, or its greeting did not come. `busy`: the host said 421.
@@ -297,6 +337,7 @@ impl Place {
                 doubled.min(MARK_MAX)
             };
             entry.until = entry.until.max(now.after(mark));
+            entry.mark = mark;
             // Those who wait find the mark.
             entry.free.notify_waiters();
         });
@@ -441,6 +482,32 @@ mod tests {
         }
         table.place(true).await.unwrap().opened(table.now());
         assert!(!table.is_marked(), "a success ends the mark");
+    }
+
+    /// The third failure in a row makes a mark of 20 minutes.
+    #[tokio::test(start_paused = true)]
+    async fn long_marks_last_over_a_restart_until_a_success() {
+        let table = Table::new(5);
+        for kept in [0, 0, 1] {
+            assert!(table.addresses.marks(table.now()).is_empty());
+            table.place(true).await.unwrap().failed(table.now(), false);
+            assert_eq!(table.addresses.marks(table.now()).len(), kept);
+        }
+        table.clock.advance(15 * MINUTE);
+        let marks = table.addresses.marks(table.now());
+        assert_eq!(marks.len(), 1, "less than that is left of it");
+        let again = Table::new(5);
+        again.clock.advance(15 * MINUTE);
+        for (address, mark) in &marks {
+            again.addresses.restore(*address, *mark);
+        }
+        assert_eq!(again.addresses.marks(again.now()), marks);
+        assert!(again.place(false).await.is_none());
+        again.clock.advance(5 * MINUTE);
+        assert!(again.addresses.marks(again.now()).is_empty(), "it is over");
+        again.place(true).await.unwrap().failed(again.now(), false);
+        assert!(again.place(true).await.unwrap().opened(again.now()));
+        assert!(again.addresses.marks(again.now()).is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -637,7 +637,9 @@ impl<'a> OngoingAttempt<'a> {
             }
         };
         self.reached = true;
-        place.opened(clock.moment());
+        if place.opened(clock.moment()) {
+            queue.sites.note_soon();
+        }
         opened.ready();
         let mut sent = 0;
         let mut aside = Vec::new();

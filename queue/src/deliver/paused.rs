@@ -1,4 +1,5 @@
-//! What an administrator pauses while its attempt is under way: no further MAIL goes out for it.
+//! What is not to be sent by now, while its attempt is under way: an administrator pauses it, or
+//! the site takes no more of its sender's domain for a while. No further MAIL goes out for it.
 
 use std::sync::Arc;
 
@@ -27,22 +28,36 @@ impl OngoingAttempt<'_> {
         })
     }
 
-    /// Gives back the messages that are paused by now. For those whose MAIL was sent before, that
-    /// was an attempt.
-    pub(super) fn withdraw_paused(&mut self) {
-        if !self.queue.sites.has_orders() {
+    /// Gives back the messages that are paused by now, and those whose sender's domain waits. For
+    /// those whose MAIL was sent before, that was an attempt.
+    pub(super) fn withdraw(&mut self) {
+        let now = self.queue.now();
+        let ordered = self.queue.sites.has_orders();
+        if !ordered && !self.slot.pace.any_sender_waits(now.moment) {
             return;
         }
-        let until = self.queue.clock.now();
         for (message, last) in std::mem::take(&mut self.pending) {
-            match (self.pause_of(&message), self.said(message.id).cloned()) {
-                (None, _) => self.pending.push((message, last)),
-                (Some(_), Some(said)) => self.end(message, said, LastHop::SendsNoDsns),
-                (Some(status), None) => self.postponed.push(Postponed {
+            let paused = match ordered {
+                true => self.pause_of(&message),
+                false => None,
+            };
+            let (status, until, failing) = match (paused, sender_domain(&message)) {
+                (Some(status), _) => (status, now.time, false),
+                (None, domain) => match self.slot.pace.sender_waits(&domain, now.moment) {
+                    Some(wait) => (wait.status, now.time_of(wait.until), wait.failing),
+                    None => {
+                        self.pending.push((message, last));
+                        continue;
+                    }
+                },
+            };
+            match self.said(message.id).cloned() {
+                Some(said) => self.end(message, said, LastHop::SendsNoDsns),
+                None => self.postponed.push(Postponed {
                     message,
                     status,
                     until,
-                    failing: false,
+                    failing,
                 }),
             }
         }
@@ -58,4 +73,11 @@ impl OngoingAttempt<'_> {
         let is_paused = sites.is_paused(&destination, now.time);
         is_paused.then(|| paused(&destination))
     }
+}
+
+/// The domain of the author, or else of the reverse-path. Empty: there is none.
+pub(super) fn sender_domain(message: &Queued) -> String {
+    let author = message.common.from.as_ref();
+    let author = author.or(message.reverse_path.address());
+    author.map_or_else(String::new, |address| address.host.ascii())
 }

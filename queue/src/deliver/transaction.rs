@@ -18,6 +18,7 @@ use postrider_store::{Moment, Pieces, Queued, Scratch, StoreError, Time, Transac
 use super::{
     attempt::OngoingAttempt,
     conversion::{self, Formed},
+    paused::sender_domain,
     transcripts::Ends,
 };
 use crate::{Queue, deadline, header, passed::is_sent, schedule::BATCH, settle::LastHop};
@@ -99,7 +100,7 @@ impl OngoingAttempt<'_> {
         let lacking = |(message, _): &mut (Queued, _)| lacks.has(message.id, ends.host);
         let aside: Vec<_> = self.pending.extract_if(.., lacking).collect();
         self.send_all(connection, ends, sent).await;
-        self.withdraw_paused();
+        self.withdraw();
         self.pending.extend(aside);
     }
 
@@ -109,7 +110,7 @@ impl OngoingAttempt<'_> {
         for _ in 0..TRANSACTIONS_MAX {
             let left = self.plan.provider.messages_per_connection;
             let left = left.saturating_sub(*sent);
-            self.withdraw_paused();
+            self.withdraw();
             if self.pending.is_empty() || !connection.usable() || left == 0 {
                 return;
             }
@@ -141,6 +142,7 @@ impl OngoingAttempt<'_> {
             for (group, result) in groups.into_iter().zip(results) {
                 for (message, result) in group.into_iter().zip(result.recipients) {
                     self.hear(&result.status);
+                    self.hear_of_sender(&message, &result.status, began);
                     again = again || result.again == Again::NewTransaction;
                     if result.again == Again::AnotherHost {
                         self.lacks.note(message.id, host, result.status.clone());
@@ -181,6 +183,14 @@ impl OngoingAttempt<'_> {
             }
         }
         self.queue.sites.note_soon();
+    }
+
+    /// What the result of a message shows of its sender's domain.
+    fn hear_of_sender(&self, message: &Queued, status: &DeliveryStatus, began: Moment) {
+        let (rule, now) = (self.plan.rule_for(status), self.queue.clock.moment());
+        let domain = sender_domain(message);
+        let pace = &self.slot.pace;
+        pace.observe_sender(&domain, status, rule, (began, now));
     }
 
     /// Takes pending messages into transactions, `most` and [`BATCH`] at most. Messages that share

@@ -79,6 +79,25 @@ impl QueueLoop {
         self.queue.lanes().put_off(lane, until, now.time);
     }
 
+    /// Gives the sites of all plans their limits, if the entries of providers have changed.
+    pub(super) fn follow_providers(&mut self) {
+        let queue = Arc::clone(&self.queue);
+        let providers = Arc::clone(&queue.config.load().providers);
+        let before = self.providers.replace(Arc::clone(&providers));
+        if before.is_none_or(|before| Arc::ptr_eq(&before, &providers)) {
+            return;
+        }
+        let plans = {
+            let mut plans = queue.plans();
+            plans.set_providers(&providers);
+            plans.all()
+        };
+        for plan in plans {
+            queue.sites.set_limits(&plan);
+        }
+        self.serve_all();
+    }
+
     /// Ends the messages of a lane, in a task.
     fn end_lane(&mut self, lane: Lane) {
         let queue = Arc::clone(&self.queue);

@@ -14,8 +14,9 @@ use std::{
 };
 
 use postrider_config::ReplyRule;
-use postrider_smtp::{DeliveryStatus, bounce::Class, client::Again};
+use postrider_smtp::{Cause, DeliveryStatus, bounce::Class, client::Again};
 use postrider_store::Moment;
+use tracing::warn;
 
 pub use known::LimitedBy;
 pub(crate) use known::{LastError, LearntOfSite, Of};
@@ -25,22 +26,21 @@ use super::{
     bucket::{Buckets, Tokens},
     limits::{LimitInForce, SiteLimits},
     observation::Observation,
-    state::{Halts, SiteState},
+    senders::{Senders, Told},
+    state::{Halt, Halts, SiteState},
     tally::Counts,
-    window::Window,
+    window::{Window, rest_for},
 };
 use crate::{
     next_hop::{Plan, Site},
     source::Source,
 };
-use known::{Known, SLOW};
+use known::{Known, SLOW, SPAM_MIN};
 
 /// How long a site is remembered at which nothing goes on.
 const IDLE_FOR: Duration = Duration::from_secs(10 * 60);
-/// How long a site is remembered that was dead, from its last probe on.
-const DEATH_KEPT: Duration = Duration::from_secs(60 * 60);
-/// How long a site is remembered that blocked us, from the end of that on.
-const BLOCK_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How much of a reply that led to a halt is kept, in characters.
+const REASON_MAX: usize = 500;
 /// How many addresses of a site are remembered, for those who ask.
 const ADDRESSES_MAX: usize = 20;
 /// How many sources of connections to a site are remembered, for those who ask.
@@ -326,6 +326,52 @@ impl Pace {
         seen != Some(Observation::Failed)
     }
 
+    /// What the result of a message of this sender showed of its domain, in a batch that began and
+    /// ended then. The log is told when something begins that is to be looked into.
+    pub(crate) fn observe_sender(
+        &self,
+        domain: &str,
+        status: &DeliveryStatus,
+        rule: Option<&ReplyRule>,
+        (began, now): (Moment, Moment),
+    ) {
+        let known = &mut *self.known();
+        if status.is_success() {
+            known.spam = 0;
+            return known.senders.taken(domain, began);
+        }
+        if status.cause != Cause::Reply {
+            return;
+        }
+        let (_, class) = Observation::of(status, rule);
+        let site = &self.site;
+        if class == Class::Spam {
+            known.spam = known.spam.saturating_add(1);
+            if known.spam == SPAM_MIN {
+                warn!(%site, in_a_row = SPAM_MIN, %status, "a site takes our mail for spam");
+            }
+        }
+        match known.senders.refused(domain, (class, rule), status, now) {
+            Some(Told::Waits) => {
+                warn!(%site, domain, %status, "mail from a domain waits at a site");
+            }
+            Some(Told::Unauthenticated) => {
+                warn!(%site, domain, %status, "mail from a domain fails authentication at a site");
+            }
+            None => {}
+        }
+    }
+
+    /// Whether mail of any sender's domain waits.
+    pub(crate) fn any_sender_waits(&self, now: Moment) -> bool {
+        self.known().senders.any_waits(now)
+    }
+
+    /// Why mail of a sender's domain waits. None: it does not.
+    pub(crate) fn sender_waits(&self, domain: &str, now: Moment) -> Option<Wait> {
+        self.known().senders.wait(domain, now)
+    }
+
     /// A rule of the provider says that the site is to be left in peace after a reply of this
     /// class.
     pub(crate) fn rest_as_told(
@@ -374,7 +420,9 @@ impl Pace {
             }
             Observation::TooMany => window.too_many(open, now),
             Observation::Busy => {
-                if let Some(rest) = window.busy(max, now) {
+                // A probe that finds the site busy is not followed by the next one at once.
+                let probed = halts.is_probed().then_some(rest_for(0));
+                if let Some(rest) = window.busy(max, now).or(probed) {
                     halts.rest(&self.site, rest, status, now);
                 }
             }
@@ -419,6 +467,7 @@ impl Pace {
         known.window = Window::default();
         known.halts = Halts::default();
         (known.success, known.slow, known.error) = (None, None, None);
+        (known.senders, known.spam) = (Senders::default(), 0);
         known.mean = Duration::ZERO;
         known.messages = Buckets::of_messages();
         known.connects = Buckets::of_connections();
@@ -459,7 +508,7 @@ impl Pace {
         }
     }
 
-    /// Something is known that is still of use.
+    /// Something goes on, or is known that is of use and that no store has.
     pub(crate) fn is_of_use(&self, now: Moment) -> bool {
         let known = self.known();
         known.open > 0
@@ -469,15 +518,8 @@ impl Pace {
             || known.answered(now)
             || known.is_slow(now)
             || now.since(known.used) < IDLE_FOR
-            || known.halts.last().is_some_and(|halt| {
-                let kept = match known.halts.probed_as() {
-                    Some(SiteState::Blocked) => BLOCK_KEPT,
-                    _ => DEATH_KEPT,
-                };
-                now < halt.until.after(kept)
-            })
-            || known.learnt(now).is_some()
-            || known.long_buckets(now).next().is_some()
+            || known.halts.now(now).is_some()
+            || known.senders.any_waits(now)
     }
 
     /// What a restart must not forget. None: nothing.
@@ -486,8 +528,14 @@ impl Pace {
         let (deaths, blocks) = known.halts.counts();
         let halt = known.halts.last();
         let halt = halt.filter(|halt| now < halt.until || known.halts.is_probed());
+        let mut halt = halt.cloned();
+        if let Some(Halt { status, .. }) = &mut halt
+            && status.text.len() > REASON_MAX
+        {
+            status.text = status.text.chars().take(REASON_MAX).collect();
+        }
         let learnt = LearntOfSite {
-            halt: halt.cloned(),
+            halt,
             deaths,
             blocks,
             cap: known.learnt(now),

@@ -18,7 +18,7 @@ use std::{fmt, time::Duration};
 
 use postrider_smtp::DeliveryStatus;
 use postrider_store::Moment;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::next_hop::Site;
 
@@ -40,6 +40,12 @@ const BLOCKED_5XX: (Duration, Duration) = (
     Duration::from_secs(4 * 60 * 60),
     Duration::from_secs(24 * 60 * 60),
 );
+
+/// How long a site is left alone that blocks us, and did so often before.
+pub(super) fn blocked_for(blocks: u32, permanent: bool) -> Duration {
+    let (first, max) = if permanent { BLOCKED_5XX } else { BLOCKED_4XX };
+    first.saturating_mul(1 << blocks.min(8)).min(max)
+}
 
 /// The state of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -205,6 +211,9 @@ impl Halts {
 
     /// The site refused our login.
     pub(crate) fn login_refused(&mut self, site: &Site, status: &DeliveryStatus, now: Moment) {
+        if self.now(now).is_none() {
+            warn!(%site, reason = %status, "a site refused our login, and rests");
+        }
         self.rest(site, LOGIN_REST, status, now);
     }
 
@@ -244,17 +253,9 @@ impl Halts {
             return;
         }
         self.told_blocked.clear();
-        let (first, max) = if permanent { BLOCKED_5XX } else { BLOCKED_4XX };
-        let doubled = first.saturating_mul(1 << self.blocks.min(8));
+        let time = blocked_for(self.blocks, permanent);
         self.blocks = self.blocks.saturating_add(1);
-        self.halt(
-            site,
-            SiteState::Blocked,
-            doubled.min(max),
-            true,
-            status,
-            now,
-        );
+        self.halt(site, SiteState::Blocked, time, true, status, now);
     }
 
     /// The site answered in order about messages of a batch that began at `began`. `taken`: it took
@@ -340,7 +341,7 @@ impl Halts {
             let reason = &halt.status;
             match new {
                 SiteState::Blocked => {
-                    tracing::warn!(%site, %old, %new, %reason, "a site blocks us");
+                    warn!(%site, %old, %new, %reason, "a site blocks us");
                 }
                 _ if old != new => info!(%site, %old, %new, %reason, "the state of a site changed"),
                 _ => debug!(%site, %new, %reason, "the state of a site lasts"),

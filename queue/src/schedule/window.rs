@@ -175,9 +175,9 @@ impl Window {
         if before > 1 {
             return None;
         }
-        let minutes = RESTS.get(self.rests).or(RESTS.last()).copied();
+        let rest = rest_for(self.rests);
         self.rests += 1;
-        minutes.map(|minutes| Duration::from_secs(60 * minutes))
+        Some(rest)
     }
 
     /// A connection failed. Gives whether the site is dead.
@@ -194,6 +194,12 @@ impl Window {
     fn shrink_to(&mut self, connections: usize) {
         self.w = self.w.min(whole(connections)).max(1.0);
     }
+}
+
+/// How long a site rests that rested so often before.
+pub(super) fn rest_for(rests: usize) -> Duration {
+    let minutes = RESTS.get(rests).or(RESTS.last()).copied();
+    Duration::from_secs(60 * minutes.unwrap_or(1))
 }
 
 /// A number of connections.

@@ -2,10 +2,11 @@
 //!
 //! Orders are stored before they are in force, and what is over is taken from them. What was learnt
 //! is noted in one operation, once in [`EVERY`] at most, and once more when the last attempt has
-//! ended. While the store does not give all that at the start, nothing is delivered: mail would go
-//! to sites that are paused.
+//! ended. So are the marks of addresses that last for long. A site at which nothing goes on leaves
+//! the memory, and comes back with what the store has of it. While the store does not give all that
+//! at the start, nothing is delivered: mail would go to sites that are paused.
 
-use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
+use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use postrider_config::Rate;
 use postrider_smtp::{Cause, DeliveryStatus};
@@ -16,12 +17,17 @@ use tracing::{error, info, warn};
 use super::{Now, Sites, apply};
 use crate::{
     Queue,
+    deliver::Mark,
     next_hop::Site,
     schedule::{Bucket, Halt, Learnt, LearntOfSite, Of, SiteState},
 };
 
 /// What was learnt is noted once in this time, at most.
 const EVERY: Duration = Duration::from_secs(10);
+/// Sites at which nothing goes on leave the memory once in this time.
+const SWEPT_EVERY: Duration = Duration::from_secs(60);
+/// The name of an address in the store begins so. No site has such a name.
+const ADDRESS: &str = "address:";
 /// How long to wait before the store is asked again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
 
@@ -31,21 +37,23 @@ enum Next {
     Learnt,
     /// To take from the orders what is over.
     Orders,
+    /// To forget sites at which nothing goes on.
+    Sweep,
     /// To end.
     End,
 }
 
 impl Queue {
-    /// Sets what was known of sites before a restart, when the store gives it. Gives it.
-    async fn restore_sites(&self) -> HashMap<Site, LearntOfSite> {
+    /// Sets what was known of sites before a restart, when the store gives it.
+    async fn restore_sites(&self) {
         let mut failed = false;
         loop {
             match self.try_to_restore_sites().await {
-                Ok(kept) => {
+                Ok(()) => {
                     if failed {
                         info!("what was known of sites is read; deliveries begin");
                     }
-                    return kept;
+                    return;
                 }
                 Err(error) if !failed => {
                     error!(%error, "failed to read what was known of sites and what administrators want for them; nothing is delivered until it is read");
@@ -58,7 +66,7 @@ impl Queue {
         }
     }
 
-    async fn try_to_restore_sites(&self) -> Result<HashMap<Site, LearntOfSite>, StoreError> {
+    async fn try_to_restore_sites(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.ordering.lock().await;
         let orders = self.store.site_orders().await?;
         let notes = self.store.learnt_of_sites().await?;
@@ -73,19 +81,31 @@ impl Queue {
             let ordered = !state.orders.is_empty();
             self.sites.ordered.store(ordered, Ordering::Relaxed);
         }
-        let mut kept = HashMap::with_capacity(notes.len());
         for note in notes {
+            if let Some((address, mark)) = mark(&note, now) {
+                self.addresses.restore(address, mark);
+                self.sites.state().kept.marks.insert(address, mark);
+                continue;
+            }
             let site = Site::from(note.site.as_str());
             let learnt = learnt(&note, now);
-            self.sites.pace(&site, now).restore(learnt.clone());
-            kept.insert(site, learnt);
+            let halt = learnt.halt.as_ref();
+            let lasts = halt.is_some_and(|halt| now.moment < halt.until);
+            self.sites
+                .state()
+                .kept
+                .put(site.clone(), learnt, note.noted);
+            // The others come back with their mail.
+            if lasts {
+                self.sites.pace(&site, now);
+            }
         }
         for order in orders {
             for pace in self.paces_of(&order.target) {
                 apply(&pace, &order, now, pace.site().as_str() == order.target);
             }
         }
-        Ok(kept)
+        Ok(())
     }
 
     /// Sets what was known of sites before a restart. `known` learns when that is done. Then notes
@@ -95,20 +115,28 @@ impl Queue {
         known: oneshot::Sender<()>,
         mut ended: watch::Receiver<bool>,
     ) {
-        let mut kept = tokio::select! {
-            kept = self.restore_sites() => kept,
+        tokio::select! {
+            () = self.restore_sites() => {}
             _ = ended.wait_for(|ended| *ended) => return,
         };
         // The queue waits for it, unless it ended.
         let _ = known.send(());
+        let mut sweep = self.clock.moment().after(SWEPT_EVERY);
         loop {
             let next = tokio::select! {
+                () = self.clock.sleep_until_moment(sweep) => Next::Sweep,
                 () = self.sites.learnt.notified() => Next::Learnt,
                 () = self.orders_over() => Next::Orders,
                 _ = ended.wait_for(|ended| *ended) => Next::End,
             };
             match next {
-                Next::Learnt => self.note_sites(&mut kept).await,
+                Next::Learnt => self.note_sites().await,
+                Next::Sweep => {
+                    self.note_sites().await;
+                    self.sweep_sites();
+                    sweep = self.clock.moment().after(SWEPT_EVERY);
+                    continue;
+                }
                 Next::Orders => {
                     if let Err(error) = self.tidy_orders().await {
                         warn!(%error, "orders for sites that are over are not removed");
@@ -116,7 +144,7 @@ impl Queue {
                 }
                 // If the queue was dropped in the middle, nothing more is noted.
                 Next::End if !*ended.borrow() => return,
-                Next::End => return self.note_sites(&mut kept).await,
+                Next::End => return self.note_sites().await,
             }
             let next = self.clock.moment().after(EVERY);
             tokio::select! {
@@ -126,30 +154,62 @@ impl Queue {
         }
     }
 
-    /// Notes what changed since the last time. `kept` is what was noted by then.
-    async fn note_sites(&self, kept: &mut HashMap<Site, LearntOfSite>) {
+    /// Notes what is known of sites and not of the store, and has the store forget what is over.
+    async fn note_sites(&self) {
         let now = self.now();
-        let known: HashMap<Site, LearntOfSite> = self
-            .sites
-            .all()
-            .iter()
-            .filter_map(|pace| Some((pace.site().clone(), pace.learnt(now.moment)?)))
-            .collect();
-        let changed = known
-            .iter()
-            .filter(|(site, learnt)| kept.get(site) != Some(learnt));
-        let notes: Vec<SiteNote> = changed
-            .map(|(site, learnt)| note(site.to_string(), learnt, now))
-            .collect();
-        let gone = kept.keys().filter(|site| !known.contains_key(site));
-        let forget: Vec<String> = gone.map(Site::to_string).collect();
+        let paces = self.sites.all();
+        let marks = self.addresses.marks(now.moment);
+        let (mut notes, mut forget) = (Vec::new(), Vec::new());
+        let (mut sites, mut gone) = (Vec::new(), Vec::new());
+        {
+            let mut state = self.sites.state();
+            let kept = &mut state.kept;
+            for pace in paces {
+                let (site, learnt) = (pace.site(), pace.learnt(now.moment));
+                if learnt.as_ref() == kept.get(site) {
+                    continue;
+                }
+                match learnt {
+                    Some(learnt) => {
+                        notes.push(note(site.to_string(), &learnt, now));
+                        sites.push((site.clone(), learnt));
+                    }
+                    None => {
+                        forget.push(site.to_string());
+                        gone.push(site.clone());
+                    }
+                }
+            }
+            for (address, mark) in &marks {
+                if kept.marks.get(address) != Some(mark) {
+                    notes.push(note_of_mark(*address, *mark, now));
+                }
+            }
+            let ended = kept.marks.keys().filter(|it| !marks.contains_key(*it));
+            forget.extend(ended.map(|address| mark_name(*address)));
+            kept.tidy(now);
+        }
         if notes.is_empty() && forget.is_empty() {
             return;
         }
         match self.store.note_sites(notes, forget).await {
-            Ok(()) => *kept = known,
+            Ok(()) => {
+                let mut state = self.sites.state();
+                for (site, learnt) in sites {
+                    state.kept.put(site, learnt, now.time);
+                }
+                gone.iter().for_each(|site| state.kept.forget(site));
+                state.kept.marks = marks;
+            }
             Err(error) => warn!(%error, "what was learnt of sites is not stored"),
         }
+    }
+
+    /// Has sites leave the memory at which nothing goes on.
+    fn sweep_sites(&self) {
+        let now = self.clock.moment();
+        let lanes = self.lanes();
+        self.sites.sweep(|site| lanes.waits_at(site), now);
     }
 }
 
@@ -227,6 +287,42 @@ fn learnt(note: &SiteNote, now: Now) -> LearntOfSite {
     }
 }
 
+fn mark_name(address: SocketAddr) -> String {
+    format!("{ADDRESS}{address}")
+}
+
+/// The note of a mark: as of a site that is down.
+fn note_of_mark(address: SocketAddr, mark: Mark, now: Now) -> SiteNote {
+    SiteNote {
+        site: mark_name(address),
+        noted: now.time,
+        halt: Some(HaltNote {
+            kind: HaltKind::Down,
+            until: now.time_of(mark.until),
+            failing: true,
+            code: 0,
+            enhanced: None,
+            text: String::new(),
+            remote: String::new(),
+            stage: String::new(),
+        }),
+        deaths: mark.failures,
+        blocks: 0,
+        cap: None,
+        buckets: Vec::new(),
+    }
+}
+
+/// The mark of an address. None: the note is one of a site.
+fn mark(note: &SiteNote, now: Now) -> Option<(SocketAddr, Mark)> {
+    let address = note.site.strip_prefix(ADDRESS)?.parse().ok()?;
+    let mark = Mark {
+        until: now.moment_of(note.halt.as_ref()?.until),
+        failures: note.deaths,
+    };
+    Some((address, mark))
+}
+
 /// The reason of a halt. It delays messages, and never ends one.
 fn status(halt: &HaltNote) -> DeliveryStatus {
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
@@ -255,6 +351,27 @@ mod tests {
         Now {
             time: Time(0).after(Duration::from_secs(1_000_000 + seconds)),
             moment: Moment(Duration::from_secs(seconds)),
+        }
+    }
+
+    #[test]
+    fn a_mark_is_noted_beside_the_sites() {
+        let mark_of = |seconds| Mark {
+            until: Moment(Duration::from_secs(seconds)),
+            failures: 3,
+        };
+        for address in ["192.0.2.1:25", "[2001:db8::1]:25"] {
+            let address = address.parse().unwrap();
+            let noted = note_of_mark(address, mark_of(5000), now(2000));
+            let later = Now {
+                time: now(2500).time,
+                moment: Moment(Duration::from_secs(500)),
+            };
+            assert_eq!(mark(&noted, later), Some((address, mark_of(3000))));
+        }
+        for site in ["mx.test", "address:mx.test"] {
+            let noted = note(site.into(), &LearntOfSite::default(), now(0));
+            assert_eq!(mark(&noted, now(0)), None, "{site}");
         }
     }
 

@@ -36,7 +36,7 @@ pub struct SiteView {
     pub state: SiteState,
     /// When the state ends by itself; None: it depends on what happens.
     pub until: Option<Time>,
-    /// The reason for the state.
+    /// The reason for the state. For a site that takes mail: what administrators should look into.
     pub reason: Option<String>,
     /// All limits that hold back messages, the most important first.
     pub limited_by: Vec<LimitedBy>,
@@ -190,7 +190,7 @@ impl Queue {
                     halt.map(|halt| halt.status.to_string()),
                 )
             }
-            SiteState::Active | SiteState::Limited => (None, None),
+            SiteState::Active | SiteState::Limited => (None, known.alerts(now.moment)),
         };
         let open = matches!(state, SiteState::Active | SiteState::Limited);
         let mut peers = known.addresses.iter().map(|(_, peer)| (*peer).into());

@@ -26,7 +26,10 @@ fn at_site(all: &[&Lane], name: &str) -> Lanes {
     let mut lanes = Lanes::default();
     let heads = all.iter().map(|lane| ((*lane).clone(), Some(at(1))));
     lanes.follow(heads.collect());
-    assert!(lanes.advance(at(2), |_| true).is_empty(), "they have no site yet");
+    assert!(
+        lanes.advance(at(2), |_| true).is_empty(),
+        "they have no site yet"
+    );
     while let Some(lane) = lanes.next_unplanned() {
         lanes.put(&lane, &site(name), at(2));
     }

@@ -9,6 +9,7 @@ use postrider_store::Moment;
 use super::super::{
     bucket::{Bucket, Buckets},
     limits::{LimitInForce, SiteLimits},
+    senders::Senders,
     state::{Halt, Halts, SiteState},
     tally::Tally,
     window::{Learnt, Window},
@@ -21,6 +22,11 @@ const GOOD_FOR: Duration = Duration::from_secs(10 * 60);
 pub(super) const SLOW: Duration = Duration::from_secs(5);
 /// How long it counts that a site was slow. Until then it is tried again, also if there are many.
 const SLOW_FOR: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// So many messages in a row that are taken for spam are told of.
+pub(super) const SPAM_MIN: usize = 10;
+/// How many domains of senders are told of.
+const ALERTS_MAX: usize = 5;
 
 /// What is known of a site.
 #[derive(Clone, Debug)]
@@ -48,6 +54,10 @@ pub(crate) struct Known {
     pub(super) mean: Duration,
     /// When the site last took long.
     pub(super) slow: Option<Moment>,
+    /// What the site has against domains of senders.
+    pub(crate) senders: Senders,
+    /// How many messages in a row the site took for spam.
+    pub(super) spam: usize,
     pub(crate) tally: Tally,
     pub(crate) taken: Option<Moment>,
     pub(crate) error: Option<Box<LastError>>,
@@ -144,6 +154,8 @@ impl Known {
             success: None,
             mean: Duration::ZERO,
             slow: None,
+            senders: Senders::default(),
+            spam: 0,
             tally: Tally::default(),
             taken: None,
             error: None,
@@ -248,6 +260,17 @@ impl Known {
             None => SiteState::Active,
         };
         (state, limits)
+    }
+
+    /// What administrators should look into, though the site takes mail. None: nothing.
+    pub(crate) fn alerts(&self, now: Moment) -> Option<String> {
+        let mut alerts = self.senders.in_words(now);
+        alerts.truncate(ALERTS_MAX);
+        if self.spam >= SPAM_MIN {
+            let spam = format!("it took the last {} messages for spam", self.spam);
+            alerts.insert(0, spam);
+        }
+        (!alerts.is_empty()).then(|| alerts.join("; "))
     }
 
     pub(super) fn learnt(&self, now: Moment) -> Option<Learnt> {

@@ -207,3 +207,44 @@ fn a_success_that_began_before_a_block_does_not_end_it() {
     assert!(pace.succeeded(1, 1, MINUTE, at(122)), "this was the probe");
     assert!(!pace.brief(at(122)).probed && pace.learnt(at(122)).is_none());
 }
+
+#[test]
+fn ten_messages_in_a_row_that_are_taken_for_spam_are_told_of() {
+    let pace = pace();
+    let spam = reply(554, "5.7.1 spam message rejected", "end of data");
+    assert_eq!(Observation::of(&spam, None).1, Class::Spam);
+    let alerts = |now| pace.copy().alerts(now);
+    for _ in 0..9 {
+        pace.observe_sender("x.test", &spam, None, (at(0), at(0)));
+    }
+    assert_eq!(alerts(at(0)), None);
+    pace.observe_sender("y.test", &lost(), None, (at(0), at(0)));
+    pace.observe_sender("y.test", &spam, None, (at(0), at(0)));
+    assert!(
+        alerts(at(0))
+            .unwrap()
+            .contains("the last 10 messages for spam")
+    );
+    let taken = reply(250, "ok", "end of data");
+    assert!(taken.is_success());
+    pace.observe_sender("x.test", &taken, None, (at(1), at(1)));
+    assert_eq!(alerts(at(1)), None);
+}
+
+/// The window is not halved twice in half a minute, and the site is busy still.
+#[test]
+fn a_probe_that_finds_the_site_busy_is_the_last_for_a_minute() {
+    let pace = pace();
+    let busy = reply(421, "busy", "MAIL");
+    let order = LimitInForce {
+        target: "mx.test".into(),
+        connections: Some(1),
+        rate: None,
+        until: None,
+    };
+    pace.order("mx.test", Some(order));
+    pace.observe(&busy, None, at(0));
+    assert!(pace.ask_for_probe(false, at(0)) && pace.brief(at(0)).probed);
+    pace.observe(&busy, None, at(0));
+    assert_eq!(pace.halt(at(0)).unwrap().until, at(1));
+}
