@@ -74,10 +74,11 @@ fn blame_for(said: &Said<'_>, judged: &Judged) -> Blame {
     }
     let surely = match judged.class {
         Class::UnknownMailbox => judged.evidence != Evidence::ReplyCode || judged.stage.is_some(),
-        Class::MailboxDisabled => true,
+        // The recipient's side sends its mail in a circle.
+        Class::MailboxDisabled | Class::Loop => true,
         // The remote cannot route the message. The domain may be well for others.
         Class::Domain => said.enhanced.is_none_or(|code| code.subject != 4),
-        Class::MailboxFull | Class::TooBig | Class::Loop | Class::Unknown => false,
+        Class::MailboxFull | Class::TooBig | Class::Unknown => false,
         _ => return Blame::No,
     };
     let for_now = said.code < 500 || {
