@@ -40,11 +40,13 @@ enum Act {
     StartTls,
     /// Says nothing more. The clock jumps to the client's deadline.
     Sleep,
+    /// Says and reads nothing more. The clock jumps to the client's deadline.
+    Stall,
     /// Sends a byte a minute until the client closes. The clock jumps from minute to minute.
     Dribble,
 }
 
-use Act::{Dribble, Hear, HearText, Say, Sleep, StartTls};
+use Act::{Dribble, Hear, HearText, Say, Sleep, Stall, StartTls};
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
@@ -90,6 +92,10 @@ async fn serve(
                 tokio::time::pause();
                 let mut rest = Vec::new();
                 io.read_to_end(&mut rest).await?;
+            }
+            Stall => {
+                tokio::time::pause();
+                std::future::pending::<()>().await;
             }
             Dribble => {
                 tokio::time::pause();
@@ -526,6 +532,30 @@ async fn implicit_tls() {
     assert!(results[0].recipients[0].status.is_success());
     connection.quit().await;
     served.await.unwrap().unwrap();
+}
+
+/// The server stops reading amid a text. Then the socket takes nothing more, and no goodbye.
+#[tokio::test]
+async fn a_server_that_does_not_read_the_goodbye_is_left() {
+    let (acceptor, trusting) = tls();
+    let script = [
+        STARTTLS,
+        &[Say("220 go"), StartTls],
+        &EHLO[1..],
+        &MAIL[..6],
+        &[Stall],
+    ]
+    .concat();
+    let (io, served) = start(&script, Some(acceptor)).await;
+    let mut connection = open(io, TlsMode::Required(trusting)).await.unwrap();
+    let results = connection
+        .send(vec![outgoing("a@x.org", Long(64 * 1024 * 1024))])
+        .await;
+    let status = &results[0].recipients[0].status;
+    assert_eq!(status.cause, Cause::Timeout, "{status}");
+    let quit = tokio::time::timeout(Duration::from_secs(60), connection.quit());
+    quit.await.unwrap();
+    served.abort();
 }
 
 /// Checks an opening that fails since there is no TLS. The failure is transient.

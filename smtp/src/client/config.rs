@@ -65,7 +65,8 @@ pub struct Timeouts {
     pub min_rate: u64,
     /// For a connection from the end of its opening on. No message begins after it.
     pub connection: Duration,
-    /// For the reply to QUIT. The RFC has no figure for it, and nothing depends on it.
+    /// For the reply to QUIT, and for the end of TLS after it. The RFC has no figure for it, and
+    /// nothing depends on it.
     pub quit: Duration,
 }
 

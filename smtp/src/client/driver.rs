@@ -247,12 +247,17 @@ impl Connection {
         self.session.usable(now())
     }
 
-    /// Sends QUIT (RFC 5321 §4.1.1.10), and closes.
+    /// Sends QUIT (RFC 5321 §4.1.1.10), and closes. A server that does not read has
+    /// [`Timeouts::quit`] for each of both.
+    ///
+    /// [`Timeouts::quit`]: super::Timeouts::quit
     pub async fn quit(mut self) {
         self.session.quit(now());
         self.drive().await;
-        // Under TLS this sends close_notify. Nothing depends on whether the server reads it.
-        let _ = self.stream.shutdown().await;
+        // Under TLS this writes what is left, and close_notify. Nothing depends on whether the
+        // server reads it.
+        let limit = self.session.config().timeouts.quit;
+        let _ = tokio::time::timeout(limit, self.stream.shutdown()).await;
     }
 
     /// Moves bytes until the session asks for something that is not bytes on the wire.
