@@ -25,8 +25,8 @@ pub enum Again {
     /// None: this was the attempt.
     No,
     /// Another transaction on this connection. The server accepted other recipients, and this one
-    /// was too many (452 or the old 552, RFC 5321 §4.5.3.1.10), or LIMITS said so before (RFC
-    /// 9422).
+    /// was too many (452 or the old 552, RFC 5321 §4.5.3.1.10, x.5.3, or words), or LIMITS said so
+    /// before (RFC 9422).
     NewTransaction,
     /// Another connection. This one ended before the server said anything of the message, or takes
     /// no further message.

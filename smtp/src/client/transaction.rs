@@ -5,7 +5,10 @@ use super::{
     session::{Session, unexpected},
     state::Step,
 };
-use crate::{DeliveryStatus, EnhancedCode, Reply, ReplyCode};
+use crate::{
+    DeliveryStatus, Reply, ReplyCode,
+    bounce::{Class, Said, classify},
+};
 
 impl Session {
     /// A reply to a step of the envelope.
@@ -56,15 +59,19 @@ impl Session {
             message.accept(recipient);
             return;
         }
-        let again = if message.accepted() > 0 && is_one_too_many(reply) {
+        let status = DeliveryStatus::from_reply(reply, "RCPT");
+        let too_many = is_one_too_many(&status);
+        let again = if too_many && message.accepted() > 0 {
             Again::NewTransaction
         } else {
             Again::No
         };
-        let status = DeliveryStatus::from_reply(reply, "RCPT");
-        // By RFC 5321 §4.5.3.1.10 such a 552 is a 452.
+        // The limit may be one of the connection.
+        let later = message.accepted() > 0 || self.succeeded;
+        // By RFC 5321 §4.5.3.1.10 such a 552 is a 452. Other codes with x.5.3 or such words
+        // mean the same.
         let status = DeliveryStatus {
-            permanent: status.permanent && again == Again::No,
+            permanent: status.permanent && !(too_many && later),
             ..status
         };
         message.decide(recipient, status, again);
@@ -75,13 +82,11 @@ impl Session {
     }
 }
 
-/// The reply says that the transaction has too many recipients, and not that this mailbox is full.
-fn is_one_too_many(reply: &Reply) -> bool {
-    let code = matches!(
-        reply.code(),
-        ReplyCode::INSUFFICIENT_STORAGE | ReplyCode::STORAGE_EXCEEDED
-    );
-    code && reply
-        .enhanced()
-        .is_none_or(|code| code.with_class(4) == EnhancedCode::TOO_MANY_RECIPIENTS)
+/// The reply says that the transaction has too many recipients, and not that this mailbox is full:
+/// by x.5.3 with any code, by words, or by 452 or 552 without an enhanced code.
+fn is_one_too_many(status: &DeliveryStatus) -> bool {
+    let codes = [ReplyCode::INSUFFICIENT_STORAGE, ReplyCode::STORAGE_EXCEEDED];
+    let by_code = codes.iter().any(|code| code.get() == status.code);
+    let by_code = by_code && status.enhanced.is_none();
+    by_code || classify(&Said::from(status)) == Class::Split
 }

@@ -412,6 +412,31 @@ fn one_recipient_too_many() {
         &dialog("552 too many"),
         &[ok, "later RCPT: 552 too many NewTransaction"],
     );
+    for (code, said) in [
+        (
+            "550 5.5.3 too many",
+            "later RCPT: 550 5.5.3 too many NewTransaction",
+        ),
+        (
+            "451 4.5.3 too many",
+            "later RCPT: 451 4.5.3 too many NewTransaction",
+        ),
+        (
+            "550 too many recipients",
+            "later RCPT: 550 too many recipients NewTransaction",
+        ),
+        (
+            "554 5.5.3 too many",
+            "later RCPT: 554 5.5.3 too many NewTransaction",
+        ),
+    ] {
+        check(&mails, &dialog(code), &[ok, said]);
+    }
+    check(
+        &mails,
+        &dialog("550 5.7.1 too many"),
+        &[ok, "failed RCPT: 550 5.7.1 too many"],
+    );
     check(
         &mails,
         &dialog("552 5.2.2 over quota"),
@@ -433,6 +458,45 @@ fn the_first_recipient_is_never_one_too_many() {
         S: 452 too many"
     );
     check(&[mail(&["a"], "x")], &dialog, &["later RCPT: 452 too many"]);
+    let dialog = dialog.replace("452 too many", "550 5.5.3 too many");
+    check(
+        &[mail(&["a"], "x")],
+        &dialog,
+        &["failed RCPT: 550 5.5.3 too many"],
+    );
+}
+
+/// The limit is one of the connection.
+#[test]
+fn a_first_recipient_of_a_later_message_may_be_one_too_many() {
+    let dialog = |code: &str| {
+        format!(
+            "{PLAIN} C: MAIL FROM:<s@example.org>
+            S: 250 ok
+            C: RCPT TO:<a@x.org>
+            S: 250 ok
+            C: DATA
+            S: 354 go
+            C: x
+            C: .
+            S: 250 ok
+            C: MAIL FROM:<s@example.org>
+            S: 250 ok
+            C: RCPT TO:<b@x.org>
+            S: {code}"
+        )
+    };
+    let mails = [mail(&["a"], "x\r\n"), mail(&["b"], "y\r\n")];
+    for (code, said) in [
+        ("550 5.5.3 too many", "later RCPT: 550 5.5.3 too many"),
+        ("550 5.1.1 unknown", "failed RCPT: 550 5.1.1 unknown"),
+    ] {
+        check(
+            &mails,
+            &dialog(code),
+            &["ok end of data: 250 ok", "--", said],
+        );
+    }
 }
 
 #[test]
