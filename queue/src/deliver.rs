@@ -5,7 +5,7 @@
 //! | `addresses` | the connections of each address, and the addresses that failed lately |
 //! | `dialing` | the socket under a connection |
 //! | `endpoint` | one connection, until its session is open |
-//! | `attempt` | the hosts of one attempt, one after another |
+//! | `attempt` | the hosts of one attempt, one after another, and its end |
 //! | `host`, `race` | the addresses of a host: a race for a connection, then a session |
 //! | `again` | what the last attempt says about host and family of the next one |
 //! | `tls` | the protection of connections |

@@ -1,0 +1,149 @@
+//! The end of an attempt: what becomes of the messages without a result.
+
+use postrider_smtp::DeliveryStatus;
+use postrider_store::{Moment, Time};
+use rand::RngExt;
+
+use super::{Delivered, OngoingAttempt, PAUSE};
+use crate::{
+    judge,
+    settle::{LastHop, Postponed},
+};
+
+/// What stood in the way of connections.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// We have no means for a connection, or our resolver is out of order. This is the moment of
+    /// the next try.
+    pub(super) used_up: Option<Moment>,
+    /// A fault of ours stands in the way to an address.
+    pub(super) no_way: bool,
+    /// A host did not answer as it should.
+    pub(super) failed: bool,
+    /// A look-up of a host had no answer.
+    pub(super) unanswered: bool,
+    /// All places at an address are taken.
+    pub(super) crowded: bool,
+    /// An address was left out, as connections to it failed lately.
+    pub(super) marked: bool,
+    /// A host failed in a way that leaves no mark on its address, or an address was not tried.
+    pub(super) unmarked: bool,
+    /// No connection may be made before: a rate is used up.
+    pub(super) no_token: Option<Moment>,
+    /// The time of the attempt was over before an address could be tried.
+    pub(super) late: bool,
+    /// The TLS of a host is not what the messages or their domain demand.
+    pub(super) refused: bool,
+}
+
+impl OngoingAttempt<'_> {
+    /// Ends the attempt. A message whose MAIL was sent gets the last thing that a host said of it,
+    /// and a message that a host can't take gets what the host lacks. If no connection could be
+    /// made, that counts for one of the others. The rest is postponed.
+    pub(in crate::deliver) fn finish(mut self) -> Delivered {
+        let mut rest = std::mem::take(&mut self.pending);
+        let hops = &self.plan.hops;
+        let lacking: Vec<_> = rest
+            .extract_if(.., |(message, status)| {
+                let lack = self.lacks.status(message.id, hops);
+                let counts = |lack: &DeliveryStatus| lack.permanent || !self.is_begun(message.id);
+                let lack = lack.filter(counts);
+                lack.is_some_and(|lack| {
+                    *status = lack;
+                    true
+                })
+            })
+            .collect();
+        for (message, status) in lacking {
+            self.end(message, status, LastHop::SendsNoDsns);
+        }
+        let tried = rest.extract_if(.., |(message, _)| self.is_begun(message.id));
+        self.pending = tried.collect();
+        self.end_pending();
+        let mut connects = self.reached || rest.is_empty();
+        if let Some((_, status)) = rest.first() {
+            let status = status.clone();
+            match self.verdict(&status) {
+                None => {
+                    connects = true;
+                    self.pending = rest;
+                    self.end_pending();
+                }
+                Some((until, failing)) => {
+                    let first = rest.first();
+                    let expired =
+                        first.is_none_or(|(first, _)| failing && self.queue.is_expired(first));
+                    let trouble = &self.trouble;
+                    let failed = trouble.failed || trouble.unanswered;
+                    // Without a token, not all addresses were tried.
+                    let failed = failed && trouble.no_token.is_none();
+                    let counts = failed && !self.reached && !expired;
+                    if counts && self.ended.is_empty() {
+                        let (message, status) = rest.remove(0);
+                        self.end(message, status, LastHop::SendsNoDsns);
+                    }
+                    let rest = rest.into_iter().map(|(message, status)| Postponed {
+                        message,
+                        status,
+                        until,
+                        failing,
+                    });
+                    self.postponed.extend(rest);
+                }
+            }
+        }
+        Delivered {
+            ended: self.ended,
+            postponed: self.postponed,
+            transcripts: self.transcripts.into_kept(),
+            connects: connects && !self.rests,
+        }
+    }
+
+    /// When messages are due again that were not attempted, and whether their site fails. None: the
+    /// attempt counts for all of them.
+    fn verdict(&self, status: &DeliveryStatus) -> Option<(Time, bool)> {
+        let clock = &self.queue.clock;
+        let (now, moment) = (clock.now(), clock.moment());
+        let (pace, trouble) = (&self.slot.pace, &self.trouble);
+        if let Some(until) = trouble.used_up.or(trouble.no_token) {
+            return Some((now.after(until.since(moment)), false));
+        }
+        if self.reached {
+            // The connection ended before their turn. Each connection does away with a message.
+            let until = match self.ended.is_empty() {
+                true => now.after(PAUSE),
+                false => now,
+            };
+            return Some((until, false));
+        }
+        if status.permanent && self.is_final(status) {
+            // The host never takes mail.
+            return None;
+        }
+        let unanswered = trouble.unanswered && !trouble.crowded && !trouble.no_way;
+        if trouble.failed || trouble.marked || (unanswered && !trouble.late) {
+            if !trouble.unmarked && !trouble.crowded && !trouble.late {
+                pace.unreachable(status, moment);
+                self.queue.sites.note_soon();
+            }
+        } else if trouble.late && !trouble.refused {
+            return Some((now.after(PAUSE), false));
+        } else if trouble.crowded || trouble.no_way {
+            let pause = PAUSE.mul_f64(self.queue.rng().random_range(0.5..=1.0));
+            pace.wait(status, pause, moment);
+        } else {
+            return None;
+        }
+        Some(match pace.halt(moment) {
+            Some(halt) => (now.after(halt.until.since(moment)), halt.failing),
+            None => (now.after(PAUSE), false),
+        })
+    }
+
+    /// Whether a failure is final at the first attempt.
+    fn is_final(&self, status: &DeliveryStatus) -> bool {
+        let known = self.plan.rule_for(status).map(|rule| rule.class);
+        judge::is_final(status, known, 1, self.queue.statics.delivery.on_block)
+    }
+}
