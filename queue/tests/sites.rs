@@ -11,6 +11,8 @@
 mod edges;
 #[path = "sites/learnt.rs"]
 mod learnt;
+#[path = "sites/marked.rs"]
+mod marked;
 #[path = "sites/orders.rs"]
 mod orders;
 #[path = "sites/pace.rs"]

@@ -299,27 +299,37 @@ impl<'a> OngoingAttempt<'a> {
         pending.any(|(message, _)| !self.is_begun(message.id))
     }
 
-    /// Tries an address that failed lately, if there was no other and the site is to be probed.
+    /// Tries the addresses that failed lately, if no other one has a connection and the site is to
+    /// be probed: each of them may be the one that is back.
     async fn try_marked(&mut self, marked: Vec<Endpoint<'_>>, kept: &mut Option<KeptConnection>) {
-        let trouble = &self.trouble;
-        // That we have no way to an address, as without IPv6, says nothing of the others.
-        let others = self.reached || trouble.failed || trouble.crowded;
-        let Some(endpoint) = marked.into_iter().next() else {
+        let Some(first) = marked.first() else {
             return;
         };
-        if others {
+        if self.reached {
             return;
         }
-        if self.slot.pace.brief(self.queue.clock.moment()).probed {
+        if !self.slot.pace.brief(self.queue.clock.moment()).probed {
+            let trouble = &mut self.trouble;
+            // That we have no way to an address, as without IPv6, says nothing of the others.
+            if !(trouble.failed || trouble.crowded) {
+                trouble.marked = true;
+                let text = "connections failed lately, so none was tried";
+                self.note(&unreached(first, text.to_owned()));
+            }
+            return;
+        }
+        for endpoint in marked {
+            if Instant::now() >= self.end {
+                return self.be_late();
+            }
+            if self.all_lack(&endpoint.hop.name) {
+                continue;
+            }
             let start = Visit::New { even_marked: true };
-            self.visit(endpoint, start, kept).await;
-            return;
+            if self.visit(endpoint, start, kept).await || self.reached {
+                return;
+            }
         }
-        self.trouble.marked = true;
-        self.note(&unreached(
-            &endpoint,
-            "connections failed lately, so none was tried".to_owned(),
-        ));
     }
 
     /// Notes what happened to the messages without a result. A refusal counts only if all hosts

@@ -55,7 +55,7 @@ impl OngoingAttempt<'_> {
         let queue = self.queue;
         let now = || queue.clock.moment();
         let first_ipv6 = queue.families.is_ipv6_first(now());
-        let (mut tried, mut marked) = (0, Vec::new());
+        let (mut tried, mut tried_marked, mut marked) = (0, 0, Vec::new());
         // Why hosts have no address, as the last of them says.
         let mut nowhere = None;
         let hops = hops.get(..HOSTS_MAX).unwrap_or(&hops);
@@ -111,27 +111,30 @@ impl OngoingAttempt<'_> {
                     if !self.is_worth_a_connection(&address) || self.all_lack(&hop.name) {
                         continue;
                     }
-                    if tried >= ADDRESSES_MAX {
-                        self.trouble.unmarked = true;
-                        break;
-                    }
-                    tried += 1;
-                    let Some(endpoint) = self.endpoint(hop, ip, (&tlsa, &seen), login) else {
-                        continue;
+                    // Marked addresses come last. They take no turn of others.
+                    let is_marked = queue.addresses.is_marked(&address, now());
+                    let (count, list) = match is_marked {
+                        true => (&mut tried_marked, &mut marked),
+                        false => (&mut tried, &mut open),
                     };
-                    match queue.addresses.is_marked(&endpoint.address, now()) {
-                        true => marked.push(endpoint),
-                        false => open.push(endpoint),
+                    if *count >= ADDRESSES_MAX {
+                        self.trouble.unmarked |= !is_marked;
+                        continue;
                     }
+                    *count += 1;
+                    list.extend(self.endpoint(hop, ip, (&tlsa, &seen), login));
                 }
                 if self.try_addresses(open, kept).await {
                     return;
                 }
             }
         }
-        if let Some(status) = nowhere.filter(|_| tried == 0 && !self.trouble.unanswered) {
+        if let Some(status) =
+            nowhere.filter(|_| tried + tried_marked == 0 && !self.trouble.unanswered)
+        {
             self.note(&status);
         }
+        marked.truncate(ADDRESSES_MAX.saturating_sub(tried));
         self.try_marked(marked, kept).await;
     }
 
