@@ -55,6 +55,7 @@ use crate::{
     tls::{Proven, Requested, Rule},
 };
 use addresses::Place;
+use again::Preference;
 use attempt::OngoingAttempt;
 
 /// A connection that is kept for more messages.
@@ -102,8 +103,10 @@ impl KeptConnection {
     async fn fits(&self, attempt: &OngoingAttempt<'_>) -> bool {
         let plan = attempt.plan;
         let is_its = self.set == plan.set && self.transport == plan.transport;
-        let comes_from = attempt.comes_from(&self.source, self.place.address());
-        if !is_its || !comes_from || !self.takes_more(plan) {
+        let (peer, preference) = (self.place.address(), &attempt.preference);
+        let is_preferred = preference.is_met_by(&self.hop.name, peer.ip());
+        let comes_from = attempt.comes_from(&self.source, peer);
+        if !is_its || !is_preferred || !comes_from || !self.takes_more(plan) {
             return false;
         }
         let resolver = &*attempt.queue.resolver;
@@ -135,6 +138,8 @@ struct Alike {
     requested: Requested,
     /// Where they come from.
     sources: Sources,
+    /// The host and the family that they prefer.
+    preference: Preference,
 }
 
 /// What became of messages.
@@ -155,7 +160,7 @@ impl Queue {
     ///
     /// Messages whose senders ask for different TLS have attempts of their own: that one of them
     /// can't have its TLS delays no other. So have messages that come from different addresses of
-    /// ours.
+    /// ours, and those that prefer different hosts or families after their last attempts.
     pub(crate) async fn deliver(
         &self,
         config: &Dynamic,
@@ -192,6 +197,10 @@ impl Queue {
             let alike = Alike {
                 requested: Requested::of(&message),
                 sources,
+                preference: match plan.way {
+                    Way::Direct(_) => Preference::of(&message),
+                    Way::Smarthost(_) | Way::Lmtp(_) => Preference::None,
+                },
             };
             match groups.iter_mut().find(|(of, _)| *of == alike) {
                 Some((_, group)) => group.push(message),

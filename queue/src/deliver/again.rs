@@ -57,6 +57,16 @@ impl Preference {
         (first && !last.success && is_policy).then_some(Self::Family { ipv6: ip.is_ipv4() })
     }
 
+    /// Whether a connection to an address of a host is as good as the preferred one. None: it is
+    /// over a Unix socket.
+    pub(super) fn is_met_by(&self, name: &str, to: Option<IpAddr>) -> bool {
+        match self {
+            Self::None => true,
+            Self::Same { host, ip } => name == host && to == Some(*ip),
+            Self::Family { ipv6 } => to.is_some_and(|to| to.is_ipv6() == *ipv6),
+        }
+    }
+
     /// Puts the preferred host in front.
     pub(super) fn sort_hops(&self, hops: &mut [Hop]) {
         if let Self::Same { host, .. } = self {
@@ -125,6 +135,29 @@ mod tests {
         check(attempt(v4, 451, "4.3.0", "not now"), true, None);
         check(attempt("", 0, "4.4.3", "no DNS"), true, None);
         check(attempt("/run/lmtp", 451, "4.7.1", "not now"), true, None);
+    }
+
+    #[test]
+    fn a_connection_is_of_use_where_the_message_wants_to_go() {
+        let (v4, v6): (IpAddr, IpAddr) =
+            ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        let same = Preference::Same {
+            host: "a.test".to_owned(),
+            ip: v4,
+        };
+        let family = Preference::Family { ipv6: true };
+        for (preference, host, to, met) in [
+            (&Preference::None, "b.test", Some(v6), true),
+            (&Preference::None, "/run/lmtp", None, true),
+            (&same, "a.test", Some(v4), true),
+            (&same, "a.test", Some(v6), false),
+            (&same, "b.test", Some(v4), false),
+            (&same, "a.test", None, false),
+            (&family, "a.test", Some(v6), true),
+            (&family, "a.test", Some(v4), false),
+        ] {
+            assert_eq!(preference.is_met_by(host, to), met, "{preference:?} {host}");
+        }
     }
 
     #[test]

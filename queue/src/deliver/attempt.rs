@@ -19,6 +19,7 @@ use tracing::{debug, error, info};
 use super::{
     Alike, Delivered, KeptConnection,
     addresses::{Peer, Place},
+    again::Preference,
     endpoint::{Endpoint, Unconnected, no_token, unreached},
     lacks::Lacks,
     transcripts::{Ends, Transcripts},
@@ -49,6 +50,8 @@ pub(super) struct OngoingAttempt<'a> {
     pub(super) requested: Requested,
     /// Where they come from.
     pub(super) sources: Sources,
+    /// The host and the family that they prefer.
+    pub(super) preference: Preference,
     pub(super) start: Time,
     pub(super) slot: &'a Slot,
     /// No further host is tried after it.
@@ -115,6 +118,7 @@ impl<'a> OngoingAttempt<'a> {
             plan,
             requested: alike.requested,
             sources: alike.sources,
+            preference: alike.preference,
             start: queue.clock.now(),
             slot,
             end: Instant::now() + queue.statics.delivery.message_time,

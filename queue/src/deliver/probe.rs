@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     Alike,
     addresses::Peer,
+    again::Preference,
     attempt::{
         OngoingAttempt,
         hosts::{ADDRESSES_MAX, HOSTS_MAX, Unusable},
@@ -51,6 +52,7 @@ impl Queue {
         let alike = Alike {
             requested: REQUESTED,
             sources,
+            preference: Preference::None,
         };
         let attempt = OngoingAttempt::new(self, config, plan, (alike, Vec::new()), &slot);
         let probe = Probe {

@@ -1,9 +1,12 @@
 //! Which host and which family of addresses an attempt takes.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use postrider_queue::{SiteState, SiteView};
-use postrider_store::Event;
+use postrider_store::{Event, Queued};
 
 use crate::{
     remote::{Act, Point, Remote},
@@ -213,5 +216,73 @@ async fn a_greylist_sees_the_same_host_again() {
         .map(|result| result.remote.as_str())
         .collect();
     assert_eq!(remotes.last(), Some(&first.as_str()));
+    world.stop().await;
+}
+
+/// Two hosts with greylists of their own, and a message that each of them has seen. Both are due at
+/// once, and each goes to its host again, from the same address of ours.
+#[tokio::test]
+async fn messages_of_one_batch_go_to_the_hosts_that_greylisted_them() {
+    let world = World::start(Setup {
+        statics: "[queue.per_destination]\nconnections = 1\nmessages_per_connection = 1\n\
+                  [sources.one]\nip = \"127.0.0.11\"\nehlo = \"one.example.org\"\n\
+                  [sources.two]\nip = \"127.0.0.12\"\nehlo = \"two.example.org\"\n\
+                  [pools.both.sources]\none = 1\ntwo = 1\n\
+                  [delivery]\nsource_pool = \"both\"\n",
+        ..Setup::default()
+    });
+    world.mx("a.test", &[(10, "mx1.a.test"), (20, "mx2.a.test")]);
+    let (names, asked) = (Arc::<Mutex<Vec<String>>>::default(), Arc::default());
+    let mut remotes = Vec::new();
+    for (host, ip) in [("mx1.a.test", "192.0.2.1"), ("mx2.a.test", "192.0.2.2")] {
+        let (names, asked): (_, Arc<Mutex<Vec<(&str, String)>>>) =
+            (Arc::clone(&names), Arc::clone(&asked));
+        let remote = Remote::start(move |point, _| match point {
+            Point::Command(line) if line.starts_with("EHLO") => {
+                names.lock().unwrap().push(line.clone());
+                None
+            }
+            Point::Command(line) if line.starts_with("RCPT") => {
+                let mut asked = asked.lock().unwrap();
+                let asks = (host, line.clone());
+                let is_new = !asked.contains(&asks);
+                asked.push(asks);
+                is_new.then_some(Act::Say("450 4.2.0 Greylisted, come again"))
+            }
+            _ => None,
+        })
+        .await;
+        world.host(host, ip);
+        remotes.push((ip, remote));
+    }
+    // One host at a time is there.
+    for ((ip, remote), to) in remotes.iter().zip(["x@a.test", "y@a.test"]) {
+        let start = world.now();
+        world.lead(ip, remote);
+        let [id] = world.add(Message::to(&[to])).await;
+        let is_tried = |queued: &[Queued]| {
+            let mut queued = queued.iter().filter(|message| message.id == id);
+            queued.all(|message| message.next_attempt > start && !message.results.is_empty())
+        };
+        world.queued_until(is_tried).await;
+        // Nobody listens there. The mark of the other address ends.
+        world.break_way(ip, 111);
+        world.clock.advance(Duration::from_secs(301));
+    }
+    for (ip, remote) in &remotes {
+        world.lead(ip, remote);
+    }
+    world.clock.advance(Duration::from_secs(3600));
+    for (_, remote) in &remotes {
+        remote.wait_for(1).await;
+    }
+    let mut asked = asked.lock().unwrap().clone();
+    asked.sort();
+    let x = ("mx1.a.test", "RCPT TO:<x@a.test>".to_owned());
+    let y = ("mx2.a.test", "RCPT TO:<y@a.test>".to_owned());
+    assert_eq!(asked, [x.clone(), x, y.clone(), y]);
+    let mut names = names.lock().unwrap().clone();
+    names.dedup();
+    assert_eq!(names.len(), 1, "the same source: {names:?}");
     world.stop().await;
 }

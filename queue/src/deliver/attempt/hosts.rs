@@ -14,8 +14,7 @@ use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
 use super::{OngoingAttempt, Visit};
 use crate::{
     deliver::{
-        KeptConnection, addresses::Peer, again::Preference, counting::HostSeen, endpoint::Endpoint,
-        tls::Protection,
+        KeptConnection, addresses::Peer, counting::HostSeen, endpoint::Endpoint, tls::Protection,
     },
     next_hop::{self, Hop, HostAddresses, HostTlsa, LmtpPlace, LookUpFailure, Way},
     private::is_private,
@@ -48,10 +47,7 @@ impl OngoingAttempt<'_> {
             Way::Lmtp(LmtpPlace::Hops) => (None, None),
             Way::Lmtp(LmtpPlace::Socket(path)) => return self.try_socket(path, kept).await,
         };
-        let first = self.pending.first().filter(|_| direct.is_some());
-        let preference = first.map(|(message, _)| Preference::of(message));
-        let preference = preference.unwrap_or_default();
-        preference.sort_hops(&mut hops);
+        self.preference.sort_hops(&mut hops);
         let queue = self.queue;
         let now = || queue.clock.moment();
         let first_ipv6 = queue.families.is_ipv6_first(now());
@@ -68,7 +64,7 @@ impl OngoingAttempt<'_> {
                 }
                 match self.addresses_of(hop, direct, first_ipv6).await {
                     Ok(mut found_there) => {
-                        preference.sort_addresses(&mut found_there.addresses);
+                        self.preference.sort_addresses(&mut found_there.addresses);
                         found.push((hop, found_there));
                     }
                     Err(failure) if self.no_addresses(hop, &failure, &mut nowhere) => return,
