@@ -47,7 +47,7 @@ pub(crate) use signing::{Signatures, nearest_domain, signs};
 
 use crate::{
     Queue,
-    next_hop::{self, Hop, HostSet, HostTlsa, Plan, Way},
+    next_hop::{self, Hop, HostSet, HostTlsa, Plan, PlanKey, Way},
     run::Slot,
     schedule::Opened,
     settle::{EndedAttempt, Postponed},
@@ -173,7 +173,12 @@ impl Queue {
             connects: true,
             ..Delivered::default()
         };
-        for (alike, messages) in self.by_likeness(config, plan, messages) {
+        for (alike, mut messages) in self.by_likeness(config, plan, messages) {
+            let held = self.refused_before(plan, alike.requested, &mut messages);
+            delivered.postponed.extend(held);
+            if messages.is_empty() {
+                continue;
+            }
             let attempt = OngoingAttempt::new(self, config, plan, (alike, messages), slot);
             let part = self.deliver_alike(attempt, kept).await;
             delivered.ended.extend(part.ended);
@@ -182,6 +187,34 @@ impl Queue {
             delivered.connects &= part.connects;
         }
         delivered
+    }
+
+    /// Takes out the messages whose destinations are not tried now, since the rules of TLS refused
+    /// the last attempt of messages that asked for the same TLS.
+    fn refused_before(
+        &self,
+        plan: &Plan,
+        requested: Requested,
+        messages: &mut Vec<Queued>,
+    ) -> Vec<Postponed> {
+        let plans = self.plans();
+        if !plans.has_refusals() {
+            return Vec::new();
+        }
+        let (now, mut held) = (self.now(), Vec::new());
+        for message in std::mem::take(messages) {
+            let key = PlanKey::of(&message, &plan.transport);
+            match plans.refusal(key, requested, now.moment) {
+                Some(wait) => held.push(Postponed {
+                    message,
+                    status: wait.status,
+                    until: now.time_of(wait.until),
+                    failing: wait.failing,
+                }),
+                None => messages.push(message),
+            }
+        }
+        held
     }
 
     /// The messages by what they have alike, in their order.

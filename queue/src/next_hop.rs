@@ -6,6 +6,7 @@
 //! them.
 
 mod dane;
+mod failures;
 mod hosts;
 mod ours;
 mod plans;

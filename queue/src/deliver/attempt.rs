@@ -272,7 +272,10 @@ impl<'a> OngoingAttempt<'a> {
     fn refused(&mut self, host: &str, refusal: Refusal) {
         self.failed_by_policy |= self.mta_sts(host) == MtaStsFact::NotListed;
         match refusal {
-            Refusal::ForNow(status) => self.note(&status.with_remote(host)),
+            Refusal::ForNow(status) => {
+                self.trouble.refused = true;
+                self.note(&status.with_remote(host));
+            }
             Refusal::Lacks(status) => {
                 let status = status.with_remote(host);
                 for (message, _) in &self.pending {

@@ -27,7 +27,8 @@ impl OngoingAttempt<'_> {
         if !failed || !policies.is_outdated(applied).await {
             return;
         }
-        queue.plans().forget_destination(&applied.domain);
+        let now = queue.clock.moment();
+        queue.plans().forget_destination(&applied.domain, now);
         let until = queue.clock.now();
         let begun = &self.begun;
         let untried =

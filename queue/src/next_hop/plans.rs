@@ -10,12 +10,8 @@ use postrider_config::{Providers, Static, Transport};
 use postrider_smtp::{DeliveryStatus, Host};
 use postrider_store::Moment;
 
-use super::{Hop, Plan, PlanKey, Planned, Site};
-use crate::{
-    mta_sts::Applied,
-    route,
-    schedule::{self, Wait},
-};
+use super::{Hop, Plan, PlanKey, Planned, Site, failures::Failures};
+use crate::{mta_sts::Applied, route, schedule::Wait, tls::Requested};
 
 /// The shortest time that a plan holds: mail to a domain comes in bursts.
 const HOLDS_MIN: Duration = Duration::from_secs(60);
@@ -30,21 +26,6 @@ const BYTES_MAX: usize = 8 << 20;
 
 /// The longest pause before the next look-up while our resolver seems to be out of order.
 const OURS_MAX: Duration = Duration::from_secs(4 * 60);
-/// How long after the time of the next look-up the earlier failures count.
-const FAILURE_COUNTS: Duration = Duration::from_secs(60 * 60);
-/// How many destinations are remembered whose look-up failed.
-const FAILURES_MAX: usize = 20_000;
-
-/// The look-ups of a destination that failed in a row.
-#[derive(Clone, Debug)]
-struct Failure {
-    times: usize,
-    /// None is made before.
-    until: Moment,
-    status: DeliveryStatus,
-    /// Our resolver seems to be out of order.
-    is_ours: bool,
-}
 
 /// A remembered plan.
 #[derive(Clone, Debug)]
@@ -72,7 +53,11 @@ pub(crate) struct Plans {
     entries: HashMap<PlanKey, Entry>,
     /// The bytes of all entries.
     bytes: usize,
-    failures: HashMap<PlanKey, Failure>,
+    /// The look-ups that failed.
+    failures: Failures<PlanKey>,
+    /// The attempts for messages, by what their senders ask of TLS, that the rules of TLS let come
+    /// to no host.
+    refusals: Failures<(PlanKey, Requested)>,
     /// The entries by the moment until which they hold.
     ends: BTreeSet<(Moment, PlanKey)>,
 }
@@ -134,7 +119,9 @@ impl Plans {
         max: Duration,
         now: Moment,
     ) -> Moment {
-        self.note_failure(key, (status, false), now, |pause| pause.min(max))
+        let key = key.clone();
+        self.failures
+            .failed(key, (status, false), now, |pause| pause.min(max))
     }
 
     /// A look-up had no answer, and our resolver seems to be out of order. Gives when the next one
@@ -148,34 +135,8 @@ impl Plans {
         now: Moment,
     ) -> Moment {
         let pause = |pause: Duration| pause.min(OURS_MAX).mul_f64(spread);
-        self.note_failure(key, (status, true), now, pause)
-    }
-
-    fn note_failure(
-        &mut self,
-        key: &PlanKey,
-        (status, is_ours): (&DeliveryStatus, bool),
-        now: Moment,
-        pause: impl FnOnce(Duration) -> Duration,
-    ) -> Moment {
-        if self.failures.len() >= FAILURES_MAX {
-            self.failures
-                .retain(|_, failure| now < failure.until.after(FAILURE_COUNTS));
-        }
-        let known = self.failures.get(key);
-        let known = known.filter(|failure| now < failure.until.after(FAILURE_COUNTS));
-        let times = known.map_or(0, |failure| failure.times);
-        let until = now.after(pause(schedule::down_for(times)));
-        if self.failures.len() < FAILURES_MAX || self.failures.contains_key(key) {
-            let failure = Failure {
-                times: times.saturating_add(1),
-                until,
-                status: status.clone(),
-                is_ours,
-            };
-            self.failures.insert(key.clone(), failure);
-        }
-        until
+        self.failures
+            .failed(key.clone(), (status, true), now, pause)
     }
 
     /// All plans that were made by look-ups.
@@ -195,29 +156,50 @@ impl Plans {
 
     /// Until when no look-up is made, after some that had no answer, and what came of the last one.
     pub(crate) fn failure(&self, key: &PlanKey, now: Moment) -> Option<Wait> {
-        let failure = self
-            .failures
-            .get(key)
-            .filter(|failure| now < failure.until)?;
-        Some(Wait {
-            until: failure.until,
-            failing: !failure.is_ours,
-            status: failure.status.clone(),
-        })
+        self.failures.last(key, now)
     }
 
-    /// Lets the look-ups for a destination be made again that wait after a failure. How often they
-    /// failed stays.
+    /// The rules of TLS let an attempt come to no host. Gives when the next one is to be made, at
+    /// most `max` from now.
+    pub(crate) fn refused(
+        &mut self,
+        key: PlanKey,
+        requested: Requested,
+        status: &DeliveryStatus,
+        max: Duration,
+        now: Moment,
+    ) -> Moment {
+        let pause = |pause: Duration| pause.min(max);
+        self.refusals
+            .failed((key, requested), (status, false), now, pause)
+    }
+
+    /// Until when no attempt is made after some that were refused, and why the last one was.
+    pub(crate) fn refusal(&self, key: PlanKey, requested: Requested, now: Moment) -> Option<Wait> {
+        self.refusals.last(&(key, requested), now)
+    }
+
+    /// Whether attempts were refused.
+    pub(crate) fn has_refusals(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+
+    /// An attempt came to a host.
+    pub(crate) fn accepted(&mut self, key: PlanKey, requested: Requested) {
+        self.refusals.forget(&(key, requested));
+    }
+
+    /// Lets the look-ups and the attempts for a destination be made again that wait after a failure.
+    /// How often they failed stays.
     pub(crate) fn try_now(&mut self, destination: &str, now: Moment) {
-        let failures = self.failures.iter_mut();
-        for (_, failure) in failures.filter(|(key, _)| &*key.destination == destination) {
-            failure.until = failure.until.min(now);
-        }
+        let is_its = |key: &PlanKey| &*key.destination == destination;
+        self.failures.try_now(is_its, now);
+        self.refusals.try_now(|(key, _)| is_its(key), now);
     }
 
-    /// The same for those that failed while our resolver seemed to be out of order.
+    /// The same for look-ups that failed while our resolver seemed to be out of order.
     pub(crate) fn forgive_ours(&mut self) {
-        self.failures.retain(|_, failure| !failure.is_ours);
+        self.failures.forget_ours();
     }
 
     /// Remembers a plan, if it holds. A failure that may be over soon does not end an older plan.
@@ -225,7 +207,7 @@ impl Plans {
         if planned.holds.is_zero() && planned.plan.is_err() {
             return;
         }
-        self.failures.remove(&key);
+        self.failures.forget(&key);
         self.forget(&key);
         let bytes = bytes_of(&key, &planned.plan);
         while let Some((_, first)) = self
@@ -250,8 +232,11 @@ impl Plans {
         self.entries.insert(key, entry);
     }
 
-    /// Forgets the plans of a destination, by any transport.
-    pub(crate) fn forget_destination(&mut self, destination: &str) {
+    /// Forgets the plans of a destination, by any transport, and lets what was refused by them be
+    /// tried again.
+    pub(crate) fn forget_destination(&mut self, destination: &str, now: Moment) {
+        let is_its = |(key, _): &(PlanKey, Requested)| &*key.destination == destination;
+        self.refusals.try_now(is_its, now);
         let keys = self.entries.keys();
         let keys = keys.filter(|key| &*key.destination == destination);
         for key in keys.cloned().collect::<Vec<_>>() {
@@ -408,19 +393,6 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_failures_is_bounded() {
-        let mut plans = Plans::default();
-        let status = failed(0).plan.unwrap_err();
-        for number in 0..=FAILURES_MAX {
-            let until = plans.failed(&key(&format!("{number}.test")), &status, HOLDS_MAX, at(0));
-            assert_eq!(until, at(60));
-        }
-        assert_eq!(plans.failures.len(), FAILURES_MAX);
-        plans.failed(&key("a.test"), &status, HOLDS_MAX, at(10_000));
-        assert_eq!(plans.failures.len(), 1);
-    }
-
-    #[test]
     fn a_destination_is_forgotten_with_all_its_transports() {
         let mut plans = Plans::default();
         let by_transport = PlanKey {
@@ -430,7 +402,26 @@ mod tests {
         for key in [key("a.test"), by_transport.clone(), key("b.test")] {
             plans.remember(key, &planned(60), at(0));
         }
-        plans.forget_destination("a.test");
+        let status = failed(0).plan.unwrap_err();
+        for name in ["a.test", "b.test"] {
+            let until = plans.refused(key(name), Requested::Unsaid, &status, HOLDS_MAX, at(0));
+            assert_eq!(until, at(60));
+        }
+        let refusal = |plans: &Plans, name: &str| {
+            let refusal = plans.refusal(key(name), Requested::Unsaid, at(59));
+            refusal.is_some_and(|wait| wait.failing)
+        };
+        assert!(refusal(&plans, "a.test") && refusal(&plans, "b.test"));
+        let waived = plans.refusal(key("b.test"), Requested::Waived, at(59));
+        assert!(waived.is_none());
+        plans.forget_destination("a.test", at(59));
+        assert!(!refusal(&plans, "a.test") && refusal(&plans, "b.test"));
+        plans.try_now("b.test", at(59));
+        assert!(!refusal(&plans, "b.test") && plans.has_refusals());
+        for name in ["a.test", "b.test"] {
+            plans.accepted(key(name), Requested::Unsaid);
+        }
+        assert!(!plans.has_refusals());
         assert!(plans.find(&key("a.test"), at(0)).is_none());
         assert!(plans.find(&by_transport, at(0)).is_none());
         assert!(plans.find(&key("b.test"), at(0)).is_some());

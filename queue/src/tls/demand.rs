@@ -26,7 +26,7 @@ use postrider_store::Queued;
 use crate::route::SmarthostTls;
 
 /// What the sender of a message asks of TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Requested {
     /// `TLS-Required: No`: the delivery counts more than TLS.
     Waived,

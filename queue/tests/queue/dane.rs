@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_dns::{Question, Record, RecordType, Tlsa};
-use postrider_store::{Attempt, Event, QueueId, StsPolicy};
+use postrider_store::{Attempt, Event, QueueId, Queued, StsPolicy};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd,
 };
@@ -428,5 +428,46 @@ async fn look_ups_of_tlsa_records_tell_of_the_resolver() {
         explained.contains("all deliveries wait until"),
         "{explained}"
     );
+    world.stop().await;
+}
+
+/// Many messages wait for a host whose certificate matches no record. One of them counts for each
+/// connection, the others wait, and messages that waive TLS do not.
+#[tokio::test]
+async fn a_refusal_counts_for_one_message_and_the_domain_is_left_for_a_while() {
+    const MESSAGES: usize = 70;
+    let certificates = Certificates::new("mx.test", 2040, 2040);
+    let tls = certificates.remote_tls("");
+    let remote = Remote::start_with(Some(tls), |_, _| None).await;
+    let statics = "[queue]\nper_destination.connections = 1\n";
+    let world = world(statics, &remote, &[wrong()]);
+    for _ in 0..MESSAGES {
+        world
+            .add::<1>(Message::to(&["x@remote.test"]).later(5))
+            .await;
+    }
+    let attempts = async || {
+        let now = world.now();
+        let wait = |queued: &[Queued]| {
+            queued.len() == MESSAGES && queued.iter().all(|it| it.next_attempt > now)
+        };
+        let queued = world.queued_until(wait).await;
+        queued.iter().map(|message| message.attempts).sum::<u32>()
+    };
+    world.clock.advance(Duration::from_secs(5));
+    assert_eq!(attempts().await, 1);
+    assert_eq!(world.dialed("192.0.2.1"), 1);
+    let waived = Message {
+        require_tls: Some(false),
+        ..Message::to(&["y@remote.test"])
+    };
+    world.add::<1>(waived).await;
+    remote.wait_for(1).await;
+    world.clock.advance(Duration::from_secs(60));
+    assert_eq!(attempts().await, 2);
+    assert_eq!(world.dialed("192.0.2.1"), 3);
+    world.resolver.add(TLSA, certificates.record(EE));
+    later(&world).await;
+    remote.wait_for(1 + MESSAGES).await;
     world.stop().await;
 }

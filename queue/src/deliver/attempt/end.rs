@@ -1,12 +1,15 @@
 //! The end of an attempt: what becomes of the messages without a result.
 
+use std::collections::HashSet;
+
 use postrider_smtp::DeliveryStatus;
-use postrider_store::{Moment, Time};
+use postrider_store::{Moment, Queued, Time};
 use rand::RngExt;
 
 use super::{Delivered, OngoingAttempt, PAUSE};
 use crate::{
     judge,
+    next_hop::PlanKey,
     settle::{LastHop, Postponed},
 };
 
@@ -36,6 +39,18 @@ pub(super) struct Trouble {
     pub(super) refused: bool,
 }
 
+impl Trouble {
+    /// A limit or a fault of ours stands in the way, and may not do so in a moment.
+    pub(super) const fn is_of_a_moment(&self) -> bool {
+        self.used_up.is_some() || self.no_token.is_some() || self.crowded || self.late
+    }
+
+    /// The rules of TLS stand in the way, and nothing that may be over in a moment.
+    const fn is_refused(&self) -> bool {
+        self.refused && !self.is_of_a_moment()
+    }
+}
+
 impl OngoingAttempt<'_> {
     /// Ends the attempt. A message whose MAIL was sent gets the last thing that a host said of it,
     /// and a message that a host can't take gets what the host lacks. If no connection could be
@@ -60,10 +75,12 @@ impl OngoingAttempt<'_> {
         let tried = rest.extract_if(.., |(message, _)| self.is_begun(message.id));
         self.pending = tried.collect();
         self.end_pending();
-        let mut connects = self.reached || rest.is_empty();
+        self.note_acceptance();
+        let refused = self.trouble.is_refused();
+        let mut connects = self.reached || rest.is_empty() || refused;
         if let Some((_, status)) = rest.first() {
             let status = status.clone();
-            match self.verdict(&status) {
+            match self.verdict(&status, &rest) {
                 None => {
                     connects = true;
                     self.pending = rest;
@@ -76,7 +93,7 @@ impl OngoingAttempt<'_> {
                     let trouble = &self.trouble;
                     let failed = trouble.failed || trouble.unanswered;
                     // Without a token, not all addresses were tried.
-                    let failed = failed && trouble.no_token.is_none();
+                    let failed = failed && trouble.no_token.is_none() || refused;
                     let counts = failed && !self.reached && !expired;
                     if counts && self.ended.is_empty() {
                         let (message, status) = rest.remove(0);
@@ -100,9 +117,13 @@ impl OngoingAttempt<'_> {
         }
     }
 
-    /// When messages are due again that were not attempted, and whether their site fails. None: the
-    /// attempt counts for all of them.
-    fn verdict(&self, status: &DeliveryStatus) -> Option<(Time, bool)> {
+    /// When these messages are due again, which were not attempted, and whether their site fails.
+    /// None: the attempt counts for all of them.
+    fn verdict(
+        &self,
+        status: &DeliveryStatus,
+        rest: &[(Queued, DeliveryStatus)],
+    ) -> Option<(Time, bool)> {
         let clock = &self.queue.clock;
         let (now, moment) = (clock.now(), clock.moment());
         let (pace, trouble) = (&self.slot.pace, &self.trouble);
@@ -121,13 +142,18 @@ impl OngoingAttempt<'_> {
             // The host never takes mail.
             return None;
         }
+        if trouble.is_refused() {
+            // What a domain demands of TLS is not the affair of the other domains of the site.
+            let until = self.put_off(rest, status);
+            return Some((now.after(until.since(moment)), true));
+        }
         let unanswered = trouble.unanswered && !trouble.crowded && !trouble.no_way;
         if trouble.failed || trouble.marked || (unanswered && !trouble.late) {
             if !trouble.unmarked && !trouble.crowded && !trouble.late {
                 pace.unreachable(status, moment);
                 self.queue.sites.note_soon();
             }
-        } else if trouble.late && !trouble.refused {
+        } else if trouble.late {
             return Some((now.after(PAUSE), false));
         } else if trouble.crowded || trouble.no_way {
             let pause = PAUSE.mul_f64(self.queue.rng().random_range(0.5..=1.0));
@@ -145,5 +171,36 @@ impl OngoingAttempt<'_> {
     fn is_final(&self, status: &DeliveryStatus) -> bool {
         let known = self.plan.rule_for(status).map(|rule| rule.class);
         judge::is_final(status, known, 1, self.queue.statics.delivery.on_block)
+    }
+
+    /// Puts off the next attempts for the destinations of these messages. Gives when the last of
+    /// them is.
+    fn put_off(&self, rest: &[(Queued, DeliveryStatus)], status: &DeliveryStatus) -> Moment {
+        let now = self.queue.clock.moment();
+        let max = self.queue.longest_retry_interval();
+        let keys: HashSet<PlanKey> = rest
+            .iter()
+            .map(|(message, _)| PlanKey::of(message, &self.plan.transport))
+            .collect();
+        let mut plans = self.queue.plans();
+        let untils = keys
+            .into_iter()
+            .map(|key| plans.refused(key, self.requested, status, max, now));
+        untils.max().unwrap_or(now)
+    }
+
+    /// Notes for the destinations of messages with a result that the rules of TLS let them come to
+    /// a host.
+    fn note_acceptance(&self) {
+        if !self.reached {
+            return;
+        }
+        let mut plans = self.queue.plans();
+        if plans.has_refusals() {
+            for ended in &self.ended {
+                let key = PlanKey::of(&ended.message, &self.plan.transport);
+                plans.accepted(key, self.requested);
+            }
+        }
     }
 }
