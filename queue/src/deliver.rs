@@ -6,6 +6,7 @@
 //! | `dialing` | the socket under a connection |
 //! | `endpoint` | one connection, until its session is open |
 //! | `attempt` | the hosts of one attempt, one after another, and its end |
+//! | `attempt/family` | a second try at the other family of addresses |
 //! | `host`, `race` | the addresses of a host: a race for a connection, then a session |
 //! | `again` | what the last attempt says about host and family of the next one |
 //! | `tls` | the protection of connections |
@@ -277,6 +278,7 @@ impl Queue {
             attempt.try_hosts(kept).await;
             attempt.look_at_policy_again().await;
         }
+        attempt.try_other_families(kept).await;
         if let Some(full) = kept.take_if(|kept| !kept.takes_more(attempt.plan)) {
             tokio::spawn(full.quit());
         }

@@ -1,7 +1,7 @@
 //! The meaning of a failure: whether another attempt makes sense, and whether the recipient's
 //! address is to blame.
 
-use postrider_config::OnBlock;
+use postrider_config::{OnBlock, ReplyRule, ReplyScope};
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Stage,
     bounce::{Blame, Class, Said, blame, blame_as, classify},
@@ -54,6 +54,36 @@ pub(crate) fn is_final(
     }
 }
 
+/// Whether a final refusal may be about our address, so that an address of the other family is to
+/// be tried at once: the policy of a server refuses (x.7.x) at the first attempt. `rule` is that of
+/// the provider for the reply. What it says of a message or of the domain of a sender is not about
+/// our address.
+pub(crate) fn may_be_about_address(
+    status: &DeliveryStatus,
+    rule: Option<&ReplyRule>,
+    attempts: u32,
+    on_block: OnBlock,
+) -> bool {
+    let by_policy = status.enhanced.is_some_and(|code| code.subject == 7);
+    let of_message = status.stage().is_some_and(|stage| {
+        matches!(
+            stage,
+            Stage::Mail | Stage::Rcpt | Stage::Data | Stage::EndOfData
+        )
+    });
+    let is_ours = rule.is_none_or(|rule| rule.scope == ReplyScope::Source);
+    if attempts > 1 || status.cause != Cause::Reply || !by_policy || !of_message || !is_ours {
+        return false;
+    }
+    let known = rule.map(|rule| rule.class);
+    let class = known.unwrap_or_else(|| classify(&Said::from(status)));
+    is_final(status, known, attempts, on_block)
+        && matches!(
+            class,
+            Class::Policy | Class::Blocked | Class::Authentication | Class::Spam
+        )
+}
+
 /// Whether a reply says that our host is blocked, and the message is to wait for the end of that.
 pub(crate) fn is_deferred_block(said: &Said<'_>, known: Option<Class>, on_block: OnBlock) -> bool {
     let class = known.unwrap_or_else(|| classify(said));
@@ -103,6 +133,15 @@ pub(crate) mod tests {
         let text = if enhanced.is_some() { text } else { rest };
         let code = ReplyCode::new(code.parse().unwrap()).unwrap();
         DeliveryStatus::from_reply(&Reply::new(code, enhanced, text.to_owned()), command)
+    }
+
+    fn rule(class: Class, scope: ReplyScope) -> ReplyRule {
+        ReplyRule {
+            pattern: "x".to_owned(),
+            class,
+            scope,
+            rest: None,
+        }
     }
 
     #[test]
@@ -171,6 +210,49 @@ pub(crate) mod tests {
                 |on_block| (1..9).find(|attempt| is_final(&status, None, *attempt, on_block));
             assert_eq!(found(OnBlock::Defer), None, "{command}: {line}");
             assert_eq!(found(OnBlock::Fail), last, "{command}: {line}");
+        }
+    }
+
+    #[test]
+    fn a_policy_may_be_about_our_address_and_nothing_else_is() {
+        for (command, line, expected) in [
+            ("RCPT", "550 5.7.1 relay denied", true),
+            ("MAIL", "550 5.7.1 not from here", true),
+            ("end of data", "550 5.7.25 no PTR record", true),
+            ("end of data", "550 5.7.26 unauthenticated mail", true),
+            ("end of data", "554 5.7.1 looks like spam", true),
+            // The address, the sender or the content is refused, by words or by another code.
+            ("RCPT", "550 5.7.1 user unknown", false),
+            ("RCPT", "550 5.1.1 no such user", false),
+            ("RCPT", "550 5.7.13 account disabled", false),
+            ("MAIL", "550 5.7.27 sender has a null MX", false),
+            ("end of data", "554 5.7.1 virus found", false),
+            ("end of data", "554 5.6.0 bad header", false),
+            ("RCPT", "550 relay denied", false),
+            // It is tried again in any case, or the host does not speak with us.
+            ("RCPT", "451 4.7.1 not now", false),
+            ("RCPT", "550 5.7.1 greylisted, try again later", false),
+            ("RCPT", "550 5.7.28 too much mail", false),
+            ("greeting", "554 5.7.1 no", false),
+            ("EHLO", "550 5.7.1 no", false),
+        ] {
+            let status = status(command, line);
+            for (attempts, expected) in [(1, expected), (2, false)] {
+                let found = may_be_about_address(&status, None, attempts, OnBlock::Fail);
+                assert_eq!(found, expected, "{command}: {line}, attempt {attempts}");
+            }
+        }
+        // A message that waits for the end of a block has the other family at its next attempt.
+        let blocked = status("RCPT", "550 5.7.1 192.0.2.1 is listed at zen.spamhaus.org");
+        for (on_block, expected) in [(OnBlock::Defer, false), (OnBlock::Fail, true)] {
+            let found = may_be_about_address(&blocked, None, 1, on_block);
+            assert_eq!(found, expected, "{on_block:?}");
+        }
+        let refused = status("end of data", "550 5.7.26 unauthenticated mail");
+        for (scope, expected) in [(ReplyScope::Source, true), (ReplyScope::Domain, false)] {
+            let rule = rule(Class::Authentication, scope);
+            let found = may_be_about_address(&refused, Some(&rule), 1, OnBlock::Fail);
+            assert_eq!(found, expected, "{scope:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 //! result.
 
 mod end;
+mod family;
 pub(super) mod hosts;
 mod ours;
 
@@ -35,6 +36,7 @@ use crate::{
     tls::{MtaStsFact, Refusal, Requested},
 };
 use end::Trouble;
+use family::ByPolicy;
 
 /// The wait of messages that were not attempted, where nothing else gives one.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -69,6 +71,8 @@ pub(super) struct OngoingAttempt<'a> {
     /// said of them.
     pub(super) begun: Vec<(QueueId, DeliveryStatus)>,
     pub(super) postponed: Vec<Postponed>,
+    /// The messages that a host refused by its policy, and that another address may take.
+    by_policy: ByPolicy,
     /// How many messages the site answered for.
     answered: usize,
     /// The messages without a result, each with the last thing that happened to it.
@@ -128,6 +132,7 @@ impl<'a> OngoingAttempt<'a> {
             before: None,
             begun: Vec::new(),
             postponed: Vec::new(),
+            by_policy: ByPolicy::default(),
             answered: 0,
             pending: messages
                 .into_iter()
@@ -177,7 +182,8 @@ impl<'a> OngoingAttempt<'a> {
         self.send(&mut kept.connection, ends, &mut kept.sent).await;
         self.before = Some((peer, !kept.takes_more(self.plan)));
         // A server may close a connection at any time. That says nothing of the next connection.
-        self.reached = !self.ended.is_empty() || !self.begun.is_empty();
+        let answered = !self.ended.is_empty() || !self.begun.is_empty();
+        self.reached = answered || !self.by_policy.is_empty();
     }
 
     /// Whether MAIL was sent for a message that has no final result.
@@ -556,6 +562,10 @@ impl<'a> OngoingAttempt<'a> {
 
     /// Notes a fault of ours. Returns true if no other address helps.
     fn own_fault(&mut self, fault: OwnFault, status: &DeliveryStatus) -> bool {
+        if fault == OwnFault::NoWay && self.by_policy.is_second() {
+            // This machine has one family only. There is nothing to repair.
+            return false;
+        }
         let until = self.queue.own_fault(fault, status);
         match fault {
             OwnFault::UsedUp => self.trouble.used_up = Some(until),

@@ -149,6 +149,10 @@ impl OngoingAttempt<'_> {
                         self.pending.push((message, result.status));
                         continue;
                     }
+                    let message = match self.set_aside(message, &result.status, (hop, ends)) {
+                        Ok(()) => continue,
+                        Err(message) => message,
+                    };
                     if result.again == Again::No && !result.status.is_success() {
                         self.begin(message.id, result.status.clone());
                     }

@@ -219,6 +219,131 @@ async fn a_greylist_sees_the_same_host_again() {
     world.stop().await;
 }
 
+/// A remote that gives this reply to RCPT.
+async fn refusing(reply: &'static str) -> Remote {
+    let script = move |point: &Point, _| match point {
+        Point::Command(line) if line.starts_with("RCPT") => Some(Act::Say(reply)),
+        _ => None,
+    };
+    Remote::start(script).await
+}
+
+#[tokio::test]
+async fn after_a_final_refusal_by_policy_the_other_family_is_tried_at_once() {
+    for (reply, delivered) in [
+        ("550 5.7.1 relay denied", true),
+        ("550 5.7.25 no PTR record of your address", true),
+        ("550 5.1.1 no such user", false),
+        ("550 5.7.1 user unknown", false),
+    ] {
+        let (world, remote) = both().await;
+        world.lead(V6, &refusing(reply).await);
+        world.lead(V4, &remote);
+        let [id] = world.add(Message::to(&["x@a.test"])).await;
+        let event = match delivered {
+            true => Event::Delivered,
+            false => Event::Failed,
+        };
+        assert_eq!(world.events(1).await, [(id, event)], "{reply}");
+        let dialed = (world.dialed(V6), world.dialed(V4));
+        assert_eq!(dialed, (1, usize::from(delivered)), "{reply}");
+        world.stop().await;
+    }
+}
+
+/// Both families refuse. The message fails once, and so is the recipient suppressed.
+#[tokio::test]
+async fn a_refusal_by_both_families_is_final() {
+    for addresses in [[V6, V4].as_slice(), &[V6]] {
+        let world = World::start(Setup {
+            account: "suppress_policy_blocks = true\n",
+            ..Setup::default()
+        });
+        world.mx("a.test", &[(10, "mx.a.test")]);
+        for ip in addresses {
+            world.host("mx.a.test", ip);
+        }
+        world.lead(V6, &refusing("550 5.7.1 relay denied").await);
+        world.lead(V4, &refusing("550 5.7.1 relay denied here too").await);
+        let [id] = world.add(Message::to(&["x@a.test"])).await;
+        assert_eq!(world.events(1).await, [(id, Event::Failed)]);
+        let told = world.told().await;
+        let last = addresses.last().unwrap();
+        assert!(
+            told[0].suppressing && told[0].error.contains(last),
+            "{told:?}"
+        );
+        let retired = world.store.retired(id).await.unwrap().unwrap();
+        assert_eq!(retired.message.results.len(), 1);
+        assert_eq!(world.mails().await.len(), 1, "one DSN");
+        assert_eq!(
+            (world.dialed(V6), world.dialed(V4)),
+            (1, addresses.len() - 1)
+        );
+        world.stop().await;
+    }
+}
+
+/// The other family has the last word when it takes the message later, and none when it can't be
+/// reached.
+#[tokio::test]
+async fn what_the_other_family_says_counts_if_it_says_something() {
+    let (world, _) = both().await;
+    world.lead(V6, &refusing("550 5.7.1 relay denied").await);
+    let [id] = world.add(Message::to(&["x@a.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Failed)]);
+    assert!(world.told().await[0].error.contains("relay denied"));
+    assert_eq!((world.dialed(V6), world.dialed(V4)), (1, 1));
+    world.stop().await;
+
+    let (world, _) = both().await;
+    world.lead(V6, &refusing("550 5.7.1 relay denied").await);
+    world.lead(V4, &refusing("450 4.2.1 busy").await);
+    let [id] = world.add(Message::to(&["x@a.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Delayed)]);
+    world.clock.advance(Duration::from_secs(3600));
+    assert_eq!(world.events(2).await[1], (id, Event::Failed));
+    world.stop().await;
+}
+
+/// A machine without IPv6 has the first refusal at once. Without a token for a second connection,
+/// the next attempt takes the other family.
+#[tokio::test]
+async fn a_family_that_can_not_be_tried_has_its_turn_later_or_never() {
+    let (world, _) = both().await;
+    world.break_way(V6, 101);
+    world.lead(V4, &refusing("550 5.7.1 relay denied").await);
+    let [id] = world.add(Message::to(&["x@a.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Failed)]);
+    world.stop().await;
+
+    let (world, _remote) = one_a_connection("connect_rate = \"2/minute\"").await;
+    world.lead(V6, &refusing("550 5.7.1 relay denied").await);
+    let [id] = world.add(Message::to(&["x@a.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Delayed)]);
+    assert_eq!((world.dialed(V6), world.dialed(V4)), (1, 0));
+    world.clock.advance(Duration::from_secs(3600));
+    assert_eq!(world.events(2).await[1], (id, Event::Delivered));
+    assert_eq!((world.dialed(V6), world.dialed(V4)), (1, 1));
+    world.stop().await;
+}
+
+/// A message that waits for the end of a block is not tried again at once.
+#[tokio::test]
+async fn after_a_block_the_other_family_is_next() {
+    let (world, remote) = both().await;
+    let blocked = "550 5.7.1 your IP is blocked using a block list";
+    world.lead(V6, &refusing(blocked).await);
+    world.lead(V4, &remote);
+    let [id] = world.add(Message::to(&["x@a.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Delayed)]);
+    assert_eq!(world.dialed(V4), 0);
+    world.clock.advance(Duration::from_secs(3600));
+    assert_eq!(world.events(2).await[1], (id, Event::Delivered));
+    assert_eq!((world.dialed(V6), world.dialed(V4)), (1, 1));
+    world.stop().await;
+}
+
 /// Two hosts with greylists of their own, and a message that each of them has seen. Both are due at
 /// once, and each goes to its host again, from the same address of ours.
 #[tokio::test]
