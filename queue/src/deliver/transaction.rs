@@ -6,7 +6,8 @@ use std::io;
 use bytes::Bytes;
 use postrider_config::{Dynamic, RequireTls};
 use postrider_smtp::{
-    BodyType, Cause, DeliveryStatus, EnhancedCode, Notify as SmtpNotify, Ret,
+    BodyType, Cause, DeliveryStatus, EnhancedCode, Notify as SmtpNotify, Ret, Stage,
+    bounce::Class,
     client::{
         Again, Connection, Envelope, Extensions, MessageSource, OutgoingMessage, OutgoingResult,
         Prefixed, Recipient,
@@ -140,9 +141,15 @@ impl OngoingAttempt<'_> {
             self.transcripts.sent(ends, connection, &groups, &results);
             let mut again = more;
             for (group, result) in groups.into_iter().zip(results) {
-                for (message, result) in group.into_iter().zip(result.recipients) {
+                let mut recipients = result.recipients.iter();
+                let taken = recipients.any(|result| result.status.is_success());
+                for (message, mut result) in group.into_iter().zip(result.recipients) {
                     self.hear(&result.status);
                     self.hear_of_sender(&message, &result.status, began);
+                    if taken && self.is_told_to_split(&result.status) {
+                        result.again = Again::NewTransaction;
+                        result.status.permanent = false;
+                    }
                     again = again || result.again == Again::NewTransaction;
                     if result.again == Again::AnotherHost {
                         self.lacks.note(message.id, host, result.status.clone());
@@ -168,6 +175,14 @@ impl OngoingAttempt<'_> {
                 return;
             }
         }
+    }
+
+    /// A rule of the provider says that a recipient was one too many, of a transaction that the
+    /// server took for others.
+    fn is_told_to_split(&self, status: &DeliveryStatus) -> bool {
+        let rule = self.plan.rule_for(status);
+        let is_split = rule.is_some_and(|rule| rule.class == Class::Split);
+        is_split && status.stage() == Some(Stage::Rcpt)
     }
 
     /// What the results of a batch of transactions show of the site.

@@ -263,3 +263,39 @@ async fn the_rule_of_a_provider_decides_what_a_reply_means() {
     assert!(of(gone).suppressing);
     world.stop().await;
 }
+
+/// A host takes two recipients a transaction, and says so in words of its own.
+#[tokio::test]
+async fn a_rule_tells_that_a_recipient_was_one_too_many() {
+    let world = World::start(Setup {
+        dynamics: "[providers.big]\nmx = [\"big.test\"]\n\
+                   [[providers.big.reply]]\nmatch = \"no more of them\"\nclass = \"split\"\n\
+                   scope = \"message\"\n",
+        ..Setup::default()
+    });
+    let taken = Mutex::new(0);
+    let remote = Remote::start(move |point, _| {
+        let mut taken = taken.lock().unwrap();
+        match point {
+            Point::Command(line) if line.starts_with("MAIL") => *taken = 0,
+            Point::Command(line) if line.starts_with("RCPT") => {
+                *taken += 1;
+                return (*taken > 2).then_some(Act::Say("550 5.7.1 no more of them"));
+            }
+            _ => {}
+        }
+        None
+    })
+    .await;
+    world.host("mx.big.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    world.mx("a.test", &[(10, "mx.big.test")]);
+    let to = ["a@a.test", "b@a.test", "c@a.test", "d@a.test", "e@a.test"];
+    let _: [QueueId; 5] = world.add(Message::to(&to)).await;
+    let received = remote.wait_for(3).await;
+    let recipients: Vec<usize> = received.iter().map(|mail| mail.rcpts.len()).collect();
+    assert_eq!(recipients, [2, 2, 1]);
+    let delivered = |(_, event): &(QueueId, Event)| *event == Event::Delivered;
+    assert!(world.events(5).await.iter().all(delivered));
+    world.stop().await;
+}
