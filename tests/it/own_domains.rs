@@ -69,7 +69,7 @@ async fn send(world: &World, to: &str) -> Value {
 async fn queue_is_empty(world: &World) {
     let store = world.server.store();
     let emptied = async {
-        while store.counts().await.unwrap().queued > 0 {
+        while store.counts().await.queued > 0 {
             tokio::task::yield_now().await;
         }
     };

@@ -47,7 +47,7 @@ fn idle_sites_leave_the_memory_and_come_back_as_they_were() {
     assert!(!known(false, 10));
     learn(at(20));
     assert!(known(false, 120), "the store has nothing of it");
-    let learnt = sites.pace(&site, at(120)).learnt(at(120).time);
+    let learnt = sites.pace(&site, at(120)).learnt(at(120).moment);
     sites
         .state()
         .kept
