@@ -248,11 +248,11 @@ async fn many_dead_domains_hold_back_the_others_once() {
             }
         }
     };
-    patience::patiently("the first look-ups", all_asked(1)).await;
+    patiently("the first look-ups", all_asked(1)).await;
     for round in 2..=4 {
         let domain = format!("good{round}.test");
         world.mx(&domain, &[(10, "mx.test")]);
-        patience::patiently("more look-ups", all_asked(round)).await;
+        patiently("more look-ups", all_asked(round)).await;
         // The clock stands still from here on.
         let to = format!("x@{domain}");
         let [_] = world.add(Message::to(&[&to])).await;

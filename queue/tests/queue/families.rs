@@ -131,7 +131,7 @@ async fn each_connection_of_a_race_counts_for_the_rate() {
     let [id] = world.add(Message::to(&["x@a.test"])).await;
     world.dialed_until(V6, 1).await;
     let waits = async {
-        let limited = |site: &postrider_queue::SiteView| {
+        let limited = |site: &SiteView| {
             site.limited_by
                 .contains(&postrider_queue::LimitedBy::ConnectRate)
                 && site.in_flight == 0
