@@ -189,8 +189,8 @@ impl Plans {
         self.refusals.forget(&(key, requested));
     }
 
-    /// Lets the look-ups and the attempts for a destination be made again that wait after a failure.
-    /// How often they failed stays.
+    /// Lets the look-ups and the attempts for a destination be made again that wait after a
+    /// failure. How often they failed stays.
     pub(crate) fn try_now(&mut self, destination: &str, now: Moment) {
         let is_its = |key: &PlanKey| &*key.destination == destination;
         self.failures.try_now(is_its, now);
