@@ -16,8 +16,8 @@ use postrider_store::Moment;
 
 use super::{pace::Wait, state::blocked_for, window::rest_for};
 
-/// Of how many domains something is known at a site. The first of those that wait least goes when
-/// there is one more.
+/// Of how many domains something is known at a site. When there is one more, the one that waits
+/// least goes.
 const DOMAINS_MAX: usize = 64;
 
 /// The domains of senders at a site, as far as it has something against them.
@@ -97,7 +97,9 @@ impl Senders {
         if self.0.len() >= DOMAINS_MAX && !self.0.contains_key(domain) {
             let least = self.0.iter().min_by_key(|(_, sender)| sender.until);
             let least = least.map(|(domain, _)| domain.clone());
-            least.and_then(|domain| self.0.remove(&domain));
+            if let Some(domain) = least {
+                self.0.remove(&domain);
+            }
         }
         self.0.entry(domain.to_owned()).or_insert_with(|| Sender {
             until: Moment::default(),
