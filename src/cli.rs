@@ -15,6 +15,7 @@ mod listing;
 mod login;
 mod moment;
 mod queue;
+mod reports;
 mod tlspubkey;
 mod webhook;
 
@@ -42,6 +43,7 @@ pub use moment::{Bound, Moment, Offset};
 pub use queue::{
     Filter, HoldRules, OnList, Queue, Retired, RetiredFilter, Selection, Suppress, TlsPolicy, Work,
 };
+pub use reports::{ReportFilter, ReportType, Reports};
 pub use tlspubkey::TlsPubkey;
 pub use webhook::{HookFilter, HookSelection, RetiredHookFilter, RetiredHooks, Webhook};
 

@@ -21,6 +21,7 @@ mod password;
 mod queue;
 mod quickstart;
 mod refusals;
+mod reports;
 mod restore;
 mod running;
 mod select;

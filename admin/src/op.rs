@@ -29,6 +29,7 @@ pub mod passwords;
 pub mod principals;
 pub mod queue;
 pub mod refusals;
+pub mod reports;
 pub mod server;
 pub mod stops;
 pub mod suppression;
@@ -147,6 +148,10 @@ macro_rules! operations {
             DestinationResume($crate::op::destinations::Resume) = "destination.resume",
             DestinationLimit($crate::op::destinations::Limit) = "destination.limit",
             DestinationForget($crate::op::destinations::Forget) = "destination.forget",
+            QueueReportList($crate::op::reports::List) = "queue_report.list",
+            QueueReportShow($crate::op::reports::Show) = "queue_report.show",
+            QueueReportDrop($crate::op::reports::Drop) = "queue_report.drop",
+            QueueReportDropAll($crate::op::reports::DropAll) = "queue_report.drop_all",
             DeliveryCheck($crate::op::delivery::Check) = "delivery.check",
             PrincipalList($crate::op::principals::List) = "principal.list",
             PrincipalUsage($crate::op::principals::Usage) = "principal.usage",

@@ -105,7 +105,7 @@ pub use mailboxes::{Mailboxes, Taken, TakenWay, Taking};
 pub use next_hop::interfaces;
 pub use operate::{ChangedCount, EndAs, EndedCount, OperateError};
 pub use passed::{JUNK_FIELD, Passed};
-pub use reports::DmarcSeen;
+pub use reports::{DmarcSeen, ReportPreview, ReportUri, report_range};
 pub use returned::{Arrived, READ_MAX, ReturnEffects};
 pub use schedule::{Counts, LimitedBy, SiteState};
 pub use settle::Outlook;

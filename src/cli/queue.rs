@@ -7,6 +7,7 @@ use super::{
     destinations::Destinations,
     listing::{Listing, When},
     moment::Bound,
+    reports::Reports,
     webhook::Webhook,
 };
 
@@ -100,6 +101,9 @@ pub enum Queue {
     /// List, add and remove the rules that hold messages.
     #[command(subcommand)]
     HoldRules(HoldRules),
+    /// List, show and drop the reports about TLS and DMARC to other domains that wait to be sent.
+    #[command(subcommand)]
+    Reports(Reports),
     /// List, change and end webhook calls, and show their history.
     #[command(subcommand)]
     Webhook(Webhook),

@@ -13,6 +13,7 @@ use super::{
     delivery::certificate_text,
     destinations, history, hold_rules,
     output::{MessageOutput, count, or_null, print, print_json, until_closed},
+    reports,
     running::Running,
     select::{bounds, bracketed, check_selection, next_attempt, now, oldest_first},
     stops, suppression, webhook,
@@ -39,6 +40,7 @@ pub(super) fn run(server: &Running, command: Queue) -> anyhow::Result<()> {
         Queue::Retired(command) => history::run(server, command),
         Queue::Suppress(command) => suppression::run(server, command),
         Queue::HoldRules(command) => hold_rules::run(server, command),
+        Queue::Reports(command) => reports::run(server, command),
         Queue::Webhook(command) => webhook::run(server, command),
     }
 }

@@ -7,11 +7,13 @@ use mail_auth::report::{
     tlsrpt::{PolicyType, ResultType, TlsReport},
 };
 
+use serde_json::{Value, json};
+
 use crate::support::{
     Setup, World,
     dkim::DkimKey,
     dns::Zone,
-    message,
+    message, program,
     remote::{Received, Remote},
 };
 
@@ -140,4 +142,74 @@ async fn a_domain_learns_who_forges_its_mail() {
         ("203.0.113.9".to_owned(), ActionDisposition::Reject, 1),
     ];
     assert_eq!(rows, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_waits_is_seen_and_dropped() {
+    let zone = Zone::default()
+        .mx("remote.test", 10, "mx.remote.test")
+        .address("mx.remote.test", MX)
+        .txt(
+            "_smtp._tls.remote.test",
+            "v=TLSRPTv1; rua=mailto:tls@reports.test",
+        );
+    let (world, reports) = start(zone, "admin_http = { enabled = true, port = 0 }\n").await;
+    let remote = Remote::start(|_, _| None).await;
+    world.dialer.lead(MX, remote.address);
+    let mut submission = world.submission().await;
+    let reply = submission
+        .submit("app@example.org", &["rcpt@remote.test"], &message("tls"))
+        .await;
+    assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    remote.wait_for(1).await;
+    drop(submission);
+    // What was counted is stored at the end at the latest.
+    let world = world.restart().await;
+    let conf = world.dir.path().join("postrider.conf");
+    let says = async |arguments: &[&str]| {
+        let output = program::run(&conf, arguments).await;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let key = says(&["apikey", "add", "tool", "--scope", "manage-queue"]).await;
+    let address = world.server.address("admin_http").unwrap();
+    let http = reqwest::Client::new();
+    let get = async |path: &str| {
+        let request = http.get(format!("http://{address}/api/queue/reports{path}"));
+        let answer = request.bearer_auth(key.trim_end()).send().await.unwrap();
+        let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        answer["data"].clone()
+    };
+    let list = get("").await;
+    assert_eq!(list["total"], 1, "{list}");
+    let id = list["items"][0].as_str().unwrap();
+    assert!(id.starts_with("t!remote.test!0!"), "{id}");
+    let shown = get(&format!("/{id}")).await;
+    assert_eq!(shown["type"], "tls");
+    assert_eq!(shown["rua"], json!([{"Mail": "tls@reports.test"}]));
+    assert_eq!(shown["obstacle"], Value::Null, "{shown}");
+    let summary = &shown["report"]["policies"][0]["summary"];
+    assert_eq!(summary["total-failure-session-count"], 1);
+
+    let listed = says(&["queue", "reports", "list", "--json"]).await;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed, get("?values=1").await["items"]);
+    let said = says(&["queue", "reports", "show", id, "--json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), shown);
+    let said = says(&["queue", "reports", "show", id]).await;
+    assert!(said.contains("\nfor tls@reports.test\n"), "{said}");
+    let wrong = ["queue", "reports", "drop"];
+    let wrong = program::run(&conf, &wrong).await;
+    assert_eq!(wrong.status.code(), Some(2), "which ones?");
+    let said = says(&["queue", "reports", "drop", "--type", "dmarc"]).await;
+    assert_eq!(said, "0 reports dropped\n");
+    let said = says(&["queue", "reports", "drop", id]).await;
+    assert_eq!(said, "1 report dropped\n");
+    let gone = program::run(&conf, &["queue", "reports", "drop", id]).await;
+    assert_eq!(gone.status.code(), Some(1));
+    assert_eq!(get("").await, json!({"items": [], "total": 0}));
+    world.clock.advance(NEXT_DAY);
+    world.server.stop().await;
+    assert!(reports.received().is_empty());
 }

@@ -14,6 +14,8 @@ mod observe;
 mod principals;
 #[path = "http/queue.rs"]
 mod queue;
+#[path = "http/reports.rs"]
+mod reports;
 #[path = "http/secrets.rs"]
 mod secrets;
 #[path = "http/settings.rs"]

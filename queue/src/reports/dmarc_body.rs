@@ -3,9 +3,12 @@
 
 use std::fmt::{self, Write as _};
 
-use postrider_store::{DmarcAction, DmarcCount, DmarcPublished, DmarcResults};
+use postrider_store::{DmarcCount, DmarcPublished, DmarcResults};
 
 use super::{Sender, schedule};
+
+/// The program that writes reports.
+pub(super) const GENERATOR: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"));
 
 /// Writes a report.
 pub(super) fn write(
@@ -28,10 +31,7 @@ pub(super) fn write(
             xml.field("begin", schedule::begin(day).timestamp().as_second());
             xml.field("end", schedule::last_second(day).timestamp().as_second());
         });
-        xml.field(
-            "generator",
-            concat!("postrider ", env!("CARGO_PKG_VERSION")),
-        );
+        xml.field("generator", GENERATOR);
     });
     xml.inside("policy_published", |xml| {
         published(xml, domain, &results.published);
@@ -44,26 +44,16 @@ pub(super) fn write(
 }
 
 fn published(xml: &mut Xml, domain: &str, published: &DmarcPublished) {
-    let DmarcPublished {
-        policy,
-        below,
-        missing,
-        dkim_strict,
-        spf_strict,
-        testing,
-    } = published;
     let mode = |strict: bool| if strict { "s" } else { "r" };
-    // What is not published has the value that it stands for.
-    let policy = policy.unwrap_or(DmarcAction::None);
-    let below = below.unwrap_or(policy);
+    let [policy, below, missing] = published.in_force();
     xml.field("domain", domain);
     xml.field("discovery_method", "treewalk");
     xml.field("p", policy.name());
     xml.field("sp", below.name());
-    xml.field("np", missing.unwrap_or(below).name());
-    xml.field("adkim", mode(*dkim_strict));
-    xml.field("aspf", mode(*spf_strict));
-    xml.field("testing", if *testing { "y" } else { "n" });
+    xml.field("np", missing.name());
+    xml.field("adkim", mode(published.dkim_strict));
+    xml.field("aspf", mode(published.spf_strict));
+    xml.field("testing", if published.testing { "y" } else { "n" });
 }
 
 fn record(xml: &mut Xml, count: &DmarcCount) {
@@ -181,24 +171,24 @@ impl fmt::Write for Escaped<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use mail_auth::report::{
         ActionDisposition, Alignment, Discovery, Disposition, DkimResult, DmarcResult,
         PolicyOverride, Report, SpfResult,
     };
-    use postrider_store::{DmarcOverride, DmarcRow, DmarcSignature};
+    use postrider_store::{DmarcAction, DmarcOverride, DmarcRow, DmarcSignature};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn sender() -> Sender {
+    pub(in super::super) fn sender() -> Sender {
         Sender {
             domain: "here.test".into(),
             from: "postmaster@here.test".parse().unwrap(),
         }
     }
 
-    fn results(selector: &str, comment: &str) -> DmarcResults {
+    pub(in super::super) fn results(selector: &str, comment: &str) -> DmarcResults {
         let row = DmarcRow {
             source: "::ffff:192.0.2.9".parse().unwrap(),
             disposition: DmarcAction::Quarantine,

@@ -10,8 +10,13 @@ use super::{Sender, schedule};
 
 /// Writes a report.
 pub(super) fn write(results: &TlsResults, sender: &Sender, id: &str) -> Vec<u8> {
+    report(results, sender, id).to_string().into_bytes()
+}
+
+/// A report.
+pub(super) fn report(results: &TlsResults, sender: &Sender, id: &str) -> Value {
     let policies: Vec<Value> = results.counts.iter().map(policy).collect();
-    let body = json!({
+    json!({
         "organization-name": sender.domain,
         "date-range": {
             "start-datetime": date(schedule::begin(results.day)),
@@ -20,8 +25,7 @@ pub(super) fn write(results: &TlsResults, sender: &Sender, id: &str) -> Vec<u8> 
         "contact-info": sender.from.to_string(),
         "report-id": id,
         "policies": policies,
-    });
-    body.to_string().into_bytes()
+    })
 }
 
 /// A date of RFC 3339, to the second.

@@ -7,12 +7,12 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use postrider_config::{Dynamic, ReportsTls};
+use postrider_config::Dynamic;
 use postrider_dns::DnsError;
 use postrider_smtp::{Address, ReversePath, convert::TextNeeds};
 use postrider_store::{
     Accept, Common, Deadline, DueReport, NewMessage, NewRecipient, Notify, Once, Origin,
-    ReportKind, StoreError, TextSource, Time, TlsResults, Top, Urgency,
+    ReportKind, StoreError, TextSource, Time, Top, Urgency,
 };
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -94,7 +94,7 @@ impl Sending {
 
 /// Why a report could not be sent for now.
 #[derive(Debug, thiserror::Error)]
-enum ReportError {
+pub(super) enum ReportError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("looking up {0}: {1}")]
@@ -226,7 +226,7 @@ impl Queue {
     }
 
     /// The id of a report: the same each time that it is sent.
-    fn report_id(&self, report: &DueReport, sender: &Sender) -> String {
+    pub(super) fn report_id(&self, report: &DueReport, sender: &Sender) -> String {
         let hostname = self.statics.hostname.ascii();
         let text = format!(
             "{hostname} {:?} {} {}",
@@ -248,13 +248,7 @@ impl Queue {
         Ok(match report.kind {
             ReportKind::Tls => {
                 let results = self.store.tls_results(day, domain).await?;
-                // Two servers would report to each other for ever that all is well.
-                let all = self.statics.reports.tls == ReportsTls::All;
-                let has_failed = |results: &TlsResults| {
-                    let mut counts = results.counts.iter();
-                    counts.any(|it| it.failures > 0)
-                };
-                let results = results.filter(|results| all || has_failed(results));
+                let results = results.filter(|results| self.tells(results));
                 results.map(|results| tls_body::write(&results, sender, id))
             }
             ReportKind::Dmarc => {
@@ -265,7 +259,7 @@ impl Queue {
     }
 
     /// Those who ask for a report now.
-    async fn report_addresses(
+    pub(super) async fn report_addresses(
         &self,
         report: &DueReport,
     ) -> Result<Vec<ReportAddress>, ReportError> {

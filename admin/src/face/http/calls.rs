@@ -7,6 +7,7 @@ pub(super) mod events;
 pub(super) mod hold_rules;
 pub(super) mod principals;
 pub(super) mod queue;
+pub(super) mod reports;
 pub(super) mod retired;
 pub(super) mod server;
 pub(super) mod settings;

@@ -63,30 +63,62 @@ impl Paging {
     }
 
     /// The same. `more`: the list was cut off.
-    pub(super) fn answer_with(&self, mut list: Vec<(u64, Value)>, more: bool) -> Answer {
+    pub(super) fn answer_with(&self, list: Vec<(u64, Value)>, more: bool) -> Answer {
+        let list = list.into_iter().map(|(id, value)| (id, (id, value)));
+        let part = self.part(list.collect(), self.after, more);
+        let last = part.items.last().map(|(id, _)| *id);
+        let next = last.filter(|_| part.goes_on);
+        let items = part.items.into_iter().map(|(_, value)| value).collect();
+        Answer::Data(list_value(items, part.total, part.more, next))
+    }
+
+    /// The wanted part of a list that is in memory, in ascending order of keys: behind the key
+    /// `after`. `more`: the list was cut off.
+    pub(super) fn part<K: Ord, T>(
+        &self,
+        mut list: Vec<(K, T)>,
+        after: Option<K>,
+        more: bool,
+    ) -> Part<T> {
         let total = list.len() as u64;
         if self.order == Order::Descending {
             list.reverse();
         }
-        let behind = |id: u64| match (self.after, self.order) {
+        let behind = |key: &K| match (&after, self.order) {
             (None, _) => true,
-            (Some(after), Order::Ascending) => id > after,
-            (Some(after), Order::Descending) => id < after,
+            (Some(after), Order::Ascending) => key > after,
+            (Some(after), Order::Descending) => key < after,
         };
         let skip = usize::try_from(self.skip).unwrap_or(usize::MAX);
-        let rest = list.into_iter().filter(|(id, _)| behind(*id));
-        let mut rest = rest.skip(skip);
-        let page: Vec<(u64, Value)> = rest.by_ref().take(self.limit).collect();
-        let last = page.last().map(|(id, _)| *id);
-        let next = rest.next().and(last);
-        let items = page.into_iter().map(|(_, value)| value).collect();
-        let more = more || total > self.count_max;
-        Answer::Data(list_value(items, total.min(self.count_max), more, next))
+        let rest = list.into_iter().filter(|(key, _)| behind(key));
+        let mut rest = rest.skip(skip).map(|(_, item)| item);
+        Part {
+            items: rest.by_ref().take(self.limit).collect(),
+            goes_on: rest.next().is_some(),
+            total: total.min(self.count_max),
+            more: more || total > self.count_max,
+        }
     }
 }
 
+/// A part of a list.
+pub(super) struct Part<T> {
+    pub(super) items: Vec<T>,
+    /// More items follow.
+    pub(super) goes_on: bool,
+    /// How many there are in all.
+    pub(super) total: u64,
+    /// There may be more than `total`.
+    pub(super) more: bool,
+}
+
 /// A list as the data of an answer.
-pub(super) fn list_value(items: Vec<Value>, total: u64, more: bool, next: Option<u64>) -> Value {
+pub(super) fn list_value(
+    items: Vec<Value>,
+    total: u64,
+    more: bool,
+    next: Option<impl ToString>,
+) -> Value {
     let mut data: Map<String, Value> = member("items", items);
     data.insert("total".to_owned(), json!(total));
     if more {

@@ -9,8 +9,8 @@ use postrider_store::Scope;
 use super::{
     Answer, Asked,
     calls::{
-        account, destinations, dns, events, hold_rules, principals, queue, retired, server,
-        settings, spam, suppressions, troubleshoot, webhooks,
+        account, destinations, dns, events, hold_rules, principals, queue, reports, retired,
+        server, settings, spam, suppressions, troubleshoot, webhooks,
     },
     problem::Problem,
 };
@@ -173,6 +173,15 @@ pub(super) static CALLS: &[Call] = calls! {
         "Add a rule that holds messages." => hold_rules::add;
     change DELETE "queue/hold-rules/{id}" Queue all [""] ("" -> "null")
         "Remove a rule. Messages that it held stay held." => hold_rules::remove;
+    read GET "queue/reports" Queue all ["values,domain,type,page,limit,cursor,sort,max-total"]
+        ("" -> "[ReportEntry]") "List the reports about TLS and DMARC that wait to be sent."
+        => reports::list;
+    change DELETE "queue/reports" Queue all ["domain,type"] ("" -> "bool")
+        "Drop all waiting reports that match, with their results." => reports::drop_all;
+    read GET "queue/reports/{id}" Queue all [""] ("" -> "WaitingReport")
+        "Get a waiting report, as it would be sent now." => reports::get;
+    change DELETE "queue/reports/{id}" Queue all [""] ("" -> "bool")
+        "Drop a waiting report, with its results." => reports::drop;
     read GET "queue/destinations" Queue whole ["target,page,limit,cursor,sort,max-total"] ("" -> "[DestinationItem]")
         "List the sites that the queue delivers to." => destinations::list;
     read GET "queue/destinations/orders" Queue whole ["page,limit,cursor,sort,max-total"] ("" -> "[DestinationOrder]")

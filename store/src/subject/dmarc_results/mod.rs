@@ -68,6 +68,17 @@ pub struct DmarcPublished {
     pub testing: bool,
 }
 
+impl DmarcPublished {
+    /// What is asked for mail of the domain, of names below it, and of names that do not exist.
+    /// What is not published has the value that it stands for (RFC 9989 §4.7).
+    #[must_use]
+    pub fn in_force(&self) -> [DmarcAction; 3] {
+        let policy = self.policy.unwrap_or(DmarcAction::None);
+        let below = self.below.unwrap_or(policy);
+        [policy, below, self.missing.unwrap_or(below)]
+    }
+}
+
 /// Why a policy was not followed (RFC 9990 §3.1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum DmarcOverride {

@@ -163,6 +163,14 @@ impl Tables {
         Ok(reports)
     }
 
+    /// Reports by kind, day and domain, behind this one.
+    fn listed(&self, after: Option<&ReportKey>, max: usize) -> Result<Vec<DueReport>, Fault> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let reports = self.reports.range(from, Bound::Unbounded)?;
+        let reports = reports.take(max);
+        reports.map(|entry| Ok(entry?.1)).collect()
+    }
+
     fn end_rest(&mut self, address: &Name) -> Result<(), Fault> {
         if let Some(rest) = self.resting.take(address)? {
             self.rest_ends.remove(&(rest.until, Arc::clone(address)));
@@ -268,6 +276,14 @@ questions! {
     |this, state| state.reports.next_due(this.max),
     |this, model| model.reports.next_due(this.max);
 
+    ask Listed<'a> { after: Option<&'a DueReport>, max: usize } -> Vec<DueReport>,
+    |this, state| state.reports.listed(this.after.map(DueReport::key).as_ref(), this.max),
+    |this, model| model.reports.listed(this.after, this.max);
+
+    ask OneDue<'a> { kind: ReportKind, day: u32, domain: &'a str } -> Option<DueReport>,
+    |this, state| state.reports.reports.get(&key(this.kind, this.day, this.domain)),
+    |this, model| model.reports.one(this.kind, this.day, this.domain);
+
     ask RestOf<'a> { address: &'a str } -> Option<Time>,
     |this, state| Ok(state.reports.resting.get(&this.address.into())?.map(|rest| rest.until)),
     |this, model| model.reports.resting.get(this.address).copied();
@@ -280,6 +296,32 @@ impl Store {
     /// If they can't be read.
     pub async fn next_reports(&self, max: usize) -> Result<Vec<DueReport>, StoreError> {
         self.ask(NextDue { max }).await
+    }
+
+    /// The reports that are due now or later by kind, day and domain, `max` at most: those behind
+    /// `after`, or the first ones.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn list_reports(
+        &self,
+        after: Option<&DueReport>,
+        max: usize,
+    ) -> Result<Vec<DueReport>, StoreError> {
+        self.ask(Listed { after, max }).await
+    }
+
+    /// The report about a day to a domain. None: it is not due, now or later.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn due_report(
+        &self,
+        kind: ReportKind,
+        day: u32,
+        domain: &str,
+    ) -> Result<Option<DueReport>, StoreError> {
+        self.ask(OneDue { kind, day, domain }).await
     }
 
     /// Puts a report in the place of the one with the same kind, day and domain. False: none is

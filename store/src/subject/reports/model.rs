@@ -27,6 +27,18 @@ impl Model {
         reports.map(|(_, report)| report.clone()).collect()
     }
 
+    pub(super) fn listed(&self, after: Option<&DueReport>, max: usize) -> Vec<DueReport> {
+        let after = after.map(|it| (number(it.kind), it.day, it.domain.clone()));
+        let reports = self.reports.iter();
+        let behind = reports.filter(|(key, _)| after.as_ref().is_none_or(|after| *key > after));
+        behind.take(max).map(|(_, report)| report.clone()).collect()
+    }
+
+    pub(super) fn one(&self, kind: ReportKind, day: u32, domain: &str) -> Option<DueReport> {
+        let key = (number(kind), day, domain.to_owned());
+        self.reports.get(&key).cloned()
+    }
+
     /// The addresses by the end of their rest.
     fn rest_ends(&self) -> Vec<(Time, String)> {
         let resting = self.resting.iter();

@@ -44,6 +44,34 @@ async fn a_report_is_due_until_it_is_finished_with_its_results() {
 }
 
 #[tokio::test]
+async fn reports_are_listed_page_by_page_and_found() {
+    on_both(|store| async move {
+        for (day, domain, seconds) in [(DAY + 1, "a.test", 1), (DAY, "b.test", 9), (DAY, "a.test", 5)] {
+            let note = note(day, domain, at(seconds));
+            store.note_tls_results(vec![note]).await.unwrap();
+        }
+        store.checkpoint().await;
+        let (mut pages, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.list_reports(after.as_ref(), 2).await.unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some(last.clone());
+            let page = page.into_iter().map(|report| (report.day, report.domain));
+            pages.push(page.collect::<Vec<_>>());
+        }
+        let name = str::to_owned;
+        let first = vec![(DAY, name("a.test")), (DAY, name("b.test"))];
+        assert_eq!(pages, [first, vec![(DAY + 1, name("a.test"))]]);
+        let find = async |kind, day, domain| store.due_report(kind, day, domain).await.unwrap();
+        let found = find(ReportKind::Tls, DAY, "b.test").await.unwrap();
+        assert_eq!((found.domain.as_str(), found.due), ("b.test", at(9)));
+        assert!(find(ReportKind::Dmarc, DAY, "b.test").await.is_none());
+        assert!(find(ReportKind::Tls, DAY + 1, "b.test").await.is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_address_rests_for_a_time() {
     on_both(|store| async move {
         for (address, seconds) in [("a@x.test", 9), ("b@x.test", 5), ("a@x.test", 7)] {

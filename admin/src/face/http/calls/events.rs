@@ -60,7 +60,7 @@ pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
         }
     };
     let Some(wanted) = asked.event_filter()? else {
-        return Ok(Answer::Data(list_value(Vec::new(), 0, false, None)));
+        return Ok(Answer::Data(list_value(Vec::new(), 0, false, None::<u64>)));
     };
     let mut found: Vec<LoggedEvent> = Vec::new();
     let limit = OBJECTS_MAX.max(usize::try_from(paging.skip).unwrap_or(NAMES_MAX)) + paging.limit;

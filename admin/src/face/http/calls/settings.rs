@@ -111,7 +111,7 @@ pub(in super::super) async fn group(asked: Asked) -> Result<Answer, Problem> {
     let total = items.len() as u64;
     let skip = usize::try_from(paging.skip).unwrap_or(usize::MAX);
     let page = items.into_iter().skip(skip).take(paging.limit).collect();
-    Ok(Answer::Data(list_value(page, total, false, None)))
+    Ok(Answer::Data(list_value(page, total, false, None::<u64>)))
 }
 
 /// A change of settings.
