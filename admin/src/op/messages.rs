@@ -177,6 +177,8 @@ pub struct MessageItem {
     pub message: QueueItem,
     /// Its stage.
     pub stage: Stage,
+    /// The priority from -9 to 9; 0 is normal, and higher is more urgent.
+    pub priority: i8,
     /// The ENVID of the submitter; empty if there was none.
     pub env_id: String,
     /// The ORCPT of the recipient; empty if there was none.
@@ -222,6 +224,7 @@ impl MessageItem {
         Self {
             message: QueueItem::new(message, state),
             stage: Stage::Scheduled,
+            priority: message.common.urgency.priority,
             env_id: message.common.envid.clone(),
             orcpt: message.orcpt.clone(),
             next_retry: None,

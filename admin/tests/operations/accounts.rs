@@ -11,7 +11,7 @@ use postrider_admin::{
 };
 use postrider_store::{
     Accept, Common, EventFilter, HookFilter, NewMail, NewMessage, NewRecipient, NewText, Notify,
-    Order, QueueFilter, TextSource, Top,
+    Order, QueueFilter, TextSource, Top, Urgency,
 };
 
 use super::{
@@ -22,6 +22,11 @@ use super::{
 
 /// Queues a message of an account with this sender.
 pub(super) async fn queue(desk: &Desk, account: &str, sender: &str) {
+    queue_as(desk, account, sender, Urgency::default()).await;
+}
+
+/// The same, with an urgency.
+pub(super) async fn queue_as(desk: &Desk, account: &str, sender: &str, urgency: Urgency) {
     let now = desk.context.clock.now();
     let common = Common {
         account: account.to_owned(),
@@ -39,7 +44,7 @@ pub(super) async fn queue(desk: &Desk, account: &str, sender: &str) {
         list: String::new(),
         extra: Default::default(),
         origin: postrider_store::Origin::Sent,
-        urgency: Default::default(),
+        urgency,
     };
     let recipient = NewRecipient {
         reverse_path: sender.parse().unwrap(),

@@ -22,6 +22,8 @@ mod secrets;
 mod settings;
 #[path = "http/troubleshoot.rs"]
 mod troubleshoot;
+#[path = "http/webhooks.rs"]
+mod webhooks;
 
 use std::net::SocketAddr;
 

@@ -206,6 +206,10 @@ pub(super) static CALLS: &[Call] = calls! {
         "Remove the entry of an address." => suppressions::remove;
     read GET "queue/webhooks" Queue all ["account,event,page,limit,cursor,sort,max-total"] ("" -> "[HookItem]")
         "List webhook calls to be made." => webhooks::list;
+    change PATCH "queue/webhooks" Queue all ["at,account,event"] ("" -> "bool")
+        "Make all webhook calls that match now, or at a time." => webhooks::schedule_all;
+    change DELETE "queue/webhooks" Queue all ["account,event"] ("" -> "bool")
+        "End all webhook calls that match without making them." => webhooks::cancel_all;
     read GET "queue/webhooks/retired" Queue all
         ["account,event,page,limit,cursor,sort,max-total"] ("" -> "[RetiredHookItem]")
         "List webhook calls of the history." => webhooks::retired;

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use postrider_store::{Claim, Scope};
+use postrider_store::{Claim, Scope, Urgency};
 use serde_json::{Value, json};
 
-use super::{super::accounts::queue, Site};
+use super::{
+    super::accounts::{queue, queue_as},
+    Site,
+};
 
 /// A site with three messages: of ann, of bob, and of the account in both domains.
 async fn site() -> Site {
@@ -82,6 +85,20 @@ async fn a_message_has_the_fields_of_both_forms() {
 }
 
 #[tokio::test]
+async fn a_message_with_a_priority_tells_it() {
+    let site = Site::open().await;
+    queue(&site.desk, "ann", "ann@a.test").await;
+    let urgency = Urgency {
+        priority: -3,
+        ..Urgency::default()
+    };
+    queue_as(&site.desk, "ann", "ann@a.test", urgency).await;
+    let items = site.get("/api/queue/messages?values=1").await["items"].take();
+    assert_eq!(items[0].get("priority"), None);
+    assert_eq!(items[1]["priority"], json!(-3));
+}
+
+#[tokio::test]
 async fn messages_are_listed_by_filter_and_page() {
     let site = site().await;
     let ids = async |query: &str| {
@@ -147,8 +164,11 @@ async fn a_message_is_changed_and_ended() {
     let unknown = call(one, r#"{"transport": "none"}"#).await;
     assert_eq!(unknown.error(), (422, "other".to_owned()));
     assert_eq!(unknown.json()["field"], json!("transport"));
-    let strict = call(&format!("{one}?at=never"), "").await;
-    assert_eq!(strict.error(), (400, "other".to_owned()));
+    // A time that can't be read is as if it was absent.
+    let never = call(&format!("{one}?at=never"), "").await;
+    assert_eq!(never.data(), json!(true));
+    let due = site.get("/api/queue/messages/1").await["next_attempt"].take();
+    assert_eq!(due, json!(site.now().to_string()));
 
     let end = "DELETE /api/queue/messages/1";
     let others = format!("{end}?filter=other.test");

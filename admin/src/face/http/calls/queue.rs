@@ -221,6 +221,9 @@ fn message(item: &MessageItem) -> Result<Value, Problem> {
     let message = &item.message;
     members.insert("return_path".to_owned(), json!(message.from));
     members.insert("blob_hash".to_owned(), json!(blob_name(message.id)));
+    if item.priority != 0 {
+        members.insert("priority".to_owned(), json!(item.priority));
+    }
     if !item.env_id.is_empty() {
         members.insert("env_id".to_owned(), json!(item.env_id));
     }
@@ -332,7 +335,7 @@ pub(in super::super) async fn change(asked: Asked) -> Result<Answer, Problem> {
     let message = asked.queued().await?;
     let operation = ChangeSelected {
         which: asked.one(message.message.id),
-        change: asked.change(&asked.query.strict())?,
+        change: asked.change(&asked.query)?,
     };
     let portion = to_end(asked, operation, Arc::default()).await?;
     Ok(Answer::Data(json!(portion.done > 0)))
@@ -531,6 +534,9 @@ pub(in super::super) mod shapes {
         return_path: String,
         /// A name for the text.
         blob_hash: String,
+        /// The priority from -9 to 9. It is left out when it is 0, which is normal.
+        #[schema(nullable = false)]
+        priority: Option<i8>,
         /// The ENVID of the submitter.
         #[schema(nullable = false)]
         env_id: Option<String>,

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::super::{
     Answer, Asked,
     paging::{NAMES_MAX, OBJECTS_MAX, Paging, collect},
+    parameters::Query,
     problem::Problem,
     value,
 };
@@ -14,13 +15,27 @@ use crate::op::{
     webhook::{Cancel, History, HookItem, List, Replay, RetiredHookItem, Schedule},
 };
 
+fn hook_filter(query: &Query) -> HookFilter {
+    HookFilter {
+        account: query.text("account").map(str::to_owned),
+        event: query.text("event").map(str::to_owned),
+        ..HookFilter::default()
+    }
+}
+
 impl Asked {
-    fn hook_filter(&self) -> HookFilter {
-        HookFilter {
-            account: self.query.text("account").map(str::to_owned),
-            event: self.query.text("event").map(str::to_owned),
-            ..HookFilter::default()
-        }
+    /// The calls of the caller that a query selects: one filter for each account of a tenant.
+    fn hook_filters(&self, query: &Query) -> Vec<HookFilter> {
+        let filter = hook_filter(query);
+        let Some(seen) = self.access.accounts(&self.context.config.load()) else {
+            return vec![filter];
+        };
+        let wanted = |account: &String| filter.account.as_ref().is_none_or(|it| it == account);
+        let of_account = |account| HookFilter {
+            account: Some(account),
+            ..filter.clone()
+        };
+        seen.into_iter().filter(wanted).map(of_account).collect()
     }
 
     /// The webhook call with the id of the path.
@@ -51,7 +66,7 @@ fn missing(id: u64) -> Problem {
 pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
     let paging = Paging::new(&asked.query, OBJECTS_MAX)?;
     let list = List {
-        filter: asked.hook_filter(),
+        filter: hook_filter(&asked.query),
         order: Order::Ascending,
         limit: None,
     };
@@ -64,7 +79,7 @@ pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
 
 pub(in super::super) async fn retired(asked: Asked) -> Result<Answer, Problem> {
     let paging = Paging::new(&asked.query, OBJECTS_MAX)?;
-    let HookFilter { account, event, .. } = asked.hook_filter();
+    let HookFilter { account, event, .. } = hook_filter(&asked.query);
     let list = History {
         filter: RetiredHookFilter {
             account,
@@ -88,7 +103,7 @@ pub(in super::super) async fn get(asked: Asked) -> Result<Answer, Problem> {
 
 pub(in super::super) async fn schedule(asked: Asked) -> Result<Answer, Problem> {
     let hook = asked.hook().await?;
-    let at = asked.query.strict().time("at")?;
+    let at = asked.query.time("at")?;
     let schedule = Schedule {
         filter: one(hook.id),
         next: NextAttempt::At(at.unwrap_or_else(|| asked.context.clock.now())),
@@ -104,6 +119,27 @@ pub(in super::super) async fn cancel(asked: Asked) -> Result<Answer, Problem> {
     };
     let done = cancel.answer(&asked.context).await?;
     Ok(Answer::Data(json!(done.canceled > 0)))
+}
+
+pub(in super::super) async fn schedule_all(asked: Asked) -> Result<Answer, Problem> {
+    let query = asked.query.bulk(&["at", "account", "event"])?;
+    let at = query.time("at")?;
+    let next = NextAttempt::At(at.unwrap_or_else(|| asked.context.clock.now()));
+    let mut scheduled = 0;
+    for filter in asked.hook_filters(&query) {
+        let schedule = Schedule { filter, next };
+        scheduled += schedule.answer(&asked.context).await?.scheduled;
+    }
+    Ok(Answer::Data(json!(scheduled > 0)))
+}
+
+pub(in super::super) async fn cancel_all(asked: Asked) -> Result<Answer, Problem> {
+    let query = asked.query.bulk(&["account", "event"])?;
+    let mut canceled = 0;
+    for filter in asked.hook_filters(&query) {
+        canceled += Cancel { filter }.answer(&asked.context).await?.canceled;
+    }
+    Ok(Answer::Data(json!(canceled > 0)))
 }
 
 pub(in super::super) async fn replay(asked: Asked) -> Result<Answer, Problem> {
