@@ -35,7 +35,7 @@ pub use stage::{
 
 use crate::{
     DeliveryMode, Queue,
-    next_hop::{Plan, Site},
+    next_hop::{Plan, Planned, Site},
     route::{self, Route},
     source::Sources,
     tls::Requested,
@@ -56,8 +56,11 @@ pub struct CheckRequest {
     /// The name of the source that connections come from. None: that of mail that no account
     /// sends.
     pub source: Option<String>,
-    /// The longest time.
+    /// The longest time of the whole check.
     pub limit: Duration,
+    /// The longest time for each of these at an address: to connect, to open a session, to ask for
+    /// the recipient, and to quit. None: the times of deliveries.
+    pub wait: Option<Duration>,
 }
 
 /// Why nothing was checked.
@@ -139,27 +142,30 @@ impl Queue {
         let _place = self.checks.places.try_acquire();
         let _place = _place.map_err(|_| CheckError::Busy)?;
         let limit = request.limit;
-        match tokio::time::timeout(limit, self.walk(&request, stages)).await {
-            Ok(Ok(status)) => {
-                stages.tell(Stage::Completed(result(&status)));
-                Ok(())
-            }
-            Ok(Err(error)) => Err(error),
+        let mut lookup = None;
+        let walk = self.walk(&request, stages, &mut lookup);
+        let status = match tokio::time::timeout(limit, walk).await {
+            Ok(walked) => walked?,
             Err(_) => {
                 let text = format!("the check took longer than {limit:?}");
+                if let Some(lookup) = lookup {
+                    lookup.tell(Outcome::Failed(text.clone()), stages);
+                }
                 let code = EnhancedCode::NO_ANSWER;
-                let status = DeliveryStatus::transient(Cause::Timeout, code, text);
-                stages.tell(Stage::Completed(result(&status)));
-                Ok(())
+                DeliveryStatus::transient(Cause::Timeout, code, text)
             }
-        }
+        };
+        stages.tell(Stage::Completed(result(&status)));
+        Ok(())
     }
 
-    /// What became of the check.
+    /// What became of the check. While the MX hosts are looked up, and nothing was told, `lookup`
+    /// has that.
     async fn walk(
         &self,
         request: &CheckRequest,
         stages: &Stages,
+        lookup: &mut Option<Lookup>,
     ) -> Result<DeliveryStatus, CheckError> {
         let config = self.config.load_full();
         let from = request.from.address().and_then(|from| from.host.domain());
@@ -170,66 +176,64 @@ impl Queue {
                 let Some(plan) = self.plans().named(name) else {
                     return Ok(no_plan(name));
                 };
-                return self.walk_plan(plan, request, Vec::new(), stages).await;
+                self.checks.begin(&plan.site, self.clock.moment())?;
+                return Ok(self.walk_plan(plan, request, stages).await);
             }
             Route::Here => return Err(CheckError::Here(to.ascii())),
             Route::Direct(transport) => transport,
         };
-        let (planned, told) = self.plan_for_check(to, transport).await;
-        match planned {
-            Ok(plan) => self.walk_plan(plan, request, told, stages).await,
-            Err(status) => {
-                told.into_iter().for_each(|stage| stages.tell(stage));
-                Ok(status)
+        *lookup = Some(Lookup {
+            domain: to.ascii(),
+            began: Instant::now(),
+        });
+        let planned = self.plan_hosts(to, transport).await;
+        let found = match &planned.plan {
+            Ok(plan) => {
+                // A site that is left alone is told of nothing.
+                self.checks.begin(&plan.site, self.clock.moment())?;
+                Outcome::Success(hosts(plan))
             }
+            Err(status) => Outcome::Failed(status.to_string()),
+        };
+        if let Some(lookup) = lookup.take() {
+            lookup.tell(found, stages);
+        }
+        if let Err(status) = planned.plan {
+            return Ok(status);
+        }
+        match self.under_policy(to, planned, stages).await {
+            Ok(plan) => Ok(self.walk_plan(plan, request, stages).await),
+            Err(status) => Ok(status),
         }
     }
 
-    /// The plan for a destination, and the stages of the look-ups for it.
-    async fn plan_for_check(
+    /// The plan under the MTA-STS policy of its domain. Tells of it, and who wants reports.
+    async fn under_policy(
         &self,
         to: &Host,
-        transport: &str,
-    ) -> (Result<Arc<Plan>, DeliveryStatus>, Vec<Stage>) {
-        let domain = to.ascii();
-        let mut told = vec![Stage::Began(Step::MxLookup, domain.clone())];
-        let began = Instant::now();
-        let planned = self.plan_hosts(to, transport).await;
-        let found = match &planned.plan {
-            Ok(plan) => Outcome::Success(Found::Hosts {
-                hosts: plan
-                    .hops
-                    .iter()
-                    .map(|hop| (hop.preference, hop.name.clone()))
-                    .collect(),
-                secure: plan.secure_names.is_some(),
-                implicit: plan.implicit,
-            }),
-            Err(status) => Outcome::Failed(status.to_string()),
+        planned: Planned,
+        stages: &Stages,
+    ) -> Result<Arc<Plan>, DeliveryStatus> {
+        let Host::Domain(domain) = to else {
+            return planned.plan;
         };
-        told.push(Stage::ended(Step::MxLookup, found, began));
-        if planned.plan.is_err() {
-            return (planned.plan, told);
-        }
-        let planned = match (&self.policies, to) {
-            (Some(_), Host::Domain(_)) => {
-                told.push(Stage::Began(Step::MtaStsFetch, String::new()));
+        let planned = match &self.policies {
+            Some(_) => {
+                stages.tell(Stage::Began(Step::MtaStsFetch, String::new()));
                 let began = Instant::now();
                 let known = self.policy_of(to).await;
                 let planned = planned.under_known(to, known);
                 let found = self.policy_found(&planned.plan).await;
-                told.push(Stage::ended(Step::MtaStsFetch, found, began));
+                stages.tell(Stage::ended(Step::MtaStsFetch, found, began));
                 planned
             }
-            _ => planned,
+            None => planned,
         };
-        if let Host::Domain(domain) = to {
-            told.push(Stage::Began(Step::TlsRptLookup, String::new()));
-            let began = Instant::now();
-            let found = reports::wanted(&*self.resolver, domain).await;
-            told.push(Stage::ended(Step::TlsRptLookup, found, began));
-        }
-        (planned.plan, told)
+        stages.tell(Stage::Began(Step::TlsRptLookup, String::new()));
+        let began = Instant::now();
+        let found = reports::wanted(&*self.resolver, domain).await;
+        stages.tell(Stage::ended(Step::TlsRptLookup, found, began));
+        planned.plan
     }
 
     /// What is known of the MTA-STS policy of a plan.
@@ -256,11 +260,8 @@ impl Queue {
         &self,
         plan: Arc<Plan>,
         request: &CheckRequest,
-        told: Vec<Stage>,
         stages: &Stages,
-    ) -> Result<DeliveryStatus, CheckError> {
-        self.checks.begin(&plan.site, self.clock.moment())?;
-        told.into_iter().for_each(|stage| stages.tell(stage));
+    ) -> DeliveryStatus {
         stages.tell(Stage::Planned(Box::new(self.planned_view(&plan).await)));
         let config = self.config.load_full();
         let sources = match &request.source {
@@ -268,7 +269,7 @@ impl Queue {
             None => None,
         };
         let sources = sources.unwrap_or_else(|| self.sources_for("", &config, &plan));
-        Ok(self.probe(&config, &plan, sources, request, stages).await)
+        self.probe(&config, &plan, sources, request, stages).await
     }
 
     async fn planned_view(&self, plan: &Plan) -> CheckedPlan {
@@ -297,6 +298,30 @@ impl Queue {
                 .collect(),
             known,
         }
+    }
+}
+
+/// A look-up of MX hosts that goes on.
+struct Lookup {
+    domain: String,
+    began: Instant,
+}
+
+impl Lookup {
+    /// Tells of the look-up as a whole.
+    fn tell(self, outcome: Outcome, stages: &Stages) {
+        stages.tell(Stage::Began(Step::MxLookup, self.domain));
+        stages.tell(Stage::ended(Step::MxLookup, outcome, self.began));
+    }
+}
+
+/// The MX hosts of a plan.
+fn hosts(plan: &Plan) -> Found {
+    let hops = plan.hops.iter();
+    Found::Hosts {
+        hosts: hops.map(|hop| (hop.preference, hop.name.clone())).collect(),
+        secure: plan.secure_names.is_some(),
+        implicit: plan.implicit,
     }
 }
 

@@ -27,6 +27,10 @@ pub struct DeliveryCheck {
     /// Connect from this source of postrider.conf.
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
+    /// The most seconds for each of these at an address: to connect, to open a session, to ask for
+    /// the recipient, and to quit. Default: as long as deliveries wait.
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
     /// Print a JSON array of the stages.
     #[arg(long)]
     pub json: bool,

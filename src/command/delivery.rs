@@ -19,13 +19,14 @@ pub(super) fn run(server: &Running, command: Delivery) -> anyhow::Result<()> {
         address,
         from,
         source,
+        timeout,
         json,
     }) = command;
     let check = Check {
         to: address.clone(),
         from,
         source,
-        timeout: None,
+        timeout,
     };
     let mut result: Option<ResultItem> = None;
     let mut list = List::new(io::stdout().lock(), json, row);

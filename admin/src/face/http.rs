@@ -1,7 +1,8 @@
 //! The management API over HTTP, below `/api`. `docs/management-api.md` is its contract.
 //!
 //! - `table`: the list of all calls: method, path, scope, and the function that answers.
-//! - `login`: the caller. `access`: what the caller may do and see.
+//! - `login`: the caller. `access`: what the caller may do and see. `tokens`: for those that can't
+//!   send a login.
 //! - `parameters`: the query and the body. `paging`: lists.
 //! - `live`: streams.
 //! - `problem`: errors. `once`: repeated requests. `openapi`: the description for programs.
@@ -17,6 +18,7 @@ mod paging;
 mod parameters;
 mod problem;
 mod table;
+mod tokens;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -42,6 +44,7 @@ use self::{
     parameters::Query,
     problem::Problem,
     table::{Call, find},
+    tokens::Tokens,
 };
 use crate::{Context, op::junk::READ_MAX};
 
@@ -71,6 +74,7 @@ struct Shared {
     streams: Places,
     stopping: watch::Receiver<bool>,
     repeats: Repeats,
+    tokens: Arc<Tokens>,
 }
 
 /// The settings of one listener.
@@ -99,6 +103,7 @@ impl Management {
                 streams: Places::new(STREAMS.0, STREAMS.1),
                 stopping,
                 repeats: Repeats::default(),
+                tokens: Arc::default(),
             }),
         }
     }
@@ -131,6 +136,7 @@ struct Asked {
     last_event_id: Option<String>,
     body: Bytes,
     streams: Places,
+    tokens: Arc<Tokens>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -208,12 +214,21 @@ async fn carry_out(served: &Served, method: Method, request: Request) -> Result<
     let client = client.map(|ConnectInfo(address)| address.ip().to_canonical());
     let client = login::address(&parts.headers, client, served.endpoint.forwarded_hops);
     let behind_proxy = served.endpoint.forwarded_hops > 0;
-    let context = &served.shared.context;
-    let (caller, access) = login::login(context, &parts.headers, client, behind_proxy).await?;
+    let shared = &served.shared;
+    let context = &shared.context;
+    let query = Query::new(parts.uri.query().unwrap_or_default());
+    let token = query.text("token").filter(|_| call.takes_token());
+    let (caller, access) = match token {
+        Some(token) => {
+            let found = (shared.tokens).find(token, call.path, context.clock.moment());
+            login::by_token(context, found, client).await?
+        }
+        None => login::login(context, &parts.headers, client, behind_proxy).await?,
+    };
     let legacy = access.legacy_status;
     let answered = async {
         access.check(call)?;
-        let place = served.shared.places.try_take(&access.name, 1);
+        let place = shared.places.try_take(&access.name, 1);
         let place = place.ok_or_else(Problem::too_many_calls)?;
         let body = match call.body {
             "message" => {
@@ -226,13 +241,14 @@ async fn carry_out(served: &Served, method: Method, request: Request) -> Result<
         context.caller = caller;
         let asked = Asked {
             context,
-            query: Query::new(parts.uri.query().unwrap_or_default()),
+            query,
             last_event_id: header(&parts.headers, "last-event-id").map(str::to_owned),
             access,
             elements,
             body,
-            streams: served.shared.streams.clone(),
-            stopping: served.shared.stopping.clone(),
+            streams: shared.streams.clone(),
+            tokens: Arc::clone(&shared.tokens),
+            stopping: shared.stopping.clone(),
         };
         run(served, call, asked, parts, place).await
     };

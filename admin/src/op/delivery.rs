@@ -16,10 +16,10 @@ pub use stage::{
 use super::{Operation, Sink};
 use crate::{AdminError, Context};
 
-/// The longest time of a check, if nothing else is asked for.
+/// The longest time of a check, unless a part of it may take longer.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
-/// The longest time that can be asked for, in seconds.
-const LIMIT_MAX: u64 = 900;
+/// The longest time for a part that can be asked for, in seconds.
+pub const WAIT_MAX: u64 = 900;
 
 /// Walks the way of a message to an address: MX, MTA-STS, DANE, connection, STARTTLS, MAIL and
 /// RCPT. No message is sent. Each stage is an item, and the last one is `completed`. Five checks go
@@ -33,7 +33,9 @@ pub struct Check {
     pub from: String,
     /// The name of a source of `postrider.conf`.
     pub source: Option<String>,
-    /// The most seconds.
+    /// The most seconds for each of these at an address: to connect, to open a session, to ask for
+    /// the recipient, and to quit. None: as long as deliveries wait. The whole check ends after
+    /// five minutes, or after this time if it is longer.
     pub timeout: Option<u64>,
 }
 
@@ -62,19 +64,20 @@ impl Check {
             "<>" => ReversePath::Null,
             from => ReversePath::parse(from).map_err(|_| wrong(from, "from"))?,
         };
-        let limit = self.timeout.map(Duration::from_secs);
         if self
             .timeout
-            .is_some_and(|limit| !(1..=LIMIT_MAX).contains(&limit))
+            .is_some_and(|wait| !(1..=WAIT_MAX).contains(&wait))
         {
-            let text = format!("the time must be between 1 and {LIMIT_MAX} seconds");
+            let text = format!("the time must be between 1 and {WAIT_MAX} seconds");
             return Err(AdminError::invalid(text).at("timeout"));
         }
+        let wait = self.timeout.map(Duration::from_secs);
         Ok(CheckRequest {
             to,
             from,
             source: self.source,
-            limit: limit.unwrap_or(LIMIT),
+            limit: wait.map_or(LIMIT, |wait| wait.max(LIMIT)),
+            wait,
         })
     }
 }
@@ -122,13 +125,26 @@ mod tests {
             };
             let request = check.request();
             request
-                .map(|it| format!("{} {} {}", it.to, it.from, it.limit.as_secs()))
+                .map(|it| {
+                    let wait = it.wait.map(|wait| wait.as_secs());
+                    format!("{} {} {} {wait:?}", it.to, it.from, it.limit.as_secs())
+                })
                 .map_err(|error| error.field.unwrap_or_default())
         };
         for (to, from, timeout, expected) in [
-            ("x@a.test", "", None, Ok("x@a.test  300")),
-            ("a.test", "<>", Some(30), Ok("postmaster@a.test  30")),
-            ("x@a.test", "b@c.test", None, Ok("x@a.test b@c.test 300")),
+            ("x@a.test", "", None, Ok("x@a.test  300 None")),
+            (
+                "a.test",
+                "<>",
+                Some(30),
+                Ok("postmaster@a.test  300 Some(30)"),
+            ),
+            (
+                "x@a.test",
+                "b@c.test",
+                Some(900),
+                Ok("x@a.test b@c.test 900 Some(900)"),
+            ),
             ("x y", "", None, Err("to")),
             ("x@a.test", "@", None, Err("from")),
             ("x@a.test", "", Some(0), Err("timeout")),

@@ -1,8 +1,14 @@
 //! The stages of a session, as they happen: what a recorder's listener hears, put into stages.
 
-use std::time::Instant;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
-use postrider_smtp::client::{Heard, Listener, TlsFaultKind};
+use postrider_smtp::{
+    DeliveryStatus,
+    client::{Heard, Listener, TlsFaultKind},
+};
 
 use super::{Found, Outcome, Stage, Stages, Step};
 
@@ -15,16 +21,35 @@ pub(crate) struct Dialog {
     open: Vec<(Step, Instant)>,
 }
 
+/// Ends the stages of a session that the caller gave up.
+pub(crate) struct GiveUp(Arc<Mutex<Dialog>>);
+
+impl GiveUp {
+    /// The step that goes on fails for this reason.
+    pub(crate) fn close(&self, now: Instant, status: &DeliveryStatus) {
+        hear(&self.0, now, Heard::Closed(status));
+    }
+}
+
+/// The lock is held for a moment, never over a wait.
+fn hear(dialog: &Mutex<Dialog>, now: Instant, heard: Heard<'_>) {
+    let mut dialog = dialog.lock().unwrap_or_else(PoisonError::into_inner);
+    dialog.hear(now, heard);
+}
+
 impl Dialog {
-    /// A listener for a connection that is made.
-    pub(crate) fn listener(stages: &Stages, dane: bool, now: Instant) -> Listener {
+    /// A listener for a connection that is made, and what ends its stages.
+    pub(crate) fn listener(stages: &Stages, dane: bool, now: Instant) -> (Listener, GiveUp) {
         let mut dialog = Self {
             stages: stages.clone(),
             dane,
             open: Vec::new(),
         };
         dialog.begin(Step::ReadGreeting, now);
-        Box::new(move |now, heard| dialog.hear(now, heard))
+        let dialog = Arc::new(Mutex::new(dialog));
+        let given_up = GiveUp(Arc::clone(&dialog));
+        let listener = move |now: Instant, heard: Heard<'_>| hear(&dialog, now, heard);
+        (Box::new(listener), given_up)
     }
 
     fn hear(&mut self, now: Instant, heard: Heard<'_>) {
@@ -142,7 +167,7 @@ mod tests {
     fn told(dane: bool, all: &[Heard<'_>]) -> Vec<String> {
         let (stages, mut receiver) = Stages::new();
         let now = Instant::now();
-        let mut listener = Dialog::listener(&stages, dane, now);
+        let (mut listener, _) = Dialog::listener(&stages, dane, now);
         for heard in all {
             listener(now, *heard);
         }
@@ -208,6 +233,31 @@ mod tests {
                 "quit ok",
             ]
         );
+    }
+
+    #[test]
+    fn a_session_that_is_given_up_ends_its_step() {
+        let (stages, mut receiver) = Stages::new();
+        let now = Instant::now();
+        let (_listener, given_up) = Dialog::listener(&stages, false, now);
+        let code = EnhancedCode::NO_ANSWER;
+        let late = DeliveryStatus::transient(Cause::Timeout, code, "it took longer than 30s");
+        given_up.close(now, &late);
+        given_up.close(now, &late);
+        let Ok(Stage::Began(Step::ReadGreeting, _)) = receiver.try_recv() else {
+            panic!("the greeting was not awaited");
+        };
+        let Ok(Stage::Ended { step, outcome, .. }) = receiver.try_recv() else {
+            panic!("the step did not end");
+        };
+        let Outcome::Failed(reason) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(
+            (step, reason.as_str()),
+            (Step::ReadGreeting, "it took longer than 30s")
+        );
+        assert!(receiver.try_recv().is_err(), "each step ends once");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use postrider_smtp::{
     Cause, Certificate, DeliveryStatus, EnhancedCode,
     client::{Connection, Recorder},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, error::Elapsed};
 
 use super::{
     Alike,
@@ -235,10 +235,11 @@ impl Probe<'_> {
         };
         stages.tell(Stage::Began(Step::Connection, peer));
         let began = Instant::now();
-        let link = match attempt.dial(&endpoint).await {
+        let dialed = self.in_time(attempt.dial(&endpoint)).await;
+        let dialed = dialed.map_err(|_| self.late(&endpoint, "connect"));
+        let link = match dialed.and_then(|it| it.map_err(|error| status_of(&endpoint, error))) {
             Ok(link) => link,
-            Err(error) => {
-                let status = status_of(&endpoint, error);
+            Err(status) => {
                 let reason = Outcome::Failed(status.text.clone());
                 self.ended(Step::Connection, reason, began);
                 return status;
@@ -248,19 +249,48 @@ impl Probe<'_> {
         self.ended(Step::Connection, outcome, began);
         let now = Instant::now().into_std();
         let dane = endpoint.protection.dane().is_some();
-        let listener = Dialog::listener(stages, dane, now);
+        let (listener, given_up) = Dialog::listener(stages, dane, now);
         let recorder = Recorder::with_listener(now, listener);
         let opened = attempt.connect_protected(&endpoint, Some(link), Some(&recorder));
-        let (mut connection, proven) = match opened.await {
-            Ok(opened) => opened,
-            Err(error) => return status_of(&endpoint, error),
+        let late = |command: &'static str| {
+            let status = self.late(&endpoint, command);
+            given_up.close(Instant::now().into_std(), &status);
+            status
+        };
+        let (mut connection, proven) = match self.in_time(opened).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return status_of(&endpoint, error),
+            Err(_) => return late("greeting"),
         };
         let session = session(&endpoint, &connection, proven);
         stages.tell(Stage::Opened(Box::new(session)));
         let from = self.request.from.clone();
-        let status = connection.probe(from, self.request.to.clone()).await;
-        connection.quit().await;
+        let asked = connection.probe(from, self.request.to.clone());
+        let Ok(status) = self.in_time(asked).await else {
+            return late("RCPT");
+        };
+        if self.in_time(connection.quit()).await.is_err() {
+            late("QUIT");
+        }
         status
+    }
+
+    /// Waits as long as the check allows for a part of a session.
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+        match self.request.wait {
+            Some(wait) => tokio::time::timeout(wait, work).await,
+            None => Ok(work.await),
+        }
+    }
+
+    /// The status of an address that was given up.
+    fn late(&self, endpoint: &Endpoint<'_>, command: &'static str) -> DeliveryStatus {
+        let wait = self.request.wait.unwrap_or_default();
+        let status = unreached(endpoint, format!("it took longer than {wait:?}"));
+        DeliveryStatus {
+            cause: Cause::Timeout,
+            ..status.with_command(command)
+        }
     }
 }
 

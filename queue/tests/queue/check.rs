@@ -21,6 +21,7 @@ fn request(to: &str) -> CheckRequest {
         from: ReversePath::Null,
         source: None,
         limit: Duration::from_secs(60),
+        wait: None,
     }
 }
 
@@ -236,6 +237,58 @@ async fn a_site_is_left_alone_for_a_minute_and_five_checks_go_on_at_once() {
         assert!(task.await.unwrap_err().is_cancelled());
     }
     check(&world, request("yes@remote.test")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_silent_host_is_given_up_in_time() {
+    let world = World::start(Setup::default());
+    world.mx("remote.test", &[(1, "a.test"), (2, "b.test")]);
+    for (host, ip) in [("a.test", "192.0.2.1"), ("b.test", "192.0.2.2")] {
+        world.host(host, ip);
+        world.silence(ip);
+    }
+    let impatient = CheckRequest {
+        wait: Some(Duration::from_millis(1)),
+        ..request("yes@remote.test")
+    };
+    let told = check(&world, impatient).await.unwrap();
+    let late = |told: &&String| *told == "connection failed: it took longer than 1ms";
+    assert_eq!(
+        told.stages.iter().filter(late).count(),
+        2,
+        "{:#?}",
+        told.stages
+    );
+    assert!(
+        !told.result.ok && !told.result.permanent,
+        "{:?}",
+        told.result
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_look_up_without_an_end_is_told_as_failed() {
+    let world = World::start(Setup::default());
+    world.resolver.hang("slow.test");
+    let hasty = CheckRequest {
+        limit: Duration::from_millis(1),
+        ..request("x@slow.test")
+    };
+    let told = check(&world, hasty).await.unwrap();
+    assert_eq!(
+        told.stages,
+        [
+            "mxLookup begins slow.test",
+            "mxLookup failed: the check took longer than 1ms"
+        ]
+    );
+    assert!(
+        told.result.text.contains("longer than 1ms"),
+        "{:?}",
+        told.result
+    );
+    world.stop().await;
 }
 
 #[tokio::test]

@@ -53,10 +53,14 @@ pub(super) enum Frame {
         name: &'static str,
         data: Value,
     },
+    /// A stage of a check. A client can't go on behind it later, so it has no number.
+    Stage(Value),
     /// So many events were left out, because the client read too slowly.
     Lost(u64),
     /// Nothing happened for a while.
     Ping,
+    /// The same, in a stream whose clients know no pings.
+    Waiting,
 }
 
 impl Frame {
@@ -72,11 +76,13 @@ impl Frame {
                 .id(id.to_string())
                 .event(name)
                 .data(data.to_string()),
+            Self::Stage(data) => Event::default().event("event").data(data.to_string()),
             Self::Lost(count) => Event::default().comment(Self::loss(count)),
             Self::Ping => {
                 let interval = json!({"interval": SILENCE.as_millis() as u64});
                 Event::default().event("ping").data(interval.to_string())
             }
+            Self::Waiting => Event::default().comment("nothing new"),
         }
     }
 
@@ -84,9 +90,9 @@ impl Frame {
     fn message(self) -> Option<Message> {
         match self {
             Self::Begin(_) => None,
-            Self::Event { data, .. } => Some(Message::text(data.to_string())),
+            Self::Event { data, .. } | Self::Stage(data) => Some(Message::text(data.to_string())),
             Self::Lost(count) => Some(Message::Ping(Self::loss(count).into())),
-            Self::Ping => Some(Message::Ping("".into())),
+            Self::Ping | Self::Waiting => Some(Message::Ping("".into())),
         }
     }
 }
@@ -105,9 +111,26 @@ impl Live {
         asked: &Asked,
         frames: impl Stream<Item = Frame> + Send + 'static,
     ) -> Result<Self, Problem> {
+        Self::with_pings(asked, frames, Frame::Ping)
+    }
+
+    /// The same, for clients that know no pings.
+    pub(super) fn without_pings(
+        asked: &Asked,
+        frames: impl Stream<Item = Frame> + Send + 'static,
+    ) -> Result<Self, Problem> {
+        Self::with_pings(asked, frames, Frame::Waiting)
+    }
+
+    fn with_pings(
+        asked: &Asked,
+        frames: impl Stream<Item = Frame> + Send + 'static,
+        ping: Frame,
+    ) -> Result<Self, Problem> {
         let place = asked.streams.try_take(&asked.access.name, 1);
         let listening = Listening {
             frames: Box::pin(frames),
+            ping,
             listener: Listener::new(&asked.context, &asked.access),
             stopping: asked.stopping.clone(),
             _place: place.ok_or_else(Problem::too_many_streams)?,
@@ -188,6 +211,8 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
 /// A stream with pings, and with an end.
 struct Listening {
     frames: Frames,
+    /// What a client gets in a silence.
+    ping: Frame,
     listener: Listener,
     stopping: watch::Receiver<bool>,
     _place: Share,
@@ -201,7 +226,7 @@ impl Listening {
             () = self.listener.ended() => None,
             frame = tokio::time::timeout(SILENCE, self.frames.next()) => match frame {
                 Ok(frame) => frame,
-                Err(_) => Some(Frame::Ping),
+                Err(_) => Some(self.ping.clone()),
             },
         }
     }

@@ -76,6 +76,23 @@ pub(super) async fn login(
     Ok((caller, access))
 }
 
+/// The caller that a token stands for, if its key would be let in now. `found`: what is known of
+/// the token. A token has 256 random bits, so nobody guesses one, and failures are not counted.
+pub(super) async fn by_token(
+    context: &Context,
+    found: Option<(Caller, Access)>,
+    client: Option<IpAddr>,
+) -> Result<(Caller, Access), Problem> {
+    let unknown = || Problem::unauthorized("the token is unknown or has expired");
+    let (caller, access) = found.ok_or_else(unknown)?;
+    still(context, &access).await.ok_or_else(unknown)?;
+    let caller = Caller {
+        from: client,
+        ..caller
+    };
+    Ok((caller, access))
+}
+
 async fn by_admin_password(
     context: &Context,
     password: &str,

@@ -192,6 +192,15 @@ impl Problem {
         }
     }
 
+    /// Too many tokens at the same time.
+    pub(super) fn too_many_tokens() -> Self {
+        let detail = "too many tokens at the same time; one lasts a minute";
+        Self {
+            retry_after: Some(BUSY),
+            ..Self::plain(StatusCode::TOO_MANY_REQUESTS, detail)
+        }
+    }
+
     /// Too many streams of one caller at the same time.
     pub(super) fn too_many_streams() -> Self {
         let detail = "too many streams at the same time; end one of them";

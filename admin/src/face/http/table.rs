@@ -88,6 +88,11 @@ impl Call {
         !self.reads && (self.method == Method::POST || !self.path.contains('{'))
     }
 
+    /// Whether the parameter `token` may stand in the place of a login.
+    pub(super) fn takes_token(&self) -> bool {
+        self.answer == "stages"
+    }
+
     /// The variable elements of a path, if the path is one of this call.
     fn elements(&self, path: &[&str]) -> Option<Vec<String>> {
         let mut elements = Vec::new();
@@ -297,7 +302,11 @@ pub(super) static CALLS: &[Call] = calls! {
     read GET "events" Observe all
         ["account,event,recipient,message_id,after,before,page,limit,cursor,sort"] ("" -> "[ToldEvent]")
         "List what webhooks tell." => events::list;
-    read GET "troubleshoot/delivery/{target}" Observe whole ["timeout"] ("" -> "stages")
+    read GET "troubleshoot/token" Observe all [""] ("" -> "text")
+        "Get a token that opens a stream of troubleshoot/delivery within a minute, in the place of a login."
+        => troubleshoot::token;
+    read GET "troubleshoot/delivery/{target}" Observe all ["timeout,from,source,stages,token"]
+        ("" -> "stages")
         "Walk the way of a message to an address or to the postmaster of a domain, and stream the stages. Nothing is sent."
         => troubleshoot::delivery;
     read GET "events/live" Observe all ["account,event,recipient,message_id,after,before"]

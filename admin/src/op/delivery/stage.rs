@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::op::{destinations::DestinationItem, transcripts::CertificateItem};
 
+/// Why there is no TLSA record for a host.
+const NO_TLSA: &str = "the host has no TLSA records that DNSSEC proves";
+
 /// A stage. It has the members that its kind needs, and no others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,7 +25,7 @@ pub struct StageItem {
     /// How long the step took, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elapsed: Option<u64>,
-    /// Why the step failed.
+    /// Why the step failed, or found nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The domain whose MX hosts are looked up.
@@ -236,7 +239,12 @@ impl StageItem {
             }
             Outcome::NotFound => {
                 let thing = name.strip_suffix("Lookup").or(name.strip_suffix("Fetch"));
-                Self::new(format!("{}NotFound", thing.unwrap_or(name)))
+                // Clients of Stalwart expect a reason here, and not for other things.
+                let reason = (step == Step::TlsaLookup).then(|| NO_TLSA.to_owned());
+                Self {
+                    reason,
+                    ..Self::new(format!("{}NotFound", thing.unwrap_or(name)))
+                }
             }
             Outcome::Failed(reason) => Self {
                 reason: Some(reason),
@@ -487,7 +495,7 @@ mod tests {
             ),
             (
                 ended(Step::TlsaLookup, Outcome::NotFound),
-                json!({"type": "tlsaNotFound", "elapsed": 12}),
+                json!({"type": "tlsaNotFound", "elapsed": 12, "reason": NO_TLSA}),
             ),
             (
                 ended(Step::RcptTo, Outcome::Failed("550 no".into())),

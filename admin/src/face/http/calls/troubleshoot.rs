@@ -1,6 +1,8 @@
 //! Checks of deliveries.
 
 use futures_util::{StreamExt, stream};
+use postrider_smtp::Address;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::super::{
@@ -13,20 +15,29 @@ use crate::{
     AdminError, Context,
     op::{
         Gone, Operation, Sink,
-        delivery::{Check, StageItem},
+        delivery::{Check, StageItem, WAIT_MAX},
     },
 };
 
 /// How many stages wait for a client that reads slowly.
 const STAGES_MAX: usize = 64;
+/// How long each part of a session may take, in seconds, if nothing else is asked for.
+const WAIT: u64 = 30;
+/// The path of the call that a token opens.
+const OPENED: &str = "troubleshoot/delivery/{target}";
 
 /// The stages of a check on their way to a client.
-struct ToClient(mpsc::Sender<Result<StageItem, AdminError>>);
+struct ToClient {
+    sender: mpsc::Sender<Result<StageItem, AdminError>>,
+    /// Also those that clients of Stalwart do not know.
+    all: bool,
+}
 
 impl Sink<StageItem> for ToClient {
     async fn send(&mut self, items: Vec<StageItem>) -> Result<(), AdminError> {
-        for item in items.into_iter().filter(|item| !item.is_extra()) {
-            self.0.send(Ok(item)).await.map_err(|_| Gone)?;
+        let all = self.all;
+        for item in items.into_iter().filter(|item| all || !item.is_extra()) {
+            self.sender.send(Ok(item)).await.map_err(|_| Gone)?;
         }
         Ok(())
     }
@@ -34,7 +45,7 @@ impl Sink<StageItem> for ToClient {
 
 /// Makes a check, until its end or until the client has gone.
 async fn run(check: Check, context: Context, mut client: ToClient) {
-    let sender = client.0.clone();
+    let sender = client.sender.clone();
     let checked = tokio::select! {
         checked = check.run(&context, &mut client) => checked,
         () = sender.closed() => return,
@@ -44,16 +55,55 @@ async fn run(check: Check, context: Context, mut client: ToClient) {
     }
 }
 
+/// A token for a stream.
+pub(in super::super) async fn token(asked: Asked) -> Result<Answer, Problem> {
+    let context = &asked.context;
+    let caller = (context.caller.clone(), asked.access.clone());
+    let token = asked.tokens.give(OPENED, caller, context.clock.moment());
+    let token = token.ok_or_else(Problem::too_many_tokens)?;
+    Ok(Answer::Data(json!(token)))
+}
+
+impl Asked {
+    /// The check that a request asks for. A tenant hears nothing of what other tenants do.
+    fn check(&self) -> Result<Check, Problem> {
+        let from = self.query.text("from").unwrap_or_default().to_owned();
+        let source = self.query.text("source").map(str::to_owned);
+        if self.access.is_tenant() {
+            if source.is_some() || self.wants_all_stages() {
+                let text = "source and stages=all are not for keys with domains";
+                return Err(Problem::forbidden(text));
+            }
+            let foreign = Address::parse(&from).ok();
+            if let Some(foreign) = foreign.filter(|from| !self.access.sees_address(from)) {
+                let domain = foreign.host.to_string();
+                let text = format!("there is no domain {domain}");
+                return Err(Problem::not_found(domain, text));
+            }
+        }
+        let wait = self.query.parsed("timeout")?.filter(|wait| *wait > 0);
+        Ok(Check {
+            to: self.element(0).to_owned(),
+            from,
+            source,
+            timeout: Some(wait.unwrap_or(WAIT).min(WAIT_MAX)),
+        })
+    }
+
+    fn wants_all_stages(&self) -> bool {
+        self.query.text("stages") == Some("all")
+    }
+}
+
 /// The stream of the stages of a check. A check that may not be made is answered as a problem.
 pub(in super::super) async fn delivery(asked: Asked) -> Result<Answer, Problem> {
-    let check = Check {
-        to: asked.element(0).to_owned(),
-        timeout: asked.query.parsed("timeout")?,
-        ..Check::default()
-    };
+    let check = asked.check()?;
     let (sender, mut receiver) = mpsc::channel(STAGES_MAX);
-    let context = asked.context.clone();
-    tokio::spawn(run(check, context, ToClient(sender)));
+    let client = ToClient {
+        sender,
+        all: asked.wants_all_stages(),
+    };
+    tokio::spawn(run(check, asked.context.clone(), client));
     let first = match receiver.recv().await {
         Some(first) => first?,
         None => return Err(AdminError::from(Gone).into()),
@@ -63,13 +113,6 @@ pub(in super::super) async fn delivery(asked: Asked) -> Result<Answer, Problem> 
         Some((item, receiver))
     });
     let stages = stream::once(async { first }).chain(rest);
-    let frames = stages.enumerate().filter_map(|(at, item)| async move {
-        let data = value(&[item]).ok()?;
-        Some(Frame::Event {
-            id: at as u64 + 1,
-            name: "event",
-            data,
-        })
-    });
-    Ok(Answer::Live(Live::new(&asked, frames)?))
+    let frames = stages.filter_map(async |item| Some(Frame::Stage(value(&[item]).ok()?)));
+    Ok(Answer::Live(Live::without_pings(&asked, frames)?))
 }
