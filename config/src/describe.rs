@@ -112,6 +112,7 @@ pub fn describe_markdown() -> String {
          | duration | numbers with units from d, h, m, s and ms: `\"90s\"`, `\"7m30s\"`, `\"1.5h\"`, `\"3d\"` |\n\
          | size | `\"25MB\"` (10^6), `\"25MiB\"` (2^20), or a number of bytes |\n\
          | rate | a number per `second`, `minute`, `hour` or `day`: `\"100/minute\"`; `\"none\"` is no limit |\n\
+         | date | a day in UTC, with quotes or without: `2026-12-01` |\n\
          | path | absolute, or relative to the folder of the file that has it |\n\
          | domain | in Unicode or in ASCII |\n\n\
          In the names of keys, a part in `<>` stands for a name of your choice. `[]` after a part means an array of tables (`[[routes]]`). \

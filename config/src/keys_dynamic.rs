@@ -413,7 +413,7 @@ static ACCOUNT: &[Key] = &[
     key(
         "accounts.<name>.source_pool",
         Text,
-        Absent("delivery.source_pool"),
+        Absent("that of the provider, then delivery.source_pool"),
         "The pool of addresses that the account's mail to MX hosts comes from: a name in `pools` of \
             postrider.conf. A transport with addresses of its own comes before it.",
     ),

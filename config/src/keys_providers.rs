@@ -94,6 +94,13 @@ static ENTRY: &[Key] = &[
         "Send messages with BDAT (RFC 3030) to hosts that offer it.",
     ),
     key(
+        "providers.<name>.source_pool",
+        Text,
+        Absent("as in the entry default, then delivery.source_pool"),
+        "The pool of addresses that mail to the provider comes from: a name in `pools` of \
+            postrider.conf. The pool of a transport or of an account comes before it.",
+    ),
+    key(
         "providers.<name>.from",
         Text,
         Absent("none"),

@@ -204,8 +204,8 @@ static GENERAL: &[Key] = &[
         "delivery.source_pool",
         Text,
         Absent("none"),
-        "The pool of addresses that connections to MX hosts come from. Without a pool the system \
-            chooses the address.",
+        "The pool of addresses that connections to MX hosts come from, where no transport, account \
+            or provider names one. Without a pool the system chooses the address.",
     ),
     key(
         "delivery.message_time",
@@ -235,7 +235,8 @@ static GENERAL: &[Key] = &[
         Value("\"defer\""),
         "What becomes of a message when a host says with a 5xx reply that our address or name is \
             blocked. defer: it is tried again until its attempts or its time end, and its recipient \
-            is not suppressed. fail: it fails at once.",
+            is not suppressed. fail: it fails at once. switch: other sources of its pool take the \
+            mail at once; without another one it is as with defer.",
     ),
     key(
         "delivery.slow_connections",

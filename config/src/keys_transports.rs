@@ -153,7 +153,7 @@ static OTHER_TRANSPORTS: &[Key] = &[
     key(
         "transports.<name>.direct.source_pool",
         Text,
-        Absent("accounts.<name>.source_pool, then delivery.source_pool"),
+        Absent("that of the account, then the provider, then delivery"),
         "The pool of addresses to connect from.",
     ),
     key(

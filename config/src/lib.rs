@@ -11,7 +11,7 @@
 //! | modules | content |
 //! |---|---|
 //! | [`schema`], [`keys`], `keys_*`, `describe` | the keys and their description |
-//! | `statics`, `transports`, `dynamics`, `hooks`, `words`, `values`, `quantity`, `duration`, `dkim_key`, `oauth` | the types |
+//! | `statics`, `transports`, `dynamics`, `hooks`, `words`, `values`, `quantity`, `day`, `duration`, `dkim_key`, `oauth` | the types |
 //! | `providers`, `providers.toml` | known providers: the entries, and which one is for a domain |
 //! | `reader`, `scalar`, `tables`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
 //! | `lookup` | questions to a [`Dynamic`], such as the account of an address |
@@ -23,6 +23,7 @@
 //! and certificates (the listeners read them, and read them again when they change).
 
 mod check;
+mod day;
 mod describe;
 mod dkim_key;
 mod dns_update;
@@ -68,6 +69,7 @@ mod values;
 mod watch;
 mod words;
 
+pub use day::Day;
 pub use describe::{KeyDescription, describe, describe_markdown, describe_text};
 pub use dkim_key::{DkimKey, SigningKey, UnusableKey, pkcs8_of_pem};
 pub use dns_update::{DnsUpdate, TsigSecret};

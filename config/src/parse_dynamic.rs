@@ -68,7 +68,7 @@ impl Dynamic {
             srs_domain: root.opt("srs_domain"),
             monitor_dnsbls: root.set("monitor_dnsbls"),
             web_redirects: read_redirects(&root.section("web")),
-            providers: read_providers(&root, &statics.providers),
+            providers: read_providers(&root, statics),
             text: Text(text.into()),
             index: Default::default(),
             not_yet: Vec::new(),
@@ -86,11 +86,14 @@ impl Dynamic {
     }
 }
 
-fn read_providers(root: &Reader<'_>, below: &Arc<Providers>) -> Arc<Providers> {
+fn read_providers(root: &Reader<'_>, statics: &Static) -> Arc<Providers> {
+    let below = &statics.providers;
     let Some(section) = root.table("providers") else {
         return Arc::clone(below);
     };
-    let entries = parse_providers::read(&section, Layer::Domains, Some(below));
+    let pools: Vec<String> = statics.pools.keys().cloned().collect();
+    let pools = (!statics.notes.incomplete).then_some(pools.as_slice());
+    let entries = parse_providers::read(&section, Layer::Domains, Some(below), pools);
     Arc::new(below.under(entries))
 }
 

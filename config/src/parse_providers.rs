@@ -12,7 +12,7 @@ use crate::{
     },
     reader::{Reader, Source, read_text},
     schema::Node,
-    suggest,
+    sources, suggest,
     values::Pattern,
 };
 
@@ -21,15 +21,18 @@ const RULES_MAX: usize = 100;
 
 /// The entries in the program.
 pub(crate) fn shipped() -> Result<Entries, Errors> {
-    parse(SHIPPED, Path::new("providers.toml"), Layer::Shipped, None)
+    let path = Path::new("providers.toml");
+    parse(SHIPPED, path, Layer::Shipped, None, Some(&[]))
 }
 
-/// Reads the file of `delivery.providers_file`. `below` are the entries that it changes.
+/// Reads the file of `delivery.providers_file`. `below` are the entries that it changes, and
+/// `pools` the names of the pools.
 ///
 /// # Errors
 /// All problems of the file, or that it can't be read.
-pub(crate) fn read_file(path: &Path, below: &Providers) -> Result<Entries, Errors> {
-    parse(&read_text(path)?, path, Layer::File, Some(below))
+fn read_file(path: &Path, below: &Providers, pools: &[String]) -> Result<Entries, Errors> {
+    let text = read_text(path)?;
+    parse(&text, path, Layer::File, Some(below), Some(pools))
 }
 
 /// The keys below `providers` in `domains.conf` are the keys of such a file.
@@ -38,24 +41,31 @@ fn parse(
     path: &Path,
     layer: Layer,
     below: Option<&Providers>,
+    pools: Option<&[String]>,
 ) -> Result<Entries, Errors> {
     let source = Source::new(text, path);
     let document = source.document()?;
     let node = keys::DYNAMIC_TREE.child("providers");
     let root = source.root(&document, node.unwrap_or_else(Node::nothing));
-    let entries = read(&root, layer, below);
+    let entries = read(&root, layer, below, pools);
     source.errors().map_or(Ok(entries), Err)
 }
 
-/// Reads the entries in a table. `below` are those of weaker layers.
-pub(crate) fn read(section: &Reader<'_>, layer: Layer, below: Option<&Providers>) -> Entries {
+/// Reads the entries in a table. `below` are those of weaker layers. `pools` are the names of pools
+/// that an entry may have; None: they are not known.
+pub(crate) fn read(
+    section: &Reader<'_>,
+    layer: Layer,
+    below: Option<&Providers>,
+    pools: Option<&[String]>,
+) -> Entries {
     let mut names = Names::default();
     let mut entries = Entries::new();
     for (name, reader) in section.named() {
         if let Some(message) = name_problem(name) {
             section.wrong(name, message);
         }
-        let entry = read_entry(&reader, layer);
+        let entry = read_entry(&reader, layer, pools);
         names.check(name, &reader);
         if name == DEFAULT {
             for key in ["mx", "domains", "rollup"] {
@@ -116,7 +126,16 @@ impl<'a> Names<'a> {
     }
 }
 
-fn read_entry(reader: &Reader<'_>, layer: Layer) -> Entry {
+fn read_entry(reader: &Reader<'_>, layer: Layer, pools: Option<&[String]>) -> Entry {
+    let source_pool: Option<String> = reader.opt("source_pool");
+    if let (Some(pool), Some(pools)) = (&source_pool, pools) {
+        sources::check_pool(
+            reader,
+            "source_pool",
+            pool,
+            pools.iter().map(String::as_str),
+        );
+    }
     let names = |key: &str| reader.has(key).then(|| (layer, reader.set(key)));
     Entry {
         mx: names("mx"),
@@ -129,6 +148,7 @@ fn read_entry(reader: &Reader<'_>, layer: Layer) -> Entry {
         connect_rate: reader.opt("connect_rate"),
         tls: reader.opt("tls"),
         chunking: reader.opt("chunking"),
+        source_pool,
         from: reader.opt("from"),
         replies: reader.has("reply").then(|| read_replies(reader)),
     }
@@ -169,12 +189,16 @@ fn read_replies(reader: &Reader<'_>) -> Arc<ReplyRules> {
 
 /// Reads the file of `delivery.providers_file`, if there is one, over the shipped entries. Its
 /// problems are reported beside those of the file that names it.
-pub(crate) fn read_static(delivery: &Reader<'_>, shipped: Providers) -> Providers {
+pub(crate) fn read_static(
+    delivery: &Reader<'_>,
+    shipped: Providers,
+    pools: &[String],
+) -> Providers {
     let key = "providers_file";
     let Some(path) = delivery.opt::<std::path::PathBuf>(key) else {
         return shipped;
     };
-    match read_file(&path, &shipped) {
+    match read_file(&path, &shipped, pools) {
         Ok(entries) => shipped.under(entries),
         Err(errors) => {
             for error in errors {

@@ -119,7 +119,8 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
     let delivery = root.section("delivery");
     let queue = read_queue(&root.section("queue"));
     let shipped = Providers::shipped(&queue.per_destination);
-    let providers = parse_providers::read_static(&delivery, shipped);
+    let names: Vec<String> = all_pools.names().into_iter().map(str::to_owned).collect();
+    let providers = parse_providers::read_static(&delivery, shipped, &names);
     Static {
         path: path.to_owned(),
         data_dir: root.get("data_dir"),

@@ -137,6 +137,8 @@ pub struct Provider {
     pub tls: ProviderTls,
     /// Whether messages may go by BDAT.
     pub chunking: bool,
+    /// The pool of addresses that mail comes from, by name. None: that of `delivery`.
+    pub source_pool: Option<String>,
     /// Where the figures come from, for people. May be empty.
     pub from: String,
     /// The meaning of replies.
@@ -192,6 +194,7 @@ pub(crate) struct Entry {
     pub(crate) connect_rate: Option<Option<Rate>>,
     pub(crate) tls: Option<ProviderTls>,
     pub(crate) chunking: Option<bool>,
+    pub(crate) source_pool: Option<String>,
     pub(crate) from: Option<String>,
     pub(crate) replies: Option<Arc<ReplyRules>>,
 }
@@ -214,6 +217,7 @@ impl Entry {
             connect_rate: stronger.connect_rate.or(self.connect_rate),
             tls: stronger.tls.or(self.tls),
             chunking: stronger.chunking.or(self.chunking),
+            source_pool: stronger.source_pool.or(self.source_pool),
             from: stronger.from.or(self.from),
             replies: stronger.replies.or(self.replies),
         }
@@ -242,6 +246,10 @@ impl Entry {
             connect_rate: self.connect_rate.unwrap_or(default.connect_rate),
             tls: self.tls.unwrap_or(default.tls),
             chunking: self.chunking.unwrap_or(default.chunking),
+            source_pool: self
+                .source_pool
+                .clone()
+                .or_else(|| default.source_pool.clone()),
             from: self.from.clone().unwrap_or_default(),
             replies: Arc::clone(replies),
         }
@@ -290,6 +298,7 @@ impl Providers {
             connect_rate: None,
             tls: ProviderTls::Opportunistic,
             chunking: true,
+            source_pool: None,
             from: String::new(),
             replies: Arc::default(),
         };

@@ -10,6 +10,7 @@ use postrider_smtp::{Address, Domain, Host, LocalPart, bounce::Class};
 use toml_edit::Value;
 
 use crate::{
+    day::Day,
     duration::parse_duration,
     dynamics::SmtpError,
     hooks::{HookBody, HookError, HookKind, HookQuarantine, HookStage},
@@ -183,6 +184,20 @@ impl Scalar for Option<Rate> {
         match text::<Self>(value)? {
             "none" => Ok(None),
             text => Rate::parse(text).map(Some),
+        }
+    }
+}
+
+/// With quotes or without: TOML knows dates.
+impl Scalar for Day {
+    const KIND: Kind = Kind::Date;
+
+    ordered!();
+
+    fn read(value: &Value, _: &Path) -> Result<Self, String> {
+        match value.as_datetime() {
+            Some(date) => Self::parse(&date.to_string()),
+            None => Self::parse(text::<Self>(value)?),
         }
     }
 }

@@ -24,6 +24,8 @@ pub enum Kind {
     Size,
     /// `"100/minute"`, or `"none"`.
     Rate,
+    /// A day in UTC, `2026-12-01`.
+    Date,
     /// A path. It is relative to the folder of the configuration file.
     Path,
     /// A domain name, in Unicode or ASCII.
@@ -68,6 +70,7 @@ impl fmt::Display for Kind {
             Self::Duration => f.write_str("duration"),
             Self::Size => f.write_str("size"),
             Self::Rate => f.write_str("rate"),
+            Self::Date => f.write_str("date"),
             Self::Path => f.write_str("path"),
             Self::Domain => f.write_str("domain"),
             Self::DomainPattern => f.write_str("domain or .domain"),

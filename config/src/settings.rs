@@ -346,6 +346,7 @@ mod tests {
         "postmaster.account",
         "postmaster.mailbox",
         "providers.<name>.from",
+        "providers.<name>.source_pool",
         "routes[].transport",
         "transports.<name>.direct.source_pool",
         "transports.<name>.fail.message",

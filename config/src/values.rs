@@ -81,6 +81,8 @@ words! {
         Defer = "defer",
         /// It fails, if the reply is 5xx.
         Fail = "fail",
+        /// Other sources of its pool take it at once. Without another one it is as with `defer`.
+        Switch = "switch",
     }
 }
 
