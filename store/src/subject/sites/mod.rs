@@ -6,6 +6,7 @@
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
+mod older;
 #[cfg(test)]
 mod tests;
 
@@ -72,6 +73,34 @@ pub struct BucketNote {
     pub full_at: Time,
 }
 
+/// The last day of a source of ours that other servers come to know, at one site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarmUpNote {
+    /// The day, as the number of days since 1970-01-01 in UTC.
+    pub day: u32,
+    /// The messages that were sent on it.
+    pub sent: u32,
+    /// The site said on it that it blocks the source.
+    pub blocked: bool,
+    /// The days before it on which the number of messages did not grow.
+    pub repeats: u32,
+}
+
+/// What was learnt of one source of ours at a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceNote {
+    /// The name of the source.
+    pub source: String,
+    /// The last time in which nothing is tried from it.
+    pub halt: Option<HaltNote>,
+    /// How often it was blocked since the site took a message from it.
+    pub blocks: u32,
+    /// The buckets of hours and days.
+    pub buckets: Vec<BucketNote>,
+    /// The last day of its warm-up.
+    pub warm_up: Option<WarmUpNote>,
+}
+
 /// What was learnt of a site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteNote {
@@ -89,6 +118,8 @@ pub struct SiteNote {
     pub cap: Option<(u32, Time)>,
     /// The buckets of hours and days.
     pub buckets: Vec<BucketNote>,
+    /// What was learnt of each source of ours there.
+    pub sources: Vec<SourceNote>,
 }
 
 /// A pause of deliveries.
@@ -138,7 +169,7 @@ pub(crate) struct Counters {
 }
 
 records! {
-    SiteNote: version 1,
+    SiteNote: version 2 [1 => older::SiteNoteV1],
     SiteOrder: version 1,
 }
 
@@ -160,7 +191,7 @@ subject!(
 );
 
 operations! {
-    Sites, version 1 weighed by weigh:
+    Sites, version 2 weighed by weigh older older::operation:
     NoteSites -> (), Reserve;
     SetOrder -> bool, Reserve;
     ForgetSite -> bool, Reserve;

@@ -26,6 +26,18 @@ pub(super) fn note(site: &str, noted: i64) -> SiteNote {
             connections: false,
             full_at: at(noted + 600),
         }],
+        sources: vec![SourceNote {
+            source: "one".into(),
+            halt: None,
+            blocks: 1,
+            buckets: Vec::new(),
+            warm_up: Some(WarmUpNote {
+                day: 20_000,
+                sent: 99,
+                blocked: true,
+                repeats: 2,
+            }),
+        }],
     }
 }
 
