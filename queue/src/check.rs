@@ -268,7 +268,15 @@ impl Queue {
             Some(name) => Sources::named(&self.statics, name),
             None => None,
         };
-        let sources = sources.unwrap_or_else(|| self.sources_for("", &config, &plan));
+        let sources = match sources {
+            Some(sources) => sources,
+            None => {
+                let mut sources = self.sources_for("", &config, &plan);
+                let pace = self.sites.pace(&plan.site, self.now());
+                self.leave_out_nameless(&mut sources, &pace).await;
+                sources
+            }
+        };
         self.probe(&config, &plan, sources, request, stages).await
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `addresses` | the connections of each address, and the addresses that failed lately |
 //! | `dialing` | the socket under a connection |
+//! | `sources` | which source of ours the messages come from |
 //! | `endpoint` | one connection, until its session is open |
 //! | `attempt` | the hosts of one attempt, one after another, and its end |
 //! | `attempt/family` | a second try at the other family of addresses |
@@ -34,13 +35,14 @@ mod policy;
 mod probe;
 mod race;
 mod signing;
+mod sources;
 mod tls;
 mod transaction;
 mod transcripts;
 
 use postrider_config::Dynamic;
 use postrider_smtp::client::Connection;
-use postrider_store::{Moment, QueueId, Queued, Transcript};
+use postrider_store::{Lane, Moment, QueueId, Queued, Transcript};
 
 pub(crate) use addresses::{Addresses, Mark, Peer};
 pub(crate) use race::Families;
@@ -149,6 +151,8 @@ pub(crate) struct Delivered {
     pub(crate) ended: Vec<EndedAttempt>,
     /// The messages that were not attempted.
     pub(crate) postponed: Vec<Postponed>,
+    /// The lanes whose messages no source of ours may send before this moment.
+    pub(crate) held: Vec<(Lane, Moment)>,
     /// What was said of messages whose attempts ended.
     pub(crate) transcripts: Vec<(QueueId, Transcript)>,
     /// False: no connection to the site can be made now.
@@ -174,16 +178,19 @@ impl Queue {
             connects: true,
             ..Delivered::default()
         };
-        for (alike, mut messages) in self.by_likeness(config, plan, messages) {
+        for (mut alike, mut messages) in self.by_likeness(config, plan, messages) {
             let held = self.refused_before(plan, alike.requested, &mut messages);
             delivered.postponed.extend(held);
             if messages.is_empty() {
                 continue;
             }
+            let sources = &mut alike.sources;
+            self.leave_out_nameless(sources, &slot.pace).await;
             let attempt = OngoingAttempt::new(self, config, plan, (alike, messages), slot);
             let part = self.deliver_alike(attempt, kept).await;
             delivered.ended.extend(part.ended);
             delivered.postponed.extend(part.postponed);
+            delivered.held.extend(part.held);
             delivered.transcripts.extend(part.transcripts);
             delivered.connects &= part.connects;
         }
@@ -247,10 +254,7 @@ impl Queue {
     /// Where the mail of an account to the hosts of a plan comes from.
     pub(crate) fn sources_for(&self, account: &str, config: &Dynamic, plan: &Plan) -> Sources {
         match plan.way {
-            Way::Direct(_) => {
-                let (transport, site) = (&plan.transport, plan.site.as_str());
-                Sources::of(&self.statics, config, transport, account, site)
-            }
+            Way::Direct(_) => Sources::of(&self.statics, config, account, plan),
             Way::Smarthost(_) | Way::Lmtp(_) => Sources::any(&self.statics),
         }
     }

@@ -98,6 +98,12 @@ impl Queue {
             }
             SiteState::Active => String::new(),
             SiteState::Limited => match view.limited_by.first() {
+                Some(limit) if view.until.is_some() => {
+                    let limit = limit.name();
+                    format!(
+                        ", and {name} takes no more from a source of ours{until} ({limit}){reason}"
+                    )
+                }
                 Some(LimitedBy::Rate) => {
                     let rates = view.rate.join(" and ");
                     format!(", and waits for the rate of {name}: {rates}")
@@ -108,6 +114,8 @@ impl Queue {
                 Some(
                     LimitedBy::Connections
                     | LimitedBy::Probe
+                    | LimitedBy::Blocked
+                    | LimitedBy::WarmUp
                     | LimitedBy::Address
                     | LimitedBy::Concurrency,
                 )

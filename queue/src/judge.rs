@@ -84,10 +84,28 @@ pub(crate) fn may_be_about_address(
         )
 }
 
+/// What becomes of a message that failed since the site blocks its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) on_block: OnBlock,
+    /// Another source takes the message at once.
+    pub(crate) other_source: bool,
+}
+
+impl Block {
+    /// Nothing is known of other sources.
+    pub(crate) const fn of(on_block: OnBlock) -> Self {
+        Self {
+            on_block,
+            other_source: false,
+        }
+    }
+}
+
 /// Whether a reply says that our host is blocked, and the message is to wait for the end of that.
 pub(crate) fn is_deferred_block(said: &Said<'_>, known: Option<Class>, on_block: OnBlock) -> bool {
     let class = known.unwrap_or_else(|| classify(said));
-    on_block == OnBlock::Defer && class == Class::Blocked
+    on_block != OnBlock::Fail && class == Class::Blocked
 }
 
 /// Whether a server refused before it was asked for anything. Another host may be kinder.
@@ -169,7 +187,7 @@ pub(crate) mod tests {
             ("MAIL", "550 5.1.8 Domain not found", Some(1)),
         ] {
             let status = status(command, line);
-            for on_block in [OnBlock::Defer, OnBlock::Fail] {
+            for on_block in OnBlock::ALL.iter().copied() {
                 let found = (1..9).find(|attempt| is_final(&status, None, *attempt, on_block));
                 assert_eq!(found, last, "{command}: {line}");
             }
@@ -209,6 +227,7 @@ pub(crate) mod tests {
             let found =
                 |on_block| (1..9).find(|attempt| is_final(&status, None, *attempt, on_block));
             assert_eq!(found(OnBlock::Defer), None, "{command}: {line}");
+            assert_eq!(found(OnBlock::Switch), None, "{command}: {line}");
             assert_eq!(found(OnBlock::Fail), last, "{command}: {line}");
         }
     }

@@ -92,7 +92,7 @@ use run::Flow;
 use schedule::Lanes;
 use sites::Sites;
 use socks::Reached;
-use source::Off;
+use source::{Off, names::Names};
 use tls::{Check, Configs, Habits, KeyShares};
 
 pub use add::{
@@ -111,6 +111,7 @@ pub use schedule::{Counts, LimitedBy, SiteState};
 pub use settle::Outlook;
 pub use sites::{
     SiteAddress, SiteError, SiteHost, SiteOrderError, SiteSource, SiteView, SiteWaiting,
+    SourceState,
 };
 pub use suppress::base_address;
 pub use tls::certificate_verifier;
@@ -171,6 +172,8 @@ pub struct Queue {
     addresses: Arc<Addresses>,
     /// The addresses of ours that can't be used.
     off: Off,
+    /// The names of our IPv6 addresses.
+    names: Names,
     /// The hosts that proxies reached.
     reached: Reached,
     /// Which family of addresses goes first.
@@ -242,7 +245,7 @@ impl Queue {
                 only_public: delivery.forbid_private_addresses,
             })
         });
-        let sites = Sites::new(&parts.statics.queue);
+        let sites = Sites::new(&parts.statics.queue, source::matter(&parts.statics));
         Ok(Self {
             store: parts.store,
             config: parts.config,
@@ -258,6 +261,7 @@ impl Queue {
             policies,
             addresses: Arc::new(addresses),
             off: Off::default(),
+            names: Names::default(),
             reached: Reached::default(),
             families: Families::default(),
             sites: Arc::new(sites),

@@ -28,6 +28,7 @@ impl Queue {
             message,
             status,
             known: None,
+            block: self.usual_block(),
             start,
             hop: LastHop::Mailbox,
         };

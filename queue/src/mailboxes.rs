@@ -102,6 +102,7 @@ impl Queue {
             message,
             status: status.with_remote(self.statics.hostname.ascii()),
             known: None,
+            block: self.usual_block(),
             start,
             hop: match taken.way {
                 TakenWay::Mailbox => LastHop::Mailbox,

@@ -343,6 +343,7 @@ impl Queue {
             source: HeardFrom::Dsn,
             said: heard.said,
             known: None,
+            on_block: self.statics.delivery.on_block,
             host: heard.remote,
         };
         let proven = heard.event == Event::Failed && trust == Trust::Proof;

@@ -8,6 +8,7 @@
 //! | `state` | when nothing is tried at a site, and for how long |
 //! | `observation` | what a result says of its site |
 //! | `senders` | what a site says of the domains of senders |
+//! | `at_source`, `warm_up` | what holds for one source of ours at a site |
 //! | `limits`, `tally` | the limits of a site, and its results of the last hour |
 //! | `pace` | all of this for one site, shared by those who work there |
 //! | `lanes` | what each lane of due messages waits for, and what waits at each site |
@@ -15,6 +16,7 @@
 //! | `wakes` | when a site may go on |
 //! | `in_flight` | the workers of all sites |
 
+mod at_source;
 mod bucket;
 mod fair;
 mod in_flight;
@@ -26,6 +28,7 @@ mod senders;
 mod state;
 mod tally;
 mod wakes;
+mod warm_up;
 mod window;
 
 use std::time::Duration;
@@ -34,18 +37,22 @@ use postrider_config::QueueConfig;
 use postrider_store::Time;
 use rand::{Rng, RngExt};
 
+pub(crate) use at_source::{AtSource, Bar, Barred, LearntOfSource};
 pub(crate) use bucket::{Bucket, Tokens};
 pub(crate) use in_flight::{InFlight, May};
 pub(crate) use lanes::{ClaimedBatch, Lanes, REVIEW_AFTER, Turn, cost};
 pub(crate) use limits::{LimitInForce, SiteLimits};
+#[cfg(test)]
+pub(crate) use pace::Brief;
 pub use pace::LimitedBy;
-pub(crate) use pace::{LastError, LearntOfSite, Of, Opened, Pace, Wait};
+pub(crate) use pace::{Known, LastError, LearntOfSite, Of, Opened, Pace, Wait};
 pub(crate) use state::Halt;
 pub use state::SiteState;
 pub use tally::Counts;
 #[cfg(test)]
 pub(crate) use tests::{local_plan, message as test_message};
 pub(crate) use wakes::Wakes;
+pub(crate) use warm_up::WarmUp;
 pub(crate) use window::Learnt;
 
 /// How long a claim holds unless it is renewed.

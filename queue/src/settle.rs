@@ -16,7 +16,8 @@ use postrider_store::{
 use tracing::{debug, info};
 
 use crate::{
-    Queue, deadline, header, judge,
+    Queue, deadline, header,
+    judge::{self, Block},
     passed::{is_sent, sender},
     reports, schedule,
     suppress::{Consequence, Failure, HeardFrom},
@@ -32,6 +33,8 @@ pub(crate) struct EndedAttempt {
     pub(crate) status: DeliveryStatus,
     /// The class of the reply, if a rule of the provider gives it.
     pub(crate) known: Option<Class>,
+    /// What becomes of the message if the site blocks its source.
+    pub(crate) block: Block,
     pub(crate) start: Time,
     /// The host or mailbox that took the message.
     pub(crate) hop: LastHop,
@@ -105,19 +108,20 @@ impl Queue {
             message,
             status,
             known,
+            block,
             start,
             hop,
         } = ended;
         let status = judge::in_the_end(status, message.attempts);
         let now = self.clock.now();
-        let (attempts, on_block) = (message.attempts, self.statics.delivery.on_block);
+        let (attempts, on_block) = (message.attempts, block.on_block);
         let waits = !status.is_success() && !judge::is_final(&status, known, attempts, on_block);
         let (status, known) = match waits && self.is_expired(&message) {
             true => (expire(status), None),
             false => (status, known),
         };
         let account = config.accounts.get(&message.common.account);
-        let said = (&status, known);
+        let said = (&status, known, block);
         let fate = self.fate(&message, account, said, hop, now).await;
         log(&message, &status, fate.event);
         let mut outgoing = event(&message, fate.event, &status, now);
@@ -149,6 +153,11 @@ impl Queue {
             self.report_failed(&message, &status).await;
         }
         settle
+    }
+
+    /// What becomes of messages that no source was chosen for.
+    pub(crate) fn usual_block(&self) -> Block {
+        Block::of(self.statics.delivery.on_block)
     }
 
     /// All waits between attempts together.
@@ -238,6 +247,7 @@ impl Queue {
                 message,
                 status,
                 known: None,
+                block: self.usual_block(),
                 start: now,
                 hop: LastHop::SendsNoDsns,
             };
@@ -293,6 +303,7 @@ impl Queue {
             message,
             status,
             known: None,
+            block: self.usual_block(),
             start: self.clock.now(),
             hop: LastHop::SendsNoDsns,
         };
@@ -431,7 +442,7 @@ impl Queue {
         &self,
         message: &Queued,
         account: Option<&Account>,
-        (status, known): (&DeliveryStatus, Option<Class>),
+        (status, known, block): (&DeliveryStatus, Option<Class>, Block),
         hop: LastHop,
         now: Time,
     ) -> Fate {
@@ -455,13 +466,19 @@ impl Queue {
             };
         }
         let settings = &self.statics.queue;
-        let on_block = self.statics.delivery.on_block;
+        let on_block = block.on_block;
         let next = if reports::is_worn(message)
             || judge::is_final(status, known, message.attempts, on_block)
         {
             None
         } else {
-            schedule::retry_at(now, message.attempts, settings, &mut *self.rng())
+            let next = schedule::retry_at(now, message.attempts, settings, &mut *self.rng());
+            // Half of the attempts are kept for later: all sources may be blocked.
+            let early = u64::from(message.attempts) * 2 <= settings.retry_intervals.len() as u64;
+            match block.other_source && early {
+                true => next.map(|_| now),
+                false => next,
+            }
         };
         // The last attempt is made when the time of the message is over, at the latest.
         let ends = Some(self.expires(message)).filter(|ends| *ends > now);
@@ -472,6 +489,7 @@ impl Queue {
                 source: HeardFrom::Queue,
                 said: Said::from(status),
                 known,
+                on_block,
                 host: status.remote.as_deref().unwrap_or_default(),
             };
             let consequence = match account {

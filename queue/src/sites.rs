@@ -3,7 +3,7 @@
 //! | file | its job |
 //! |---|---|
 //! | here | the paces of sites by name, the orders of administrators |
-//! | `view` | what a site looks like to those who ask |
+//! | `view`, `view_sources` | what a site looks like to those who ask |
 //! | `keep` | what a restart must not forget, to the store and back |
 //! | `kept` | what the store has of sites, and of addresses |
 //!
@@ -15,6 +15,7 @@ mod kept;
 #[cfg(test)]
 mod tests;
 mod view;
+mod view_sources;
 mod waiting;
 
 use std::{
@@ -32,7 +33,8 @@ use tokio::sync::{Notify, watch};
 use tracing::info;
 
 use kept::Kept;
-pub use view::{SiteAddress, SiteError, SiteHost, SiteSource, SiteView};
+pub use view::{SiteAddress, SiteError, SiteHost, SiteView};
+pub use view_sources::{SiteSource, SourceState};
 pub use waiting::SiteWaiting;
 
 use crate::{
@@ -55,7 +57,7 @@ pub(crate) struct Now {
 
 impl Now {
     /// The moment of a time. A time before the first moment is the first moment.
-    fn moment_of(self, time: Time) -> Moment {
+    pub(crate) fn moment_of(self, time: Time) -> Moment {
         match time > self.time {
             true => self.moment.after(time.since(self.time)),
             false => Moment(self.moment.0.saturating_sub(self.time.since(time))),
@@ -75,6 +77,8 @@ impl Now {
 pub(crate) struct Sites {
     /// The limits of a site of which no plan is known.
     usual: SiteLimits,
+    /// Mail may come from several sources, and the rates of providers hold for each.
+    by_source: bool,
     state: Mutex<State>,
     /// There are orders.
     ordered: AtomicBool,
@@ -95,9 +99,10 @@ struct State {
 }
 
 impl Sites {
-    pub(crate) fn new(config: &QueueConfig) -> Self {
+    pub(crate) fn new(config: &QueueConfig, by_source: bool) -> Self {
         Self {
             usual: SiteLimits::usual(config),
+            by_source,
             state: Mutex::new(State {
                 paces: HashMap::new(),
                 kept: Kept::default(),
@@ -108,6 +113,11 @@ impl Sites {
             changed: watch::Sender::new(()),
             learnt: Notify::new(),
         }
+    }
+
+    /// Mail may come from several sources, and the rates of providers hold for each.
+    pub(crate) const fn by_source(&self) -> bool {
+        self.by_source
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -147,7 +157,8 @@ impl Sites {
     /// Notes that messages of a domain go to a site by this plan.
     pub(crate) fn planned(&self, plan: &Plan, domain: &str, now: Now) -> Arc<Pace> {
         let pace = self.pace(&plan.site, now);
-        pace.planned(plan, domain, SiteLimits::of(plan), now.moment);
+        let limits = (SiteLimits::of(plan), self.by_source);
+        pace.planned(plan, domain, limits, now.moment);
         if self.ordered.load(Ordering::Relaxed)
             && let Some(order) = self.state().orders.get(domain)
         {
@@ -450,6 +461,8 @@ impl Queue {
             info!(%site, "what was learnt of a site is forgotten");
             forgotten.push(site);
         }
+        // Lanes that wait for the end of what is forgotten.
+        self.lanes().go_on(true, self.clock.now());
         self.sites.look_again();
         Ok(forgotten)
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use postrider_config::Account;
+use postrider_config::{Account, OnBlock};
 use postrider_smtp::{
     Address, LocalPart,
     bounce::{Blame, Class, Said},
@@ -47,6 +47,8 @@ pub(crate) struct Failure<'a> {
     pub(crate) said: Said<'a>,
     /// The class that a rule of the provider gives.
     pub(crate) known: Option<Class>,
+    /// What becomes of messages whose source is blocked.
+    pub(crate) on_block: OnBlock,
     /// The host that replied. Empty if it is not known.
     pub(crate) host: &'a str,
 }
@@ -120,9 +122,8 @@ impl Queue {
         if !is_sent(message) {
             return Consequence::default();
         }
-        let on_block = self.statics.delivery.on_block;
         if failure.source == HeardFrom::Queue
-            && judge::is_deferred_block(&failure.said, failure.known, on_block)
+            && judge::is_deferred_block(&failure.said, failure.known, failure.on_block)
         {
             // The message waited for the end of the block, which says nothing of the recipient.
             return Consequence::default();
@@ -268,6 +269,7 @@ mod tests {
                 ..Said::default()
             },
             known: None,
+            on_block: OnBlock::Defer,
             host: "",
         };
         assert_eq!(failure.reply().text.chars().count(), TEXT_MAX);

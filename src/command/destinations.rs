@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use postrider_admin::op::destinations::{
-    DestinationItem, DestinationOrder, Forget, Limit, List, ListOrders, Pause, Resume,
+    DestinationItem, DestinationOrder, DestinationSource, Forget, Limit, List, ListOrders, Pause,
+    Resume,
 };
 
 use super::{output::print, running::Running};
@@ -102,20 +103,10 @@ fn row(out: &mut dyn Write, _: u64, item: &DestinationItem) -> io::Result<()> {
         item.hour.failed,
     )?;
     if !item.provider.is_empty() {
-        let sources = item.sources.iter().map(|source| {
-            let address = source.address.as_deref().unwrap_or("any address");
-            format!("{address} as {}", source.ehlo)
-        });
-        let sources: Vec<String> = sources.collect();
-        let from = match sources.is_empty() {
-            true => String::new(),
-            false => format!("; from {}", sources.join(", ")),
-        };
-        writeln!(
-            out,
-            "    provider {}, TLS {}{from}",
-            item.provider, item.tls
-        )?;
+        writeln!(out, "    provider {}, TLS {}", item.provider, item.tls)?;
+    }
+    for source in &item.sources {
+        writeln!(out, "    from {}", source_in_words(source))?;
     }
     if let Some(reason) = item.reason.as_deref().filter(|reason| !reason.is_empty()) {
         writeln!(out, "    reason: {reason}")?;
@@ -136,6 +127,39 @@ fn row(out: &mut dyn Write, _: u64, item: &DestinationItem) -> io::Result<()> {
         order_row(out, 0, order)?;
     }
     Ok(())
+}
+
+/// A source on one line.
+fn source_in_words(source: &DestinationSource) -> String {
+    let address = source.address.as_deref();
+    let name = source.name.as_deref().filter(|name| Some(*name) != address);
+    let mut text = match (name, address) {
+        (Some(name), Some(address)) => format!("{name} ({address})"),
+        (Some(name), None) => name.to_owned(),
+        (None, address) => address.unwrap_or("any address").to_owned(),
+    };
+    if !source.ehlo.is_empty() {
+        text.push_str(&format!(" as {}", source.ehlo));
+    }
+    if source.state != "active" {
+        let by = source
+            .limited_by
+            .as_ref()
+            .map(|limit| format!(" by {limit}"));
+        let until = source.until.as_ref().map(|until| format!(" until {until}"));
+        let (by, until) = (by.unwrap_or_default(), until.unwrap_or_default());
+        text.push_str(&format!("  {}{by}{until}", source.state));
+    }
+    if let Some(day) = source.warm_up {
+        text.push_str(&format!("  warm-up: {} of {} today", day.sent, day.max));
+    }
+    if !source.rate.is_empty() {
+        text.push_str(&format!("  {}", source.rate.join(", ")));
+    }
+    if let Some(reason) = &source.reason {
+        text.push_str(&format!("  {reason}"));
+    }
+    text
 }
 
 fn order_row(out: &mut dyn Write, _: u64, item: &DestinationOrder) -> io::Result<()> {

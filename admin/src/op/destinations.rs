@@ -1,7 +1,7 @@
 //! Sites that the queue delivers to: what is known of them, and what administrators want for them.
 
 use postrider_config::Rate;
-use postrider_queue::{SiteError, SiteHost, SiteOrderError, SiteView, SiteWaiting};
+use postrider_queue::{SiteError, SiteHost, SiteOrderError, SiteSource, SiteView, SiteWaiting};
 use postrider_smtp::Host;
 use postrider_store::{SiteOrder, Time};
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub struct DestinationItem {
     pub provider: String,
     /// What sets the TLS of connections, in words; empty: nothing was planned since the start.
     pub tls: String,
-    /// Where connections came from lately.
+    /// Where connections came from lately, and sources of ours of which something is known there.
     pub sources: Vec<DestinationSource>,
     /// The domains whose messages go there: some of them, if there are many.
     pub domains: Vec<String>,
@@ -42,8 +42,8 @@ pub struct DestinationItem {
     pub until: Option<String>,
     /// The reason for the state; of a site that takes mail, what is to be looked into.
     pub reason: Option<String>,
-    /// All limits that hold back messages, the most important first: `probe`, `rate`,
-    /// `connections`, `connect_rate`, `address`, `concurrency`.
+    /// All limits that hold back messages, the most important first: `probe`, `blocked`,
+    /// `warm_up`, `rate`, `connections`, `connect_rate`, `address`, `concurrency`.
     pub limited_by: Vec<String>,
     /// Messages in the queue that are due now or later, and not in flight.
     pub waiting: u64,
@@ -79,10 +79,36 @@ pub struct DestinationItem {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct DestinationSource {
-    /// The address or the proxy of ours; null: the system chooses the address.
+    /// The name in the configuration, or the address; null: the system chooses the address.
+    pub name: Option<String>,
+    /// The address or the proxy of ours; null: the system chooses the address, or the source is
+    /// not in the configuration any more.
     pub address: Option<String>,
-    /// Our name in EHLO.
+    /// Our name in EHLO; empty: the source is not in the configuration any more.
     pub ehlo: String,
+    /// `active`, `limited`, `blocked` by the site, `nameless` (no name leads back to its IPv6
+    /// address) or `off` (no connection can be begun at its address).
+    pub state: String,
+    /// When the state ends by itself, in RFC 3339.
+    pub until: Option<String>,
+    /// The reason for the state.
+    pub reason: Option<String>,
+    /// What limits it: `warm_up`, `rate` or `connect_rate`.
+    pub limited_by: Option<String>,
+    /// The rates of its messages that hold, as `100/minute`.
+    pub rate: Vec<String>,
+    /// Its warm-up.
+    pub warm_up: Option<DestinationWarmUp>,
+}
+
+/// The warm-up of a source at a site, on this day in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub struct DestinationWarmUp {
+    /// The messages so far.
+    pub sent: u32,
+    /// The most there may be.
+    pub max: u32,
 }
 
 /// The results of an hour.
@@ -172,10 +198,7 @@ fn number(number: usize) -> u64 {
 impl From<(SiteView, SiteWaiting)> for DestinationItem {
     fn from((view, waiting): (SiteView, SiteWaiting)) -> Self {
         let limits = view.limited_by.iter();
-        let sources = view.sources.into_iter().map(|source| DestinationSource {
-            address: Some(source.address).filter(|address| !address.is_empty()),
-            ehlo: source.ehlo,
-        });
+        let sources = view.sources.into_iter().map(DestinationSource::from);
         Self {
             site: view.site,
             provider: view.provider,
@@ -204,6 +227,24 @@ impl From<(SiteView, SiteWaiting)> for DestinationItem {
             last_error: view.last_error.map(DestinationError::from),
             hosts: view.hosts.into_iter().map(DestinationHost::from).collect(),
             orders: orders(&view.orders),
+        }
+    }
+}
+
+impl From<SiteSource> for DestinationSource {
+    fn from(source: SiteSource) -> Self {
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let warm_up = source.warm_up;
+        Self {
+            name: given(source.name),
+            address: given(source.address),
+            ehlo: source.ehlo,
+            state: source.state.name().to_owned(),
+            until: shown(source.until),
+            reason: source.reason,
+            limited_by: source.limited_by.map(|limit| limit.name().to_owned()),
+            rate: source.rate,
+            warm_up: warm_up.map(|(sent, max)| DestinationWarmUp { sent, max }),
         }
     }
 }

@@ -15,7 +15,7 @@ use postrider_smtp::{
 };
 use postrider_store::{QueueId, Queued, Time};
 use tokio::time::Instant;
-use tracing::{debug, error, info};
+use tracing::{debug, info};
 
 use super::{
     Alike, Delivered, KeptConnection,
@@ -28,11 +28,11 @@ use super::{
 use crate::{
     Queue,
     faults::OwnFault,
-    judge,
+    judge::{self, Block},
     next_hop::Plan,
     run::Slot,
     settle::{EndedAttempt, LastHop, Postponed},
-    source::Sources,
+    source::{Source, Sources},
     tls::{MtaStsFact, Refusal, Requested},
 };
 use end::Trouble;
@@ -40,8 +40,6 @@ use family::ByPolicy;
 
 /// The wait of messages that were not attempted, where nothing else gives one.
 const PAUSE: Duration = Duration::from_secs(60);
-/// The wait of messages that can't be sent by a fault of ours.
-const OWN_FAULT_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// An attempt under way.
 pub(super) struct OngoingAttempt<'a> {
@@ -64,6 +62,8 @@ pub(super) struct OngoingAttempt<'a> {
     reached: bool,
     /// A reply wants us to leave the site in peace. No further host is tried.
     rests: bool,
+    /// The site blocks the source of the connection, and another one takes its mail at once.
+    pub(super) taken_over: bool,
     /// The address of a connection that was open before, and whether it takes no more: it is lost,
     /// or it has had all messages that it may have.
     before: Option<(Peer, bool)>,
@@ -129,6 +129,7 @@ impl<'a> OngoingAttempt<'a> {
             trouble: Trouble::default(),
             reached: false,
             rests: false,
+            taken_over: false,
             before: None,
             begun: Vec::new(),
             postponed: Vec::new(),
@@ -205,31 +206,18 @@ impl<'a> OngoingAttempt<'a> {
     }
 
     /// Has the site rest, if a rule for the reply of a host says so.
-    pub(super) fn hear(&mut self, status: &DeliveryStatus) {
+    pub(super) fn hear(&mut self, status: &DeliveryStatus, from: &Source) {
         let rule = self.plan.rule_for(status);
         let rule = rule.filter(|rule| rule.scope == ReplyScope::Source);
         let rest = rule.and_then(|rule| Some((rule.class, rule.rest?)));
         if let Some((class, rest)) = rest {
             info!(site = %self.plan.site, ?rest, %status, "the site rests after a reply");
             let now = self.queue.clock.moment();
-            self.slot.pace.rest_as_told(status, class, rest, now);
+            let pace = &self.slot.pace;
+            pace.rest_as_told(status, (class, rest), from, now);
             self.queue.sites.note_soon();
             self.rests = true;
         }
-    }
-
-    /// Postpones a message that can't be sent by a fault of ours.
-    pub(super) fn postpone_for_us(&mut self, message: Queued, status: DeliveryStatus) {
-        let clock = &self.queue.clock;
-        if self.queue.faults.tell(clock.moment()) {
-            error!(id = message.id.0, %status, "messages wait for a fault of ours; no attempt counts");
-        }
-        self.postponed.push(Postponed {
-            message,
-            status,
-            until: clock.now().after(OWN_FAULT_PAUSE),
-            failing: false,
-        });
     }
 
     fn end_pending(&mut self) {
@@ -243,35 +231,20 @@ impl<'a> OngoingAttempt<'a> {
         let replied = status.cause == Cause::Reply && !blames_address(&status);
         self.answered += usize::from(status.is_success() || replied);
         let known = self.plan.rule_for(&status).map(|rule| rule.class);
+        let other_source = self.taken_over && self.is_block(&status);
         self.transcripts
             .end(message.id, self.start, status.is_success());
         self.ended.push(EndedAttempt {
             message,
             known,
+            block: Block {
+                on_block: self.sources.on_block,
+                other_source,
+            },
             status,
             start: self.start,
             hop,
         });
-    }
-
-    /// Makes the signatures before any connection is made. A message that can't be signed is not
-    /// sent. It waits until the key is mended.
-    pub(super) async fn sign_or_postpone(&mut self) {
-        let messages = self.pending.iter().map(|(message, _)| message);
-        let failed = self.queue.sign_all(self.config, messages).await;
-        if failed.is_empty() {
-            return;
-        }
-        for (message, status) in std::mem::take(&mut self.pending) {
-            match failed.get(&(message.text, message.top.clone())) {
-                Some(text) => {
-                    let code = EnhancedCode::MISCONFIGURED;
-                    let status = DeliveryStatus::transient(Cause::Local, code, text.clone());
-                    self.postpone_for_us(message, status);
-                }
-                None => self.pending.push((message, status)),
-            }
-        }
     }
 
     /// Notes that no connection is to be made to a host, as the rules of TLS say.
@@ -379,16 +352,8 @@ impl<'a> OngoingAttempt<'a> {
     /// Notes that an address failed while another one got a connection.
     pub(super) fn outrun(&mut self, status: &DeliveryStatus) {
         self.trouble.failed = true;
-        self.trouble.unmarked |= !blames_address(status);
+        self.trouble.unmarked |= !self.blames_address(status);
         self.note(status);
-    }
-
-    /// Notes for those who ask that an address is tried.
-    pub(super) fn note_tried(&self, endpoint: &Endpoint<'_>) {
-        if let Peer::Ip(address) = endpoint.address {
-            let (host, source) = (&endpoint.hop.name, &endpoint.source);
-            self.slot.pace.tried(host, address, source);
-        }
     }
 
     /// Notes that there is no session at an address. Returns true when nothing is left to do.
@@ -413,7 +378,7 @@ impl<'a> OngoingAttempt<'a> {
             }
             Unconnected::Theirs(unopened) => unopened,
         };
-        self.hear(&status);
+        self.hear(&status, &endpoint.source);
         // That a host does not have the TLS of a few messages, or the TLS that one of its domains
         // demands, says nothing of the site.
         let by_policy = endpoint.protection.is_by_policy();
@@ -424,10 +389,12 @@ impl<'a> OngoingAttempt<'a> {
             self.trouble.failed = true;
             let rule = self.plan.rule_for(&status);
             let now = self.queue.clock.moment();
-            self.slot.pace.observe(&status, rule, now);
+            let from = Some(&endpoint.source);
+            self.slot.pace.observe(&status, rule, from, now);
             self.queue.sites.note_soon();
+            self.taken_over = self.is_taken_over(&endpoint.source, &endpoint.address);
         }
-        self.trouble.unmarked |= !blames_address(&status);
+        self.trouble.unmarked |= !self.blames_address(&status);
         self.failed_by_policy |= tls.is_some() && by_policy;
         // A host that answers for the domain has the last word when it says no for good. But if it
         // only refuses to speak with us, another host may be kinder.
@@ -517,7 +484,7 @@ impl<'a> OngoingAttempt<'a> {
                     return Box::pin(self.connect_and_send(&endpoint, start, kept)).await;
                 }
                 if let Unconnected::Theirs(Unopened { status, .. }) = &error
-                    && blames_address(status)
+                    && self.blames_address(status)
                 {
                     place.failed(clock.moment(), status.code == 421);
                 }

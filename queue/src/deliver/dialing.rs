@@ -18,40 +18,28 @@ use crate::{
     faults::OwnFault,
     next_hop,
     socks::{self, SocksError},
-    source::{Source, Via},
+    source::{Choice, Source, Via},
 };
 
 /// How many addresses of a proxy are tried.
 const PROXY_ADDRESSES_MAX: usize = 4;
 
 impl OngoingAttempt<'_> {
-    /// Where connections to an address come from now. None: no source of its family can be used.
-    pub(super) fn source(&self, to: IpAddr) -> Option<Source> {
-        let now = self.queue.clock.moment();
-        self.sources.best(to, &self.queue.off, now).cloned()
-    }
-
     /// The source to take in place of that of an endpoint, if that can't be used.
     pub(super) fn other_source(&self, endpoint: &Endpoint<'_>) -> Option<Source> {
         let Peer::Ip(address) = &endpoint.address else {
             return None;
         };
-        let best = self.source(address.ip())?;
-        (best != endpoint.source).then_some(best)
-    }
-
-    /// Whether a connection from this source is one that the messages would have.
-    pub(super) fn comes_from(&self, source: &Source, to: &Peer) -> bool {
-        match to {
-            Peer::Ip(address) => self.source(address.ip()).as_ref() == Some(source),
-            Peer::Socket(_) => true,
+        match self.choose(address.ip(), true) {
+            Choice::Take(best) if *best != endpoint.source => Some(best.clone()),
+            _ => None,
         }
     }
 
     /// Connects to an endpoint, with a token of the rate of connections.
     pub(super) async fn dial(&self, endpoint: &Endpoint<'_>) -> Result<Link, Unconnected> {
         let (queue, pace) = (self.queue, &self.slot.pace);
-        let taken = pace.take_connect(queue.clock.moment());
+        let taken = pace.take_connect(&endpoint.source, queue.clock.moment());
         let tokens = taken.map_err(Unconnected::NotBefore)?;
         if pace.has_long_connect_rates() {
             queue.sites.note_soon();
@@ -59,7 +47,7 @@ impl OngoingAttempt<'_> {
         let dialed = self.dial_now(endpoint).await;
         if matches!(dialed, Err(Unconnected::Ours(..))) {
             // The host saw nothing of it.
-            pace.put_back_connect(tokens, queue.clock.moment());
+            pace.put_back_connect(&endpoint.source, tokens, queue.clock.moment());
         }
         dialed
     }

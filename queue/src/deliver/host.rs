@@ -9,7 +9,7 @@ use tracing::debug;
 use super::{
     KeptConnection,
     addresses::{Peer, Place},
-    attempt::{OngoingAttempt, Visit, blames_address},
+    attempt::{OngoingAttempt, Visit},
     endpoint::{Endpoint, Unconnected, unreached},
     race::{self, race},
 };
@@ -76,6 +76,7 @@ impl OngoingAttempt<'_> {
                 self.be_late();
                 return true;
             }
+            self.choose_anew(&mut open);
             if open
                 .first()
                 .is_some_and(|first| self.all_lack(&first.hop.name))
@@ -203,7 +204,7 @@ impl OngoingAttempt<'_> {
                 Unconnected::Theirs(unopened) => {
                     let status = &unopened.status;
                     debug!(%status, "an address got no connection");
-                    if blames_address(status) {
+                    if self.blames_address(status) {
                         place.failed(clock.moment(), false);
                     }
                 }

@@ -211,6 +211,7 @@ impl Probe<'_> {
                         status.with_remote(&hop.name)
                     }
                     Unusable::NoSource(status) => status,
+                    Unusable::Barred(barred) => barred.status.with_remote(&hop.name),
                 };
                 let began = Instant::now();
                 let stage = Stage::Began(Step::Connection, ip.to_string());

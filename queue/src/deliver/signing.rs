@@ -19,13 +19,14 @@ use std::{
     collections::{BTreeMap, HashMap},
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use lru::LruCache;
 use postrider_config::{Dkim, DkimAlgorithm, DkimSelector, Dynamic};
-use postrider_smtp::{Address, Domain, convert::Form};
+use postrider_smtp::{Address, Cause, DeliveryStatus, Domain, EnhancedCode, convert::Form};
 use postrider_store::{Message, Origin, Queued, TextId, Time, Top};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -33,11 +34,15 @@ use tokio::{
 };
 use tracing::error;
 
-use super::conversion::Formed;
+use super::{attempt::OngoingAttempt, conversion::Formed};
 use crate::{
     Queue,
     dkim::{self, Selector},
+    settle::Postponed,
 };
+
+/// The wait of messages that can't be sent by a fault of ours.
+const OWN_FAULT_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// How many messages' signatures are known at most.
 const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(2048).unwrap();
@@ -129,6 +134,42 @@ impl Signatures {
         let count = unusable.entry(key).or_default();
         *count += 1;
         *count
+    }
+}
+
+impl OngoingAttempt<'_> {
+    /// Makes the signatures before any connection is made. A message that can't be signed is not
+    /// sent. It waits until the key is mended.
+    pub(super) async fn sign_or_postpone(&mut self) {
+        let messages = self.pending.iter().map(|(message, _)| message);
+        let failed = self.queue.sign_all(self.config, messages).await;
+        if failed.is_empty() {
+            return;
+        }
+        for (message, status) in std::mem::take(&mut self.pending) {
+            match failed.get(&(message.text, message.top.clone())) {
+                Some(text) => {
+                    let code = EnhancedCode::MISCONFIGURED;
+                    let status = DeliveryStatus::transient(Cause::Local, code, text.clone());
+                    self.postpone_for_us(message, status);
+                }
+                None => self.pending.push((message, status)),
+            }
+        }
+    }
+
+    /// Postpones a message that can't be sent by a fault of ours.
+    pub(super) fn postpone_for_us(&mut self, message: Queued, status: DeliveryStatus) {
+        let clock = &self.queue.clock;
+        if self.queue.faults.tell(clock.moment()) {
+            error!(id = message.id.0, %status, "messages wait for a fault of ours; no attempt counts");
+        }
+        self.postponed.push(Postponed {
+            message,
+            status,
+            until: clock.now().after(OWN_FAULT_PAUSE),
+            failing: false,
+        });
     }
 }
 

@@ -116,6 +116,16 @@ impl OngoingAttempt<'_> {
                 return;
             }
             let before = self.pending.len();
+            let tokens = self.take_from(ends.source, ends.peer);
+            // Messages without a token of the source wait, or another source takes them.
+            let over = match &tokens {
+                Some(tokens) => self.pending.split_off(tokens.count.min(before)),
+                None => Vec::new(),
+            };
+            if self.pending.is_empty() {
+                self.pending = over;
+                return;
+            }
             let dsn = connection.extensions().dsn;
             let to = Host {
                 name: host,
@@ -137,14 +147,18 @@ impl OngoingAttempt<'_> {
             let (began, transactions) = (self.queue.clock.moment(), batch.len());
             connection.begin_if(self.unless_paused(&groups));
             let results = connection.send(batch).await;
-            self.observe(&results, transactions, began);
+            let used = results.iter().map(|result| result.recipients.len()).sum();
+            if let Some(tokens) = tokens {
+                self.put_back_from(ends.source, tokens, used);
+            }
+            self.observe(&results, transactions, ends, began);
             self.transcripts.sent(ends, connection, &groups, &results);
             let mut again = more;
             for (group, result) in groups.into_iter().zip(results) {
                 let mut recipients = result.recipients.iter();
                 let taken = recipients.any(|result| result.status.is_success());
                 for (message, mut result) in group.into_iter().zip(result.recipients) {
-                    self.hear(&result.status);
+                    self.hear(&result.status, ends.source);
                     self.hear_of_sender(&message, &result.status, began);
                     if taken && self.is_told_to_split(&result.status) {
                         result.again = Again::NewTransaction;
@@ -171,6 +185,7 @@ impl OngoingAttempt<'_> {
                     }
                 }
             }
+            self.pending.extend(over);
             if !again || self.pending.len() == before {
                 return;
             }
@@ -186,22 +201,32 @@ impl OngoingAttempt<'_> {
     }
 
     /// What the results of a batch of transactions show of the site.
-    fn observe(&self, results: &[OutgoingResult], transactions: usize, began: Moment) {
+    fn observe(
+        &mut self,
+        results: &[OutgoingResult],
+        transactions: usize,
+        ends: Ends<'_>,
+        began: Moment,
+    ) {
         let (pace, now) = (&self.slot.pace, self.queue.clock.moment());
+        let from = Some(ends.source);
         let all = || results.iter().flat_map(|result| &result.recipients);
         let taken = all().filter(|result| result.status.is_success()).count();
-        let learnt = pace.succeeded(taken, transactions, now.since(began), now);
+        let counts = (taken, transactions);
+        let learnt = pace.succeeded(counts, now.since(began), from, now);
         if taken == all().count() && !learnt {
             return;
         }
         for result in all().filter(|result| !result.status.is_success()) {
             // A connection fails once, whatever the number of its messages.
             let rule = self.plan.rule_for(&result.status);
-            if !pace.observe_result(&result.status, rule, result.again, (began, now)) {
+            let rule = (rule, result.again);
+            if !pace.observe_result(&result.status, rule, from, (began, now)) {
                 break;
             }
         }
         self.queue.sites.note_soon();
+        self.taken_over = self.is_taken_over(ends.source, ends.peer);
     }
 
     /// What the result of a message shows of its sender's domain.

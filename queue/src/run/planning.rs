@@ -53,6 +53,7 @@ impl Queue {
                 message,
                 status: status.clone(),
                 known: None,
+                block: self.usual_block(),
                 start,
                 hop: LastHop::SendsNoDsns,
             };

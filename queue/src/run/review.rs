@@ -118,8 +118,16 @@ impl Queue {
     /// Why the messages of a lane wait.
     fn why(&self, lane: &Lane, site: Option<&Site>, course: Option<Course>) -> Wait {
         let now = self.now();
-        if let Some(Course::Later(wait)) = course {
-            return wait;
+        match course {
+            Some(Course::Later(wait)) => return wait,
+            // It waits for a source, as others do that wait for the same site.
+            Some(Course::Known { plan, .. }) if site.is_none() => {
+                let held = self.sites.pace(&plan.site, now).held(now.moment);
+                if let Some(held) = held {
+                    return held;
+                }
+            }
+            _ => {}
         }
         let name = lane.destination();
         let waits = |text: String| {

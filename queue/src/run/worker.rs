@@ -109,7 +109,12 @@ impl Worker {
             return None;
         }
         let mut lanes = self.queue.lanes();
-        lanes.take(&self.slot.site, pace.batch(), brief.connections, now.time)
+        lanes.take(
+            &self.slot.site,
+            pace.batch(now.moment),
+            brief.connections,
+            now.time,
+        )
     }
 
     /// Whether to take another turn: the site takes mail, and not from fewer connections than there
@@ -188,7 +193,7 @@ impl Worker {
             }
         }
         let wanted = match queue.may_claim(now.moment) && !lanes.is_empty() {
-            true => pace.batch(),
+            true => pace.batch(now.moment),
             false => 0,
         };
         let tokens = self.take_tokens(wanted);
@@ -354,7 +359,8 @@ impl Worker {
                     settles.push(settle);
                 }
                 let now = self.queue.clock.moment();
-                self.slot.pace.succeeded(count, count, Duration::ZERO, now);
+                let pace = &self.slot.pace;
+                pace.succeeded((count, count), Duration::ZERO, None, now);
                 if self.slot.pace.answered(count, Duration::ZERO, now) {
                     self.slot.answers().await;
                 }
@@ -372,6 +378,11 @@ impl Worker {
                 }
                 for postponed in delivered.postponed {
                     settles.push(queue.postponement(&config, postponed).await);
+                }
+                for (lane, until) in delivered.held {
+                    let now = queue.now();
+                    let until = now.time_of(until);
+                    queue.lanes().hold(&lane, until, now.time);
                 }
             }
         }

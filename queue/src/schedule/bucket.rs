@@ -201,6 +201,17 @@ impl Buckets {
         Tokens { count, taken: now }
     }
 
+    /// Takes one token.
+    ///
+    /// # Errors
+    /// There is none before this moment.
+    pub(crate) fn take_one(&mut self, now: Moment) -> Result<Tokens, Moment> {
+        match self.take(1, now) {
+            Tokens { count: 0, .. } => Err(self.next()),
+            tokens => Ok(tokens),
+        }
+    }
+
     /// Puts back tokens that were not used.
     pub(crate) fn put_back(&mut self, unused: Tokens, now: Moment) {
         for bucket in &mut self.all {

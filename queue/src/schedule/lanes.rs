@@ -284,6 +284,18 @@ impl Lanes {
         }
     }
 
+    /// No source of ours may send the messages of a lane before `until`. It stays at its site. A
+    /// worker that has it now finds out by itself.
+    pub(crate) fn hold(&mut self, lane: &Lane, until: Time, now: Time) {
+        if let Some(state) = self.lanes.get_mut(lane)
+            && matches!(state.place, Place::AtSite | Place::Later)
+        {
+            state.not_before = until;
+            self.set_place(lane, Place::Later, now);
+            self.watch(lane, now);
+        }
+    }
+
     /// An administrator wants nothing done with a lane. If a worker of a site has it, the worker is
     /// done with it.
     pub(crate) fn pause(&mut self, lane: &Lane, of: Option<&Site>, now: Time) {

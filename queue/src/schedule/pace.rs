@@ -3,6 +3,7 @@
 //! The loop, the workers of the site and those who ask share it. The lock is held for a moment,
 //! never over a wait. The rules are in `window`, `bucket` and `state`; here they come together.
 
+mod by_source;
 mod known;
 #[cfg(test)]
 mod tests;
@@ -19,11 +20,11 @@ use postrider_store::Moment;
 use tracing::warn;
 
 pub use known::LimitedBy;
-pub(crate) use known::{LastError, LearntOfSite, Of};
+pub(crate) use known::{Known, LastError, LearntOfSite, Of};
 
 use super::{
     BATCH,
-    bucket::{Buckets, Tokens},
+    bucket::{Bucket, Buckets, Tokens},
     limits::{LimitInForce, SiteLimits},
     observation::Observation,
     senders::{Senders, Told},
@@ -32,10 +33,10 @@ use super::{
     window::{Window, rest_for},
 };
 use crate::{
-    next_hop::{Plan, Site},
+    next_hop::{Plan, Site, Way},
     source::Source,
 };
-use known::{Known, SLOW, SPAM_MIN};
+use known::{SLOW, SPAM_MIN};
 
 /// How long a site is remembered at which nothing goes on.
 const IDLE_FOR: Duration = Duration::from_secs(10 * 60);
@@ -43,8 +44,6 @@ const IDLE_FOR: Duration = Duration::from_secs(10 * 60);
 const REASON_MAX: usize = 500;
 /// How many addresses of a site are remembered, for those who ask.
 const ADDRESSES_MAX: usize = 20;
-/// How many sources of connections to a site are remembered, for those who ask.
-const SOURCES_MAX: usize = 8;
 /// How many domains of a site are remembered, for those who ask.
 const DOMAINS_MAX: usize = 20;
 
@@ -105,12 +104,25 @@ impl Pace {
         &self.site
     }
 
-    /// Messages of a domain come to the site by this plan, with these limits.
-    pub(crate) fn planned(&self, plan: &Plan, domain: &str, limits: SiteLimits, now: Moment) {
+    /// Messages of a domain come to the site by this plan, with these limits. `by_source`: they may
+    /// come from several sources of ours, and the rates hold for each.
+    pub(crate) fn planned(
+        &self,
+        plan: &Plan,
+        domain: &str,
+        (limits, by_source): (SiteLimits, bool),
+        now: Moment,
+    ) {
+        let by_source = by_source && matches!(plan.way, Way::Direct(_));
         let mut known = self.known();
         known.used = now;
         known.end_orders(now);
+        let changes = known.by_source != by_source;
+        known.by_source = by_source;
         known.set_limits(limits);
+        if changes {
+            known.set_rates();
+        }
         if known.provider != plan.provider.name {
             known.provider.clone_from(&plan.provider.name);
         }
@@ -132,13 +144,7 @@ impl Pace {
     /// An address of a host is tried, from this source.
     pub(crate) fn tried(&self, host: &str, address: SocketAddr, source: &Source) {
         let mut known = self.known();
-        let known = &mut *known;
-        let (via, ehlo) = (source.via.shown(), source.ehlo.ascii());
-        let mut sources = known.sources.iter();
-        let is_known = sources.any(|(known, name)| *known == via && name == ehlo);
-        if !is_known && known.sources.len() < SOURCES_MAX {
-            known.sources.push((via, ehlo.to_owned()));
-        }
+        known.came_from(source);
         let addresses = &mut known.addresses;
         let known = addresses.iter().any(|(_, known)| *known == address);
         if !known && addresses.len() < ADDRESSES_MAX {
@@ -220,10 +226,13 @@ impl Pace {
     }
 
     /// How many messages a worker may take at once.
-    pub(crate) fn batch(&self) -> usize {
-        match self.known().halts.is_probed() {
+    pub(crate) fn batch(&self, now: Moment) -> usize {
+        let known = self.known();
+        match known.halts.is_probed() {
             true => 1,
-            false => BATCH,
+            false => known
+                .most_of_a_source(now)
+                .map_or(BATCH, |most| most.clamp(1, BATCH)),
         }
     }
 
@@ -242,26 +251,31 @@ impl Pace {
         self.known().messages.put_back(unused, now);
     }
 
-    /// Takes the token for a connection.
+    /// Takes the token for a connection from a source.
     ///
     /// # Errors
     /// There is none before this moment.
-    pub(crate) fn take_connect(&self, now: Moment) -> Result<Tokens, Moment> {
+    pub(crate) fn take_connect(&self, from: &Source, now: Moment) -> Result<Tokens, Moment> {
         let mut known = self.known();
-        match known.connects.take(1, now) {
-            Tokens { count: 0, .. } => Err(known.connects.next()),
-            tokens => Ok(tokens),
+        match known.at(from) {
+            Some(at) => at.take_connect(now),
+            None => known.connects.take_one(now),
         }
     }
 
     /// Whether connections have a rate of an hour or a day.
     pub(crate) fn has_long_connect_rates(&self) -> bool {
-        self.known().connects.iter().any(|bucket| bucket.is_long())
+        let rate = self.known().limits.connect_rate;
+        rate.is_some_and(|rate| Bucket::new(rate, Moment::default()).is_long())
     }
 
-    /// Puts back the token of a connection that was not begun.
-    pub(crate) fn put_back_connect(&self, unused: Tokens, now: Moment) {
-        self.known().connects.put_back(unused, now);
+    /// Puts back the token of a connection from a source that was not begun.
+    pub(crate) fn put_back_connect(&self, from: &Source, unused: Tokens, now: Moment) {
+        let mut known = self.known();
+        match known.at(from) {
+            Some(at) => at.put_back_connect(unused, now),
+            None => known.connects.put_back(unused, now),
+        }
     }
 
     /// A connection is being made.
@@ -284,13 +298,13 @@ impl Pace {
         }
     }
 
-    /// The site took so many messages, in a batch of transactions of this time. True: that tells
-    /// something that is to be kept.
+    /// The site took so many messages from a source, in a batch of transactions of this time. True:
+    /// that tells something that is to be kept.
     pub(crate) fn succeeded(
         &self,
-        messages: usize,
-        transactions: usize,
+        (messages, transactions): (usize, usize),
         took: Duration,
+        from: Option<&Source>,
         now: Moment,
     ) -> bool {
         let mut known = self.known();
@@ -303,13 +317,20 @@ impl Pace {
         known.taken = Some(now);
         known.used = now;
         let began = Moment(now.0.saturating_sub(took));
-        known.halts.answered(&self.site, true, began, now)
+        known.answered_to(&self.site, from, true, (began, now))
     }
 
-    /// What the opening of a connection showed. `rule` is that of the provider for the reply.
-    pub(crate) fn observe(&self, status: &DeliveryStatus, rule: Option<&ReplyRule>, now: Moment) {
-        let (seen, class) = Observation::of(status, rule);
-        self.note(seen, class, status, rule.is_some(), (now, now));
+    /// What the opening of a connection from a source showed. `rule` is that of the provider for
+    /// the reply.
+    pub(crate) fn observe(
+        &self,
+        status: &DeliveryStatus,
+        rule: Option<&ReplyRule>,
+        from: Option<&Source>,
+        now: Moment,
+    ) {
+        let seen = Observation::of(status, rule);
+        self.note(seen, status, rule.is_some(), from, (now, now));
     }
 
     /// What the result of a message showed, in a batch that began and ended then. Gives false if
@@ -317,13 +338,13 @@ impl Pace {
     pub(crate) fn observe_result(
         &self,
         status: &DeliveryStatus,
-        rule: Option<&ReplyRule>,
-        again: Again,
+        (rule, again): (Option<&ReplyRule>, Again),
+        from: Option<&Source>,
         (began, now): (Moment, Moment),
     ) -> bool {
-        let (seen, class) = Observation::of_transaction(status, rule, again);
-        self.note(seen, class, status, rule.is_some(), (began, now));
-        seen != Some(Observation::Failed)
+        let seen = Observation::of_transaction(status, rule, again);
+        self.note(seen, status, rule.is_some(), from, (began, now));
+        seen.0 != Some(Observation::Failed)
     }
 
     /// What the result of a message of this sender showed of its domain, in a batch that began and
@@ -373,18 +394,21 @@ impl Pace {
     }
 
     /// A rule of the provider says that the site is to be left in peace after a reply of this
-    /// class.
+    /// class. A block is that of its source.
     pub(crate) fn rest_as_told(
         &self,
         status: &DeliveryStatus,
-        class: Class,
-        rest: Duration,
+        (class, rest): (Class, Duration),
+        from: &Source,
         now: Moment,
     ) {
         let state = match class {
             Class::Blocked => SiteState::Blocked,
             _ => SiteState::Resting,
         };
+        if self.block_source(from, state, (status, rest), now) {
+            return;
+        }
         let mut known = self.known();
         known
             .halts
@@ -395,10 +419,10 @@ impl Pace {
     /// `by_rule`: a rule of the provider gives the class.
     fn note(
         &self,
-        seen: Option<Observation>,
-        class: Class,
+        (seen, class): (Option<Observation>, Class),
         status: &DeliveryStatus,
         by_rule: bool,
+        from: Option<&Source>,
         (began, now): (Moment, Moment),
     ) {
         let Some(seen) = seen else {
@@ -412,12 +436,18 @@ impl Pace {
             status: status.clone(),
             class,
         }));
+        if let (Observation::Blocked { permanent }, Some(source)) = (seen, from)
+            && let Some(at) = known.at(source)
+        {
+            let name = format_args!("{} from {}", self.site, source.name);
+            return at.told_blocked(&name, (permanent, by_rule), status, now);
+        }
+        if seen == Observation::Answered {
+            known.answered_to(&self.site, from, false, (began, now));
+        }
         let Known { window, halts, .. } = &mut *known;
         match seen {
-            Observation::Answered => {
-                window.answered();
-                halts.answered(&self.site, false, began, now);
-            }
+            Observation::Answered => window.answered(),
             Observation::TooMany => window.too_many(open, now),
             Observation::Busy => {
                 // A probe that finds the site busy is not followed by the next one at once.
@@ -466,6 +496,8 @@ impl Pace {
         let mut known = self.known();
         known.window = Window::default();
         known.halts = Halts::default();
+        known.at_sources.clear();
+        known.held = None;
         (known.success, known.slow, known.error) = (None, None, None);
         (known.senders, known.spam) = (Senders::default(), 0);
         known.mean = Duration::ZERO;
@@ -520,6 +552,7 @@ impl Pace {
             || now.since(known.used) < IDLE_FOR
             || known.halts.now(now).is_some()
             || known.senders.any_waits(now)
+            || known.at_sources.values().any(|at| at.block(now).is_some())
     }
 
     /// What a restart must not forget. None: nothing.
@@ -540,6 +573,7 @@ impl Pace {
             blocks,
             cap: known.learnt(now),
             buckets: known.long_buckets(now).collect(),
+            sources: known.learnt_of_sources(now),
         };
         (learnt != LearntOfSite::default()).then_some(learnt)
     }
@@ -551,6 +585,7 @@ impl Pace {
             .halts
             .restore(learnt.halt, learnt.deaths, learnt.blocks);
         known.window.restore(learnt.cap);
+        known.restore_sources(learnt.sources);
         for (of, bucket) in learnt.buckets {
             match of {
                 Of::Messages => known.messages.restore(bucket),

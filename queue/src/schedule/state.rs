@@ -11,7 +11,8 @@
 //!
 //! Resting, down and blocked are *halts*: they have an end and a reason, and one function changes
 //! and traces them. After a halt that waits for a probe, the site gets one message at a time until
-//! it answers. What was under way when a halt began does not end it. There is no I/O here, and the
+//! it answers. What was under way when a halt began does not end it. A site may also block one
+//! source only (`at_source`). There is no I/O here, and the
 //! time is an argument.
 
 use std::{fmt, time::Duration};
@@ -19,8 +20,6 @@ use std::{fmt, time::Duration};
 use postrider_smtp::DeliveryStatus;
 use postrider_store::Moment;
 use tracing::{debug, info, warn};
-
-use crate::next_hop::Site;
 
 /// How long a dead site is down, each time, in minutes.
 const DOWN: [u64; 6] = [1, 2, 4, 8, 15, 30];
@@ -176,7 +175,7 @@ impl Halts {
     }
 
     /// The site is dead.
-    pub(crate) fn dead(&mut self, site: &Site, status: &DeliveryStatus, now: Moment) {
+    pub(crate) fn dead(&mut self, site: &dyn fmt::Display, status: &DeliveryStatus, now: Moment) {
         if self.now(now).is_some() {
             return;
         }
@@ -189,7 +188,7 @@ impl Halts {
     /// The site is busy, and rests for this time.
     pub(crate) fn rest(
         &mut self,
-        site: &Site,
+        site: &dyn fmt::Display,
         time: Duration,
         status: &DeliveryStatus,
         now: Moment,
@@ -200,7 +199,7 @@ impl Halts {
     /// Nothing can be tried at the site for this time, and that is not its fault.
     pub(crate) fn wait(
         &mut self,
-        site: &Site,
+        site: &dyn fmt::Display,
         time: Duration,
         status: &DeliveryStatus,
         now: Moment,
@@ -210,7 +209,12 @@ impl Halts {
     }
 
     /// The site refused our login.
-    pub(crate) fn login_refused(&mut self, site: &Site, status: &DeliveryStatus, now: Moment) {
+    pub(crate) fn login_refused(
+        &mut self,
+        site: &dyn fmt::Display,
+        status: &DeliveryStatus,
+        now: Moment,
+    ) {
         if self.now(now).is_none() {
             warn!(%site, reason = %status, "a site refused our login, and rests");
         }
@@ -220,7 +224,7 @@ impl Halts {
     /// A rule of the provider says for how long to leave the site in peace.
     pub(crate) fn rest_as_told(
         &mut self,
-        site: &Site,
+        site: &dyn fmt::Display,
         state: SiteState,
         time: Duration,
         status: &DeliveryStatus,
@@ -233,7 +237,7 @@ impl Halts {
     /// enough.
     pub(crate) fn told_blocked(
         &mut self,
-        site: &Site,
+        site: &dyn fmt::Display,
         (permanent, by_rule): (bool, bool),
         status: &DeliveryStatus,
         now: Moment,
@@ -263,7 +267,7 @@ impl Halts {
     /// it tells something that is to be kept.
     pub(crate) fn answered(
         &mut self,
-        site: &Site,
+        site: &dyn fmt::Display,
         taken: bool,
         began: Moment,
         now: Moment,
@@ -287,7 +291,12 @@ impl Halts {
 
     /// The next message is a probe, and is sent at once. `even_blocked`: also if the site has
     /// blocked us. Gives whether that changes anything.
-    pub(crate) fn ask_for_probe(&mut self, site: &Site, even_blocked: bool, now: Moment) -> bool {
+    pub(crate) fn ask_for_probe(
+        &mut self,
+        site: &dyn fmt::Display,
+        even_blocked: bool,
+        now: Moment,
+    ) -> bool {
         let blocked = self.block.is_some_and(|until| now < until);
         let Some(halt) = self.now(now) else {
             return false;
@@ -308,7 +317,7 @@ impl Halts {
     /// Begins a halt, or makes it longer. One that lasts is not made shorter.
     fn halt(
         &mut self,
-        site: &Site,
+        site: &dyn fmt::Display,
         state: SiteState,
         time: Duration,
         failing: bool,
@@ -334,7 +343,7 @@ impl Halts {
     }
 
     /// The only place that changes the state.
-    fn change(&mut self, site: &Site, halt: Option<Halt>) {
+    fn change(&mut self, site: &dyn fmt::Display, halt: Option<Halt>) {
         let state = |halt: &Option<Halt>| halt.as_ref().map_or(SiteState::Active, |it| it.state);
         let (old, new) = (state(&self.halt), state(&halt));
         if let Some(halt) = &halt {
@@ -358,6 +367,7 @@ mod tests {
     use postrider_smtp::{Cause, EnhancedCode};
 
     use super::*;
+    use crate::next_hop::Site;
 
     const MINUTE: Duration = Duration::from_secs(60);
     const HOUR: Duration = Duration::from_secs(60 * 60);

@@ -10,7 +10,9 @@ use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use postrider_config::Rate;
 use postrider_smtp::{Cause, DeliveryStatus};
-use postrider_store::{BucketNote, HaltKind, HaltNote, SiteNote, StoreError};
+use postrider_store::{
+    BucketNote, HaltKind, HaltNote, SiteNote, SourceNote, StoreError, WarmUpNote,
+};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
@@ -19,7 +21,7 @@ use crate::{
     Queue,
     deliver::Mark,
     next_hop::Site,
-    schedule::{Bucket, Halt, Learnt, LearntOfSite, Of, SiteState},
+    schedule::{Bucket, Halt, Learnt, LearntOfSite, LearntOfSource, Of, SiteState, WarmUp},
 };
 
 /// What was learnt is noted once in this time, at most.
@@ -220,45 +222,48 @@ impl Sites {
     }
 }
 
-fn note(site: String, learnt: &LearntOfSite, now: Now) -> SiteNote {
+fn halt_note(halt: &Halt, now: Now) -> HaltNote {
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-    SiteNote {
-        site,
-        noted: now.time,
-        halt: learnt.halt.as_ref().map(|halt| HaltNote {
-            kind: match halt.state {
-                SiteState::Blocked => HaltKind::Blocked,
-                SiteState::Down => HaltKind::Down,
-                _ => HaltKind::Resting,
-            },
-            until: now.time_of(halt.until),
-            failing: halt.failing,
-            code: halt.status.code,
-            enhanced: halt.status.enhanced,
-            text: halt.status.text.clone(),
-            remote: text(halt.status.remote.as_deref()),
-            stage: text(halt.status.command.as_deref()),
-        }),
-        deaths: u32::try_from(learnt.deaths).unwrap_or(u32::MAX),
-        blocks: learnt.blocks,
-        cap: learnt.cap.map(|cap| {
-            let connections = u32::try_from(cap.connections).unwrap_or(u32::MAX);
-            (connections, now.time_of(cap.until))
-        }),
-        buckets: learnt
-            .buckets
-            .iter()
-            .map(|(of, bucket)| BucketNote {
-                rate: bucket.rate().to_string(),
-                connections: *of == Of::Connects,
-                full_at: now.time_of(bucket.full_at()),
-            })
-            .collect(),
+    HaltNote {
+        kind: match halt.state {
+            SiteState::Blocked => HaltKind::Blocked,
+            SiteState::Down => HaltKind::Down,
+            _ => HaltKind::Resting,
+        },
+        until: now.time_of(halt.until),
+        failing: halt.failing,
+        code: halt.status.code,
+        enhanced: halt.status.enhanced,
+        text: halt.status.text.clone(),
+        remote: text(halt.status.remote.as_deref()),
+        stage: text(halt.status.command.as_deref()),
     }
 }
 
-fn learnt(note: &SiteNote, now: Now) -> LearntOfSite {
-    let buckets = note.buckets.iter().filter_map(|bucket| {
+fn halt(note: &HaltNote, now: Now) -> Halt {
+    Halt {
+        state: match note.kind {
+            HaltKind::Resting => SiteState::Resting,
+            HaltKind::Down => SiteState::Down,
+            HaltKind::Blocked => SiteState::Blocked,
+        },
+        until: now.moment_of(note.until),
+        failing: note.failing,
+        status: status(note),
+    }
+}
+
+fn bucket_notes(buckets: &[(Of, Bucket)], now: Now) -> Vec<BucketNote> {
+    let notes = buckets.iter().map(|(of, bucket)| BucketNote {
+        rate: bucket.rate().to_string(),
+        connections: *of == Of::Connects,
+        full_at: now.time_of(bucket.full_at()),
+    });
+    notes.collect()
+}
+
+fn buckets(notes: &[BucketNote], now: Now) -> Vec<(Of, Bucket)> {
+    let buckets = notes.iter().filter_map(|bucket| {
         let of = match bucket.connections {
             true => Of::Connects,
             false => Of::Messages,
@@ -266,24 +271,73 @@ fn learnt(note: &SiteNote, now: Now) -> LearntOfSite {
         let rate = Rate::parse(&bucket.rate).ok()?;
         Some((of, Bucket::new(rate, now.moment_of(bucket.full_at))))
     });
-    LearntOfSite {
-        halt: note.halt.as_ref().map(|halt| Halt {
-            state: match halt.kind {
-                HaltKind::Resting => SiteState::Resting,
-                HaltKind::Down => SiteState::Down,
-                HaltKind::Blocked => SiteState::Blocked,
-            },
-            until: now.moment_of(halt.until),
-            failing: halt.failing,
-            status: status(halt),
+    buckets.collect()
+}
+
+fn source_note(source: &str, learnt: &LearntOfSource, now: Now) -> SourceNote {
+    let warm_up = learnt.warm_up;
+    SourceNote {
+        source: source.to_owned(),
+        halt: learnt.halt.as_ref().map(|halt| halt_note(halt, now)),
+        blocks: learnt.blocks,
+        buckets: bucket_notes(&learnt.buckets, now),
+        warm_up: (warm_up != WarmUp::default()).then_some(WarmUpNote {
+            day: warm_up.day,
+            sent: warm_up.sent,
+            blocked: warm_up.blocked,
+            repeats: warm_up.repeats,
         }),
+    }
+}
+
+fn source_learnt(note: &SourceNote, now: Now) -> LearntOfSource {
+    let warm_up = note.warm_up.map(|note| WarmUp {
+        day: note.day,
+        sent: note.sent,
+        blocked: note.blocked,
+        repeats: note.repeats,
+    });
+    LearntOfSource {
+        halt: note.halt.as_ref().map(|note| halt(note, now)),
+        blocks: note.blocks,
+        buckets: buckets(&note.buckets, now),
+        warm_up: warm_up.unwrap_or_default(),
+    }
+}
+
+fn note(site: String, learnt: &LearntOfSite, now: Now) -> SiteNote {
+    let sources = learnt.sources.iter();
+    SiteNote {
+        site,
+        noted: now.time,
+        halt: learnt.halt.as_ref().map(|halt| halt_note(halt, now)),
+        deaths: u32::try_from(learnt.deaths).unwrap_or(u32::MAX),
+        blocks: learnt.blocks,
+        cap: learnt.cap.map(|cap| {
+            let connections = u32::try_from(cap.connections).unwrap_or(u32::MAX);
+            (connections, now.time_of(cap.until))
+        }),
+        buckets: bucket_notes(&learnt.buckets, now),
+        sources: sources
+            .map(|(name, learnt)| source_note(name, learnt, now))
+            .collect(),
+    }
+}
+
+fn learnt(note: &SiteNote, now: Now) -> LearntOfSite {
+    let sources = note.sources.iter();
+    LearntOfSite {
+        halt: note.halt.as_ref().map(|note| halt(note, now)),
         deaths: usize::try_from(note.deaths).unwrap_or(usize::MAX),
         blocks: note.blocks,
         cap: note.cap.map(|(connections, until)| Learnt {
             connections: usize::try_from(connections).unwrap_or(usize::MAX),
             until: now.moment_of(until),
         }),
-        buckets: buckets.collect(),
+        buckets: buckets(&note.buckets, now),
+        sources: sources
+            .map(|note| (note.source.clone(), source_learnt(note, now)))
+            .collect(),
     }
 }
 
@@ -401,6 +455,23 @@ mod tests {
             buckets: vec![(
                 Of::Messages,
                 Bucket::new(Rate::parse("9/day").unwrap(), moment(6000 - shift)),
+            )],
+            sources: vec![(
+                "one".to_owned(),
+                LearntOfSource {
+                    halt: None,
+                    blocks: 1,
+                    buckets: vec![(
+                        Of::Connects,
+                        Bucket::new(Rate::parse("5/hour").unwrap(), moment(4500 - shift)),
+                    )],
+                    warm_up: WarmUp {
+                        day: 11,
+                        sent: 90,
+                        blocked: true,
+                        repeats: 2,
+                    },
+                },
             )],
         };
         let noted = note("mx.test".into(), &learnt_before(0), now(2000));

@@ -31,7 +31,7 @@ fn paused(target: &str, since: u32, until: Option<u32>) -> SiteOrder {
 /// site, but not after a week.
 #[test]
 fn idle_sites_leave_the_memory_and_come_back_as_they_were() {
-    let sites = Sites::new(&config());
+    let sites = Sites::new(&config(), false);
     let site = Site::from("mx.test");
     let learn = |now: Now| {
         let status = DeliveryStatus::transient(Cause::Connect, EnhancedCode::NO_ANSWER, "x");
@@ -63,7 +63,7 @@ fn idle_sites_leave_the_memory_and_come_back_as_they_were() {
 
 #[test]
 fn what_only_the_store_knows_can_be_forgotten() {
-    let sites = Sites::new(&config());
+    let sites = Sites::new(&config(), false);
     let site = Site::from("mx.test");
     let learnt = LearntOfSite {
         deaths: 3,
@@ -86,7 +86,7 @@ fn what_only_the_store_knows_can_be_forgotten() {
 
 #[test]
 fn a_pause_holds_for_its_site_or_domain_and_time_stands_still() {
-    let sites = Sites::new(&config());
+    let sites = Sites::new(&config(), false);
     let site = Site::from("mx.test");
     sites.set_order(paused("mx.test", 10, Some(20)), &HashSet::new(), at(10));
     sites.set_order(paused("a.test", 15, None), &HashSet::new(), at(15));
@@ -127,7 +127,7 @@ fn a_pause_holds_for_its_site_or_domain_and_time_stands_still() {
 
 #[test]
 fn the_limit_of_a_domain_is_one_of_its_site_also_of_the_next() {
-    let sites = Sites::new(&config());
+    let sites = Sites::new(&config(), false);
     let limited = SiteOrder {
         pause: None,
         limit: Some(SiteLimit {
@@ -157,7 +157,7 @@ fn the_limit_of_a_domain_is_one_of_its_site_also_of_the_next() {
 /// A site remembers some of its domains. The others are known by their lanes and plans.
 #[test]
 fn an_order_for_any_domain_of_a_site_is_in_force_at_once() {
-    let sites = Sites::new(&config());
+    let sites = Sites::new(&config(), false);
     let mut plan = local_plan("a.test");
     plan.site = "big.test".into();
     for number in 0..30 {
@@ -180,7 +180,7 @@ fn an_order_for_any_domain_of_a_site_is_in_force_at_once() {
     let pace = sites.pace(&plan.site, at(0));
     assert_eq!(pace.copy().max(at(0).moment), 2);
     // A restart reads the order before there is a lane. The next claim puts it in force.
-    let again = Sites::new(&config());
+    let again = Sites::new(&config(), false);
     again.set_order(limited, &HashSet::new(), at(0));
     let pace = again.planned(&plan, "25.test", at(0));
     assert_eq!(pace.copy().max(at(0).moment), 2);
@@ -188,7 +188,7 @@ fn an_order_for_any_domain_of_a_site_is_in_force_at_once() {
 
 #[test]
 fn new_limits_of_a_provider_hold_for_sites_that_are_known() {
-    let sites = Sites::new(&config());
+    let sites = Sites::new(&config(), false);
     let mut plan = local_plan("a.test");
     plan.site = "big.test".into();
     sites.set_limits(&plan);

@@ -9,7 +9,7 @@ use std::{
 use postrider_smtp::{DeliveryStatus, EnhancedCode};
 use postrider_store::{Moment, SiteOrder, Time};
 
-use super::{Now, Sites};
+use super::{Now, SiteSource, Sites};
 use crate::{
     Queue,
     deliver::Peer,
@@ -28,7 +28,7 @@ pub struct SiteView {
     pub provider: String,
     /// What sets the TLS of connections, in words; empty: nothing was planned since the start.
     pub tls: &'static str,
-    /// Where connections came from lately.
+    /// Where connections came from lately, and sources of ours of which something is known there.
     pub sources: Vec<SiteSource>,
     /// The domains whose messages go there: some of them, if there are many.
     pub domains: Vec<String>,
@@ -63,15 +63,6 @@ pub struct SiteView {
     /// What administrators want for the site, for the domains that it shows, and for those whose
     /// limits are in force here.
     pub orders: Vec<SiteOrder>,
-}
-
-/// Where connections to a site come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteSource {
-    /// The address or the proxy of ours; empty: the system chooses the address.
-    pub address: String,
-    /// Our name in EHLO.
-    pub ehlo: String,
 }
 
 /// A failure at a site.
@@ -184,13 +175,20 @@ impl Queue {
                 )
             }
             SiteState::Resting | SiteState::Down | SiteState::Blocked => {
-                let halt = known.halts.last();
+                let halt = known.halts.now(now.moment);
+                let halt = halt.or_else(|| known.all_blocked(now.moment));
+                let halt = halt.or_else(|| known.halts.last());
                 (
                     halt.map(|halt| now.time_of(halt.until)),
                     halt.map(|halt| halt.status.to_string()),
                 )
             }
-            SiteState::Active | SiteState::Limited => (None, known.alerts(now.moment)),
+            SiteState::Active | SiteState::Limited => {
+                let held = known.held(now.moment);
+                let until = held.map(|held| now.time_of(held.until));
+                let reason = held.map(|held| held.status.to_string());
+                (until, reason.or_else(|| known.alerts(now.moment)))
+            }
         };
         let open = matches!(state, SiteState::Active | SiteState::Limited);
         let mut peers = known.addresses.iter().map(|(_, peer)| (*peer).into());
@@ -201,10 +199,6 @@ impl Queue {
         if open && self.used_up.load(Ordering::Relaxed) {
             limited_by.push(LimitedBy::Concurrency);
         }
-        let sources = known.sources.iter().map(|(address, ehlo)| SiteSource {
-            address: address.clone(),
-            ehlo: ehlo.clone(),
-        });
         let hosts = known.hops.iter().map(|hop| SiteHost {
             name: hop.name.clone(),
             preference: hop.preference,
@@ -224,7 +218,7 @@ impl Queue {
         SiteView {
             provider: known.provider.clone(),
             tls: known.tls,
-            sources: sources.collect(),
+            sources: self.sources_of(&known, now),
             domains: known.domains.clone(),
             state,
             until,

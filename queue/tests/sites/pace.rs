@@ -10,7 +10,7 @@ use std::{
 };
 
 use postrider_config::Rate;
-use postrider_queue::{LimitedBy, SiteOrderError, SiteSource, SiteState, SiteView};
+use postrider_queue::{LimitedBy, SiteOrderError, SiteState, SiteView, SourceState};
 use postrider_store::{Change, Event, NextAttempt, QueueFilter, Queued, Time};
 
 use super::{
@@ -317,11 +317,12 @@ async fn a_rate_and_a_number_of_connections_can_be_ordered() {
     assert_eq!(limited.rate, ["2/minute"]);
     assert_eq!(limited.provider, "default");
     assert_eq!(limited.tls, "by DANE and MTA-STS");
-    let source = SiteSource {
-        address: String::new(),
-        ehlo: "mail.example.org".into(),
+    let [source] = &limited.sources[..] else {
+        panic!("{:?}", limited.sources);
     };
-    assert_eq!(limited.sources, [source]);
+    assert_eq!((source.name.as_str(), source.address.as_str()), ("", ""));
+    assert_eq!(source.ehlo, "mail.example.org");
+    assert_eq!(source.state, SourceState::Active);
     assert_eq!(limited.orders.len(), 1);
     for count in 2..4 {
         world.clock.advance(MINUTE / 2);

@@ -288,7 +288,8 @@ impl World {
     /// Waits until nothing is under way, and gives the messages: each waits for its time, for its
     /// site, for an answer of the DNS, or for the end of a fault.
     pub(crate) async fn at_rest(&self) -> Vec<Queued> {
-        const WAITS: [&str; 6] = [
+        const WAITS: [&str; 7] = [
+            " from a source of ours until ",
             " is down until ",
             " is resting until ",
             " is blocked until ",

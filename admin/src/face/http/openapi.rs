@@ -239,6 +239,7 @@ mod tests {
         op::audit::AuditItem,
         op::destinations::DestinationItem,
         op::destinations::DestinationSource,
+        op::destinations::DestinationWarmUp,
         op::destinations::DestinationHour,
         op::destinations::DestinationError,
         op::destinations::DestinationHost,

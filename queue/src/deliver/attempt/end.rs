@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use postrider_smtp::DeliveryStatus;
-use postrider_store::{Moment, Queued, Time};
+use postrider_store::{Lane, Moment, Queued, Time};
 use rand::RngExt;
 
 use super::{Delivered, OngoingAttempt, PAUSE};
 use crate::{
     judge,
     next_hop::PlanKey,
+    schedule::Barred,
     settle::{LastHop, Postponed},
 };
 
@@ -33,6 +34,8 @@ pub(super) struct Trouble {
     pub(super) unmarked: bool,
     /// No connection may be made before: a rate is used up.
     pub(super) no_token: Option<Moment>,
+    /// No source may send now. It is the bar that ends first.
+    pub(super) barred: Option<Barred>,
     /// The time of the attempt was over before an address could be tried.
     pub(super) late: bool,
     /// The TLS of a host is not what the messages or their domain demand.
@@ -78,6 +81,7 @@ impl OngoingAttempt<'_> {
         self.note_acceptance();
         let refused = self.trouble.is_refused();
         let mut connects = self.reached || rest.is_empty() || refused;
+        let mut held = Vec::new();
         if let Some((_, status)) = rest.first() {
             let status = status.clone();
             match self.verdict(&status, &rest) {
@@ -87,6 +91,7 @@ impl OngoingAttempt<'_> {
                     self.end_pending();
                 }
                 Some((until, failing)) => {
+                    held = self.hold(&rest);
                     let first = rest.first();
                     let expired =
                         first.is_none_or(|(first, _)| failing && self.queue.is_expired(first));
@@ -94,7 +99,7 @@ impl OngoingAttempt<'_> {
                     let failed = trouble.failed || trouble.unanswered;
                     // Without a token, not all addresses were tried.
                     let failed = failed && trouble.no_token.is_none() || refused;
-                    let counts = failed && !self.reached && !expired;
+                    let counts = failed && !self.reached && !expired && held.is_empty();
                     if counts && self.ended.is_empty() {
                         let (message, status) = rest.remove(0);
                         self.end(message, status, LastHop::SendsNoDsns);
@@ -112,6 +117,7 @@ impl OngoingAttempt<'_> {
         Delivered {
             ended: self.ended,
             postponed: self.postponed,
+            held,
             transcripts: self.transcripts.into_kept(),
             connects: connects && !self.rests,
         }
@@ -129,6 +135,10 @@ impl OngoingAttempt<'_> {
         let (pace, trouble) = (&self.slot.pace, &self.trouble);
         if let Some(until) = trouble.used_up.or(trouble.no_token) {
             return Some((now.after(until.since(moment)), false));
+        }
+        if let Some(barred) = self.bar() {
+            let until = now.after(barred.until.since(moment));
+            return Some((until, barred.failing()));
         }
         if self.reached {
             // The connection ended before their turn. Each connection does away with a message.
@@ -170,7 +180,33 @@ impl OngoingAttempt<'_> {
     /// Whether a failure is final at the first attempt.
     fn is_final(&self, status: &DeliveryStatus) -> bool {
         let known = self.plan.rule_for(status).map(|rule| rule.class);
-        judge::is_final(status, known, 1, self.queue.statics.delivery.on_block)
+        judge::is_final(status, known, 1, self.sources.on_block)
+    }
+
+    /// Why the messages wait for a source of ours. None: they do not, or a host failed too.
+    fn bar(&self) -> Option<&Barred> {
+        let trouble = &self.trouble;
+        let failed = trouble.failed || trouble.unanswered || trouble.marked;
+        let barred = trouble.barred.as_ref();
+        barred.filter(|_| self.reached || !failed)
+    }
+
+    /// The lanes of these messages, until a source may send them, if that is why they wait.
+    fn hold(&self, rest: &[(Queued, DeliveryStatus)]) -> Vec<(Lane, Moment)> {
+        let Some(barred) = self.bar() else {
+            return Vec::new();
+        };
+        self.slot.pace.hold(barred);
+        let lanes = rest.iter().map(|(message, _)| message.lane());
+        let mut held: Vec<_> = lanes.map(|lane| (lane, barred.until)).collect();
+        held.dedup();
+        held
+    }
+
+    /// Notes that no source may send messages to an address now.
+    pub(in crate::deliver) fn wait_for_source(&mut self, barred: Barred) {
+        self.note(&barred.status);
+        self.trouble.barred = Some(barred.sooner(self.trouble.barred.take()));
     }
 
     /// Puts off the next attempts for the destinations of these messages. Gives when the last of

@@ -55,7 +55,7 @@ impl<'a> OngoingAttempt<'a> {
         status: &DeliveryStatus,
         (hop, ends): (LastHop, Ends<'_>),
     ) -> Result<(), Queued> {
-        let on_block = self.queue.statics.delivery.on_block;
+        let on_block = self.sources.on_block;
         let rule = self.plan.rule_for(status);
         let ip = ends.peer.ip().filter(|_| {
             matches!(self.plan.way, Way::Direct(_))

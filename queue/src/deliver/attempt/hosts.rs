@@ -19,7 +19,8 @@ use crate::{
     next_hop::{self, Hop, HostAddresses, HostTlsa, LmtpPlace, LookUpFailure, Way},
     private::is_private,
     route::Login,
-    source::Source,
+    schedule::Barred,
+    source::{Choice, Source},
     tls::Refusal,
 };
 
@@ -34,6 +35,8 @@ pub(in crate::deliver) enum Unusable {
     Refused(Refusal),
     /// No address of ours can be used.
     NoSource(DeliveryStatus),
+    /// No source may send now.
+    Barred(Box<Barred>),
 }
 
 impl OngoingAttempt<'_> {
@@ -146,6 +149,7 @@ impl OngoingAttempt<'_> {
             Ok(endpoint) => return Some(endpoint),
             Err(Unusable::Refused(refusal)) => self.refused(&hop.name, refusal),
             Err(Unusable::NoSource(status)) => self.no_source(&status),
+            Err(Unusable::Barred(barred)) => self.wait_for_source(*barred),
         }
         None
     }
@@ -164,11 +168,15 @@ impl OngoingAttempt<'_> {
         let address = Peer::Ip(SocketAddr::new(ip, hop.port));
         let protection = self.protection(hop, tlsa, self.stays(&address));
         let protection = protection.map_err(Unusable::Refused)?;
-        let Some(source) = self.source(ip) else {
-            let text = "no address of ours for the host can be used";
-            let code = EnhancedCode::NO_ROUTE_TRANSIENT;
-            let status = DeliveryStatus::transient(Cause::Local, code, text);
-            return Err(Unusable::NoSource(status.with_remote(&hop.name)));
+        let source = match self.choose(ip, true) {
+            Choice::Take(source) => source.clone(),
+            Choice::Wait(barred) => return Err(Unusable::Barred(Box::new(barred))),
+            Choice::None => {
+                let text = "no address of ours for the host can be used";
+                let code = EnhancedCode::NO_ROUTE_TRANSIENT;
+                let status = DeliveryStatus::transient(Cause::Local, code, text);
+                return Err(Unusable::NoSource(status.with_remote(&hop.name)));
+            }
         };
         Ok(Endpoint {
             hop: Cow::Borrowed(hop),

@@ -17,7 +17,7 @@ const fn at(passed: Duration) -> Now {
 }
 
 fn workers<W>(config: &QueueConfig) -> InFlight<W> {
-    InFlight::new(Arc::new(Sites::new(config)))
+    InFlight::new(Arc::new(Sites::new(config, false)))
 }
 
 /// The site answers, and is good from now on.

@@ -393,3 +393,25 @@ proptest! {
         prop_assert!(lanes.reviews.is_empty(), "{:?}", lanes.reviews);
     }
 }
+
+#[test]
+fn a_lane_that_waits_for_a_source_stays_at_its_site_and_holds_up_no_other() {
+    let [a, b] = ["ann", "bob"].map(|account| lane("a.test", account));
+    let mut lanes = at_site(&[&a, &b], "s");
+    lanes.hold(&a, at(60), at(2));
+    assert_eq!(taken(&mut lanes, "s", 32), std::slice::from_ref(&b));
+    // A worker has it, and finds out by itself.
+    lanes.hold(&b, at(60), at(2));
+    lanes.done(&b, &site("s"), 8, at(2));
+    assert_eq!(taken(&mut lanes, "s", 32), [b]);
+    assert!(lanes.advance(at(59)).is_empty());
+    assert_eq!(lanes.site_of(&a), Some(site("s")));
+    let waits = HashMap::from([(site("s"), vec![a.clone()])]);
+    assert_eq!(lanes.advance(at(60)), waits);
+    assert_eq!(taken(&mut lanes, "s", 32), std::slice::from_ref(&a));
+    // What it waited for may be forgotten.
+    lanes.done(&a, &site("s"), 8, at(2));
+    lanes.hold(&a, at(500), at(2));
+    lanes.go_on(true, at(2));
+    assert_eq!(lanes.advance(at(2)), waits);
+}

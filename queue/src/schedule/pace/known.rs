@@ -1,12 +1,13 @@
 //! What is known of a site.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use postrider_config::Rate;
 use postrider_smtp::{DeliveryStatus, bounce::Class};
 use postrider_store::Moment;
 
 use super::super::{
+    at_source::{AtSource, Barred, LearntOfSource, long_buckets},
     bucket::{Bucket, Buckets},
     limits::{LimitInForce, SiteLimits},
     senders::Senders,
@@ -14,7 +15,7 @@ use super::super::{
     tally::Tally,
     window::{Learnt, Window},
 };
-use crate::next_hop::Hop;
+use crate::{next_hop::Hop, source::Source};
 
 /// How long a success counts.
 const GOOD_FOR: Duration = Duration::from_secs(10 * 60);
@@ -39,6 +40,12 @@ pub(crate) struct Known {
     pub(crate) halts: Halts,
     pub(crate) messages: Buckets,
     pub(crate) connects: Buckets,
+    /// The rates of the limits hold for each source of ours, and so does a block.
+    pub(super) by_source: bool,
+    /// The sources, by their names.
+    pub(crate) at_sources: BTreeMap<String, AtSource>,
+    /// Why messages wait that no source may send.
+    pub(super) held: Option<Barred>,
     /// The connections, also those that are being made.
     pub(crate) open: usize,
     /// Those of them that take mail.
@@ -65,8 +72,8 @@ pub(crate) struct Known {
     pub(crate) hops: Arc<[Hop]>,
     /// The addresses that were tried, with the names of their hosts.
     pub(crate) addresses: Vec<(String, SocketAddr)>,
-    /// Where connections came from, each once: the address or the proxy of ours, and the EHLO name.
-    pub(crate) sources: Vec<(String, String)>,
+    /// Where connections came from, each once.
+    pub(crate) sources: Vec<Source>,
     /// The entry of the provider, and the TLS, of the last plan.
     pub(crate) provider: String,
     pub(crate) tls: &'static str,
@@ -92,6 +99,8 @@ pub(crate) struct LearntOfSite {
     pub(crate) cap: Option<Learnt>,
     /// The buckets of an hour and a day that are not full.
     pub(crate) buckets: Vec<(Of, Bucket)>,
+    /// What was learnt of sources of ours there, by their names.
+    pub(crate) sources: Vec<(String, LearntOfSource)>,
 }
 
 /// What a bucket counts.
@@ -112,6 +121,10 @@ pub enum LimitedBy {
     ConnectRate,
     /// The site is probed with one message at a time.
     Probe,
+    /// The site blocks all sources that may send the messages.
+    Blocked,
+    /// All sources that may send the messages have sent what their warm-up allows for the day.
+    WarmUp,
     /// All known addresses have as many connections as they may have, or failed lately.
     Address,
     /// All deliveries that there may be at once are under way.
@@ -127,6 +140,8 @@ impl LimitedBy {
             Self::Rate => "rate",
             Self::ConnectRate => "connect_rate",
             Self::Probe => "probe",
+            Self::Blocked => "blocked",
+            Self::WarmUp => "warm_up",
             Self::Address => "address",
             Self::Concurrency => "concurrency",
         }
@@ -143,6 +158,9 @@ impl Known {
             halts: Halts::default(),
             messages: Buckets::of_messages(),
             connects: Buckets::of_connections(),
+            by_source: false,
+            at_sources: BTreeMap::new(),
+            held: None,
             sources: Vec::new(),
             provider: String::new(),
             tls: "",
@@ -185,9 +203,11 @@ impl Known {
 
     pub(super) fn set_rates(&mut self) {
         let ordered = self.orders.iter().filter_map(|order| order.rate);
-        let rate = self.limits.rate.into_iter();
-        self.messages.set(rate.chain(ordered));
-        self.connects.set(self.limits.connect_rate.into_iter());
+        let of_site = !self.by_source;
+        let rate = self.limits.rate.filter(|_| of_site);
+        let connect_rate = self.limits.connect_rate.filter(|_| of_site);
+        self.messages.set(rate.into_iter().chain(ordered));
+        self.connects.set(connect_rate.into_iter());
     }
 
     /// The most connections by configuration and orders.
@@ -241,17 +261,21 @@ impl Known {
         if let Some(halt) = self.halts.now(now) {
             return (halt.state, Vec::new());
         }
+        if self.all_blocked(now).is_some() {
+            return (SiteState::Blocked, Vec::new());
+        }
         let mut limits = Vec::new();
         if self.halts.is_probed() {
             limits.push(LimitedBy::Probe);
         }
-        if now < self.messages.next() {
+        limits.extend(self.held(now).map(|held| held.bar.limit()));
+        if now < self.messages.next() && !limits.contains(&LimitedBy::Rate) {
             limits.push(LimitedBy::Rate);
         }
         if self.working >= self.connections(now) {
             limits.push(LimitedBy::Connections);
         }
-        if now < self.connects.next() {
+        if now < self.connects.next() && !limits.contains(&LimitedBy::ConnectRate) {
             limits.push(LimitedBy::ConnectRate);
         }
         let state = match limits.first() {
@@ -279,11 +303,7 @@ impl Known {
     }
 
     pub(super) fn long_buckets(&self, now: Moment) -> impl Iterator<Item = (Of, Bucket)> {
-        let messages = self.messages.remembered();
-        let connects = self.connects.remembered();
-        let all = messages.map(|bucket| (Of::Messages, *bucket));
-        let all = all.chain(connects.map(|bucket| (Of::Connects, *bucket)));
-        all.filter(move |(_, bucket)| bucket.is_long() && now < bucket.full_at())
+        long_buckets(&self.messages, &self.connects, now)
     }
 
     pub(super) fn is_good(&self, now: Moment) -> bool {

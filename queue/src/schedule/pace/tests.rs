@@ -17,6 +17,15 @@ fn pace() -> Arc<Pace> {
     Arc::new(Pace::new("mx.test".into(), limits, at(0)))
 }
 
+fn source() -> Source {
+    Source {
+        name: String::new(),
+        via: crate::source::Via::Any,
+        ehlo: "mail.example.org".parse().unwrap(),
+        terms: Default::default(),
+    }
+}
+
 fn lost() -> DeliveryStatus {
     DeliveryStatus::transient(Cause::Lost, EnhancedCode::NO_ANSWER, "lost")
 }
@@ -38,7 +47,7 @@ fn a_site_that_hangs_after_its_greeting_is_dead_in_the_end() {
         assert_eq!(pace.brief(at(0)).connections, connections);
         let mut opened = pace.open();
         opened.ready();
-        assert!(!pace.observe_result(&lost(), None, Again::No, (at(0), at(0))));
+        assert!(!pace.observe_result(&lost(), (None, Again::No), None, (at(0), at(0))));
     }
     let halt = pace.halt(at(0)).unwrap();
     assert_eq!(halt.until, at(1));
@@ -46,10 +55,13 @@ fn a_site_that_hangs_after_its_greeting_is_dead_in_the_end() {
     assert_eq!(pace.brief(at(0)).connections, 0);
     let probed = pace.brief(at(1));
     assert!(probed.probed && probed.poor && probed.connections == 1);
-    assert_eq!(pace.batch(), 1);
+    assert_eq!(pace.batch(at(1)), 1);
     let refused = reply(550, "no such user", "RCPT");
-    pace.observe_result(&refused, None, Again::No, (at(1), at(1)));
-    assert_eq!((pace.brief(at(1)).connections, pace.batch()), (1, BATCH));
+    pace.observe_result(&refused, (None, Again::No), None, (at(1), at(1)));
+    assert_eq!(
+        (pace.brief(at(1)).connections, pace.batch(at(1))),
+        (1, BATCH)
+    );
     assert!(!pace.brief(at(1)).probed, "it answers");
 }
 
@@ -103,7 +115,7 @@ fn connections_above_the_window_end() {
     opened.iter_mut().for_each(Opened::ready);
     assert!(opened.iter_mut().all(|it| !it.is_too_many(at(0))));
     let text = "too many connections from your host";
-    pace.observe(&reply(421, text, "MAIL"), None, at(0));
+    pace.observe(&reply(421, text, "MAIL"), None, None, at(0));
     let over = opened
         .iter_mut()
         .filter_map(|it| it.is_too_many(at(0)).then_some(()));
@@ -128,7 +140,12 @@ fn an_order_holds_until_its_end() {
     assert_eq!(pace.learnt(at(0)).unwrap().buckets.len(), 1);
     assert_eq!(pace.copy().max(at(10)), 10);
     let plan = local_plan("x.test");
-    pace.planned(&plan, "x.test", SiteLimits::usual(&config()), at(10));
+    pace.planned(
+        &plan,
+        "x.test",
+        (SiteLimits::usual(&config()), false),
+        at(10),
+    );
     assert_eq!(pace.take_tokens(100, at(10)).count, 100);
     assert!(pace.has_domain("x.test") && !pace.has_domain("y.test"));
     pace.pause(Some(Some(at(20))));
@@ -156,7 +173,12 @@ fn the_rate_of_an_order_ends_without_a_plan() {
 #[test]
 fn what_was_learnt_is_restored_and_can_be_forgotten() {
     let pace = pace();
-    pace.observe(&reply(421, "too many connections", "greeting"), None, at(0));
+    pace.observe(
+        &reply(421, "too many connections", "greeting"),
+        None,
+        None,
+        at(0),
+    );
     pace.unreachable(&lost(), at(0));
     let learnt = pace.learnt(at(0)).unwrap();
     assert_eq!(learnt.deaths, 1);
@@ -197,14 +219,19 @@ fn a_site_is_good_while_it_answers_fast_and_poor_while_it_is_slow() {
 fn a_success_that_began_before_a_block_does_not_end_it() {
     let pace = pace();
     let status = reply(421, "[TSS04] messages temporarily deferred", "MAIL");
-    pace.rest_as_told(&status, Class::Blocked, 2 * 60 * MINUTE, at(1));
+    let told = (Class::Blocked, 2 * 60 * MINUTE);
+    pace.rest_as_told(&status, told, &source(), at(1));
     for (now, took) in [(1, 1), (121, 121)] {
-        assert!(!pace.succeeded(1, 1, took * MINUTE, at(now)));
-        pace.observe_result(&reply(550, "no", "RCPT"), None, Again::No, (at(0), at(now)));
+        assert!(!pace.succeeded((1, 1), took * MINUTE, None, at(now)));
+        let refused = reply(550, "no", "RCPT");
+        pace.observe_result(&refused, (None, Again::No), None, (at(0), at(now)));
     }
     assert_eq!(pace.halt(at(120)).unwrap().until, at(121));
     assert!(pace.brief(at(121)).probed);
-    assert!(pace.succeeded(1, 1, MINUTE, at(122)), "this was the probe");
+    assert!(
+        pace.succeeded((1, 1), MINUTE, None, at(122)),
+        "this was the probe"
+    );
     assert!(!pace.brief(at(122)).probed && pace.learnt(at(122)).is_none());
 }
 
@@ -243,8 +270,8 @@ fn a_probe_that_finds_the_site_busy_is_the_last_for_a_minute() {
         until: None,
     };
     pace.order("mx.test", Some(order));
-    pace.observe(&busy, None, at(0));
+    pace.observe(&busy, None, None, at(0));
     assert!(pace.ask_for_probe(false, at(0)) && pace.brief(at(0)).probed);
-    pace.observe(&busy, None, at(0));
+    pace.observe(&busy, None, None, at(0));
     assert_eq!(pace.halt(at(0)).unwrap().until, at(1));
 }
