@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use toml_edit::DocumentMut;
 
 use crate::{
@@ -127,18 +127,33 @@ pub struct DomainsFile {
     live: Live,
     /// One change at a time in this process. The lock file is for other processes.
     guarded: Mutex<Vec<Guarded>>,
+    /// Changes when a configuration was put in force.
+    applied: watch::Sender<()>,
 }
 
 impl DomainsFile {
     /// The file that `live` was read from.
     #[must_use]
-    pub const fn new(path: PathBuf, statics: Arc<Static>, live: Live) -> Self {
+    pub fn new(path: PathBuf, statics: Arc<Static>, live: Live) -> Self {
         Self {
             path,
             statics,
             live,
             guarded: Mutex::new(Vec::new()),
+            applied: watch::Sender::new(()),
         }
+    }
+
+    /// Changes when another configuration was put in force.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<()> {
+        self.applied.subscribe()
+    }
+
+    fn apply(&self, config: &Arc<Dynamic>) {
+        self.keep(config);
+        self.live.store(Arc::clone(config));
+        self.applied.send_replace(());
     }
 
     /// The path, as the server was given it.
@@ -197,8 +212,7 @@ impl DomainsFile {
             if !written {
                 continue;
             }
-            self.keep(&after);
-            self.live.store(Arc::clone(&after));
+            self.apply(&after);
             guard(&mut guarded, what, &differences);
             let differences = differences.into_iter();
             return Ok(Changed {
@@ -286,8 +300,7 @@ impl DomainsFile {
         match read {
             Ok(read) => {
                 let read = Arc::new(read);
-                self.keep(&read);
-                self.live.store(Arc::clone(&read));
+                self.apply(&read);
                 Ok(Some(read))
             }
             Err(errors) => Err(Refused {

@@ -56,6 +56,7 @@ mod providers;
 mod public;
 mod quantity;
 mod reader;
+mod routes;
 mod scalar;
 pub mod schema;
 mod secret_file;
@@ -92,6 +93,7 @@ pub use oauth::{ClientSecret, OauthConfig};
 pub use providers::{Provider, ProviderTls, Providers, ReplyRule, ReplyRules, ReplyScope};
 pub use public::is_public;
 pub use quantity::{Rate, Size, format_duration};
+pub use routes::CertainRoutes;
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
     Difference, HIDDEN, Settings, differences, is_secret, settings, shown, shown_url,

@@ -13,7 +13,7 @@ use postrider_smtp::{Address, Domain, Host, LocalPart};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::{
-    dynamics::{Account, Alias, Destination, DomainConfig, Dynamic, ReportAddress, Route},
+    dynamics::{Account, Alias, Destination, DomainConfig, Dynamic, ReportAddress},
     statics::Static,
     values::DestinationAddress,
 };
@@ -604,47 +604,10 @@ impl Dynamic {
             .is_some_and(|account| account.from_id_login_addresses.contains(login))
     }
 
-    /// The transport for an attempt. None means directly to the MX hosts.
-    ///
-    /// The first route that matches names it. The routes of the account come first, then the routes
-    /// of the sender's domain, then the global routes. `from` is None for a null reverse-path. `to`
-    /// is None for an address literal.
-    #[must_use]
-    pub fn routes_for(
-        &self,
-        account: &str,
-        from: Option<&Domain>,
-        to: Option<&Domain>,
-        attempts: u32,
-    ) -> Option<&str> {
-        let of_account = self.accounts.get(account).map(|account| &account.routes);
-        let of_domain = from
-            .and_then(|domain| self.domains.get(domain))
-            .map(|domain| &domain.routes);
-        [of_account, of_domain, Some(&self.routes)]
-            .into_iter()
-            .flatten()
-            .flatten()
-            .find(|route| route.matches(from, to, attempts))
-            .map(|route| route.transport.as_str())
-    }
-
     /// Whether mail for a host is delivered on this server, unless a route leads it elsewhere.
     #[must_use]
     pub fn is_local(&self, host: &Host) -> bool {
         host.domain()
             .is_some_and(|domain| self.domains.contains_key(domain))
-    }
-}
-
-impl Route {
-    fn matches(&self, from: Option<&Domain>, to: Option<&Domain>, attempts: u32) -> bool {
-        let one_of = |patterns: &[crate::values::DomainPattern], domain: Option<&Domain>| {
-            patterns.is_empty()
-                || domain.is_some_and(|domain| patterns.iter().any(|p| p.matches(domain)))
-        };
-        attempts >= self.minimum_attempts
-            && one_of(&self.from_domain, from)
-            && one_of(&self.to_domain, to)
     }
 }

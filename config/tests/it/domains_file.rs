@@ -58,7 +58,9 @@ fn comments_mode_and_link_stay() {
     fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
     symlink("real.conf", &link).unwrap();
     let domains = file(&link);
+    let applied = domains.applied();
     let changed = domains.change("test", describe("hello")).unwrap();
+    assert!(applied.has_changed().unwrap());
     let Changed {
         before,
         after,
@@ -166,6 +168,7 @@ async fn an_older_copy_is_refused_once() {
     let domains = Arc::new(file(&path));
     let watcher = Watcher::new(Arc::clone(&domains));
     let mut outcomes = watcher.outcomes();
+    let mut applied = domains.applied();
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(watcher.run(stopped));
     let description = || domains.live().load().accounts["alice"].description.clone();
@@ -184,6 +187,7 @@ async fn an_older_copy_is_refused_once() {
         "{errors}"
     );
     assert_eq!(description(), "hello");
+    applied.mark_unchanged();
     // No operation builds on such a file either.
     let result = domains.change("account.set alice", describe("x"));
     assert!(matches!(result, Err(EditError::Invalid(_))), "{result:?}");
@@ -192,6 +196,7 @@ async fn an_older_copy_is_refused_once() {
     fs::write(&path, format!("{older}description = \"hello\"\n")).unwrap();
     outcomes.changed().await.unwrap();
     assert_eq!(*outcomes.borrow_and_update(), Outcome::Applied);
+    assert!(applied.has_changed().unwrap());
 
     // To save the older copy twice takes the change back.
     fs::write(&path, &older).unwrap();

@@ -1,6 +1,6 @@
 //! Look-ups: accounts of addresses, logins, senders and routes.
 
-use postrider_config::{Dynamic, Match, Target};
+use postrider_config::{CertainRoutes, Dynamic, Match, Target};
 use postrider_smtp::{Domain, Host};
 
 use crate::support::{address, dynamic, statics};
@@ -279,6 +279,56 @@ fn routes() {
     assert_eq!(config.routes_for("bob", None, None, 9), None);
     assert!(config.is_local(&Host::Domain(domain("Example.ORG"))));
     assert!(!config.is_local(&Host::Domain(domain("mail.example.org"))));
+}
+
+#[test]
+fn routes_are_certain_unless_senders_or_attempts_count() {
+    let config = config();
+    let certain = CertainRoutes::of(&config);
+    for (account, to, transport) in [
+        ("alice", "account.example", Some("account")),
+        ("bob", "account.example", Some("")),
+        ("alice", "domain.example", Some("account")),
+        ("bob", "domain.example", None),
+        ("bob", "slow.example", None),
+        ("bob", "a.example.net", None),
+        ("bob", "example.net", Some("")),
+        ("gone", "account.example", Some("")),
+    ] {
+        let to = Domain::parse(to).unwrap();
+        assert_eq!(
+            certain.transport(account, Some(&to)),
+            transport,
+            "{account} {to}"
+        );
+    }
+    assert_eq!(certain.transport("alice", None), Some(""));
+    let mut all = config.clone();
+    all.routes[0].to_domain.clear();
+    all.routes[0].minimum_attempts = 0;
+    assert_eq!(CertainRoutes::of(&all).transport("bob", None), Some("fail"));
+}
+
+#[test]
+fn a_changed_route_is_seen_wherever_it_stands() {
+    let config = config();
+    assert!(config.has_routes_of(&config));
+    let mut same = config.clone();
+    same.accounts.remove("bob");
+    same.accounts.get_mut("alice").unwrap().description = "x".into();
+    assert!(config.has_routes_of(&same), "only the routes count");
+    let mut everywhere = config.clone();
+    everywhere.routes.reverse();
+    let mut account = config.clone();
+    account.accounts.get_mut("alice").unwrap().routes.clear();
+    let mut domain = config.clone();
+    domain
+        .domains
+        .remove(&Domain::parse("example.org").unwrap());
+    for other in [everywhere, account, domain] {
+        assert!(!config.has_routes_of(&other));
+        assert!(!other.has_routes_of(&config));
+    }
 }
 
 #[test]
