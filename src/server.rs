@@ -234,6 +234,7 @@ impl Server {
             Arc::clone(&shared.config),
         ));
         let watcher = Watcher::new(Arc::clone(&domains));
+        let applied = domains.applied();
         let kinds: Vec<Kind> = bound.iter().flat_map(Bound::kinds).collect();
         let per_network = shared.statics.limits.connections_per_network;
         let mut server = Self {
@@ -267,9 +268,24 @@ impl Server {
             webapi,
             management: Management::new(admin.clone(), server.shutdown.subscribe()),
         };
+        server.follow_config(applied);
         server.spawn_workers(control, admin, hooks, watcher);
         server.spawn_services(bound, &apis, local.as_ref(), challenges.as_ref())?;
         Ok(server)
+    }
+
+    /// Tells the queue when another configuration was put in force.
+    fn follow_config(&mut self, mut applied: watch::Receiver<()>) {
+        let queue = Arc::clone(&self.shared.queue);
+        let mut stop = self.shutdown.subscribe();
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    Ok(()) = applied.changed() => queue.follow_config(),
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
+            }
+        });
     }
 
     /// Takes the certificates of the store, and begins to get those that are missing.

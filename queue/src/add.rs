@@ -11,7 +11,7 @@ use postrider_store::{
 use rand::Rng;
 use tracing::warn;
 
-use crate::{Queue, header};
+use crate::{Queue, header, route};
 
 /// A message that an account submits. Its taker has checked it.
 #[derive(Debug)]
@@ -261,6 +261,7 @@ impl Queue {
                     notify: recipient.notify,
                     orcpt: recipient.orcpt,
                     transport: String::new(),
+                    route: String::new(),
                     hold: false,
                     next_attempt,
                 }
@@ -284,12 +285,13 @@ impl Queue {
             origin: Origin::Sent,
             urgency: submission.urgency,
         };
-        let message = NewMessage {
+        let mut message = NewMessage {
             common,
             top: submission.top,
             text: TextSource::New,
             recipients,
         };
+        route::note(&mut message, config);
         Ok((message, submission.text, places))
     }
 }

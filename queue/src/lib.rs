@@ -80,7 +80,7 @@ use postrider_config::{Live, Static};
 use postrider_dns::Resolver;
 use postrider_store::{Clock, Store};
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use check::Checks;
 use deliver::{Addresses, Families, Peer, Signatures};
@@ -188,6 +188,8 @@ pub struct Queue {
     lanes: Mutex<Lanes>,
     /// What the loop tells its workers.
     flow: Flow,
+    /// The configuration was replaced.
+    replaced: Notify,
     /// When the loop last looked, `queue.max_concurrency` was used up.
     used_up: AtomicBool,
     /// The messages that submissions are about to add, for the limits of accounts.
@@ -270,6 +272,7 @@ impl Queue {
             faults: Faults::default(),
             lanes: Mutex::default(),
             flow: Flow::default(),
+            replaced: Notify::new(),
             used_up: AtomicBool::new(false),
             reserved: Mutex::default(),
             tls,

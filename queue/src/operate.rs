@@ -81,6 +81,10 @@ impl Queue {
                 count.changed += store.change(ids, change, self.clock.now()).await?;
                 self.try_now(&page.items, change);
             }
+            if change.hold == Some(false) || change.transport.is_some() {
+                // Held messages wait in no lane, so nobody looked at their routes.
+                self.reroute(&page.items, &self.config.load_full()).await?;
+            }
             let held = page.items.iter();
             let held = held.filter(|message| change.hold.unwrap_or(message.hold));
             count.held += held.count() as u64;

@@ -14,7 +14,7 @@ use postrider_store::{
 };
 use tracing::warn;
 
-use crate::{Queue, SubmittedRecipient, add::take_once};
+use crate::{Queue, SubmittedRecipient, add::take_once, route};
 
 /// A message that came in, and goes on with the text that it came with.
 #[derive(Debug)]
@@ -131,11 +131,15 @@ impl Queue {
             },
             orcpt: recipient.orcpt,
             transport: passed.transport.clone(),
+            route: String::new(),
             hold: false,
             next_attempt: now,
         });
         let recipients: Vec<NewRecipient> = recipients.collect();
-        (!recipients.is_empty()).then(|| NewMessage {
+        if recipients.is_empty() {
+            return None;
+        }
+        let mut message = NewMessage {
             common: Common {
                 account: passed.account,
                 queued: now,
@@ -159,7 +163,9 @@ impl Queue {
             top: passed.top,
             text: TextSource::New,
             recipients,
-        })
+        };
+        route::note(&mut message, &self.config.load());
+        Some(message)
     }
 
     /// The record of a report to a sender elsewhere, with this text. It goes out with the null
@@ -175,7 +181,7 @@ impl Queue {
         now: Time,
     ) -> NewMessage {
         let header = crate::header::Header::scan(crate::header::section(text));
-        NewMessage {
+        let mut message = NewMessage {
             common: Common {
                 account: account.to_owned(),
                 queued: now,
@@ -203,10 +209,13 @@ impl Queue {
                 notify: Notify::NEVER,
                 orcpt: String::new(),
                 transport: String::new(),
+                route: String::new(),
                 hold: false,
                 next_attempt: now,
             }],
-        }
+        };
+        route::note(&mut message, &self.config.load());
+        message
     }
 
     /// The author of our reports: postmaster at our host name.

@@ -7,11 +7,11 @@ use postrider_config::{
     Direct, Dynamic, Smarthost, Static, Transport, TransportSecret, read_secret_file,
 };
 use postrider_smtp::{
-    Cause, DeliveryStatus, Domain, EnhancedCode, Host,
+    Address, Cause, DeliveryStatus, Domain, EnhancedCode, Host, ReversePath,
     client::{Credentials, Timeouts},
     sasl::{ClientLogin, Mechanism, Secret},
 };
-use postrider_store::{Origin, Queued};
+use postrider_store::{Common, NewMessage, Origin, Queued};
 use zeroize::Zeroizing;
 
 /// The way of one message.
@@ -61,32 +61,57 @@ pub(crate) fn direct(statics: &Static, transport: &str) -> Direct {
     }
 }
 
-/// The way of the next attempt of a message: by the transport forced on it, or by the first route
-/// that matches.
-pub(crate) fn route<'a>(message: &Queued, statics: &'a Static, config: &Dynamic) -> Route<'a> {
-    let passed = matches!(message.common.origin, Origin::Passed { .. });
+/// The sender whose domain decides the way of a message.
+fn sender<'a>(common: &'a Common, reverse_path: &'a ReversePath) -> Option<&'a Address> {
     // A stranger wrote the author of a message that is passed on. That chooses no way.
-    let author = message.common.from.as_ref().filter(|_| !passed);
-    let from = author.or_else(|| message.reverse_path.address());
-    let disabled = from
-        .filter(|_| !passed)
+    let author = common.from.as_ref().filter(|_| !is_passed(common));
+    author.or_else(|| reverse_path.address())
+}
+
+const fn is_passed(common: &Common) -> bool {
+    matches!(common.origin, Origin::Passed { .. })
+}
+
+/// The name of the transport of the first route that matches, after so many attempts. Empty: none.
+fn by_routes<'a>(
+    common: &Common,
+    (reverse_path, to): (&ReversePath, &Address),
+    made: u32,
+    config: &'a Dynamic,
+) -> &'a str {
+    let from = sender(common, reverse_path).and_then(|from| from.host.domain());
+    let route = config.routes_for(&common.account, from, to.host.domain(), made);
+    route.unwrap_or_default()
+}
+
+/// Notes the route of each recipient of a new message.
+pub(crate) fn note(message: &mut NewMessage, config: &Dynamic) {
+    for it in &mut message.recipients {
+        let ends = (&it.reverse_path, &it.recipient);
+        by_routes(&message.common, ends, 0, config).clone_into(&mut it.route);
+    }
+}
+
+/// The name of the transport that the routes give a message after so many attempts (empty: none),
+/// if it is another than that of its record.
+pub(crate) fn changed<'a>(message: &Queued, made: u32, config: &'a Dynamic) -> Option<&'a str> {
+    let ends = (&message.reverse_path, &message.recipient);
+    let now = by_routes(&message.common, ends, made, config);
+    (now != message.route).then_some(now)
+}
+
+/// The way of the next attempt of a message: by the transport forced on it, or by the route that
+/// its record has. So all messages of a lane go the same way.
+pub(crate) fn route<'a>(message: &Queued, statics: &'a Static, config: &Dynamic) -> Route<'a> {
+    let disabled = sender(&message.common, &message.reverse_path)
+        .filter(|_| !is_passed(&message.common))
         .and_then(|from| config.domains.get_key_value(from.host.domain()?))
         .filter(|(_, domain)| domain.disabled);
     if let Some((domain, _)) = disabled {
         return not_now(format!("the sender's domain {domain} is disabled"));
     }
-    let name = if message.transport.is_empty() {
-        let made = message.attempts.saturating_sub(1);
-        let from = from.and_then(|from| from.host.domain());
-        config.routes_for(
-            &message.common.account,
-            from,
-            message.recipient.host.domain(),
-            made,
-        )
-    } else {
-        Some(message.transport.as_str())
-    };
+    let name = message.next_transport();
+    let name = (!name.is_empty()).then_some(name);
     chosen(name, &message.recipient.host, statics, config)
 }
 
@@ -263,7 +288,8 @@ mod tests {
             (&one, "x@ours.test", "", 0, Route::Here),
             (&one, "x@ours.test", "out", 0, Route::Direct("out")),
             (&one, "x@ours.test", "relay", 0, Route::Named("relay")),
-            (&one, "x@ours.test", "", 4, Route::Named("relay")),
+            (&one, "x@ours.test", "", 2, Route::Here),
+            (&one, "x@ours.test", "", 3, Route::Named("relay")),
             (&three, "x@far.test", "", 0, Route::Named("relay")),
             (&three, "x@near.test", "", 0, Route::Direct("out")),
             (&one, "x@sub.ours.test", "", 0, Route::Direct("")),
@@ -271,7 +297,8 @@ mod tests {
         ] {
             let mut message = test_message(1, to);
             message.transport = forced.to_owned();
-            message.attempts = attempts;
+            let routed = changed(&message, attempts, config).unwrap_or_default();
+            message.route = routed.to_owned();
             assert_eq!(route(&message, &statics, config), expected, "{to} {forced}");
         }
         // An edit of domains.conf counts for the next attempt.

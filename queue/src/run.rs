@@ -8,6 +8,7 @@
 //! | begin or wake workers of the site | `serve` | `queue.max_concurrency` and the site's limits |
 //! | claim messages of lanes and deliver them | `worker`, one for each connection | a batch each |
 //! | look at lanes that wait for long | `review` | [`REVIEWS_MAX`] |
+//! | move messages whose route changed | `reroute` | a page at a time |
 //!
 //! Only workers claim messages, each for its own site and just before it sends them. So what waits
 //! is in the store, and no message of a site that is halted is touched. When nothing waits for its
@@ -16,6 +17,7 @@
 mod course;
 mod dispatch;
 mod planning;
+mod reroute;
 mod review;
 mod serve;
 mod worker;
@@ -237,6 +239,7 @@ impl Queue {
         let counter = tokio::spawn(async move { counter.keep_counts().await });
         let reporting = (!self.is_local())
             .then(|| tokio::spawn(Arc::clone(&self).send_reports(shutdown.clone())));
+        let rerouting = tokio::spawn(Arc::clone(&self).keep_routes(shutdown.clone()));
         // Nothing is tried at a site that was paused or blocked before.
         tokio::select! {
             _ = restored => {}
@@ -303,7 +306,8 @@ impl Queue {
             queue_loop.begin_waiting();
         }
         queue_loop.stop(inbox).await;
-        for worker in refreshing.into_iter().chain(reporting) {
+        let workers = refreshing.into_iter().chain(reporting);
+        for worker in workers.chain([rerouting]) {
             // It fails only if it panicked.
             let _ = worker.await;
         }
@@ -340,7 +344,8 @@ impl Queue {
             && !self.flow.stopped.load(Ordering::Relaxed)
     }
 
-    /// Claims messages. Afterwards the heads of their lanes are known.
+    /// Claims messages. Afterwards the heads of their lanes are known. Messages whose route is
+    /// another than that of their lane move, and are not among those that this gives.
     async fn claim(&self, which: Which, max: usize) -> Result<Vec<Queued>, StoreError> {
         let each = match &which {
             Which::Lanes(lanes) => max.div_ceil(lanes.len().clamp(1, max.div_ceil(PER_LANE))),
@@ -356,7 +361,7 @@ impl Queue {
         };
         let claimed = self.store.claim(claim).await;
         self.follow_lanes();
-        claimed.map(|claimed| claimed.messages)
+        Ok(self.keep_in_place(claimed?.messages).await)
     }
 
     /// Waits until a time. None: for ever.
@@ -377,20 +382,7 @@ impl Queue {
 
     /// Gives messages back to the store, as if they had not been claimed.
     async fn release(&self, messages: Vec<Queued>) {
-        let settles = messages.iter().map(|message| Settle {
-            id: message.id,
-            fence: message.fence,
-            party: Party::Claimant,
-            attempt: None,
-            outcome: Outcome::Release,
-            delay_told: false,
-            text: None,
-            queue: Vec::new(),
-            mails: Vec::new(),
-            hooks: Vec::new(),
-            suppress: Vec::new(),
-            events: Vec::new(),
-        });
+        let settles = messages.iter().map(|message| released(message, None));
         self.settle(settles.collect()).await;
     }
 
@@ -450,6 +442,26 @@ impl Queue {
     }
 }
 
+/// Gives a message back as if it had not been claimed. `route`: that of its next attempt, if it is
+/// another.
+fn released(message: &Queued, route: Option<String>) -> Settle {
+    Settle {
+        id: message.id,
+        fence: message.fence,
+        party: Party::Claimant,
+        attempt: None,
+        outcome: Outcome::Release,
+        route,
+        delay_told: false,
+        text: None,
+        queue: Vec::new(),
+        mails: Vec::new(),
+        hooks: Vec::new(),
+        suppress: Vec::new(),
+        events: Vec::new(),
+    }
+}
+
 /// A copy of a settlement, to be tried again. A DSN is the only text that a settlement has, and it
 /// is in memory.
 fn copy(settle: &Settle) -> Settle {
@@ -463,6 +475,7 @@ fn copy(settle: &Settle) -> Settle {
         party: settle.party,
         attempt: settle.attempt.clone(),
         outcome: settle.outcome,
+        route: settle.route.clone(),
         delay_told: settle.delay_told,
         text,
         queue: settle.queue.clone(),

@@ -143,6 +143,7 @@ pub(crate) mod tests {
             notify: Notify::default(),
             orcpt: String::new(),
             transport: String::new(),
+            route: String::new(),
             hold: false,
             held_since: None,
             first_due: Time(0),

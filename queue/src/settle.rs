@@ -19,7 +19,7 @@ use crate::{
     Queue, deadline, header,
     judge::{self, Block},
     passed::{is_sent, sender},
-    reports, schedule,
+    reports, route, schedule,
     suppress::{Consequence, Failure, HeardFrom},
 };
 
@@ -135,6 +135,10 @@ impl Queue {
                 ..attempt(&status, start, now.since(start))
             }),
             outcome: fate.outcome,
+            route: match fate.outcome {
+                Outcome::Retry(_) => route::changed(&message, attempts, config).map(str::to_owned),
+                _ => None,
+            },
             delay_told: matches!(fate.report, Some((Action::Delayed, _))),
             text: None,
             queue: Vec::new(),
@@ -266,6 +270,7 @@ impl Queue {
             party: Party::Claimant,
             attempt: None,
             outcome: Outcome::Postpone(until),
+            route: None,
             delay_told: false,
             text: None,
             queue: Vec::new(),
@@ -365,6 +370,7 @@ impl Queue {
                 now,
                 keep_until: keep_until(account, now),
             },
+            route: None,
             delay_told: false,
             text: None,
             queue: Vec::new(),

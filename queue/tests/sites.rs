@@ -31,6 +31,8 @@ mod providers;
 mod remote;
 #[path = "sites/sources.rs"]
 mod sources;
+#[path = "sites/routes.rs"]
+mod routes;
 #[allow(dead_code, reason = "the other tests of this crate use more of it")]
 mod support;
 #[path = "sites/tarpits.rs"]

@@ -209,6 +209,7 @@ fn retire(store: &Store) {
                         now: Time(1_000_000),
                         keep_until: Some(KEEP),
                     },
+                    route: None,
                     delay_told: false,
                     text: None,
                     queue: Vec::new(),

@@ -53,6 +53,7 @@ pub(super) async fn queue_as(desk: &Desk, account: &str, sender: &str, urgency: 
         notify: Notify::default(),
         orcpt: String::new(),
         transport: String::new(),
+        route: String::new(),
         hold: false,
         next_attempt: now.after(Duration::from_secs(60)),
     };

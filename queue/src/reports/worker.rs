@@ -32,6 +32,7 @@ use super::{
 use crate::{
     Queue, header,
     https::{self, HttpsClient},
+    route,
     tls::{Check, KeyShares},
 };
 
@@ -406,7 +407,7 @@ impl Queue {
             .unwrap_or(&self.statics.postmaster.account)
             .to_owned();
         let first_due = schedule::due(kind, day, domain);
-        let message = NewMessage {
+        let mut message = NewMessage {
             common: Common {
                 account: account.clone(),
                 queued: now,
@@ -447,10 +448,12 @@ impl Queue {
                 },
                 orcpt: String::new(),
                 transport: String::new(),
+                route: String::new(),
                 hold: false,
                 next_attempt: now,
             }],
         };
+        route::note(&mut message, &self.config.load());
         let mut writer = self.store.text_writer();
         writer.write(text).await?;
         let accept = Accept {

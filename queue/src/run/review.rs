@@ -15,6 +15,7 @@ use super::{QueueLoop, REVIEWS_MAX, STORE_RETRY, course::Course, serve::paused};
 use crate::{
     Queue,
     next_hop::Site,
+    route,
     schedule::{REVIEW_AFTER, Wait},
     settle::Postponed,
 };
@@ -84,8 +85,16 @@ impl Queue {
             after = Some((last.next_attempt, last.id));
             looked = looked.saturating_add(u32::try_from(page.len()).unwrap_or(u32::MAX));
             let is_last = page.len() < PAGE;
-            if why.is_none() {
-                let first = page.first().cloned().into_iter().collect();
+            // What has another route waits for something else.
+            self.reroute(&page, &config).await?;
+            let mut page = page;
+            page.retain(|it| {
+                !it.transport.is_empty() || route::changed(it, it.attempts, &config).is_none()
+            });
+            if why.is_none()
+                && let Some(first) = page.first()
+            {
+                let first = vec![first.clone()];
                 let course = self.courses(&config, first, now.moment).pop();
                 let course = course.map(|(course, _)| course);
                 let planned = match &course {
@@ -105,7 +114,10 @@ impl Queue {
                 break;
             }
         }
-        if leaves && let Some(site) = site {
+        // Without due messages there is nothing to wait for.
+        if (leaves || looked == 0)
+            && let Some(site) = site
+        {
             self.lanes().leave(lane, site, now.time);
         }
         let pause = PAUSE_MIN.max(PAUSE_PER_MESSAGE.saturating_mul(looked));

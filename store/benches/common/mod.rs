@@ -61,6 +61,7 @@ pub(crate) fn message(number: u64, text: usize, due: Time) -> Accept {
                 notify: Notify::default(),
                 orcpt: String::new(),
                 transport: String::new(),
+                route: String::new(),
                 hold: false,
                 next_attempt: due,
             }],

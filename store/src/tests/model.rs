@@ -20,7 +20,7 @@ use super::samples::*;
 use crate::{
     Accept, ApiKeyId, Claim, ClaimHooks, Credential, DeliveryClass, HoldRuleId, Hook, HookFilter,
     HookId, Lane, MailChange, MailId, NewApiKey, NewMessage, NewText, NextAttempt, Options, Order,
-    Party, QueueId, Queued, Scope, Settle, Store, StoreError, TextId, TextSource, Time,
+    Party, QueueId, Queued, Reroute, Scope, Settle, Store, StoreError, TextId, TextSource, Time,
     Transaction, Which,
     disk::sim::{Calls, SimDisk},
     engine::journal::Mode,
@@ -311,9 +311,10 @@ but it should be one of {shows:#?}"
                 }
                 let (now, outcome) = (self.now, outcome(*fate, self.now));
                 self.durable(async |store| {
-                    let settles = chosen
-                        .iter()
-                        .map(|queued| settlement(queued, outcome, *dsn, *hook, *suppress, now));
+                    let settles = chosen.iter().map(|queued| Settle {
+                        route: suppress.map(|base| route(base % 2 == 0)),
+                        ..settlement(queued, outcome, *dsn, *hook, *suppress, now)
+                    });
                     store.settle(settles.collect()).await
                 })
                 .await;
@@ -340,6 +341,23 @@ but it should be one of {shows:#?}"
                 let ids: Vec<QueueId> = ids.iter().copied().map(QueueId).collect();
                 let now = self.now;
                 self.durable(async |store| store.change(ids.clone(), change, now).await)
+                    .await;
+            }
+            Step::Reroute { ids, relay, stale } => {
+                let mut messages = Vec::new();
+                for id in ids.iter().copied().map(QueueId) {
+                    let queued = self.model.queued(id).await.ok().flatten();
+                    messages.extend(queued.map(|queued| Reroute {
+                        id,
+                        fence: queued.fence + u64::from(*stale),
+                        route: route(*relay),
+                    }));
+                }
+                if messages.is_empty() {
+                    // Nothing would be written.
+                    return true;
+                }
+                self.durable(async |store| store.reroute(messages.clone()).await)
                     .await;
             }
             _ => return false,

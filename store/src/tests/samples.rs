@@ -49,6 +49,7 @@ pub(crate) fn recipient(address: &str, next_attempt: Time) -> NewRecipient {
         notify: Notify::default(),
         orcpt: String::new(),
         transport: String::new(),
+        route: String::new(),
         hold: false,
         next_attempt,
     }
@@ -159,6 +160,7 @@ pub(crate) fn settle(queued: &Queued, outcome: Outcome) -> Settle {
         party: Party::Claimant,
         attempt: Some(attempt(at(3), true)),
         outcome,
+        route: None,
         delay_told: false,
         text: None,
         queue: Vec::new(),

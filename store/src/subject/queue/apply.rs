@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
 use super::{
-    Change, ENVIDS_MAX, InWork, NewMessage, Note, Origin, QueueId, Queued, Reference, Retired,
-    Tables, Transaction,
+    Change, ENVIDS_MAX, InWork, NewMessage, Note, Origin, QueueId, Queued, Reference, Reroute,
+    Retired, Tables, Transaction,
     keys::{recipient_key, reference_key, reference_keys},
 };
 use crate::{
@@ -159,6 +159,24 @@ impl Tables {
     }
 }
 
+/// Where a message waits, and until when.
+#[derive(PartialEq, Eq)]
+struct Waits {
+    held: bool,
+    next: Time,
+    lane: Name,
+}
+
+impl Waits {
+    fn of(queued: &Queued) -> Self {
+        Self {
+            held: queued.hold,
+            next: queued.next_attempt,
+            lane: queued.lane_name(),
+        }
+    }
+}
+
 impl State {
     /// Adds a message, one record for each recipient. `new` is the text of the unit.
     pub(in crate::subject) fn add_message(
@@ -211,24 +229,42 @@ impl State {
         let Some(mut queued) = self.queue.queued.get(&id)? else {
             return Ok(false);
         };
-        let claimed = self.queue.claimed.contains(&id)?;
-        let (was_held, was_next) = (queued.hold, queued.next_attempt);
-        let was_lane = queued.lane_name();
+        let was = Waits::of(&queued);
         change.apply(&mut queued, now);
-        self.queue.counters.held -= u64::from(was_held);
+        self.queue.counters.held -= u64::from(was.held);
         self.queue.counters.held += u64::from(queued.hold);
+        self.move_waiting(was, queued)?;
+        Ok(true)
+    }
+
+    /// Gives a message that waits another route. False: it is claimed, or it was since.
+    pub(super) fn reroute(&mut self, to: Reroute) -> Result<bool, Fault> {
+        let Some(mut queued) = self.queue.queued.get(&to.id)? else {
+            return Ok(false);
+        };
+        if queued.fence != to.fence || self.queue.claimed.contains(&to.id)? {
+            return Ok(false);
+        }
+        let was = Waits::of(&queued);
+        queued.route = to.route;
+        self.move_waiting(was, queued)?;
+        Ok(true)
+    }
+
+    /// Keeps a changed message, and moves it from where it waited to where it waits now.
+    fn move_waiting(&mut self, was: Waits, queued: Queued) -> Result<(), Fault> {
+        let id = queued.id;
+        let claimed = self.queue.claimed.contains(&id)?;
         // A claimed message is in no lane, and a held one neither.
-        let moved = was_next != queued.next_attempt
-            || was_held != queued.hold
-            || was_lane != queued.lane_name();
-        if moved && !claimed && !was_held {
-            self.queue.due.remove(&was_lane, &[(was_next, id)])?;
+        let moved = was != Waits::of(&queued);
+        if moved && !claimed && !was.held {
+            self.queue.due.remove(&was.lane, &[(was.next, id)])?;
         }
         if moved && !claimed && !queued.hold {
             self.make_due(&queued)?;
         }
         self.queue.queued.put(id, queued);
-        Ok(true)
+        Ok(())
     }
 
     /// Makes messages due again whose claims ran out. Their attempts count.
@@ -250,13 +286,15 @@ impl State {
         self.lapse(&claimed.map(|(id, _)| id).collect::<Vec<_>>())
     }
 
-    /// Records what became of a claimed message.
+    /// Records what became of a claimed message. `route`: that of its next attempt, if it is
+    /// another.
     pub(in crate::subject) fn settle_message(
         &mut self,
         mut queued: Queued,
         attempt: Option<Attempt>,
         outcome: Outcome,
         delay_told: bool,
+        route: Option<String>,
     ) -> Result<(), Fault> {
         let id = queued.id;
         let claimed = self.queue.unclaim(id)?;
@@ -268,6 +306,7 @@ impl State {
         queued.fence += 1;
         queued.results.extend(attempt);
         queued.delay_told |= delay_told;
+        queued.route = route.unwrap_or(queued.route);
         match outcome {
             Outcome::Release | Outcome::Postpone(_) => {
                 queued.attempts = queued.attempts.saturating_sub(1);

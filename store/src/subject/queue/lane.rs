@@ -44,15 +44,16 @@ impl DeliveryClass {
     }
 }
 
-/// A lane: the due messages with one destination, forced transport, class and account. The store
-/// keeps them in the order of their times, and claims are made by lane.
+/// A lane: the due messages with one destination, transport, class and account. The transport is
+/// the forced one or that of the routes ([`Queued::next_transport`]). So all messages of a lane go
+/// to one site. The store keeps them in the order of their times, and claims are made by lane.
 ///
 /// A copy costs a count.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane(Name);
 
 impl Lane {
-    /// The lane of such messages. `transport` is empty if none is forced.
+    /// The lane of such messages. `transport` is empty without one.
     #[must_use]
     pub fn new(destination: &str, transport: &str, class: DeliveryClass, account: &str) -> Self {
         let class = class.letter();
@@ -87,6 +88,12 @@ impl Lane {
         }
     }
 
+    /// The name of the transport of its messages; empty: none.
+    #[must_use]
+    pub fn transport(&self) -> &str {
+        self.part(2)
+    }
+
     /// The account of its messages.
     #[must_use]
     pub fn account(&self) -> &str {
@@ -116,7 +123,7 @@ impl Queued {
     pub(crate) fn lane_name(&self) -> Name {
         let Lane(name) = Lane::new(
             &self.destination(),
-            &self.transport,
+            self.next_transport(),
             DeliveryClass::of(&self.common.urgency),
             &self.common.account,
         );
@@ -151,6 +158,7 @@ mod tests {
             assert_eq!(found, class, "{priority}");
             let lane = Lane::new("a.example", "", found, "ann");
             assert_eq!(lane.to_string(), format!("a.example|{letter}||ann"));
+            assert_eq!(lane.transport(), "");
             assert_eq!(
                 &**lane.name(),
                 format!("a.example\u{1f}{letter}\u{1f}\u{1f}ann")
@@ -158,6 +166,7 @@ mod tests {
         }
         let lane = Lane::new("[192.0.2.1]", "relay", DeliveryClass::Bulk, "a\u{1f}b");
         assert_eq!(lane.destination(), "[192.0.2.1]");
+        assert_eq!(lane.transport(), "relay");
         assert_eq!(lane.class(), DeliveryClass::Bulk);
         assert_eq!(lane.account(), "a\u{1f}b");
     }

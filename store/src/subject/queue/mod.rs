@@ -17,7 +17,9 @@ mod record;
 use serde::{Deserialize, Serialize};
 
 use self::keys::{Group, names};
-use self::older::{OpV2, QueuedV1, QueuedV2, QueuedV3, RetiredV1, RetiredV2, RetiredV3};
+use self::older::{
+    OpV2, QueuedV1, QueuedV2, QueuedV3, QueuedV5, RetiredV1, RetiredV2, RetiredV3, RetiredV5,
+};
 pub use self::{filter::*, keys::Reference, lane::*, read::LaneCount, record::*};
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
@@ -58,8 +60,10 @@ pub(crate) struct Counters {
 }
 
 records! {
-    Queued: version 5 [1 => QueuedV1, 2 => QueuedV2, 3 => QueuedV3, 4 => Queued],
-    Retired: version 5 [1 => RetiredV1, 2 => RetiredV2, 3 => RetiredV3, 4 => Retired],
+    Queued: version 6
+        [1 => QueuedV1, 2 => QueuedV2, 3 => QueuedV3, 4 => QueuedV5, 5 => QueuedV5],
+    Retired: version 6
+        [1 => RetiredV1, 2 => RetiredV2, 3 => RetiredV3, 4 => RetiredV5, 5 => RetiredV5],
     InWork: version 1,
 }
 
@@ -130,11 +134,15 @@ pub(crate) enum Op {
     },
     /// Keeps the ENVIDs of transactions that are about to begin.
     Begin { transactions: Vec<Transaction> },
+    /// Gives messages that wait other routes.
+    Reroute { messages: Vec<Reroute> },
 }
 
 impl Operations for Op {
     /// Version 2 has one operation more: `Undue`. Version 3 has `Begin`, and the time of `Change`.
-    const VERSION: u8 = 3;
+    /// Version 4 has `Reroute`.
+    const VERSION: u8 = 4;
+    const SINCE: u8 = 3;
 
     fn older(version: u8, bytes: &[u8]) -> Result<Self, Unreadable> {
         match version {
@@ -171,6 +179,13 @@ impl Operations for Op {
                 state.queue.begin(&transactions)?;
                 Ok(Applied::Done)
             }
+            Self::Reroute { messages } => {
+                let mut count = 0;
+                for to in messages {
+                    count += u64::from(state.reroute(to)?);
+                }
+                Ok(Applied::Count(count))
+            }
         }
     }
 
@@ -182,6 +197,7 @@ impl Operations for Op {
             Self::Change { ids, change, now } => {
                 Applied::Count(model.queue.change(&ids, &change, now))
             }
+            Self::Reroute { messages } => Applied::Count(model.queue.reroute(messages)),
         }
     }
 
@@ -190,6 +206,7 @@ impl Operations for Op {
             Self::Claim { claimed, .. } => claimed.len(),
             Self::Change { ids, .. } => ids.len(),
             Self::Undue { entries } => entries.len(),
+            Self::Reroute { messages } => messages.len(),
             Self::Begin { transactions } => {
                 let messages = transactions.iter();
                 messages.map(|begun| begun.messages.len()).sum()
@@ -199,9 +216,11 @@ impl Operations for Op {
 
     fn space(&self) -> Space {
         match self {
-            Self::Claim { .. } | Self::Change { .. } | Self::Undue { .. } | Self::Begin { .. } => {
-                Space::Reserve
-            }
+            Self::Claim { .. }
+            | Self::Change { .. }
+            | Self::Undue { .. }
+            | Self::Begin { .. }
+            | Self::Reroute { .. } => Space::Reserve,
         }
     }
 }
@@ -223,6 +242,21 @@ impl Store {
                 ids: ids.to_vec(),
                 change: change.clone(),
                 now,
+            })
+        });
+        self.count(ops.collect()).await
+    }
+
+    /// Gives messages that wait other routes, and tells how many of them there were. Each moves to
+    /// the lane of its new route, and keeps its time. Messages that are claimed, or were claimed
+    /// since they had the given fence, stay as they are.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn reroute(&self, messages: Vec<Reroute>) -> Result<u64, StoreError> {
+        let ops = messages.chunks(CHANGE_MAX).map(|messages| {
+            super::Op::Queue(Op::Reroute {
+                messages: messages.to_vec(),
             })
         });
         self.count(ops.collect()).await
@@ -249,6 +283,13 @@ pub(crate) fn samples() -> Vec<Op> {
             transactions: vec![Transaction {
                 envid: "own".into(),
                 messages: vec![QueueId(1), QueueId(2)],
+            }],
+        },
+        Op::Reroute {
+            messages: vec![Reroute {
+                id: QueueId(1),
+                fence: 2,
+                route: "relay".into(),
             }],
         },
     ]

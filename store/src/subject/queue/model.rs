@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Change, ENVIDS_MAX, Found, Lane, LaneCount, NewMessage, Note, Origin, QueueId, Queued, Retired,
-    Transaction,
+    Change, ENVIDS_MAX, Found, Lane, LaneCount, NewMessage, Note, Origin, QueueId, Queued, Reroute,
+    Retired, Transaction,
     apply::RESULTS_MAX,
     keys::reference_key,
     read::{Find, List, ListRetired},
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) struct Model {
     last: u64,
     pub(crate) queued: BTreeMap<QueueId, Queued>,
-    /// The lane of each message. A message keeps it but for changes of its transport.
+    /// The lane of each message. A message keeps it but for changes of its transport or route.
     lanes: BTreeMap<QueueId, Lane>,
     claimed: BTreeMap<QueueId, Lease>,
     pub(crate) retired: BTreeMap<QueueId, Retired>,
@@ -78,6 +78,21 @@ impl Model {
             if let Some(queued) = self.queued.get_mut(id) {
                 change.apply(queued, now);
                 self.lanes.insert(*id, queued.lane());
+                count += 1;
+            }
+        }
+        count
+    }
+
+    pub(super) fn reroute(&mut self, messages: Vec<Reroute>) -> u64 {
+        let mut count = 0;
+        for to in messages {
+            let claimed = self.is_claimed(to.id);
+            let queued = self.queued.get_mut(&to.id);
+            let same = |queued: &&mut Queued| queued.fence == to.fence && !claimed;
+            if let Some(queued) = queued.filter(same) {
+                queued.route = to.route;
+                self.lanes.insert(to.id, queued.lane());
                 count += 1;
             }
         }
@@ -305,6 +320,7 @@ impl Model {
         attempt: Option<Attempt>,
         outcome: Outcome,
         delay_told: bool,
+        route: Option<String>,
     ) {
         let id = queued.id;
         let lease = self.claimed.remove(&id);
@@ -312,6 +328,8 @@ impl Model {
         queued.fence += 1;
         queued.results.extend(attempt);
         queued.delay_told |= delay_told;
+        queued.route = route.unwrap_or(queued.route);
+        self.lanes.insert(id, queued.lane());
         match outcome {
             Outcome::Release | Outcome::Postpone(_) => {
                 queued.attempts = queued.attempts.saturating_sub(1);

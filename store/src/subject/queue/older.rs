@@ -1,7 +1,8 @@
 //! Older shapes of queued messages.
 //!
+//! - Before version 6 they had no route: only a forced transport stood in their lanes.
 //! - Before version 5 they only said whether the text is 8-bit, in the byte that says now what it
-//!   needs. So version 4 has the shape of today.
+//!   needs. So versions 4 and 5 have one shape.
 //! - Before version 4 their urgency did not say whether they were one of many.
 //! - Before version 3 they had no origin: accounts sent all of them.
 //! - Before version 2 they were without the ENVIDs of our own transactions, without the blame of an
@@ -186,10 +187,14 @@ impl<T: CommonEnd> From<CommonWith<T>> for Common {
 
 pub(crate) type QueuedV2 = QueuedWith<CommonV2>;
 pub(crate) type QueuedV3 = QueuedWith<CommonV3>;
+/// Also that of version 4.
+pub(crate) type QueuedV5 = QueuedWith<Common>;
 pub(crate) type RetiredV2 = RetiredWith<CommonV2>;
 pub(crate) type RetiredV3 = RetiredWith<CommonV3>;
+pub(crate) type RetiredV5 = RetiredWith<Common>;
 pub(crate) type NewMessageV2 = NewMessageWith<CommonV2>;
 pub(crate) type NewMessageV3 = NewMessageWith<CommonV3>;
+pub(crate) type NewMessageV5 = NewMessageWith<Common>;
 
 /// A message with this shape of the common data.
 #[derive(Serialize, Deserialize)]
@@ -231,6 +236,7 @@ impl<C: Into<Common>> From<QueuedWith<C>> for Queued {
             notify: old.notify,
             orcpt: old.orcpt,
             transport: old.transport,
+            route: String::new(),
             hold: old.hold,
             held_since: old.held_since,
             first_due: old.first_due,
@@ -265,11 +271,39 @@ impl<C: Into<Common>> From<RetiredWith<C>> for Retired {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NewRecipientV5 {
+    reverse_path: ReversePath,
+    from_id: String,
+    recipient: Address,
+    notify: Notify,
+    orcpt: String,
+    transport: String,
+    hold: bool,
+    next_attempt: Time,
+}
+
+impl From<NewRecipientV5> for NewRecipient {
+    fn from(old: NewRecipientV5) -> Self {
+        Self {
+            reverse_path: old.reverse_path,
+            from_id: old.from_id,
+            recipient: old.recipient,
+            notify: old.notify,
+            orcpt: old.orcpt,
+            transport: old.transport,
+            route: String::new(),
+            hold: old.hold,
+            next_attempt: old.next_attempt,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NewMessageWith<C> {
     common: C,
     top: Top,
     text: TextSource,
-    recipients: Vec<NewRecipient>,
+    recipients: Vec<NewRecipientV5>,
 }
 
 impl<C: Into<Common>> From<NewMessageWith<C>> for NewMessage {
@@ -278,7 +312,7 @@ impl<C: Into<Common>> From<NewMessageWith<C>> for NewMessage {
             common: old.common.into(),
             top: old.top,
             text: old.text,
-            recipients: old.recipients,
+            recipients: old.recipients.into_iter().map(NewRecipient::from).collect(),
         }
     }
 }
@@ -352,6 +386,7 @@ impl From<QueuedV1> for Queued {
             notify: old.notify,
             orcpt: old.orcpt,
             transport: old.transport,
+            route: String::new(),
             hold: old.hold,
             held_since: old.hold.then_some(queued),
             first_due,
@@ -390,7 +425,7 @@ pub(crate) struct NewMessageV1 {
     common: CommonV1,
     top: Top,
     text: TextSource,
-    recipients: Vec<NewRecipient>,
+    recipients: Vec<NewRecipientV5>,
 }
 
 impl From<NewMessageV1> for NewMessage {
@@ -399,7 +434,7 @@ impl From<NewMessageV1> for NewMessage {
             common: old.common.into(),
             top: old.top,
             text: old.text,
-            recipients: old.recipients,
+            recipients: old.recipients.into_iter().map(NewRecipient::from).collect(),
         }
     }
 }
@@ -587,14 +622,18 @@ mod tests {
         assert!(Queued::decode(&bytes[..5]).is_err());
     }
 
-    /// The bool of version 4 is the lowest bit of the byte of today.
+    /// The bool of version 4 is the lowest bit of the byte of version 5.
     #[test]
-    fn messages_of_version_4_are_read() {
+    fn messages_of_versions_4_and_5_are_read() {
         let mut now = Queued::decode(&bytes(&queued())).unwrap();
         Arc::make_mut(&mut now.common).needs.eight_bit = true;
-        let mut old = vec![4];
-        append(&now, &mut old);
-        assert_eq!(Queued::decode(&old).unwrap(), now);
+        for version in [4, 5] {
+            let mut bytes = vec![version];
+            append(&retired(&now, Common::clone(&now.common)), &mut bytes);
+            let retired = Retired::decode(&bytes).unwrap();
+            assert_eq!((&retired.message, retired.keep_until), (&now, Time(5)));
+            assert!(Queued::decode(&bytes[..5]).is_err());
+        }
         let (mut as_bool, mut as_needs) = (Vec::new(), Vec::new());
         append(&true, &mut as_bool);
         append(&now.common.needs, &mut as_needs);

@@ -161,6 +161,9 @@ pub struct Queued {
     pub orcpt: String,
     /// The name of the transport that is forced; empty: the routes decide.
     pub transport: String,
+    /// The name of the transport that the routes give the next attempt; empty: none. During an
+    /// attempt: that of this attempt. It counts while no transport is forced.
+    pub route: String,
     /// The message is held: no attempts while this is set.
     pub hold: bool,
     /// When the present hold began. None if the message is not held.
@@ -262,8 +265,20 @@ pub struct NewRecipient {
     pub notify: Notify,
     pub orcpt: String,
     pub transport: String,
+    pub route: String,
     pub hold: bool,
     pub next_attempt: Time,
+}
+
+/// A queued message whose next attempt goes by another route than before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reroute {
+    /// The message.
+    pub id: QueueId,
+    /// Its fence. A message that was claimed since has had its own fate.
+    pub fence: u64,
+    /// The name of the transport that the routes give; empty: none.
+    pub route: String,
 }
 
 /// News of a message in the queue or in the history. News of any other message changes nothing.
@@ -304,6 +319,16 @@ impl Queued {
     #[must_use]
     pub fn destination(&self) -> Destination {
         self.recipient.host.ascii()
+    }
+
+    /// The name of the transport of the next attempt: the forced one, else that of the routes.
+    /// Empty: none.
+    #[must_use]
+    pub fn next_transport(&self) -> &str {
+        match self.transport.as_str() {
+            "" => &self.route,
+            forced => forced,
+        }
     }
 
     /// Begins or ends a hold at `now`. The time of the message stands still meanwhile.
@@ -357,6 +382,7 @@ impl NewRecipient {
             notify: self.notify,
             orcpt: self.orcpt,
             transport: self.transport,
+            route: self.route,
             hold: self.hold,
             held_since,
             first_due: self.next_attempt,

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use self::older::{OpV1, OpV2, OpV3};
+use self::older::{OpV1, OpV2, OpV3, OpV5};
 pub use self::record::*;
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
@@ -52,6 +52,7 @@ pub(crate) enum Op {
         outcome: Outcome,
         delay_told: bool,
         unit: Unit,
+        route: Option<String>,
     },
     /// A process began, so all claims of the process before ended.
     Start,
@@ -108,6 +109,7 @@ impl Op {
             party,
             attempt,
             outcome,
+            route,
             delay_told,
             text,
             queue,
@@ -133,6 +135,7 @@ impl Op {
             outcome,
             delay_told,
             unit,
+            route,
         };
         (op, text)
     }
@@ -153,14 +156,15 @@ impl Operations for Op {
     /// Version 3 has any number of messages in a unit, their origin, and refused mail.
     /// Version 4 has messages that are reports, and such that are one of many.
     /// Version 5 says what the text of a message needs, in the byte that only said 8-bit or not.
-    const VERSION: u8 = 5;
-    const SINCE: u8 = 4;
+    /// Version 6 has the routes of messages.
+    const VERSION: u8 = 6;
 
     fn older(version: u8, bytes: &[u8]) -> Result<Self, Unreadable> {
         match version {
             1 => exactly(bytes).map(|old: OpV1| old.into()),
             2 => exactly(bytes).map(|old: OpV2| old.into()),
             3 => exactly(bytes).map(|old: OpV3| old.into()),
+            4 | 5 => exactly(bytes).map(|old: OpV5| old.into()),
             _ => Err(Unreadable::Older(version)),
         }
     }
@@ -177,6 +181,7 @@ impl Operations for Op {
                 outcome,
                 delay_told,
                 unit,
+                route,
             } => {
                 let queued = state.queue.queued.get(&id)?;
                 let queued = queued.filter(|queued| queued.fence == fence);
@@ -188,7 +193,7 @@ impl Operations for Op {
                 if let Err(error) = state.add_unit(unit, place)? {
                     return Ok(Applied::Refused(error));
                 }
-                state.settle_message(queued, attempt, outcome, delay_told)?;
+                state.settle_message(queued, attempt, outcome, delay_told, route)?;
                 Ok(Applied::Flag(true))
             }
             Self::Start => {
@@ -468,6 +473,7 @@ pub(crate) fn samples() -> Vec<Op> {
         outcome: samples::KEPT,
         delay_told: true,
         unit: Unit::default(),
+        route: Some("relay".into()),
     };
     let all = Op::AcceptAll {
         messages: message,

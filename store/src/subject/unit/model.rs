@@ -31,6 +31,7 @@ impl ModelState {
                 outcome,
                 delay_told,
                 unit,
+                route,
             } => {
                 let Some(queued) = self.queue.to_settle(id, fence, party) else {
                     return Applied::Flag(false);
@@ -43,7 +44,8 @@ impl ModelState {
                 };
                 self.add_queue(&mut unit, new);
                 self.add_rest(unit, new);
-                self.queue.settle(queued, attempt, outcome, delay_told);
+                self.queue
+                    .settle(queued, attempt, outcome, delay_told, route);
                 self.drop_unused(old);
                 self.drop_unused(new);
                 Applied::Flag(true)

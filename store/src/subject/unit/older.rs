@@ -1,4 +1,6 @@
-//! The operations before version 4, in which no message was a report or one of many.
+//! The operations before version 6, in which messages had no route.
+//!
+//! Before version 4 no message was a report or one of many.
 //!
 //! Before version 3 a unit had one message at most, and no refused mail.
 //!
@@ -12,7 +14,9 @@ use crate::{
     Attempt, NewEvent, NewHook, NewMail, NewMessage, NewReject, NewSuppression, Note, Once,
     QueueId, TakenMail,
     subject::{
-        queue::older::{AttemptV1, NewMessageV1, NewMessageV2, NewMessageV3, NoteV1},
+        queue::older::{
+            AttemptV1, NewMessageV1, NewMessageV2, NewMessageV3, NewMessageV5, NoteV1,
+        },
         suppression::older::NewSuppressionV1,
         texts::OpText,
     },
@@ -21,13 +25,14 @@ use crate::{
 pub(super) type OpV1 =
     Older<NewMessageV1, AttemptV1, OlderUnit<NewMessageV1, NoteV1, NewSuppressionV1>>;
 pub(super) type OpV2 = Older<NewMessageV2, Attempt, OlderUnit<NewMessageV2, Note, NewSuppression>>;
-/// All but the messages have the shape of today.
-pub(super) type OpV3 = Older<NewMessageV3, Attempt, UnitV3>;
+pub(super) type OpV3 = Older<NewMessageV3, Attempt, UnitWith<NewMessageV3>>;
+pub(super) type OpV5 = Older<NewMessageV5, Attempt, UnitWith<NewMessageV5>>;
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct UnitV3 {
+/// A unit with this shape of a message. All else has the shape of today.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct UnitWith<M> {
     text: Option<OpText>,
-    queue: Vec<NewMessageV3>,
+    queue: Vec<M>,
     mails: Vec<NewMail>,
     hooks: Vec<NewHook>,
     notes: Vec<Note>,
@@ -38,11 +43,11 @@ pub(super) struct UnitV3 {
     taken: Vec<TakenMail>,
 }
 
-impl From<UnitV3> for Unit {
-    fn from(old: UnitV3) -> Self {
+impl<M: Into<NewMessage>> From<UnitWith<M>> for Unit {
+    fn from(old: UnitWith<M>) -> Self {
         Self {
             text: old.text,
-            queue: old.queue.into_iter().map(NewMessage::from).collect(),
+            queue: old.queue.into_iter().map(M::into).collect(),
             mails: old.mails,
             hooks: old.hooks,
             notes: old.notes,
@@ -117,6 +122,7 @@ where
                 outcome,
                 delay_told,
                 unit: unit.into(),
+                route: None,
             },
             Older::Start => Self::Start,
         }
@@ -165,6 +171,21 @@ mod tests {
         }
     }
 
+    fn unit_with<M>() -> UnitWith<M> {
+        UnitWith {
+            text: None,
+            queue: Vec::new(),
+            mails: Vec::new(),
+            hooks: Vec::new(),
+            notes: Vec::new(),
+            suppress: Vec::new(),
+            events: Vec::new(),
+            once: None,
+            rejects: Vec::new(),
+            taken: Vec::new(),
+        }
+    }
+
     fn check<M, A, U>(version: u8, unit: impl Fn() -> U)
     where
         M: Into<NewMessage> + Serialize + Debug,
@@ -192,7 +213,10 @@ mod tests {
     fn operations_of_older_versions_are_read() {
         check::<NewMessageV1, AttemptV1, _>(1, unit::<NewMessageV1, NoteV1, NewSuppressionV1>);
         check::<NewMessageV2, Attempt, _>(2, unit::<NewMessageV2, Note, NewSuppression>);
-        check::<NewMessageV3, Attempt, _>(3, UnitV3::default);
+        check::<NewMessageV3, Attempt, _>(3, unit_with::<NewMessageV3>);
+        for version in [4, 5] {
+            check::<NewMessageV5, Attempt, _>(version, unit_with::<NewMessageV5>);
+        }
         assert!(Op::older(0, &[]).is_err());
     }
 }

@@ -116,6 +116,9 @@ pub struct Settle {
     pub attempt: Option<Attempt>,
     /// The outcome for the message.
     pub outcome: Outcome,
+    /// The name of the transport that the routes give the next attempt; empty: none. None: that of
+    /// before.
+    pub route: Option<String>,
     /// A "delayed" DSN goes out with this.
     pub delay_told: bool,
     /// A new text: that of a DSN.

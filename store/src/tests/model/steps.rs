@@ -87,6 +87,12 @@ pub(super) enum Step {
         ids: Vec<u64>,
         change: Change,
     },
+    /// Messages get another route. `stale`: that was decided before a claim that came since.
+    Reroute {
+        ids: Vec<u64>,
+        relay: bool,
+        stale: bool,
+    },
     Suppress(u8),
     Unsuppress(u8),
     AddHoldRule(HoldFilter),
@@ -325,6 +331,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(which, fate, dsn, hook, suppress)| Step::Settle { which, fate, dsn, hook, suppress }),
         3 => (1..20_u64, prop::option::of(0..300_u16)).prop_map(|(id, keep)| Step::End { id, keep }),
         5 => (prop::collection::vec(1..20_u64, 1..5), change()).prop_map(|(ids, change)| Step::Change { ids, change }),
+        4 => (prop::collection::vec(1..20_u64, 1..5), any::<bool>(), prop::bool::weighted(0.1))
+            .prop_map(|(ids, relay, stale)| Step::Reroute { ids, relay, stale }),
         2 => (0..6_u8).prop_map(Step::Suppress),
         1 => (0..6_u8).prop_map(Step::Unsuppress),
         1 => hold_filter().prop_map(Step::AddHoldRule),
@@ -588,6 +596,14 @@ pub(super) fn outcome(fate: Fate, now: Time) -> Outcome {
             now,
             keep_until: keep.map(later),
         },
+    }
+}
+
+/// The name of the transport that the routes give, or none.
+pub(super) fn route(relay: bool) -> String {
+    match relay {
+        true => "relay".to_owned(),
+        false => String::new(),
     }
 }
 

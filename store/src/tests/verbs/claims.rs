@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::tests::samples::*;
 use crate::{
-    Claim, DeliveryClass, Lane, LaneHead, Outcome, QueueId, Settle, Store, StoreError, TextId,
-    Time, Which,
+    Change, Claim, DeliveryClass, Lane, LaneHead, Outcome, QueueId, Reroute, Settle, Store,
+    StoreError, TextId, Time, Which,
 };
 
 #[tokio::test]
@@ -183,6 +183,78 @@ async fn a_retry_comes_back_at_its_time_with_another_fence() {
             (2, 1, true)
         );
         assert!(again.fence > first.fence);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_waits_in_the_lane_of_its_forced_transport_or_else_of_its_route() {
+    on_both(|store| async move {
+        let mut unit = message(&["a@x.example", "b@x.example", "c@x.example"]);
+        let recipients = &mut unit.queue[0].recipients;
+        recipients[1].route = "relay".into();
+        recipients[2].route = "relay".into();
+        recipients[2].transport = "forced".into();
+        store.accept(unit).await.unwrap();
+        let lane = |transport| Lane::new("x.example", transport, DeliveryClass::Normal, "ann");
+        let waits = async |transport| {
+            let due = store.due_in_lane(&lane(transport), None, at(9), 9).await;
+            let due = due.unwrap().into_iter().map(|queued| queued.id.0);
+            due.collect::<Vec<_>>()
+        };
+        let found = [waits("").await, waits("relay").await, waits("forced").await];
+        assert_eq!(found, [[1], [2], [3]]);
+        let to = |id, fence, route: &str| Reroute {
+            id: QueueId(id),
+            fence,
+            route: route.into(),
+        };
+        store.follow_lanes();
+        let claim_first = Claim {
+            which: Which::Messages(vec![QueueId(1)]),
+            ..claim(at(9))
+        };
+        let first = store.claim(claim_first).await.unwrap().messages.remove(0);
+        let _ = store.changed_lanes();
+        let moves = vec![
+            to(1, 1, "other"),
+            to(2, 0, "other"),
+            to(2, 9, ""),
+            to(3, 0, "other"),
+            to(7, 0, "other"),
+        ];
+        assert_eq!(store.reroute(moves).await.unwrap(), 2);
+        assert_eq!(waits("relay").await, []);
+        assert_eq!(waits("other").await, [2], "it keeps its time");
+        assert_eq!(waits("forced").await, [3], "the forced transport wins");
+        let mut changed = store.changed_lanes();
+        changed.sort();
+        let expected = [(lane("other"), Some(at(1))), (lane("relay"), None)];
+        assert_eq!(changed, expected);
+        let retry = Settle {
+            route: Some("relay".into()),
+            ..settle(&first, Outcome::Retry(at(5)))
+        };
+        store.settle(vec![retry]).await.unwrap();
+        assert_eq!(waits("relay").await, [1]);
+        let by_routes = Change {
+            transport: Some(String::new()),
+            ..Change::default()
+        };
+        let all = vec![QueueId(1), QueueId(3)];
+        store.change(all, &by_routes, at(9)).await.unwrap();
+        assert_eq!(waits("other").await, [2, 3]);
+        let claimed = store.claim(claim(at(9))).await.unwrap().messages;
+        let routes = claimed.iter().map(|it| (it.id.0, it.next_transport()));
+        let routes: Vec<_> = routes.collect();
+        assert_eq!(routes, [(2, "other"), (3, "other"), (1, "relay")]);
+        let release = claimed.iter().map(|queued| Settle {
+            attempt: None,
+            route: Some(String::new()),
+            ..settle(queued, Outcome::Release)
+        });
+        store.settle(release.collect()).await.unwrap();
+        assert_eq!(waits("").await, [2, 3, 1]);
     })
     .await;
 }
