@@ -6,7 +6,7 @@
 //! | follow the heads of lanes, move those that are due | `schedule/lanes.rs` | one entry a lane |
 //! | find the site of a lane; tasks make new plans | `course`, `planning`, `dispatch` | [`PLANNING_MAX`] |
 //! | begin or wake workers of the site | `serve` | `queue.max_concurrency` and the site's limits |
-//! | claim messages of lanes and deliver them | `worker`, one for each connection | a batch each |
+//! | claim messages of lanes and deliver them | `worker`, one for each connection | `schedule::share` |
 //! | look at lanes that wait for long | `review` | [`REVIEWS_MAX`] |
 //! | move messages whose route changed | `reroute` | a page at a time |
 //!
@@ -45,7 +45,7 @@ use tracing::{error, warn};
 use crate::{
     Queue,
     next_hop::{PlanKey, Site},
-    schedule::{InFlight, LEASE, Lanes, Pace, Wait, Wakes},
+    schedule::{self, InFlight, LEASE, Lanes, Pace, Wait, Wakes},
     settle::Postponed,
 };
 use planning::Planning;
@@ -59,8 +59,8 @@ const STORE_RETRY: Duration = Duration::from_secs(5);
 const PLANNING_MAX: usize = 512;
 /// How many lanes are looked at, at once, that wait for long.
 const REVIEWS_MAX: usize = 4;
-/// How many messages of a lane are claimed at least, if there are so many and others wait.
-const PER_LANE: usize = 8;
+/// A claim is shared by so many of its lanes, if they have enough messages.
+const LANES_PER_CLAIM: usize = 4;
 /// How many lanes are read from the store at once.
 const LANES_PAGE: usize = 500;
 
@@ -74,12 +74,19 @@ pub(crate) struct Flow {
     stopped: AtomicBool,
     /// So many sites wait for a place that others have.
     wanted: AtomicUsize,
+    /// So many workers have something to do.
+    busy: AtomicUsize,
 }
 
 impl Flow {
     /// Whether other sites wait for a place.
     fn has_others(&self) -> bool {
         self.wanted.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many messages a worker takes at once.
+    fn share(&self) -> usize {
+        schedule::share(self.busy.load(Ordering::Relaxed))
     }
 }
 
@@ -348,7 +355,7 @@ impl Queue {
     /// another than that of their lane move, and are not among those that this gives.
     async fn claim(&self, which: Which, max: usize) -> Result<Vec<Queued>, StoreError> {
         let each = match &which {
-            Which::Lanes(lanes) => max.div_ceil(lanes.len().clamp(1, max.div_ceil(PER_LANE))),
+            Which::Lanes(lanes) => max.div_ceil(lanes.len().clamp(1, LANES_PER_CLAIM)),
             Which::All | Which::Messages(_) => max,
         };
         let claim = Claim {

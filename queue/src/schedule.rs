@@ -62,6 +62,21 @@ pub(crate) const LEASE: Duration = Duration::from_secs(600);
 /// connections share a burst.
 pub(crate) const BATCH: usize = 32;
 
+/// How many messages all workers take together. A message that is worked on costs some KiB, with
+/// its envelope, its dialog and its result.
+const IN_WORK: usize = 4096;
+
+/// A worker takes so many even if there are very many workers: one way to the store for each
+/// message would cost too much.
+const SHARE_MIN: usize = 8;
+
+/// How many messages each of so many workers takes at once. A few workers fill their pipelines.
+/// Many workers keep the server busy with less each, and memory follows [`IN_WORK`].
+pub(crate) fn share(workers: usize) -> usize {
+    let each = IN_WORK.checked_div(workers);
+    each.map_or(BATCH, |each| each.clamp(SHARE_MIN, BATCH))
+}
+
 /// How long nothing is tried after so many failures in a row, before this one: of connections to a
 /// site, or of look-ups for a domain.
 pub(crate) fn down_for(failures: usize) -> Duration {
@@ -169,6 +184,21 @@ pub(crate) mod tests {
     pub(crate) fn config() -> QueueConfig {
         let statics = "hostname = \"a.example\"\n[postmaster]\naccount = \"a\"\n[listeners.l]\nips = [\"127.0.0.1\"]\n";
         Static::parse(statics, "postrider.conf").unwrap().queue
+    }
+
+    #[test]
+    fn many_workers_share_the_messages_in_work() {
+        for (workers, each) in [
+            (0, 32),
+            (1, 32),
+            (128, 32),
+            (129, 31),
+            (256, 16),
+            (500, 8),
+            (5000, 8),
+        ] {
+            assert_eq!(share(workers), each, "{workers}");
+        }
     }
 
     #[test]

@@ -128,8 +128,9 @@ impl QueueLoop {
     /// Begins workers for the sites that waited for a place.
     pub(super) fn begin_waiting(&mut self) {
         self.begin_in_turn();
-        let wanted = self.waiting.order.len();
-        self.queue.flow.wanted.store(wanted, Ordering::Relaxed);
+        let (flow, wanted) = (&self.queue.flow, self.waiting.order.len());
+        flow.wanted.store(wanted, Ordering::Relaxed);
+        flow.busy.store(self.in_flight.busy(), Ordering::Relaxed);
     }
 
     fn begin_in_turn(&mut self) {

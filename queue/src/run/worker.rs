@@ -111,10 +111,15 @@ impl Worker {
         let mut lanes = self.queue.lanes();
         lanes.take(
             &self.slot.site,
-            pace.batch(now.moment),
+            self.batch(now.moment),
             brief.connections,
             now.time,
         )
+    }
+
+    /// How many messages a turn has at most.
+    fn batch(&self, now: Moment) -> usize {
+        self.slot.pace.batch(now).min(self.queue.flow.share())
     }
 
     /// Whether to take another turn: the site takes mail, and not from fewer connections than there
@@ -193,7 +198,7 @@ impl Worker {
             }
         }
         let wanted = match queue.may_claim(now.moment) && !lanes.is_empty() {
-            true => pace.batch(now.moment),
+            true => self.batch(now.moment),
             false => 0,
         };
         let tokens = self.take_tokens(wanted);

@@ -125,7 +125,6 @@ fn half(limits: &QueueConfig) -> usize {
 
 impl<W> InFlight<W> {
     /// How many workers have something to do.
-    #[cfg(test)]
     pub(crate) const fn busy(&self) -> usize {
         self.busy
     }
