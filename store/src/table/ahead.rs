@@ -7,10 +7,10 @@
 
 use std::{marker::PhantomData, ops::Bound, sync::Arc};
 
-use redb::ReadableTableMetadata;
+use redb::{AccessGuard, ReadableTableMetadata};
 
 use super::{
-    Base, Table,
+    Base, Bytes, Table,
     key::{self, Key},
     scan::base_range,
     value::Value,
@@ -61,10 +61,19 @@ impl<K: Key, V: Value> Ahead<K, V> {
 
     /// Reads the place of a key. None: there is no record that can be read.
     pub(crate) fn look(&self, key: &K) -> Result<Option<V>, Fault> {
+        let value = self.bytes(key)?;
+        Ok(value.and_then(|value| V::decode(value.value()).ok()))
+    }
+
+    /// Reads the place of a key. The record itself is not needed.
+    pub(crate) fn touch(&self, key: &K) -> Result<(), Fault> {
+        self.bytes(key).map(drop)
+    }
+
+    fn bytes(&self, key: &K) -> Result<Option<AccessGuard<'static, Bytes>>, Fault> {
         let mut bytes = Vec::with_capacity(32);
         key.encode(&mut bytes);
-        let value = self.base.get(bytes.as_slice())?;
-        Ok(value.and_then(|value| V::decode(value.value()).ok()))
+        Ok(self.base.get(bytes.as_slice())?)
     }
 
     /// The keys from one on.

@@ -17,7 +17,8 @@ use crate::{
     },
 };
 
-/// More recipients are looked up on tokio's pool of blocking threads.
+/// So few records are looked up at once: they are usually in the page cache. More are looked up on
+/// tokio's pool of blocking threads.
 const AT_ONCE: usize = 16;
 
 /// The tables of the index that are so large that looking ahead pays.
@@ -64,10 +65,14 @@ impl Shared {
 }
 
 impl JournalEngine {
-    /// Does it on tokio's pool of blocking threads.
-    async fn look(&self, look: impl FnOnce() -> Result<(), Fault> + Send + 'static) {
+    /// Looks up so many records. Each of many callers with a few would get a thread of the pool,
+    /// and each thread has memory of its own.
+    async fn look(&self, count: usize, look: impl FnOnce() -> Result<(), Fault> + Send + 'static) {
         #[cfg(test)]
         if self.shared.inline {
+            return self.shared.looked(look());
+        }
+        if count <= AT_ONCE {
             return self.shared.looked(look());
         }
         let shared = Arc::clone(&self.shared);
@@ -85,7 +90,7 @@ impl JournalEngine {
             })
         });
         if let Ok(Ok(Some(due))) = due {
-            self.look(move || look_up(due, &queued)).await;
+            self.look(claim.max, move || look_up(due, &queued)).await;
         }
     }
 
@@ -104,7 +109,7 @@ impl JournalEngine {
             .readable()
             .map(|state| state.hooks.due.ahead(&pick));
         if let Ok(Ok(Some(due))) = due {
-            self.look(move || look_up(due, &hooks)).await;
+            self.look(claim.max, move || look_up(due, &hooks)).await;
         }
     }
 
@@ -121,12 +126,9 @@ impl JournalEngine {
             recipients.map(move |new| known_key(&account, &new.recipient))
         });
         let keys: Vec<_> = keys.collect();
-        let few = keys.len() <= AT_ONCE;
-        let look = move || keys.iter().try_for_each(|key| known.look(key).map(drop));
-        match few {
-            true => self.shared.looked(look()),
-            false => self.look(look).await,
-        }
+        let count = keys.len();
+        let look = move || keys.iter().try_for_each(|key| known.touch(key));
+        self.look(count, look).await;
     }
 }
 
@@ -138,7 +140,7 @@ where
     (crate::Time, Id): crate::table::value::Value,
 {
     for id in due.look()? {
-        records.look(&id)?;
+        records.touch(&id)?;
     }
     Ok(())
 }
