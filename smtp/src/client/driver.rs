@@ -274,7 +274,7 @@ impl Connection {
             }
             if self.session.closed().is_some() {
                 // The session writes nothing any more, and has a last output.
-                self.pending.clear();
+                self.pending = Bytes::new();
                 self.unflushed = false;
                 continue;
             }
@@ -335,7 +335,10 @@ impl Connection {
             }
             self.pending.advance(written);
             self.unflushed = true;
-            if !self.pending.is_empty() {
+            if self.pending.is_empty() {
+                // Even a piece without bytes would keep the memory of all that was written.
+                self.pending = Bytes::new();
+            } else {
                 self.session.wrote_some(written, now());
             }
         }

@@ -567,6 +567,10 @@ impl Session {
             (_, State::Closed(_)) => Some(Output::Closed),
             (_, State::Opening | State::Sending(_) | State::Quitting) => None,
         };
+        if matches!(next, State::Ready) && self.output.is_empty() {
+            // A connection may be idle for long, with nothing to send.
+            self.output = BytesMut::new();
+        }
         if matches!(next, State::Ready) && self.ready.is_none() {
             self.ready = Some(self.since);
             if let Some(recorder) = &self.config.recorder {
@@ -592,4 +596,62 @@ enum Limited {
 pub(super) fn unexpected(reply: &Reply, command: &'static str) -> DeliveryStatus {
     let text = format!("unexpected reply: {reply}");
     DeliveryStatus::transient(Cause::Protocol, EnhancedCode::PROTOCOL, text).with_command(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Timeouts;
+
+    /// What the session gives until it waits. Each output is written, and each piece is read.
+    fn drain(session: &mut Session, now: Instant) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        while let Some(output) = session.poll_output() {
+            match &output {
+                Output::Send(_) => session.wrote(now),
+                Output::Ask(piece) => session.answer(Some(&vec![b'x'; piece.max]), now),
+                _ => {}
+            }
+            outputs.push(output);
+        }
+        outputs
+    }
+
+    #[test]
+    fn an_idle_session_has_no_memory_for_output() {
+        let now = Instant::now();
+        let config = SessionConfig {
+            helo: "client.example".into(),
+            remote: "mx.test".into(),
+            security: Security::Never,
+            login: None,
+            timeouts: Timeouts::default(),
+            lmtp: false,
+            chunking: false,
+            recorder: None,
+        };
+        let mut session = Session::new(config, now);
+        for replies in ["220 mx.test\r\n", "250-mx.test\r\n250 PIPELINING\r\n"] {
+            session.receive(replies.as_bytes(), now);
+            drain(&mut session, now);
+        }
+        let envelope = Envelope {
+            reverse_path: ReversePath::Null,
+            body_type: crate::BodyType::SevenBit,
+            smtputf8: false,
+            require_tls: false,
+            delivery: Default::default(),
+            ret: None,
+            envid: None,
+            recipients: vec!["a@b.test".parse::<Address>().unwrap().into()],
+        };
+        session.submit([(envelope, 50_000)], now);
+        drain(&mut session, now);
+        session.receive(b"250 ok\r\n250 ok\r\n354 go on\r\n", now);
+        drain(&mut session, now);
+        assert!(session.output.capacity() > 0);
+        session.receive(b"250 ok\r\n", now);
+        assert_eq!(drain(&mut session, now), [Output::Done]);
+        assert_eq!(session.output.capacity(), 0);
+    }
 }
