@@ -279,7 +279,8 @@ impl Queue {
             tokio::spawn(full.quit());
         }
         if attempt.has_pending() && !attempt.rests() {
-            attempt.try_hosts(kept).await;
+            // Most attempts have a connection, and need no memory for this.
+            Box::pin(attempt.try_hosts(kept)).await;
             attempt.look_at_policy_again().await;
         }
         attempt.try_other_families(kept).await;

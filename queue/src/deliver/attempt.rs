@@ -468,7 +468,8 @@ impl<'a> OngoingAttempt<'a> {
         let mut opened = self.slot.pace.open();
         self.note_tried(endpoint);
         let recorder = self.transcripts.recorder();
-        let connected = self.connect_protected(endpoint, link, recorder.as_ref());
+        // A connection that is made takes much more memory than one that is open.
+        let connected = Box::pin(self.connect_protected(endpoint, link, recorder.as_ref()));
         let (mut connection, proven) = match connected.await {
             Ok(connected) => connected,
             Err(error) => {

@@ -35,9 +35,10 @@ pub(crate) struct Remembered {
     pub(crate) stale: bool,
 }
 
+/// There may be very many, so each is small.
 #[derive(Debug)]
 struct Entry {
-    plan: Result<Arc<Plan>, DeliveryStatus>,
+    plan: Result<Arc<Plan>, Box<DeliveryStatus>>,
     until: Moment,
     /// The bytes of its parts that others choose.
     bytes: usize,
@@ -50,7 +51,7 @@ pub(crate) struct Plans {
     named: BTreeMap<String, Arc<Plan>>,
     /// The entries of providers that the plans have.
     providers: Option<Arc<Providers>>,
-    entries: HashMap<PlanKey, Entry>,
+    entries: HashMap<Arc<PlanKey>, Entry>,
     /// The bytes of all entries.
     bytes: usize,
     /// The look-ups that failed.
@@ -59,7 +60,7 @@ pub(crate) struct Plans {
     /// to no host.
     refusals: Failures<(PlanKey, Requested)>,
     /// The entries by the moment until which they hold.
-    ends: BTreeSet<(Moment, PlanKey)>,
+    ends: BTreeSet<(Moment, Arc<PlanKey>)>,
 }
 
 impl Plans {
@@ -106,7 +107,7 @@ impl Plans {
         // That there is no plan is not believed for longer than it holds.
         let usable = !stale || (entry.plan.is_ok() && now < entry.until.after(STALE_MAX));
         usable.then(|| Remembered {
-            plan: entry.plan.clone(),
+            plan: entry.plan.clone().map_err(|status| *status),
             stale,
         })
     }
@@ -223,9 +224,10 @@ impl Plans {
         }
         self.bytes += bytes;
         let until = now.after(planned.holds.clamp(HOLDS_MIN, HOLDS_MAX));
-        self.ends.insert((until, key.clone()));
+        let key = Arc::new(key);
+        self.ends.insert((until, Arc::clone(&key)));
         let entry = Entry {
-            plan: planned.plan.clone(),
+            plan: planned.plan.clone().map_err(Box::new),
             until,
             bytes,
         };
@@ -245,20 +247,20 @@ impl Plans {
     }
 
     fn forget(&mut self, key: &PlanKey) {
-        if let Some(entry) = self.entries.remove(key) {
+        if let Some((key, entry)) = self.entries.remove_entry(key) {
             self.bytes -= entry.bytes;
-            self.ends.remove(&(entry.until, key.clone()));
+            self.ends.remove(&(entry.until, key));
         }
     }
 }
 
-/// The bytes of an entry that others choose. The key is there twice.
+/// The bytes of an entry that others choose.
 fn bytes_of(key: &PlanKey, plan: &Result<Arc<Plan>, DeliveryStatus>) -> usize {
     let plan = match plan {
         Ok(plan) => variable_bytes(plan),
         Err(status) => status.text.len(),
     };
-    2 * key.destination.len() + plan
+    key.destination.len() + plan
 }
 
 /// The bytes that others choose: names of hosts, and the MTA-STS policy.
@@ -453,7 +455,7 @@ mod tests {
         assert!((2000..4000).contains(&count), "{count}");
         assert_eq!(plans.ends.len(), count);
         plans.remember(key("b.test"), &planned(60), at(10_000));
-        assert_eq!((plans.entries.len(), plans.bytes), (1, 2 * "b.test".len()));
+        assert_eq!((plans.entries.len(), plans.bytes), (1, "b.test".len()));
     }
 
     #[test]
