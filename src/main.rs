@@ -18,6 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    spare_memory();
     // All TLS of this process uses this provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match command::run(Cli::parse()) {
@@ -32,4 +33,11 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Has the kernel give memory in pages of 4 KiB. With pages of 2 MiB, for which the allocator asks,
+/// a server with many sessions or deliveries takes a fifth more memory, and is no faster.
+fn spare_memory() {
+    // A kernel that knows nothing of it has no such pages.
+    let _ = nix::sys::prctl::set_thp_disable(true);
 }

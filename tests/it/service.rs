@@ -29,6 +29,9 @@ async fn systemd_is_told_and_the_server_confines_itself() {
     while !(seen.contains(&"READY=1\n".to_owned()) && seen.contains(&"WATCHDOG=1\n".to_owned())) {
         seen.push(next().await);
     }
+    // Huge pages would take a fifth more memory.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    assert!(!status.contains("THP_enabled:\t1"), "{status}");
     let log = server.log();
     assert!(
         log.contains(": sandbox: writes in its own folders only"),
