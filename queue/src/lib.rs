@@ -28,6 +28,9 @@
 //! a clock: the time comes from a [`postrider_store::Clock`].
 
 mod add;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 pub mod check;
 mod deadline;
 mod deliver;

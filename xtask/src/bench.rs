@@ -28,26 +28,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // One by one: `cargo bench --workspace` would pass the arguments to unit tests too, which do
     // not know them.
     for (package, bench) in chosen {
+        let Bench { name, features } = bench;
         let status = cargo()
-            .args([
-                "bench",
-                "--locked",
-                "--package",
-                package,
-                "--bench",
-                bench,
-                "--",
-            ])
+            .args(["bench", "--locked", "--package", package])
+            .args(["--bench", name, "--features", features, "--"])
             .args(&args.rest)
             .status()
             .context("failed to run cargo bench")?;
-        ensure!(status.success(), "benchmark {bench} of {package} failed");
+        ensure!(status.success(), "benchmark {name} of {package} failed");
     }
     Ok(())
 }
 
-/// Package and name of each benchmark.
-fn benches() -> Result<Vec<(String, String)>> {
+/// A benchmark, and the features of its package that it needs, with commas.
+struct Bench {
+    name: String,
+    features: String,
+}
+
+/// The benchmarks, with their packages.
+fn benches() -> Result<Vec<(String, Bench)>> {
     let metadata = metadata()?;
     let list = |value: &Value, key: &str| -> Vec<Value> {
         value
@@ -67,7 +67,13 @@ fn benches() -> Result<Vec<(String, String)>> {
     for package in list(&metadata, "packages") {
         for target in list(&package, "targets") {
             if list(&target, "kind").contains(&Value::from("bench")) {
-                benches.push((text(&package, "name"), text(&target, "name")));
+                let features = list(&target, "required-features");
+                let features: Vec<_> = features.iter().filter_map(Value::as_str).collect();
+                let bench = Bench {
+                    name: text(&target, "name"),
+                    features: features.join(","),
+                };
+                benches.push((text(&package, "name"), bench));
             }
         }
     }
