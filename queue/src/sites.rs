@@ -462,7 +462,7 @@ impl Queue {
             forgotten.push(site);
         }
         // Lanes that wait for the end of what is forgotten.
-        self.lanes().go_on(true, self.clock.now());
+        self.lanes().try_all_now();
         self.sites.look_again();
         Ok(forgotten)
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use postrider_config::Dynamic;
-use postrider_store::{Lane, QueueId, Queued, Settle, Transcript, Which};
+use postrider_store::{Lane, Moment, QueueId, Queued, Settle, Transcript, Which};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{error, warn};
 

@@ -364,6 +364,7 @@ fn note_of_mark(address: SocketAddr, mark: Mark, now: Now) -> SiteNote {
         blocks: 0,
         cap: None,
         buckets: Vec::new(),
+        sources: Vec::new(),
     }
 }
 

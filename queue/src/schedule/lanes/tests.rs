@@ -404,14 +404,14 @@ fn a_lane_that_waits_for_a_source_stays_at_its_site_and_holds_up_no_other() {
     lanes.hold(&b, at(60), at(2));
     lanes.done(&b, &site("s"), 8, at(2));
     assert_eq!(taken(&mut lanes, "s", 32), [b]);
-    assert!(lanes.advance(at(59)).is_empty());
+    assert!(lanes.advance(at(59), |_| true).is_empty());
     assert_eq!(lanes.site_of(&a), Some(site("s")));
     let waits = HashMap::from([(site("s"), vec![a.clone()])]);
-    assert_eq!(lanes.advance(at(60)), waits);
+    assert_eq!(lanes.advance(at(60), |_| true), waits);
     assert_eq!(taken(&mut lanes, "s", 32), std::slice::from_ref(&a));
     // What it waited for may be forgotten.
     lanes.done(&a, &site("s"), 8, at(2));
     lanes.hold(&a, at(500), at(2));
-    lanes.go_on(true, at(2));
-    assert_eq!(lanes.advance(at(2)), waits);
+    lanes.try_all_now();
+    assert_eq!(lanes.advance(at(2), |_| true), waits);
 }
