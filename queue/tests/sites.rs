@@ -29,10 +29,10 @@ mod providers;
     reason = "the whole-server tests share it, and use more of it"
 )]
 mod remote;
-#[path = "sites/sources.rs"]
-mod sources;
 #[path = "sites/routes.rs"]
 mod routes;
+#[path = "sites/sources.rs"]
+mod sources;
 #[allow(dead_code, reason = "the other tests of this crate use more of it")]
 mod support;
 #[path = "sites/tarpits.rs"]

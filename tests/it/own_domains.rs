@@ -114,7 +114,7 @@ async fn mail_to_an_address_here_is_delivered_without_dns() {
         );
         let to = "Delivered-To: bob@hosted.test\r\n";
         assert!(
-            text.contains(to) && text.contains(" with LOCAL id "),
+            text.contains(to) && text.contains("\twith LOCAL id "),
             "{text}"
         );
         assert_eq!(mail.size, text.len() as u64);
