@@ -170,9 +170,9 @@ impl OngoingAttempt<'_> {
                         self.pending.push((message, result.status));
                         continue;
                     }
-                    let message = match self.set_aside(message, &result.status, (hop, ends)) {
-                        Ok(()) => continue,
-                        Err(message) => message,
+                    let message = self.set_aside(message, &result.status, (hop, ends));
+                    let Some(message) = message else {
+                        continue;
                     };
                     if result.again == Again::No && !result.status.is_success() {
                         self.begin(message.id, result.status.clone());

@@ -46,15 +46,13 @@ impl ByPolicy {
 
 impl<'a> OngoingAttempt<'a> {
     /// Sets a message aside that a host refused, if an address of the other family may take it.
-    ///
-    /// # Errors
-    /// The refusal stands: the message.
+    /// Gives the message back if the refusal stands.
     pub(in crate::deliver) fn set_aside(
         &mut self,
         message: Queued,
         status: &DeliveryStatus,
         (hop, ends): (LastHop, Ends<'_>),
-    ) -> Result<(), Queued> {
+    ) -> Option<Queued> {
         let on_block = self.sources.on_block;
         let rule = self.plan.rule_for(status);
         let ip = ends.peer.ip().filter(|_| {
@@ -63,7 +61,7 @@ impl<'a> OngoingAttempt<'a> {
                 && judge::may_be_about_address(status, rule, message.attempts, on_block)
         });
         let Some(ip) = ip else {
-            return Err(message);
+            return Some(message);
         };
         self.begun.retain(|(id, _)| *id != message.id);
         self.by_policy.refused.push(RefusedByPolicy {
@@ -73,7 +71,7 @@ impl<'a> OngoingAttempt<'a> {
             host: ends.host.to_owned(),
             ipv6: ip.is_ipv6(),
         });
-        Ok(())
+        None
     }
 
     /// Tries the messages that were set aside at the other family of the host that refused. A
