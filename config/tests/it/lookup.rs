@@ -292,7 +292,7 @@ fn routes_are_certain_unless_senders_or_attempts_count() {
         ("bob", "domain.example", None),
         ("bob", "slow.example", None),
         ("bob", "a.example.net", None),
-        ("bob", "example.net", Some("")),
+        ("bob", "example.com", Some("")),
         ("gone", "account.example", Some("")),
     ] {
         let to = Domain::parse(to).unwrap();
