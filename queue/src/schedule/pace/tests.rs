@@ -2,6 +2,7 @@
 
 use postrider_config::Rate;
 use postrider_smtp::{Cause, EnhancedCode};
+use proptest::prelude::*;
 
 use super::{known::SLOW, *};
 use crate::schedule::{local_plan, tests::config};
@@ -274,4 +275,55 @@ fn a_probe_that_finds_the_site_busy_is_the_last_for_a_minute() {
     assert!(pace.ask_for_probe(false, at(0)) && pace.brief(at(0)).probed);
     pace.observe(&busy, None, None, at(0));
     assert_eq!(pace.halt(at(0)).unwrap().until, at(1));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever happens, there are no more connections than the limits allow, each halt ends within
+    /// a day, and there is no connection only during a halt. When the trouble is over, the site gets
+    /// as many connections as ever.
+    #[test]
+    fn the_pace_recovers(events in prop::collection::vec((0..8_u8, 0..4000_u64), 0..60)) {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        const STEP: Duration = Duration::from_secs(10);
+        let pace = pace();
+        let max = config().per_destination.connections;
+        let mut now = at(0);
+        for (event, seconds) in events {
+            now = now.after(Duration::from_secs(seconds));
+            let said = match event {
+                0 => Some(lost()),
+                1 => Some(reply(421, "too many connections from your host", "MAIL")),
+                2 => Some(reply(451, "try again later", "MAIL")),
+                3 => Some(reply(554, "your address is listed", "MAIL")),
+                4 => Some(reply(450, "blocked using a list", "RCPT")),
+                5 => Some(reply(535, "no", "AUTH")),
+                _ => None,
+            };
+            match said {
+                Some(status) => pace.observe(&status, None, None, now),
+                None if event == 6 => pace.unreachable(&lost(), now),
+                None => {
+                    pace.succeeded((1, 1), STEP, None, now);
+                }
+            }
+            let brief = pace.brief(now);
+            prop_assert!(brief.connections <= max);
+            let halt = pace.halt(now);
+            prop_assert_eq!(brief.connections == 0, halt.is_some());
+            prop_assert!(halt.is_none_or(|halt| halt.until.since(now) <= DAY));
+        }
+        now = pace.halt(now).map_or(now, |halt| halt.until);
+        // A learnt limit ends within three hours.
+        for _ in 0..2000 {
+            let connections = pace.brief(now).connections;
+            prop_assert!((1..=max).contains(&connections));
+            let working: Vec<Working> = (0..connections).map(|_| pace.work(1)).collect();
+            pace.succeeded((connections, connections), Duration::from_millis(10), None, now);
+            drop(working);
+            now = now.after(STEP);
+        }
+        prop_assert_eq!(pace.brief(now).connections, max);
+    }
 }
