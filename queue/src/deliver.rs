@@ -14,6 +14,7 @@
 //! | `lacks` | the hosts that can't take a message |
 //! | `policy` | the MTA-STS policy of a destination |
 //! | `paused` | what an administrator pauses meanwhile, and senders whose mail waits |
+//! | `giving_back` | what makes way for others meanwhile |
 //! | `counting` | the connections, counted for reports about TLS |
 //! | `transaction` | which messages go in which transaction, envelopes, and what the replies mean |
 //! | `conversion` | the form of a message for a host that lacks an extension |
@@ -28,6 +29,7 @@ mod conversion;
 mod counting;
 mod dialing;
 mod endpoint;
+mod giving_back;
 mod host;
 mod lacks;
 mod paused;
@@ -39,6 +41,8 @@ mod sources;
 mod tls;
 mod transaction;
 mod transcripts;
+
+use std::time::Duration;
 
 use postrider_config::Dynamic;
 use postrider_smtp::client::Connection;
@@ -78,8 +82,15 @@ pub(crate) struct KeptConnection {
     connection: Connection,
     place: Place,
     opened: Opened,
-    /// The messages that were sent over it.
-    sent: usize,
+    sent: Sent,
+}
+
+/// What was sent over a connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    transactions: usize,
+    /// How long all of them took.
+    took: Duration,
 }
 
 impl KeptConnection {
@@ -91,6 +102,12 @@ impl KeptConnection {
     /// Whether the site has more connections than it may have. If so, this one is to end.
     pub(crate) fn is_too_many(&mut self, now: Moment) -> bool {
         self.opened.is_too_many(now)
+    }
+
+    /// How long its transactions took, on average.
+    pub(crate) fn mean(&self) -> Duration {
+        let count = u32::try_from(self.sent.transactions).unwrap_or(u32::MAX);
+        self.sent.took / count.max(1)
     }
 
     /// Ends when the address is full and another connection waits for a place.
@@ -130,7 +147,8 @@ impl KeptConnection {
 
     /// Whether the connection takes a further message.
     fn takes_more(&self, plan: &Plan) -> bool {
-        self.connection.usable() && self.sent < plan.provider.messages_per_connection
+        let max = plan.provider.messages_per_connection;
+        self.connection.usable() && self.sent.transactions < max
     }
 }
 
@@ -153,6 +171,8 @@ pub(crate) struct Delivered {
     pub(crate) postponed: Vec<Postponed>,
     /// The lanes whose messages no source of ours may send before this moment.
     pub(crate) held: Vec<(Lane, Moment)>,
+    /// The messages that make way for others. They go back as if they had not been claimed.
+    pub(crate) given_back: Vec<Queued>,
     /// What was said of messages whose attempts ended.
     pub(crate) transcripts: Vec<(QueueId, Transcript)>,
     /// False: no connection to the site can be made now.
@@ -191,6 +211,7 @@ impl Queue {
             delivered.ended.extend(part.ended);
             delivered.postponed.extend(part.postponed);
             delivered.held.extend(part.held);
+            delivered.given_back.extend(part.given_back);
             delivered.transcripts.extend(part.transcripts);
             delivered.connects &= part.connects;
         }
@@ -266,6 +287,10 @@ impl Queue {
     ) -> Delivered {
         let began = self.clock.moment();
         attempt.withdraw();
+        attempt.give_back();
+        if !attempt.has_pending() {
+            return attempt.finish();
+        }
         attempt.sign_or_postpone().await;
         if let Some(mut old) = kept.take() {
             if old.fits(&attempt).await {

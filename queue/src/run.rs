@@ -7,6 +7,7 @@
 //! | find the site of a lane; tasks make new plans | `course`, `planning`, `dispatch` | [`PLANNING_MAX`] |
 //! | begin or wake workers of the site | `serve` | `queue.max_concurrency` and the site's limits |
 //! | claim messages of lanes and deliver them | `worker`, one for each connection | `schedule::share` |
+//! | make way for others in the middle of a batch | `hand` | one worker for who comes |
 //! | look at lanes that wait for long | `review` | [`REVIEWS_MAX`] |
 //! | move messages whose route changed | `reroute` | a page at a time |
 //!
@@ -16,6 +17,7 @@
 
 mod course;
 mod dispatch;
+mod hand;
 mod planning;
 mod reroute;
 mod review;
@@ -23,7 +25,7 @@ mod serve;
 mod worker;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -45,9 +47,10 @@ use tracing::{error, warn};
 use crate::{
     Queue,
     next_hop::{PlanKey, Site},
-    schedule::{self, InFlight, LEASE, Lanes, Pace, Wait, Wakes},
+    schedule::{self, InFlight, LEASE, Lanes, Pace, Wait, WaitingSites, Wakes},
     settle::Postponed,
 };
+use hand::Hand;
 use planning::Planning;
 use review::Next;
 pub(crate) use serve::paused;
@@ -103,10 +106,15 @@ enum NextLook {
 /// A note of a worker.
 #[derive(Debug)]
 enum WorkerNote {
-    /// The worker has nothing to do and waits, its connection open.
-    Idle { site: Site, wake: Wake },
-    /// The worker is gone.
-    Ended { site: Site },
+    /// The worker has nothing to do and waits, its connection open, whose transactions took so long
+    /// on average.
+    Idle {
+        site: Site,
+        wake: Wake,
+        mean: Duration,
+    },
+    /// The worker is gone. Its messages cost so much while other sites waited for a place.
+    Ended { site: Site, used: u64 },
     /// There is more to do at the site than one worker does.
     More { site: Site },
     /// The store gave no messages, and is not to be asked for a while.
@@ -129,6 +137,8 @@ pub(crate) struct Slot {
     site: Site,
     pub(crate) pace: Arc<Pace>,
     notes: mpsc::Sender<WorkerNote>,
+    /// What the worker has in its hands.
+    pub(crate) hand: Option<Arc<Hand>>,
 }
 
 impl Slot {
@@ -139,6 +149,7 @@ impl Slot {
             site: pace.site().clone(),
             pace,
             notes,
+            hand: None,
         }
     }
 
@@ -157,38 +168,6 @@ impl Slot {
     async fn note(&self, note: WorkerNote) {
         // The loop takes notes until the last worker has ended.
         let _ = self.notes.send(note).await;
-    }
-}
-
-/// Sites in the order in which they came, each once.
-#[derive(Debug, Default)]
-struct WaitingSites {
-    order: VecDeque<Site>,
-    known: HashSet<Site>,
-}
-
-impl WaitingSites {
-    fn push(&mut self, site: &Site) {
-        if self.known.insert(site.clone()) {
-            self.order.push_back(site.clone());
-        }
-    }
-
-    fn push_front(&mut self, site: Site) {
-        if self.known.insert(site.clone()) {
-            self.order.push_front(site);
-        }
-    }
-
-    fn pop(&mut self) -> Option<Site> {
-        let site = self.order.pop_front()?;
-        self.known.remove(&site);
-        Some(site)
-    }
-
-    /// Whether other sites than this one wait.
-    fn has_others(&self, site: &Site) -> bool {
-        self.order.len() > usize::from(self.known.contains(site))
     }
 }
 
@@ -291,24 +270,33 @@ impl Queue {
                     NextLook::Event => std::future::pending().await,
                 }
             };
+            // What is ready at the same time is taken in this order, so that a course can be had
+            // again. Nothing starves: what is below is taken behind this, or only wakes the loop.
             tokio::select! {
-                _ = changed.changed() => {}
-                _ = unsettled.changed() => {}
-                _ = ordered.changed() => queue_loop.follow_orders(),
-                () = self.until(go_on) => queue_loop.let_go_on(),
-                () = self.until_time(order_ends) => queue_loop.end_orders(),
-                () = due => {}
+                biased;
                 _ = shutdown.wait_for(|stop| *stop) => {}
+                _ = ordered.changed() => queue_loop.follow_orders(),
+                () = self.until_time(order_ends) => queue_loop.end_orders(),
+                () = self.until(go_on) => queue_loop.let_go_on(),
                 Some(note) = inbox.recv() => queue_loop.take_note(note),
                 Some(planned) = queue_loop.planning.next() => queue_loop.take_plan(planned),
                 Some(reviewed) = queue_loop.reviews.join_next() => queue_loop.take_review(reviewed),
                 Some(ended) = queue_loop.workers.join_next_with_id() => queue_loop.forget(ended),
+                _ = changed.changed() => {}
+                _ = unsettled.changed() => {}
+                () = due => {}
             }
             while let Ok(note) = inbox.try_recv() {
                 queue_loop.take_note(note);
             }
             while let Some(planned) = queue_loop.planning.try_next() {
                 queue_loop.take_plan(planned);
+            }
+            while let Some(reviewed) = queue_loop.reviews.try_join_next() {
+                queue_loop.take_review(reviewed);
+            }
+            while let Some(ended) = queue_loop.workers.try_join_next_with_id() {
+                queue_loop.forget(ended);
             }
             queue_loop.begin_waiting();
         }
@@ -529,6 +517,7 @@ impl QueueLoop {
             self.plan(lane).await;
         }
         self.review();
+        self.begin_waiting();
         let wakes = queue.lanes().wakes_at();
         wakes.map_or(NextLook::Event, NextLook::Due)
     }
@@ -628,12 +617,13 @@ impl QueueLoop {
 
     fn take_note(&mut self, note: WorkerNote) {
         match note {
-            WorkerNote::Idle { site, wake } => {
-                self.in_flight.rest(&site, wake);
+            WorkerNote::Idle { site, wake, mean } => {
+                self.in_flight.rest(&site, wake, mean);
                 self.serve(&site);
             }
-            WorkerNote::Ended { site } => {
+            WorkerNote::Ended { site, used } => {
                 self.in_flight.end(&site, mpsc::Sender::is_closed);
+                self.waiting.charge(&site, used);
                 self.serve(&site);
             }
             WorkerNote::More { site } => self.serve(&site),
@@ -667,7 +657,7 @@ impl QueueLoop {
                 self.lapse = Some(now.moment.after(LEASE));
                 if let Some(site) = self.sites.remove(&panic.id()) {
                     self.queue.lanes().rescue(&site, now.time);
-                    self.take_note(WorkerNote::Ended { site });
+                    self.take_note(WorkerNote::Ended { site, used: 0 });
                 }
             }
         }

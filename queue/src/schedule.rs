@@ -13,6 +13,7 @@
 //! | `pace` | all of this for one site, shared by those who work there |
 //! | `lanes` | what each lane of due messages waits for, and what waits at each site |
 //! | `fair` | who is next at a site, by class and account |
+//! | `places` | which site gets the next place among all deliveries |
 //! | `wakes` | when a site may go on |
 //! | `in_flight` | the workers of all sites |
 
@@ -24,6 +25,7 @@ mod lanes;
 mod limits;
 mod observation;
 mod pace;
+mod places;
 mod senders;
 mod state;
 mod tally;
@@ -39,13 +41,15 @@ use rand::{Rng, RngExt};
 
 pub(crate) use at_source::{AtSource, Bar, Barred, LearntOfSource};
 pub(crate) use bucket::{Bucket, Tokens};
+pub(crate) use fair::QUANTUM;
 pub(crate) use in_flight::{InFlight, May};
-pub(crate) use lanes::{ClaimedBatch, Lanes, REVIEW_AFTER, Turn, cost};
+pub(crate) use lanes::{ClaimedBatch, Lanes, REVIEW_AFTER, Share, Turn, cost};
 pub(crate) use limits::{LimitInForce, SiteLimits};
 #[cfg(test)]
 pub(crate) use pace::Brief;
 pub use pace::LimitedBy;
 pub(crate) use pace::{Known, LastError, LearntOfSite, Of, Opened, Pace, Wait};
+pub(crate) use places::{PLACE_COST, WaitingSites};
 pub(crate) use state::Halt;
 pub use state::SiteState;
 pub use tally::Counts;

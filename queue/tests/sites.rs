@@ -39,6 +39,8 @@ mod support;
 mod tarpits;
 #[path = "sites/times.rs"]
 mod times;
+#[path = "sites/turns.rs"]
+mod turns;
 
 use std::{
     sync::{

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::{
-    Alike, Delivered, KeptConnection,
+    Alike, Delivered, KeptConnection, Sent,
     addresses::{Peer, Place},
     again::Preference,
     endpoint::{Endpoint, Unconnected, no_token, unreached},
@@ -73,6 +73,8 @@ pub(super) struct OngoingAttempt<'a> {
     pub(super) postponed: Vec<Postponed>,
     /// The messages that a host refused by its policy, and that another address may take.
     by_policy: ByPolicy,
+    /// The messages that make way for others.
+    pub(super) given_back: Vec<Queued>,
     /// How many messages the site answered for.
     answered: usize,
     /// The messages without a result, each with the last thing that happened to it.
@@ -134,6 +136,7 @@ impl<'a> OngoingAttempt<'a> {
             begun: Vec::new(),
             postponed: Vec::new(),
             by_policy: ByPolicy::default(),
+            given_back: Vec::new(),
             answered: 0,
             pending: messages
                 .into_iter()
@@ -188,7 +191,7 @@ impl<'a> OngoingAttempt<'a> {
     }
 
     /// Whether MAIL was sent for a message that has no final result.
-    fn is_begun(&self, id: QueueId) -> bool {
+    pub(super) fn is_begun(&self, id: QueueId) -> bool {
         self.begun.iter().any(|(begun, _)| *begun == id)
     }
 
@@ -497,7 +500,7 @@ impl<'a> OngoingAttempt<'a> {
             queue.sites.note_soon();
         }
         opened.ready();
-        let mut sent = 0;
+        let mut sent = Sent::default();
         let mut aside = Vec::new();
         let before = self.before.as_ref();
         if before.is_some_and(|(before, _)| before == address) {

@@ -1,7 +1,7 @@
 //! What is not to be sent by now, while its attempt is under way: an administrator pauses it, or
 //! the site takes no more of its sender's domain for a while. No further MAIL goes out for it.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use postrider_smtp::{DeliveryStatus, client::MayBegin};
 use postrider_store::Queued;
@@ -9,22 +9,44 @@ use postrider_store::Queued;
 use super::attempt::OngoingAttempt;
 use crate::{
     run::paused,
+    schedule::Share,
     settle::{LastHop, Postponed},
 };
 
 impl OngoingAttempt<'_> {
-    /// Says just before MAIL whether the messages of a transaction are paused by then. Each group
-    /// is one transaction, and has one destination.
-    pub(super) fn unless_paused(&self, groups: &[Vec<Queued>]) -> MayBegin {
+    /// Says just before MAIL whether the messages of a transaction may begin: they are not paused
+    /// by then, and make no way for others. Each group is one transaction, and has one destination.
+    pub(super) fn may_begin(&self, groups: &[Vec<Queued>]) -> MayBegin {
         let first = groups.iter().map(|group| group.first());
         let destinations: Vec<_> = first.map(|first| first.map(Queued::destination)).collect();
         let (sites, clock) = (Arc::clone(&self.queue.sites), Arc::clone(&self.queue.clock));
         let pace = Arc::clone(&self.slot.pace);
+        let shares: Vec<_> = groups.iter().map(Share::of).collect();
+        // What was begun at another host goes on.
+        let begun = |group: &Vec<Queued>| group.iter().any(|it| self.is_begun(it.id));
+        let goes_on: HashSet<usize> = (0..)
+            .zip(groups)
+            .filter(|(_, it)| begun(it))
+            .map(|(at, _)| at)
+            .collect();
+        let hand = self
+            .slot
+            .hand
+            .as_ref()
+            .map(Arc::downgrade)
+            .unwrap_or_default();
         MayBegin::new(move |index| {
             let destination = destinations.get(index).and_then(Option::as_ref);
             let is_paused = |name: &str| sites.is_paused(name, clock.now());
             let is_paused = destination.is_some_and(|name| is_paused(name));
-            !is_paused && !pace.is_paused(clock.moment())
+            if is_paused || pace.is_paused(clock.moment()) {
+                return false;
+            }
+            let share = shares.get(index).and_then(|shares| shares.first());
+            match (hand.upgrade(), share) {
+                (Some(hand), Some(share)) => hand.begin(share, goes_on.contains(&index)),
+                _ => true,
+            }
         })
     }
 

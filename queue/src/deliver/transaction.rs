@@ -17,6 +17,7 @@ use postrider_smtp::{
 use postrider_store::{Moment, Pieces, Queued, Scratch, StoreError, Time, Transaction};
 
 use super::{
+    Sent,
     attempt::OngoingAttempt,
     conversion::{self, Formed},
     paused::sender_domain,
@@ -90,28 +91,30 @@ impl MessageSource for StoredMessage {
 impl OngoingAttempt<'_> {
     /// Sends the pending messages to a peer, in as many transactions as that takes, but no more
     /// than the connection may have. `sent` counts them. When the time of the attempt is over, no
-    /// further message begins.
+    /// further message begins, and neither does one that is paused or makes way for others.
     pub(super) async fn send(
         &mut self,
         connection: &mut Connection,
         ends: Ends<'_>,
-        sent: &mut usize,
+        sent: &mut Sent,
     ) {
         let lacks = &self.lacks;
         let lacking = |(message, _): &mut (Queued, _)| lacks.has(message.id, ends.host);
         let aside: Vec<_> = self.pending.extract_if(.., lacking).collect();
         self.send_all(connection, ends, sent).await;
         self.withdraw();
+        self.give_back();
         self.pending.extend(aside);
     }
 
-    async fn send_all(&mut self, connection: &mut Connection, ends: Ends<'_>, sent: &mut usize) {
+    async fn send_all(&mut self, connection: &mut Connection, ends: Ends<'_>, sent: &mut Sent) {
         let (host, stays) = (ends.host, self.stays(ends.peer));
         connection.begin_none_after(self.end_of_time().into_std());
         for _ in 0..TRANSACTIONS_MAX {
             let left = self.plan.provider.messages_per_connection;
-            let left = left.saturating_sub(*sent);
+            let left = left.saturating_sub(sent.transactions);
             self.withdraw();
+            self.give_back();
             if self.pending.is_empty() || !connection.usable() || left == 0 {
                 return;
             }
@@ -138,19 +141,25 @@ impl OngoingAttempt<'_> {
                 outgoing: batch,
                 more,
             } = self.transactions(left, &to).await;
-            *sent += batch.len();
             let hop = match dsn {
                 true => LastHop::SendsDsns,
                 false if self.plan.way.is_last() => LastHop::Mailbox,
                 false => LastHop::SendsNoDsns,
             };
             let (began, transactions) = (self.queue.clock.moment(), batch.len());
-            connection.begin_if(self.unless_paused(&groups));
+            connection.begin_if(self.may_begin(&groups));
             let results = connection.send(batch).await;
             let used = results.iter().map(|result| result.recipients.len()).sum();
             if let Some(tokens) = tokens {
                 self.put_back_from(ends.source, tokens, used);
             }
+            let unsent = results
+                .iter()
+                .filter(|result| was_not_begun(result))
+                .count();
+            let transactions = transactions.saturating_sub(unsent);
+            sent.transactions += transactions;
+            sent.took += self.queue.clock.moment().since(began);
             self.observe(&results, transactions, ends, began);
             self.transcripts.sent(ends, connection, &groups, &results);
             let mut again = more;
@@ -330,6 +339,12 @@ impl OngoingAttempt<'_> {
         }
         batch
     }
+}
+
+/// Whether a transaction was not begun, by a decision of ours.
+fn was_not_begun(result: &OutgoingResult) -> bool {
+    let mut recipients = result.recipients.iter();
+    recipients.all(|it| it.again == Again::NewConnection && it.status.cause == Cause::Local)
 }
 
 impl Host<'_> {

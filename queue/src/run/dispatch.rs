@@ -32,7 +32,7 @@ impl QueueLoop {
             Err(error) => {
                 error!(%error, "failed to read the first message of a destination");
                 let later = now.time.after(STORE_RETRY);
-                return queue.lanes().put_off(&lane, later, now.time);
+                return queue.lanes().put_off(&lane, later, false, now.time);
             }
         };
         if first.is_empty() {
@@ -76,7 +76,8 @@ impl QueueLoop {
     fn put_off(&mut self, lane: &Lane, wait: &Wait) {
         let now = self.queue.now();
         let until = now.time_of(wait.until);
-        self.queue.lanes().put_off(lane, until, now.time);
+        let mut lanes = self.queue.lanes();
+        lanes.put_off(lane, until, wait.failing, now.time);
     }
 
     /// Gives the sites of all plans their limits, if the entries of providers have changed.

@@ -1,8 +1,9 @@
 //! Lanes that wait for long: senders are told, messages whose time is over fail, and a lane whose
 //! destination has another site by now goes there.
 //!
-//! Nothing else looks at messages that wait in the store. A review reads the due messages of a lane
-//! and claims those of which something is to be told.
+//! Nothing else looks at messages that wait in the store. A review reads the messages of a lane that
+//! are due, or will be soon, and claims those of which something is to be told. The next one comes
+//! when something is to be told again, and after [`REVIEW_AFTER`] at the latest.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,6 +33,8 @@ const PAUSE_PER_MESSAGE: Duration = Duration::from_millis(1);
 pub(super) struct Next {
     at: Time,
     from: Time,
+    /// Something is to be told then.
+    exact: bool,
 }
 
 impl QueueLoop {
@@ -51,7 +54,11 @@ impl QueueLoop {
                 let next = reviewed.unwrap_or_else(|error| {
                     error!(%error, "failed to look at messages that wait");
                     let at = queue.clock.now().after(STORE_RETRY);
-                    Next { at, from: at }
+                    Next {
+                        at,
+                        from: at,
+                        exact: false,
+                    }
                 });
                 (lane, next)
             });
@@ -60,7 +67,10 @@ impl QueueLoop {
 
     pub(super) fn take_review(&mut self, ended: Result<(Lane, Next), JoinError>) {
         match ended {
-            Ok((lane, next)) => self.queue.lanes().reviewed(&lane, next.at, next.from),
+            Ok((lane, next)) => {
+                let mut lanes = self.queue.lanes();
+                lanes.reviewed(&lane, next.at, next.from, next.exact);
+            }
             Err(panic) => error!(%panic, "looking at messages that wait failed"),
         }
         self.review();
@@ -68,17 +78,18 @@ impl QueueLoop {
 }
 
 impl Queue {
-    /// Looks at the due messages of a lane that waits at a site, or for an answer of the DNS. Gives
-    /// when to look again.
+    /// Looks at the messages of a lane that waits at a site, or for an answer of the DNS. Gives when
+    /// to look again.
     async fn review(&self, lane: &Lane, site: Option<&Site>) -> Result<Next, StoreError> {
         let now = self.now();
         let config = self.config.load_full();
         let (mut after, mut looked) = (None, 0_u32);
-        let mut next = now.time.after(REVIEW_AFTER);
+        let latest = now.time.after(REVIEW_AFTER);
+        let mut next = latest;
         let mut why: Option<Wait> = None;
         let mut leaves = false;
         loop {
-            let page = self.store.due_in_lane(lane, after, now.time, PAGE).await?;
+            let page = self.store.due_in_lane(lane, after, latest, PAGE).await?;
             let Some(last) = page.last() else {
                 break;
             };
@@ -124,6 +135,7 @@ impl Queue {
         Ok(Next {
             at: next,
             from: now.time.after(pause),
+            exact: next < latest,
         })
     }
 
@@ -167,7 +179,7 @@ impl Queue {
         let now = self.clock.now();
         let (mut told, mut soonest) = (Vec::new(), None);
         for message in messages {
-            let at = self.next_word(message, failing);
+            let at = self.next_word(message, failing).max(message.next_attempt);
             if at <= now {
                 told.push(message.id);
             } else {

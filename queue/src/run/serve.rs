@@ -69,8 +69,14 @@ impl QueueLoop {
         }
     }
 
-    /// Wakes or begins workers for what waits at a site.
+    /// Wakes or begins workers for what waits at a site. It waits behind others that wait for a
+    /// place.
     pub(super) fn fill(&mut self, site: &Site, pace: &Pace) {
+        self.fill_in_turn(site, pace, false);
+    }
+
+    /// The same. `its_turn`: the site may have one place before the others that wait.
+    fn fill_in_turn(&mut self, site: &Site, pace: &Pace, mut its_turn: bool) {
         let brief = pace.brief(self.queue.clock.moment());
         let turns = self.queue.lanes().turns(site, brief.connections);
         if turns == 0 {
@@ -84,7 +90,13 @@ impl QueueLoop {
                 continue;
             }
             match self.may_begin(site) {
-                May::Begin => self.begin(site),
+                May::Begin if !its_turn && self.waiting.has_others(site) => {
+                    return self.waiting.push(site);
+                }
+                May::Begin => {
+                    its_turn = false;
+                    self.begin(site);
+                }
                 May::NotAtThisSite => {
                     if let Some(at) = brief.connect_at {
                         self.wakes.set(site, at);
@@ -119,6 +131,7 @@ impl QueueLoop {
             site: site.clone(),
             pace: Arc::clone(self.in_flight.pace(site, now)),
             notes: self.notes.clone(),
+            hand: None,
         };
         let worker = Worker::new(Arc::clone(&self.queue), slot);
         let task = self.workers.spawn(worker.run());
@@ -128,40 +141,48 @@ impl QueueLoop {
     /// Begins workers for the sites that waited for a place.
     pub(super) fn begin_waiting(&mut self) {
         self.begin_in_turn();
-        let (flow, wanted) = (&self.queue.flow, self.waiting.order.len());
+        self.waiting.forgive_if_empty();
+        let (flow, wanted) = (&self.queue.flow, self.waiting.len());
         flow.wanted.store(wanted, Ordering::Relaxed);
         flow.busy.store(self.in_flight.busy(), Ordering::Relaxed);
     }
 
     fn begin_in_turn(&mut self) {
-        for _ in 0..self.waiting.order.len() {
-            let Some(site) = self.waiting.pop() else {
-                break;
-            };
+        let mut aside = Vec::new();
+        while let Some(site) = self.waiting.pop() {
             match self.may_begin(&site) {
                 May::NotNow => {
                     self.waiting.push_front(site);
                     break;
                 }
-                May::AfterOthers => self.waiting.push(&site),
-                May::Begin
+                // There may be places that only sites with fewer may have.
+                May::AfterOthers if self.waiting.len() > 0 => aside.push(site),
+                May::AfterOthers
+                | May::Begin
                 | May::NotAtThisSite
                 | May::NotUnproven
                 | May::NotPoor
-                | May::NotProbe => self.serve(&site),
+                | May::NotProbe => {
+                    if !self.is_halted()
+                        && let Some(pace) = self.open_pace(&site)
+                    {
+                        self.fill_in_turn(&site, &pace, true);
+                    }
+                }
             }
         }
+        aside.iter().for_each(|site| self.waiting.push(site));
         // Sites of which less is known come first.
-        while let Some(site) = self.unproven.order.front() {
-            if matches!(self.may_begin(site), May::NotUnproven | May::NotNow) {
+        while let Some(site) = self.unproven.first().cloned() {
+            if matches!(self.may_begin(&site), May::NotUnproven | May::NotNow) {
                 break;
             }
             if let Some(site) = self.unproven.pop() {
                 self.serve(&site);
             }
         }
-        while let Some(site) = self.poor.order.front() {
-            let may = self.may_begin(site);
+        while let Some(site) = self.poor.first().cloned() {
+            let may = self.may_begin(&site);
             if matches!(may, May::NotPoor | May::NotUnproven | May::NotNow) {
                 break;
             }
@@ -169,8 +190,8 @@ impl QueueLoop {
                 self.serve(&site);
             }
         }
-        while let Some(site) = self.probes.order.front() {
-            let may = self.may_begin(site);
+        while let Some(site) = self.probes.first().cloned() {
+            let may = self.may_begin(&site);
             if matches!(
                 may,
                 May::NotProbe | May::NotPoor | May::NotUnproven | May::NotNow

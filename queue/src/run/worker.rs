@@ -7,16 +7,13 @@ use postrider_store::{Lane, Moment, QueueId, Queued, Settle, Transcript, Which};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{error, warn};
 
-use super::{Slot, WorkerNote, course::Course};
+use super::{Slot, WorkerNote, course::Course, hand::Hand, released};
 use crate::{
     DeliveryMode, Queue, deadline,
     deliver::KeptConnection,
     next_hop::{Plan, Site},
-    schedule::{ClaimedBatch, Counts, LEASE, Tokens, Turn, cost},
+    schedule::{ClaimedBatch, Counts, LEASE, PLACE_COST, Share, Tokens, Turn, cost},
 };
-
-/// A worker that delivered so many messages ends if other sites wait for its place.
-const TURN_MAX: usize = 100;
 
 /// Delivers to one site over one connection.
 pub(super) struct Worker {
@@ -25,14 +22,16 @@ pub(super) struct Worker {
     kept: Option<KeptConnection>,
     /// Results on their way into the store.
     settling: JoinSet<()>,
-    /// How many messages it attempted.
-    attempted: usize,
+    /// What its messages cost since other sites wait for a place.
+    used: u64,
+    /// What it gave back, and what still counts for those whom it belongs to.
+    given_back: Vec<Share>,
 }
 
 /// The claim of a worker.
 enum Claimed {
     /// These messages, and the tokens that were taken for them.
-    Some(Vec<ClaimedBatch>, Tokens),
+    Some(Vec<ClaimedBatch>, Tokens, Hand),
     /// Nothing, and nothing is to be claimed now.
     End,
 }
@@ -56,14 +55,17 @@ impl Worker {
             slot,
             kept: None,
             settling: JoinSet::new(),
-            attempted: 0,
+            used: 0,
+            given_back: Vec::new(),
         }
     }
 
     /// Takes turns until there are none, and none comes for a while.
     pub(super) async fn run(mut self) {
         while self.may_go_on() {
-            let Some((turn, bulk)) = self.take() else {
+            let turn = self.take();
+            self.refund();
+            let Some((turn, bulk)) = turn else {
                 if self.wait().await {
                     continue;
                 }
@@ -73,32 +75,57 @@ impl Worker {
                 queue: Arc::clone(&self.queue),
                 site: self.slot.site.clone(),
             });
-            let (batches, tokens) = match turn {
+            let lanes = match &turn {
+                Turn::Claim(lanes) => lanes.clone(),
+                Turn::Deliver(_) => Vec::new(),
+            };
+            let (batches, tokens, hand) = match turn {
                 Turn::Deliver(batches) => {
                     let batches = self.still_claimed(batches).await;
-                    self.with_tokens(batches).await
+                    let (batches, tokens) = self.with_tokens(batches).await;
+                    let shares = Share::of(batches.iter().flat_map(|batch| &batch.messages));
+                    let site = &self.slot.site;
+                    let hand = Hand::take(&self.queue, site, shares, self.used);
+                    (batches, tokens, hand)
                 }
                 Turn::Claim(lanes) => match self.claim(lanes).await {
-                    Claimed::Some(batches, tokens) => (batches, tokens),
+                    Claimed::Some(batches, tokens, hand) => (batches, tokens, hand),
                     Claimed::End => break,
                 },
             };
             if batches.is_empty() {
                 continue;
             }
-            if !self.attempt(batches, tokens).await {
+            self.slot.hand = Some(Arc::new(hand));
+            let connects = self.attempt(batches, tokens).await;
+            self.slot.hand = None;
+            if !connects {
+                // The time of others may be over too.
+                let now = self.queue.clock.now();
+                let mut all = self.queue.lanes();
+                lanes.iter().for_each(|lane| all.review_soon(lane, now));
                 break;
             }
-            if self.attempted >= TURN_MAX && self.queue.flow.has_others() {
+            if self.used >= PLACE_COST {
                 break;
             }
         }
+        self.refund();
         if let Some(kept) = self.kept.take() {
             kept.quit().await;
         }
         while self.settling.join_next().await.is_some() {}
         let Slot { site, notes, .. } = self.slot;
-        let _ = notes.send(WorkerNote::Ended { site }).await;
+        let used = self.used;
+        let _ = notes.send(WorkerNote::Ended { site, used }).await;
+    }
+
+    /// What was given back cost nothing.
+    fn refund(&mut self) {
+        let back = std::mem::take(&mut self.given_back);
+        if !back.is_empty() {
+            self.queue.lanes().refund(&self.slot.site, &back);
+        }
     }
 
     /// The next turn. Without a token for a message there is none.
@@ -209,13 +236,17 @@ impl Worker {
         let messages = claimed.as_deref().unwrap_or_default();
         self.put_back_tokens(tokens, messages.len());
         let costs = costs(&lanes, messages);
+        let shares = Share::of(messages);
         let more = {
             let mut all = queue.lanes();
+            // Before the lanes wait again: nothing of them is new here.
+            all.hold(site, &shares);
             for (lane, cost) in lanes.iter().zip(costs) {
                 all.done(lane, site, cost, now.time);
             }
             pace.has_room(now.moment) && all.has_more(site)
         };
+        let hand = Hand::held(queue, site, shares, self.used);
         if more {
             self.slot
                 .note(WorkerNote::More { site: site.clone() })
@@ -236,7 +267,7 @@ impl Worker {
         // Messages that go elsewhere need no token here.
         let count = batches.iter().map(|batch| batch.messages.len()).sum();
         self.put_back_tokens(claimed, count);
-        Claimed::Some(batches, Tokens { count, ..claimed })
+        Claimed::Some(batches, Tokens { count, ..claimed }, hand)
     }
 
     /// Sorts claimed messages by their plans. Those that go elsewhere are given to the loop.
@@ -283,10 +314,12 @@ impl Worker {
         let Some(kept) = &self.kept else {
             return false;
         };
+        let mean = kept.mean();
         let (wake, mut woken) = mpsc::channel(1);
         let note = WorkerNote::Idle {
             site: self.slot.site.clone(),
             wake,
+            mean,
         };
         if self.slot.notes.send(note).await.is_err() {
             return false;
@@ -306,9 +339,9 @@ impl Worker {
     /// Returns false if no connection to the site can be made.
     async fn attempt(&mut self, batches: Vec<ClaimedBatch>, tokens: Tokens) -> bool {
         let count = batches.iter().map(|batch| batch.messages.len()).sum();
-        self.attempted += count;
         let _working = self.slot.pace.work(count);
         let messages = batches.iter().flat_map(|batch| &batch.messages);
+        let claimed: u64 = messages.clone().map(cost).sum();
         let keys: Vec<_> = messages
             .map(|message| (message.id, message.fence))
             .collect();
@@ -324,10 +357,22 @@ impl Worker {
                 }
             }
         };
-        let (settles, transcripts, connects) = tokio::select! {
+        let (settles, transcripts, back, connects) = tokio::select! {
             delivered = self.deliver(batches) => delivered,
             never = renewing => never,
         };
+        let back = Share::of(&back);
+        let cost = claimed
+            - back
+                .iter()
+                .map(|share| share.cost)
+                .sum::<u64>()
+                .min(claimed);
+        self.used = match self.queue.flow.has_others() {
+            true => self.used.saturating_add(cost),
+            false => 0,
+        };
+        self.given_back = back;
         let attempted = settles.iter().filter(|settle| settle.attempt.is_some());
         self.put_back_tokens(tokens, attempted.count());
         // Results of the batch before this one are stored by now, or this waits for them: so there
@@ -344,9 +389,9 @@ impl Worker {
     async fn deliver(
         &mut self,
         batches: Vec<ClaimedBatch>,
-    ) -> (Vec<Settle>, Vec<(QueueId, Transcript)>, bool) {
+    ) -> (Vec<Settle>, Vec<(QueueId, Transcript)>, Vec<Queued>, bool) {
         let config = self.queue.config.load_full();
-        let (mut settles, mut transcripts) = (Vec::new(), Vec::new());
+        let (mut settles, mut transcripts, mut back) = (Vec::new(), Vec::new(), Vec::new());
         let (mut connects, mut counts) = (true, Counts::default());
         for (plan, messages) in by_plan(batches) {
             let messages = self
@@ -376,6 +421,8 @@ impl Worker {
                     .await;
                 connects = connects && delivered.connects;
                 transcripts.extend(delivered.transcripts);
+                settles.extend(delivered.given_back.iter().map(released));
+                back.extend(delivered.given_back);
                 for ended in delivered.ended {
                     let settle = queue.settlement(&config, ended).await;
                     counts.note(settle.outcome);
@@ -393,7 +440,7 @@ impl Worker {
         }
         let now = self.queue.clock.moment();
         self.slot.pace.count(counts, now);
-        (settles, transcripts, connects)
+        (settles, transcripts, back, connects)
     }
 }
 

@@ -4,6 +4,9 @@
 //! Each turn costs what it claims: 1 a recipient, and 1 for each 256 KiB of text. A class gets 16,
 //! 4 or 1 times [`QUANTUM`] in a round, and an account [`QUANTUM`]. Whoever used more than it got
 //! waits until the others had theirs. What nobody else wants goes to those who want it.
+//!
+//! An account is new here if something of it waits, and no worker has anything of it. Workers that
+//! have more of others than a turn make way for it ([`Fair::newcomer`]).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -32,6 +35,8 @@ struct Class<T> {
     order: VecDeque<Arc<str>>,
     waiting: usize,
     out: usize,
+    /// The accounts that are new.
+    new: usize,
 }
 
 #[derive(Debug)]
@@ -40,6 +45,18 @@ struct Account<T> {
     waiting: VecDeque<T>,
     /// So many were taken, and what they cost is not known yet.
     out: usize,
+    /// So many messages of it are in the hands of workers.
+    held: usize,
+}
+
+impl<T> Account<T> {
+    fn is_new(&self) -> bool {
+        !self.waiting.is_empty() && self.out == 0 && self.held == 0
+    }
+
+    fn is_gone(&self) -> bool {
+        self.waiting.is_empty() && self.out == 0 && self.held == 0
+    }
 }
 
 impl<T> Default for Fair<T> {
@@ -58,6 +75,7 @@ impl<T> Default for Class<T> {
             order: VecDeque::new(),
             waiting: 0,
             out: 0,
+            new: 0,
         }
     }
 }
@@ -68,6 +86,7 @@ impl<T> Default for Account<T> {
             deficit: 0,
             waiting: VecDeque::new(),
             out: 0,
+            held: 0,
         }
     }
 }
@@ -95,10 +114,10 @@ impl<T> Fair<T> {
         self.classes.get(index(class)).map_or(0, |it| it.waiting)
     }
 
-    /// Nothing waits, and nothing is out.
+    /// Nothing waits, and nothing is out or in the hands of workers.
     pub(crate) fn is_idle(&self) -> bool {
         let mut classes = self.classes.iter();
-        classes.all(|class| class.waiting == 0 && class.out == 0)
+        classes.all(|class| class.out == 0 && class.accounts.is_empty())
     }
 
     /// Adds a thing behind those of its account.
@@ -136,6 +155,50 @@ impl<T> Fair<T> {
     pub(crate) fn done(&mut self, class: DeliveryClass, account: &str, cost: u64) {
         self.class(class).done(account, cost);
     }
+
+    /// So many messages of an account come into the hands of a worker.
+    pub(crate) fn hold(&mut self, class: DeliveryClass, account: &str, count: usize) {
+        let class = self.class(class);
+        if count > 0 && !class.accounts.contains_key(account) {
+            class.accounts.insert(account.into(), Account::default());
+        }
+        class.change(account, |known| known.held += count);
+    }
+
+    /// So many messages of an account are in the hands of a worker no more.
+    pub(crate) fn let_go(&mut self, class: DeliveryClass, account: &str, count: usize) {
+        self.class(class).change(account, |known| {
+            known.held = known.held.saturating_sub(count);
+        });
+    }
+
+    /// Messages that cost so much were given back before they were sent: they cost nothing.
+    pub(crate) fn refund(&mut self, class: DeliveryClass, account: &str, cost: u64) {
+        let share = WEIGHTS.get(index(class)).map_or(QUANTUM, |it| it * QUANTUM);
+        let cost = whole(cost);
+        let class = self.class(class);
+        if class.out > 0 || class.waiting > 0 {
+            class.deficit = class.deficit.saturating_add(cost).min(share);
+        }
+        class.change(account, |known| {
+            known.deficit = known.deficit.saturating_add(cost).min(QUANTUM);
+        });
+    }
+
+    /// The most urgent class with an account that is new and goes before more mail of `class`: it
+    /// is of a more urgent class. `much`: a worker has more of that mail than a turn, and one of
+    /// the same class goes before it too.
+    pub(crate) fn newcomer(&self, class: DeliveryClass, much: bool) -> Option<DeliveryClass> {
+        let goes_before = |other: DeliveryClass| other < class || (much && other == class);
+        let mut classes = DeliveryClass::ALL.into_iter().zip(&self.classes);
+        let found = classes.find(|(other, it)| it.new > 0 && goes_before(*other));
+        found.map(|(other, _)| other)
+    }
+}
+
+/// A cost as a number to count with.
+fn whole(cost: u64) -> i64 {
+    i64::try_from(cost.min(1 << 40)).unwrap_or_default()
 }
 
 /// How many rounds it takes until there is something left again.
@@ -147,23 +210,30 @@ const fn rounds(deficit: i64, share: i64) -> i64 {
 }
 
 impl<T> Class<T> {
+    /// Changes an account that is known, and forgets it if nothing of it is left.
+    fn change(&mut self, account: &str, change: impl FnOnce(&mut Account<T>)) {
+        let Some(known) = self.accounts.get_mut(account) else {
+            return;
+        };
+        let before = usize::from(known.is_new());
+        change(known);
+        let after = usize::from(known.is_new());
+        self.new = (self.new + after).saturating_sub(before);
+        if known.is_gone() {
+            self.accounts.remove(account);
+        }
+    }
+
     fn push(&mut self, account: &str, thing: T) {
         self.waiting += 1;
-        if let Some(known) = self.accounts.get_mut(account) {
-            if known.waiting.is_empty() {
-                self.order.push_back(account.into());
-            }
-            known.waiting.push_back(thing);
-            return;
+        let known = self.accounts.get(account);
+        if known.is_none_or(|known| known.waiting.is_empty()) {
+            self.order.push_back(account.into());
         }
-        let name: Arc<str> = account.into();
-        self.order.push_back(Arc::clone(&name));
-        let waiting = VecDeque::from([thing]);
-        let new = Account {
-            waiting,
-            ..Account::default()
-        };
-        self.accounts.insert(name, new);
+        if known.is_none() {
+            self.accounts.insert(account.into(), Account::default());
+        }
+        self.change(account, |known| known.waiting.push_back(thing));
     }
 
     fn pop(&mut self) -> Option<T> {
@@ -188,6 +258,7 @@ impl<T> Class<T> {
                 self.order.rotate_left(1);
                 continue;
             }
+            self.new -= usize::from(account.is_new());
             let thing = account.waiting.pop_front()?;
             account.deficit -= QUANTUM;
             account.out += 1;
@@ -205,20 +276,16 @@ impl<T> Class<T> {
     }
 
     fn done(&mut self, account: &str, cost: u64) {
-        let more = i64::try_from(cost.min(1 << 40)).unwrap_or_default() - QUANTUM;
+        let more = whole(cost) - QUANTUM;
         self.out = self.out.saturating_sub(1);
         self.deficit = self.deficit.saturating_sub(more);
         if self.out == 0 && self.waiting == 0 {
             self.deficit = 0;
         }
-        let Some(known) = self.accounts.get_mut(account) else {
-            return;
-        };
-        known.out = known.out.saturating_sub(1);
-        known.deficit = known.deficit.saturating_sub(more);
-        if known.out == 0 && known.waiting.is_empty() {
-            self.accounts.remove(account);
-        }
+        self.change(account, |known| {
+            known.out = known.out.saturating_sub(1);
+            known.deficit = known.deficit.saturating_sub(more);
+        });
     }
 }
 
@@ -305,8 +372,85 @@ mod tests {
         assert!(fair.classes.iter().all(|class| class.accounts.is_empty()));
     }
 
+    #[test]
+    fn an_account_of_which_no_worker_has_anything_goes_before_much_of_others() {
+        let mut fair = Sample::default();
+        add(&mut fair, Normal, "a");
+        assert_eq!(fair.newcomer(Normal, true), Some(Normal));
+        fair.pop(true).unwrap();
+        assert_eq!(fair.newcomer(Bulk, true), None, "it is out");
+        fair.hold(Normal, "a", 32);
+        add(&mut fair, Normal, "a");
+        fair.done(Normal, "a", 32);
+        assert_eq!(fair.newcomer(Bulk, true), None, "a worker has some of it");
+        add(&mut fair, Normal, "b");
+        let before = |class, much| fair.newcomer(class, much);
+        assert_eq!(
+            (before(Normal, true), before(Normal, false)),
+            (Some(Normal), None)
+        );
+        assert_eq!(
+            (before(Urgent, true), before(Bulk, false)),
+            (None, Some(Normal))
+        );
+        // An account that is new is next, and what was given back cost nothing.
+        assert_eq!(fair.pop(true), Some((Normal, "b")));
+        fair.done(Normal, "b", 1);
+        fair.refund(Normal, "a", 31);
+        add(&mut fair, Normal, "b");
+        assert_eq!(fair.pop(true), Some((Normal, "a")));
+        fair.done(Normal, "a", 1);
+        fair.let_go(Normal, "a", 32);
+        fair.pop(true).unwrap();
+        fair.done(Normal, "b", 1);
+        assert!(fair.is_idle());
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// The accounts that are new are counted right, and nothing is left in the end.
+        #[test]
+        fn new_accounts_are_known(
+            steps in prop::collection::vec((0..5_u8, 0..3_usize, 0..3_usize), 1..100),
+        ) {
+            const ACCOUNTS: [&str; 3] = ["a", "b", "c"];
+            let mut fair = Fair::default();
+            let (mut out, mut held) = (Vec::new(), Vec::new());
+            for (step, class, account) in steps {
+                let (class, account) = (DeliveryClass::ALL[class], ACCOUNTS[account]);
+                match step {
+                    0 | 1 => fair.push(class, account, (class, account)),
+                    2 => out.extend(fair.pop(true)),
+                    3 => {
+                        if let Some((class, account)) = out.pop() {
+                            fair.hold(class, account, 5);
+                            held.push((class, account));
+                            fair.done(class, account, 5);
+                        }
+                    }
+                    _ => {
+                        if let Some((class, account)) = held.pop() {
+                            fair.refund(class, account, 3);
+                            fair.let_go(class, account, 5);
+                        }
+                    }
+                }
+                for class in &fair.classes {
+                    let accounts = class.accounts.values();
+                    let new = accounts.filter(|account| account.is_new()).count();
+                    prop_assert_eq!(class.new, new);
+                }
+            }
+            out.extend(std::iter::from_fn(|| fair.pop(true)));
+            for (class, account) in out {
+                fair.done(class, account, 1);
+            }
+            for (class, account) in held {
+                fair.let_go(class, account, 5);
+            }
+            prop_assert!(fair.is_idle());
+        }
 
         /// Whatever waits has its turn before anyone else had twice what it got in a round and the
         /// dearest turn.

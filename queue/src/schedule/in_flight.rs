@@ -1,7 +1,7 @@
 //! The workers of each site and of all sites, and the rules for when a worker may begin. There is
 //! no I/O here.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc, time::Duration};
 
 use postrider_config::QueueConfig;
 use postrider_store::Moment;
@@ -99,7 +99,8 @@ struct Workers<W> {
     unproven: Unproven,
     /// Those of the busy ones that wait long for a greeting.
     slow: usize,
-    idle: Vec<W>,
+    /// The idle ones, each with the mean time of its transactions.
+    idle: Vec<(Duration, W)>,
     pace: Arc<Pace>,
 }
 
@@ -221,20 +222,26 @@ impl<W> InFlight<W> {
         }
     }
 
-    /// A worker has nothing to do.
-    pub(crate) fn rest(&mut self, site: &Site, worker: W) {
+    /// A worker has nothing to do. The transactions of its connection took `mean` on average.
+    pub(crate) fn rest(&mut self, site: &Site, worker: W, mean: Duration) {
         if let Some(workers) = self.sites.get_mut(site) {
             self.unproven.take(workers.one_less());
-            workers.idle.push(worker);
+            workers.idle.push((mean, worker));
             self.busy = self.busy.saturating_sub(1);
             self.idle += 1;
         }
     }
 
-    /// An idle worker: the one that became idle last. It counts as busy from now on.
+    /// An idle worker: the one whose transactions took the shortest time, and of equal ones the one
+    /// that became idle last. It counts as busy from now on.
+    ///
+    /// If it were always the last one, the slowest host would attract most: who works there comes to
+    /// an end last.
     pub(crate) fn wake(&mut self, site: &Site) -> Option<W> {
         let workers = self.sites.get_mut(site)?;
-        let worker = workers.idle.pop()?;
+        let means = workers.idle.iter().map(|(mean, _)| *mean).enumerate();
+        let (fastest, _) = means.min_by_key(|(at, mean)| (*mean, Reverse(*at)))?;
+        let (_, worker) = workers.idle.remove(fastest);
         workers.busy += 1;
         self.busy += 1;
         self.idle -= 1;
@@ -258,8 +265,8 @@ impl<W> InFlight<W> {
         let Some(workers) = self.sites.get_mut(site) else {
             return;
         };
-        if let Some(at) = workers.idle.iter().position(is_gone) {
-            workers.idle.swap_remove(at);
+        if let Some(at) = workers.idle.iter().position(|(_, worker)| is_gone(worker)) {
+            workers.idle.remove(at);
             self.idle -= 1;
         } else {
             self.unproven.take(workers.one_less());

@@ -15,7 +15,7 @@
 //! its lanes, and none of their messages is touched.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -24,6 +24,10 @@ use postrider_store::{DeliveryClass, Lane, LaneHead, Moment, Queued, Time};
 
 use super::{BATCH, fair::Fair};
 use crate::next_hop::{Plan, Site};
+
+mod in_hand;
+
+pub(crate) use in_hand::Share;
 
 /// A lane that waits for something else than its time is looked at after so long: senders may have
 /// to be told.
@@ -95,6 +99,8 @@ struct AtSite {
     bulk: usize,
     /// The loop was told that there is more for workers to do.
     told: bool,
+    /// A worker makes way for what is new here, and takes the next turn.
+    called: bool,
 }
 
 impl AtSite {
@@ -216,8 +222,8 @@ impl Lanes {
         &mut self,
         now: Time,
         is_known: impl Fn(&Site) -> bool,
-    ) -> HashMap<Site, Vec<Lane>> {
-        let mut sites: HashMap<Site, Vec<Lane>> = HashMap::new();
+    ) -> BTreeMap<Site, Vec<Lane>> {
+        let mut sites: BTreeMap<Site, Vec<Lane>> = BTreeMap::new();
         while let Some((time, lane)) = self.later.first() {
             if *time > now {
                 break;
@@ -271,8 +277,9 @@ impl Lanes {
         at.lanes.push(lane.class(), lane.account(), lane.clone());
     }
 
-    /// A lane is to be planned when its next message is due, and not before `until`.
-    pub(crate) fn put_off(&mut self, lane: &Lane, until: Time, now: Time) {
+    /// A lane is to be planned when its next message is due, and not before `until`. `failing`: a
+    /// message whose time is over fails meanwhile, so the lane is looked at soon.
+    pub(crate) fn put_off(&mut self, lane: &Lane, until: Time, failing: bool, now: Time) {
         if let Some(state) = self.lanes.get_mut(lane) {
             // It waits since it was put off first.
             let before = state.not_before > Time(i64::MIN);
@@ -280,7 +287,10 @@ impl Lanes {
             state.not_before = until;
             state.site = None;
             self.set_place(lane, Place::Later, since);
-            self.watch(lane, now);
+            match failing {
+                true => self.review_soon(lane, now),
+                false => self.watch(lane, now),
+            }
         }
     }
 
@@ -394,6 +404,7 @@ impl Lanes {
             return None;
         }
         let at = self.sites.get_mut(site)?;
+        at.called = false;
         if let Some(turn) = at.take_batches(max) {
             return Some((turn, false));
         }
@@ -487,9 +498,11 @@ impl Lanes {
         self.sites.get(site).is_some_and(|at| !at.is_idle())
     }
 
-    /// The sites where something waits.
+    /// The sites where something waits, in the order of their names.
     pub(crate) fn sites(&self) -> Vec<Site> {
-        self.sites.keys().cloned().collect()
+        let mut sites: Vec<Site> = self.sites.keys().cloned().collect();
+        sites.sort_unstable();
+        sites
     }
 
     /// Takes the claimed messages that wait at a site.
@@ -550,8 +563,10 @@ impl Lanes {
             let waits = match state.place {
                 Place::AtSite | Place::Paused => true,
                 Place::Later => state.not_before > now && state.head.is_some_and(|at| at <= now),
+                // It is looked at when its look-up fails.
+                Place::Unplanned => continue,
                 // It was tried a moment ago.
-                Place::Unplanned | Place::Out => {
+                Place::Out => {
                     self.watch(&lane, now);
                     continue;
                 }
@@ -574,16 +589,17 @@ impl Lanes {
     }
 
     /// A lane was looked at. It is to be looked at again then, if it still waits, and not before
-    /// `from`.
-    pub(crate) fn reviewed(&mut self, lane: &Lane, next: Time, from: Time) {
+    /// `from`. `exact`: even if it does not wait for long then.
+    pub(crate) fn reviewed(&mut self, lane: &Lane, next: Time, from: Time, exact: bool) {
         if let Some(state) = self.lanes.get_mut(lane) {
             state.review_from = from;
-            state.at_once = false;
+            state.at_once = exact;
             self.set_review(lane, next.max(from));
         }
     }
 
-    /// A lane came to a site that takes nothing now: it is looked at soon.
+    /// A lane came to a site that takes nothing now, or was tried there in vain: it is looked at
+    /// soon.
     pub(crate) fn review_soon(&mut self, lane: &Lane, now: Time) {
         if let Some(state) = self.lanes.get_mut(lane) {
             state.at_once = true;

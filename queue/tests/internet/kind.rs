@@ -328,7 +328,7 @@ impl Kind {
     }
 }
 
-/// The longest life of a message: all waits between its attempts. Messages that wait are looked at
-/// every five minutes, and a lane that was just put off is left until the next time. So the end may
-/// come ten minutes later.
-pub(crate) const LIFE_MAX: Duration = Duration::from_secs((31 * 60 + 53 + 10) * 60);
+/// The longest life of a message: all waits between its attempts, 31 hours 52.5 minutes. The end may
+/// come later by the time of a look-up that is under way, and by a minute between two looks at the
+/// messages of a lane.
+pub(crate) const LIFE_MAX: Duration = Duration::from_secs((31 * 60 + 54) * 60);

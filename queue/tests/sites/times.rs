@@ -139,6 +139,31 @@ async fn a_message_fails_when_its_time_is_over_though_attempts_are_left() {
     world.stop().await;
 }
 
+/// The look-ups for a domain have no answer, and the pauses between them grow to half an hour.
+#[tokio::test]
+async fn a_message_behind_a_dns_that_never_answers_ends_in_its_time() {
+    let world = World::start(Setup {
+        statics: THREE_HOURS,
+        ..Setup::default()
+    });
+    world.mx("gone.test", &[(10, "mx.gone.test")]);
+    world.resolver.fail("gone.test");
+    let mut ends = BTreeMap::new();
+    let mut failed = BTreeMap::new();
+    for minute in 0..30 {
+        let message = Message::to(&["x@gone.test"]);
+        let [id] = world.add(message).await;
+        ends.insert(id, minute + 180);
+        pass(&world, 1, &mut failed, minute).await;
+    }
+    pass(&world, 190, &mut failed, 30).await;
+    assert_eq!(failed.len(), 30);
+    for (id, end) in ends {
+        assert!((end..=end + 1).contains(&failed[&id]), "{end}: {failed:?}");
+    }
+    world.stop().await;
+}
+
 /// A claim ends after ten minutes unless it is renewed.
 #[tokio::test]
 async fn a_wall_clock_that_is_set_back_during_a_long_delivery_delivers_nothing_twice() {

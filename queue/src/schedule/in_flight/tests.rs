@@ -3,6 +3,7 @@ use std::time::Duration;
 use postrider_config::Rate;
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
 use postrider_store::Time;
+use proptest::prelude::*;
 
 use super::*;
 use crate::schedule::{limits::LimitInForce, tests::config};
@@ -63,11 +64,11 @@ fn idle_workers_take_no_place_and_are_woken_or_sent_away() {
     let (a, b) = (Site::from("a"), Site::from("b"));
     in_flight.begin(&a, NOW);
     assert!(in_flight.make_room(1).is_none(), "it is busy");
-    in_flight.rest(&a, 1);
+    in_flight.rest(&a, 1, Duration::ZERO);
     assert_eq!(in_flight.wake(&b), None);
     assert_eq!(in_flight.wake(&a), Some(1));
     assert_eq!(in_flight.busy(), 1);
-    in_flight.rest(&a, 1);
+    in_flight.rest(&a, 1, Duration::ZERO);
     assert_eq!(in_flight.make_room(2), None);
     assert_eq!(in_flight.make_room(1), Some(1));
     in_flight.end(&a, |_| false);
@@ -75,10 +76,22 @@ fn idle_workers_take_no_place_and_are_woken_or_sent_away() {
     // A worker that gave up waiting ends as an idle one.
     in_flight.begin(&b, NOW);
     in_flight.begin(&b, NOW);
-    in_flight.rest(&b, 2);
+    in_flight.rest(&b, 2, Duration::ZERO);
     in_flight.end(&b, |worker| *worker == 2);
     assert_eq!(in_flight.busy(), 1);
     assert_eq!(in_flight.wake(&b), None);
+}
+
+#[test]
+fn the_fastest_of_the_idle_workers_is_woken() {
+    let mut in_flight = workers(&config());
+    let a = Site::from("a");
+    for (worker, millis) in [(1, 30), (2, 10), (3, 20), (4, 10), (5, 40)] {
+        in_flight.begin(&a, NOW);
+        in_flight.rest(&a, worker, Duration::from_millis(millis));
+    }
+    let woken: Vec<i32> = std::iter::from_fn(|| in_flight.wake(&a)).collect();
+    assert_eq!(woken, [4, 2, 3, 1, 5], "of equal ones, the last one");
 }
 
 #[test]
@@ -243,4 +256,89 @@ fn a_site_without_tokens_waits_for_the_next() {
     let minute = at(Duration::from_secs(60));
     let may = in_flight.may_begin(&site, &config, minute, false);
     assert_eq!(may, May::Begin);
+}
+
+/// What is counted of the workers of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worker {
+    Busy,
+    Idle(u32),
+}
+
+proptest! {
+    /// Whatever sites and workers do, there are never more deliveries than allowed: in all, at one
+    /// site, and at sites that are not known to be good. In the end nothing is counted.
+    #[test]
+    fn no_limit_is_exceeded(
+        max in 1_usize..12,
+        connections in 1_usize..6,
+        steps in prop::collection::vec((0..8_u8, 0..5_usize, 0..700_u64), 1..200),
+    ) {
+        let mut config = config();
+        config.max_concurrency = max;
+        config.per_destination.connections = connections;
+        let mut in_flight = workers::<u32>(&config);
+        let sites: Vec<Site> = (0..5).map(|number| Site::from(&*number.to_string())).collect();
+        let mut model: Vec<Vec<Worker>> = vec![Vec::new(); sites.len()];
+        let (mut now, mut names) = (NOW, 0_u32);
+        for (step, which, seconds) in steps {
+            let (site, its) = (&sites[which], &mut model[which]);
+            let busy = its.iter().position(|worker| *worker == Worker::Busy);
+            match step {
+                0..=2 => {
+                    let woken = in_flight.wake(site);
+                    let idle = its.iter_mut().find(|it| woken.map(Worker::Idle) == Some(**it));
+                    match (woken, idle) {
+                        (Some(_), Some(worker)) => *worker = Worker::Busy,
+                        (None, _) if in_flight.may_begin(site, &config, now, false) == May::Begin => {
+                            in_flight.begin(site, now);
+                            its.push(Worker::Busy);
+                            let of_site = in_flight.sites[site].pace.brief(now.moment).connections;
+                            let at_site = its.iter().filter(|it| **it == Worker::Busy).count();
+                            prop_assert!(at_site <= of_site.min(connections));
+                            prop_assert!(in_flight.unproven.all <= half(&config));
+                        }
+                        _ => prop_assert!(woken.is_none(), "{woken:?} is no idle worker"),
+                    }
+                }
+                3 => {
+                    if let Some(at) = busy {
+                        names += 1;
+                        its[at] = Worker::Idle(names);
+                        in_flight.rest(site, names, Duration::from_secs(seconds));
+                    }
+                }
+                4 => {
+                    if let Some(worker) = its.pop() {
+                        in_flight.end(site, |idle| worker == Worker::Idle(*idle));
+                    }
+                }
+                5 => {
+                    in_flight.pace(site, now).answered(1, Duration::ZERO, now.moment);
+                    in_flight.prove(site, now.moment);
+                    if its.is_empty() {
+                        in_flight.tidy(site);
+                    }
+                }
+                6 => {
+                    in_flight.pace(site, now).observe(&status(), None, now.moment);
+                    if its.is_empty() {
+                        in_flight.tidy(site);
+                    }
+                }
+                _ => now = at(now.moment.0 + Duration::from_secs(seconds)),
+            }
+            let all = model.iter().flatten();
+            let busy = all.filter(|worker| **worker == Worker::Busy).count();
+            prop_assert_eq!(in_flight.busy(), busy);
+        }
+        for (site, its) in sites.iter().zip(&model) {
+            for worker in its {
+                in_flight.end(site, |idle| *worker == Worker::Idle(*idle));
+            }
+        }
+        prop_assert_eq!((in_flight.busy(), in_flight.idle), (0, 0));
+        prop_assert_eq!(in_flight.unproven, Unproven::default());
+        prop_assert!(in_flight.sites.is_empty());
+    }
 }

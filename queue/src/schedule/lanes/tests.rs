@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -69,7 +67,7 @@ fn a_lane_is_planned_when_it_is_due_and_then_goes_to_its_site_by_itself() {
     assert!(lanes.take(&site("s"), 32, 10, at(19)).is_none());
     assert_eq!(
         lanes.advance(at(20), |_| true),
-        HashMap::from([(site("s"), vec![a.clone()])])
+        BTreeMap::from([(site("s"), vec![a.clone()])])
     );
     assert_eq!(
         taken(&mut lanes, "s", 32).len(),
@@ -189,11 +187,11 @@ fn lanes_are_paused_put_off_and_go_on() {
     lanes.done(&b, &site("s"), 1, at(2));
     lanes.advance(at(3), |_| true);
     assert_eq!(lanes.next_unplanned(), Some(b.clone()));
-    lanes.put_off(&b, at(50), at(3));
+    lanes.put_off(&b, at(50), false, at(3));
     lanes.advance(at(49), |_| true);
     assert_eq!(lanes.next_unplanned(), None);
     lanes.go_on(at(49));
-    let moved = HashMap::from([(site("s"), vec![a.clone()])]);
+    let moved = BTreeMap::from([(site("s"), vec![a.clone()])]);
     assert_eq!(lanes.advance(at(49), |_| true), moved, "the paused one");
     assert_eq!(lanes.site_of(&a), Some(site("s")));
     lanes.try_now(&b);
@@ -236,7 +234,7 @@ fn a_lane_that_comes_back_to_a_site_has_one_turn() {
     let a = lane("a.test", "ann");
     let mut lanes = at_site(&[&a], "s");
     for _ in 0..3 {
-        lanes.put_off(&a, at(2), at(2));
+        lanes.put_off(&a, at(2), false, at(2));
         lanes.put(&a, &site("s"), at(2));
     }
     assert_eq!(taken(&mut lanes, "s", 32), [a]);
@@ -250,7 +248,7 @@ fn a_lane_that_waits_for_long_is_reviewed_and_may_leave() {
     lanes.follow(vec![(b.clone(), Some(at(1)))]);
     lanes.advance(at(2), |_| true);
     lanes.next_unplanned();
-    lanes.put_off(&b, at(10_000), at(2));
+    lanes.put_off(&b, at(10_000), false, at(2));
     assert_eq!(lanes.next_review(at(301)), None);
     assert_eq!(lanes.wakes_at(), Some(at(302)));
     let mut reviews = vec![lanes.next_review(at(302)), lanes.next_review(at(302))];
@@ -260,7 +258,7 @@ fn a_lane_that_waits_for_long_is_reviewed_and_may_leave() {
         [Some((a.clone(), Some(site("s")))), Some((b.clone(), None))]
     );
     assert_eq!(lanes.next_review(at(302)), None);
-    lanes.reviewed(&a, at(400), at(0));
+    lanes.reviewed(&a, at(400), at(0), false);
     assert_eq!(lanes.wakes_at(), Some(at(400)));
     lanes.leave(&a, &site("s"), at(400));
     lanes.advance(at(400), |_| true);
@@ -277,10 +275,94 @@ fn a_lane_that_waits_for_long_is_reviewed_and_may_leave() {
         lanes.next_review(at(700)),
         Some((a.clone(), Some(site("t"))))
     );
-    lanes.reviewed(&a, at(1000), at(760));
+    lanes.reviewed(&a, at(1000), at(760), false);
     lanes.review_soon(&a, at(700));
     assert_eq!(lanes.wakes_at(), Some(at(760)), "not before");
     assert!(lanes.next_review(at(760)).is_some());
+}
+
+/// The time of a message may be over while its lane waits for an answer of the DNS.
+#[test]
+fn a_lane_whose_look_up_fails_is_looked_at_then_and_at_the_time_that_a_review_names() {
+    let a = lane("a.test", "ann");
+    let mut lanes = Lanes::default();
+    lanes.follow(vec![(a.clone(), Some(at(1)))]);
+    lanes.advance(at(1));
+    lanes.next_unplanned();
+    lanes.put_off(&a, at(1800), true, at(2));
+    assert_eq!(lanes.next_review(at(2)), Some((a.clone(), None)));
+    lanes.reviewed(&a, at(50), at(62), true);
+    assert_eq!(lanes.wakes_at(), Some(at(62)), "not before");
+    assert_eq!(lanes.next_review(at(62)), Some((a.clone(), None)));
+    lanes.reviewed(&a, at(1800), at(122), true);
+    // The next look-up is under way at that time. When it has failed, it is time.
+    lanes.advance(at(1800));
+    assert_eq!(lanes.next_unplanned(), Some(a.clone()));
+    assert_eq!(lanes.next_review(at(1800)), None);
+    lanes.put_off(&a, at(3600), true, at(1830));
+    assert_eq!(lanes.next_review(at(1830)), Some((a.clone(), None)));
+    lanes.reviewed(&a, at(1900), at(1830), false);
+    // A plan is made, and the site takes mail.
+    lanes.advance(at(3600));
+    lanes.next_unplanned();
+    lanes.put(&a, &site("s"), at(3600));
+    assert_eq!(lanes.next_review(at(3600)), None);
+}
+
+#[test]
+fn one_worker_makes_way_for_a_lane_of_another_account() {
+    let (a, b, c) = (
+        lane("a.test", "ann"),
+        lane("b.test", "bob"),
+        lane("c.test", "cid"),
+    );
+    let mut lanes = at_site(&[&a], "s");
+    let s = site("s");
+    let shares = |count: u64| {
+        let mut messages: Vec<_> = (0..count).map(|id| test_message(id, "x@a.test")).collect();
+        for message in &mut messages {
+            Arc::make_mut(&mut message.common).account = "ann".to_owned();
+        }
+        Share::of(&messages)
+    };
+    for _ in 0..2 {
+        assert_eq!(taken(&mut lanes, "s", 32), std::slice::from_ref(&a));
+        lanes.hold(&s, &shares(32));
+        lanes.done(&a, &s, 32, at(2));
+    }
+    let makes_way =
+        |lanes: &mut Lanes, much| lanes.makes_way(&s, DeliveryClass::Normal, much, false);
+    assert_eq!(
+        makes_way(&mut lanes, true),
+        None,
+        "there is only its own mail"
+    );
+    lanes.follow(vec![(b.clone(), Some(at(1)))]);
+    lanes.advance(at(2));
+    lanes.next_unplanned();
+    lanes.put(&b, &s, at(2));
+    assert_eq!(makes_way(&mut lanes, false), None, "no more than a turn");
+    assert_eq!(makes_way(&mut lanes, true), Some(DeliveryClass::Normal));
+    assert_eq!(makes_way(&mut lanes, true), None, "one is enough");
+    assert_eq!(taken(&mut lanes, "s", 1), std::slice::from_ref(&b));
+    lanes.refund(&s, &shares(31));
+    lanes.done(&b, &s, 1, at(2));
+    lanes.follow(vec![(c.clone(), Some(at(1)))]);
+    lanes.advance(at(2));
+    lanes.next_unplanned();
+    lanes.put(&c, &s, at(2));
+    assert_eq!(makes_way(&mut lanes, true), Some(DeliveryClass::Normal));
+    // All is done.
+    for lane in [&a, &b, &c] {
+        lanes.follow(vec![(lane.clone(), None)]);
+    }
+    assert!(taken(&mut lanes, "s", 32).is_empty());
+    lanes.tidy(&s);
+    assert!(!lanes.sites.is_empty(), "workers have messages");
+    lanes.let_go(&s, &shares(32));
+    lanes.let_go(&s, &shares(32));
+    lanes.tidy(&s);
+    assert!(lanes.sites.is_empty());
 }
 
 #[test]
@@ -356,7 +438,7 @@ proptest! {
                 _ => {
                     lanes.advance(at(now), |_| true);
                     if let Some(lane) = lanes.next_unplanned() {
-                        lanes.put_off(&lane, at(now + time), at(now));
+                        lanes.put_off(&lane, at(now + time), which % 2 == 0, at(now));
                     }
                 }
             }
