@@ -140,7 +140,15 @@ impl QueueLoop {
 
     /// Begins workers for the sites that waited for a place.
     pub(super) fn begin_waiting(&mut self) {
-        self.begin_in_turn();
+        loop {
+            self.begin_in_turn();
+            let before = self.waiting.len();
+            self.begin_unproven();
+            // A site may have gone behind those that wait for a place.
+            if self.waiting.len() <= before {
+                break;
+            }
+        }
         self.waiting.forgive_if_empty();
         let (flow, wanted) = (&self.queue.flow, self.waiting.len());
         flow.wanted.store(wanted, Ordering::Relaxed);
@@ -172,6 +180,9 @@ impl QueueLoop {
             }
         }
         aside.iter().for_each(|site| self.waiting.push(site));
+    }
+
+    fn begin_unproven(&mut self) {
         // Sites of which less is known come first.
         while let Some(site) = self.unproven.first().cloned() {
             if matches!(self.may_begin(&site), May::NotUnproven | May::NotNow) {
