@@ -1,9 +1,9 @@
 //! Lanes that wait for long: senders are told, messages whose time is over fail, and a lane whose
 //! destination has another site by now goes there.
 //!
-//! Nothing else looks at messages that wait in the store. A review reads the messages of a lane that
-//! are due, or will be soon, and claims those of which something is to be told. The next one comes
-//! when something is to be told again, and after [`REVIEW_AFTER`] at the latest.
+//! Nothing else looks at messages that wait in the store. A review reads the messages of a lane
+//! that are due, or will be soon, and claims those of which something is to be told. The next one
+//! comes when something is to be told again, and after [`REVIEW_AFTER`] at the latest.
 
 use std::{sync::Arc, time::Duration};
 
@@ -78,8 +78,8 @@ impl QueueLoop {
 }
 
 impl Queue {
-    /// Looks at the messages of a lane that waits at a site, or for an answer of the DNS. Gives when
-    /// to look again.
+    /// Looks at the messages of a lane that waits at a site, or for an answer of the DNS. Gives
+    /// when to look again.
     async fn review(&self, lane: &Lane, site: Option<&Site>) -> Result<Next, StoreError> {
         let now = self.now();
         let config = self.config.load_full();

@@ -235,8 +235,8 @@ impl<W> InFlight<W> {
     /// An idle worker: the one whose transactions took the shortest time, and of equal ones the one
     /// that became idle last. It counts as busy from now on.
     ///
-    /// If it were always the last one, the slowest host would attract most: who works there comes to
-    /// an end last.
+    /// If it were always the last one, the slowest host would attract most: who works there comes
+    /// to an end last.
     pub(crate) fn wake(&mut self, site: &Site) -> Option<W> {
         let workers = self.sites.get_mut(site)?;
         let means = workers.idle.iter().map(|(mean, _)| *mean).enumerate();

@@ -281,8 +281,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Whatever happens, there are no more connections than the limits allow, each halt ends within
-    /// a day, and there is no connection only during a halt. When the trouble is over, the site gets
-    /// as many connections as ever.
+    /// a day, and there is no connection only during a halt. When the trouble is over, the site
+    /// gets as many connections as ever.
     #[test]
     fn the_pace_recovers(events in prop::collection::vec((0..8_u8, 0..4000_u64), 0..60)) {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
