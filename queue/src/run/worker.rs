@@ -421,7 +421,8 @@ impl Worker {
                     .await;
                 connects = connects && delivered.connects;
                 transcripts.extend(delivered.transcripts);
-                settles.extend(delivered.given_back.iter().map(released));
+                let given_back = delivered.given_back.iter();
+                settles.extend(given_back.map(|message| released(message, None)));
                 back.extend(delivered.given_back);
                 for ended in delivered.ended {
                     let settle = queue.settlement(&config, ended).await;
@@ -434,7 +435,7 @@ impl Worker {
                 for (lane, until) in delivered.held {
                     let now = queue.now();
                     let until = now.time_of(until);
-                    queue.lanes().hold(&lane, until, now.time);
+                    queue.lanes().wait_for_source(&lane, until, now.time);
                 }
             }
         }

@@ -296,7 +296,7 @@ impl Lanes {
 
     /// No source of ours may send the messages of a lane before `until`. It stays at its site. A
     /// worker that has it now finds out by itself.
-    pub(crate) fn hold(&mut self, lane: &Lane, until: Time, now: Time) {
+    pub(crate) fn wait_for_source(&mut self, lane: &Lane, until: Time, now: Time) {
         if let Some(state) = self.lanes.get_mut(lane)
             && matches!(state.place, Place::AtSite | Place::Later)
         {
@@ -576,6 +576,7 @@ impl Lanes {
                 state.reviewed = Some(due);
                 self.reviews.insert((due, lane));
             } else if waits {
+                state.at_once = false;
                 let site = (state.place == Place::AtSite).then(|| state.site.clone());
                 return Some((lane, site.flatten()));
             } else if state.not_before > now
@@ -593,7 +594,8 @@ impl Lanes {
     pub(crate) fn reviewed(&mut self, lane: &Lane, next: Time, from: Time, exact: bool) {
         if let Some(state) = self.lanes.get_mut(lane) {
             state.review_from = from;
-            state.at_once = exact;
+            // It may have been asked for while it went on.
+            state.at_once |= exact;
             self.set_review(lane, next.max(from));
         }
     }

@@ -118,6 +118,7 @@ impl OngoingAttempt<'_> {
             ended: self.ended,
             postponed: self.postponed,
             held,
+            given_back: self.given_back,
             transcripts: self.transcripts.into_kept(),
             connects: connects && !self.rests,
         }

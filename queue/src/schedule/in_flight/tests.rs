@@ -321,7 +321,7 @@ proptest! {
                     }
                 }
                 6 => {
-                    in_flight.pace(site, now).observe(&status(), None, now.moment);
+                    in_flight.pace(site, now).observe(&status(), None, None, now.moment);
                     if its.is_empty() {
                         in_flight.tidy(site);
                     }

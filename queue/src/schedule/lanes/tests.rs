@@ -203,7 +203,7 @@ fn lanes_are_paused_put_off_and_go_on() {
 fn lanes_that_were_put_off_go_on_at_once() {
     let (a, b) = (lane("a.test", "ann"), lane("b.test", "ann"));
     let mut lanes = at_site(&[&a, &b], "s");
-    lanes.put_off(&a, at(50), at(3));
+    lanes.put_off(&a, at(50), false, at(3));
     lanes.advance(at(49), |_| true);
     assert_eq!(lanes.next_unplanned(), None);
     lanes.try_all_now();
@@ -287,7 +287,7 @@ fn a_lane_whose_look_up_fails_is_looked_at_then_and_at_the_time_that_a_review_na
     let a = lane("a.test", "ann");
     let mut lanes = Lanes::default();
     lanes.follow(vec![(a.clone(), Some(at(1)))]);
-    lanes.advance(at(1));
+    lanes.advance(at(1), |_| true);
     lanes.next_unplanned();
     lanes.put_off(&a, at(1800), true, at(2));
     assert_eq!(lanes.next_review(at(2)), Some((a.clone(), None)));
@@ -296,14 +296,14 @@ fn a_lane_whose_look_up_fails_is_looked_at_then_and_at_the_time_that_a_review_na
     assert_eq!(lanes.next_review(at(62)), Some((a.clone(), None)));
     lanes.reviewed(&a, at(1800), at(122), true);
     // The next look-up is under way at that time. When it has failed, it is time.
-    lanes.advance(at(1800));
+    lanes.advance(at(1800), |_| true);
     assert_eq!(lanes.next_unplanned(), Some(a.clone()));
     assert_eq!(lanes.next_review(at(1800)), None);
     lanes.put_off(&a, at(3600), true, at(1830));
     assert_eq!(lanes.next_review(at(1830)), Some((a.clone(), None)));
     lanes.reviewed(&a, at(1900), at(1830), false);
     // A plan is made, and the site takes mail.
-    lanes.advance(at(3600));
+    lanes.advance(at(3600), |_| true);
     lanes.next_unplanned();
     lanes.put(&a, &site("s"), at(3600));
     assert_eq!(lanes.next_review(at(3600)), None);
@@ -338,7 +338,7 @@ fn one_worker_makes_way_for_a_lane_of_another_account() {
         "there is only its own mail"
     );
     lanes.follow(vec![(b.clone(), Some(at(1)))]);
-    lanes.advance(at(2));
+    lanes.advance(at(2), |_| true);
     lanes.next_unplanned();
     lanes.put(&b, &s, at(2));
     assert_eq!(makes_way(&mut lanes, false), None, "no more than a turn");
@@ -348,7 +348,7 @@ fn one_worker_makes_way_for_a_lane_of_another_account() {
     lanes.refund(&s, &shares(31));
     lanes.done(&b, &s, 1, at(2));
     lanes.follow(vec![(c.clone(), Some(at(1)))]);
-    lanes.advance(at(2));
+    lanes.advance(at(2), |_| true);
     lanes.next_unplanned();
     lanes.put(&c, &s, at(2));
     assert_eq!(makes_way(&mut lanes, true), Some(DeliveryClass::Normal));
@@ -480,20 +480,20 @@ proptest! {
 fn a_lane_that_waits_for_a_source_stays_at_its_site_and_holds_up_no_other() {
     let [a, b] = ["ann", "bob"].map(|account| lane("a.test", account));
     let mut lanes = at_site(&[&a, &b], "s");
-    lanes.hold(&a, at(60), at(2));
+    lanes.wait_for_source(&a, at(60), at(2));
     assert_eq!(taken(&mut lanes, "s", 32), std::slice::from_ref(&b));
     // A worker has it, and finds out by itself.
-    lanes.hold(&b, at(60), at(2));
+    lanes.wait_for_source(&b, at(60), at(2));
     lanes.done(&b, &site("s"), 8, at(2));
     assert_eq!(taken(&mut lanes, "s", 32), [b]);
     assert!(lanes.advance(at(59), |_| true).is_empty());
     assert_eq!(lanes.site_of(&a), Some(site("s")));
-    let waits = HashMap::from([(site("s"), vec![a.clone()])]);
+    let waits = BTreeMap::from([(site("s"), vec![a.clone()])]);
     assert_eq!(lanes.advance(at(60), |_| true), waits);
     assert_eq!(taken(&mut lanes, "s", 32), std::slice::from_ref(&a));
     // What it waited for may be forgotten.
     lanes.done(&a, &site("s"), 8, at(2));
-    lanes.hold(&a, at(500), at(2));
+    lanes.wait_for_source(&a, at(500), at(2));
     lanes.try_all_now();
     assert_eq!(lanes.advance(at(2), |_| true), waits);
 }
