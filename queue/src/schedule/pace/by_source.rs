@@ -297,7 +297,10 @@ mod tests {
         let again = self::pace(true);
         again.restore(learnt);
         assert!(again.is_blocked(&one, now) && again.is_of_use(at(11).moment));
-        // A message that the site takes ends the block, and those of others stay.
+        // What was under way ends no block. What begins later and is taken ends that of its source.
+        again.succeeded((1, 1), Duration::ZERO, Some(&one), now);
+        assert!(again.is_blocked(&one, now));
+        let now = at(1).moment;
         again.succeeded((1, 1), Duration::ZERO, Some(&one), now);
         assert!(!again.is_blocked(&one, now) && again.is_blocked(&two, now));
         again.forget();
