@@ -15,7 +15,7 @@ impl Day {
     /// # Errors
     /// If the text is not a day from 1970 to 9999.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a date; write year, month and day, as 2026-12-01");
+        let wrong = || format!("must be a date such as 2026-12-01, not {text:?}");
         let mut parts = text.split('-');
         let mut number = |digits: usize| {
             let part = parts.next().filter(|part| part.len() == digits)?;

@@ -213,7 +213,7 @@ mod tests {
             ),
             (
                 "sources.a = { ip = \"192.0.2.1\", warm_up = 2026-12-01T10:00:00Z }\n",
-                "sources.a.warm_up: \"2026-12-01T10:00:00Z\" is not a date",
+                "sources.a.warm_up: must be a date such as 2026-12-01, not \"2026-12-01T10:00:00Z\"",
             ),
             (
                 "sources.a = { ip = \"192.0.2.1\", warm_up = 5 }\n",

@@ -297,14 +297,20 @@ mod tests {
         let again = self::pace(true);
         again.restore(learnt);
         assert!(again.is_blocked(&one, now) && again.is_of_use(at(11).moment));
-        // What was under way ends no block. What begins later and is taken ends that of its source.
+        // What was under way ends no block. A probe that is taken ends that of its source.
         again.succeeded((1, 1), Duration::ZERO, Some(&one), now);
         assert!(again.is_blocked(&one, now));
-        let now = at(1).moment;
-        again.succeeded((1, 1), Duration::ZERO, Some(&one), now);
-        assert!(!again.is_blocked(&one, now) && again.is_blocked(&two, now));
+        let later = at(30 * 60).moment;
+        again.succeeded((1, 1), Duration::ZERO, Some(&one), later);
+        let blocked = |pace: &Pace| -> Vec<String> {
+            let learnt = pace.learnt(later).into_iter();
+            let sources = learnt.flat_map(|it| it.sources);
+            let blocked = sources.filter(|(_, it)| it.blocks > 0);
+            blocked.map(|(name, _)| name.to_string()).collect()
+        };
+        assert_eq!(blocked(&again), ["two"]);
         again.forget();
-        assert!(!again.is_blocked(&two, now));
+        assert_eq!(blocked(&again), [""; 0]);
         // Without sources the site blocks us as a whole.
         let pace = self::pace(false);
         block(&pace, &one);
