@@ -177,7 +177,7 @@ impl Queue {
                     return Ok(no_plan(name));
                 };
                 self.checks.begin(&plan.site, self.clock.moment())?;
-                return Ok(self.walk_plan(plan, request, stages).await);
+                return Ok(Box::pin(self.walk_plan(plan, request, stages)).await);
             }
             Route::Here => return Err(CheckError::Here(to.ascii())),
             Route::Direct(transport) => transport,
@@ -202,7 +202,7 @@ impl Queue {
             return Ok(status);
         }
         match self.under_policy(to, planned, stages).await {
-            Ok(plan) => Ok(self.walk_plan(plan, request, stages).await),
+            Ok(plan) => Ok(Box::pin(self.walk_plan(plan, request, stages)).await),
             Err(status) => Ok(status),
         }
     }
@@ -277,7 +277,7 @@ impl Queue {
                 sources
             }
         };
-        self.probe(&config, &plan, sources, request, stages).await
+        Box::pin(self.probe(&config, &plan, sources, request, stages)).await
     }
 
     async fn planned_view(&self, plan: &Plan) -> CheckedPlan {

@@ -240,9 +240,9 @@ impl Queue {
         Ok((id, count))
     }
 
-    /// Whoever wants an attempt now gets one, also at a site that rests or is down: its next message
-    /// is a probe. So it is with the look-up of a destination. Other sites are not touched, and a
-    /// block stays: it is no affair of one message.
+    /// Whoever wants an attempt now gets one, also at a site that rests or is down: its next
+    /// message is a probe. So it is with the look-up of a destination. Other sites are not touched,
+    /// and a block stays: it is no affair of one message.
     fn try_now(&self, messages: &[Queued], change: &Change) {
         let now = self.now();
         let is_wanted = |message: &&Queued| {

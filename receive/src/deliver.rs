@@ -213,8 +213,9 @@ struct Records<'a> {
 }
 
 impl SessionContext {
-    /// The records of a message, with a new text: one mail for each mailbox, however many of its addresses the
-    /// transaction names. A report about an earlier message adds notes, events and suppressions.
+    /// The records of a message, with a new text: one mail for each mailbox, however many of its
+    /// addresses the transaction names. A report about an earlier message adds notes, events and
+    /// suppressions.
     ///
     /// The mails in mailboxes come first in both results, in the same order.
     ///

@@ -30,8 +30,8 @@ pub enum DestinationOrder {
         #[command(flatten)]
         terms: Terms,
     },
-    /// Let deliveries go on after a pause, and try a site at once that rests, is down or has blocked
-    /// us.
+    /// Let deliveries go on after a pause, and try a site at once that rests, is down or has
+    /// blocked us.
     Resume {
         /// The site or the domain.
         #[arg(value_name = "SITE|DOMAIN")]

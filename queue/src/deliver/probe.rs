@@ -252,7 +252,7 @@ impl Probe<'_> {
         let dane = endpoint.protection.dane().is_some();
         let (listener, given_up) = Dialog::listener(stages, dane, now);
         let recorder = Recorder::with_listener(now, listener);
-        let opened = attempt.connect_protected(&endpoint, Some(link), Some(&recorder));
+        let opened = Box::pin(attempt.connect_protected(&endpoint, Some(link), Some(&recorder)));
         let late = |command: &'static str| {
             let status = self.late(&endpoint, command);
             given_up.close(Instant::now().into_std(), &status);

@@ -357,11 +357,11 @@ async fn messages_of_one_batch_go_to_the_hosts_that_greylisted_them() {
         ..Setup::default()
     });
     world.mx("a.test", &[(10, "mx1.a.test"), (20, "mx2.a.test")]);
-    let (names, asked) = (Arc::<Mutex<Vec<String>>>::default(), Arc::default());
+    let names = Arc::<Mutex<Vec<String>>>::default();
+    let asked = Arc::<Mutex<Vec<(&str, String)>>>::default();
     let mut remotes = Vec::new();
     for (host, ip) in [("mx1.a.test", "192.0.2.1"), ("mx2.a.test", "192.0.2.2")] {
-        let (names, asked): (_, Arc<Mutex<Vec<(&str, String)>>>) =
-            (Arc::clone(&names), Arc::clone(&asked));
+        let (names, asked) = (Arc::clone(&names), Arc::clone(&asked));
         let remote = Remote::start(move |point, _| match point {
             Point::Command(line) if line.starts_with("EHLO") => {
                 names.lock().unwrap().push(line.clone());

@@ -306,7 +306,7 @@ mod tests {
             let learnt = pace.learnt(later).into_iter();
             let sources = learnt.flat_map(|it| it.sources);
             let blocked = sources.filter(|(_, it)| it.blocks > 0);
-            blocked.map(|(name, _)| name.to_string()).collect()
+            blocked.map(|(name, _)| String::from(&*name)).collect()
         };
         assert_eq!(blocked(&again), ["two"]);
         again.forget();
