@@ -45,9 +45,12 @@ async fn site() -> Site {
 /// The accounts of the calls that wait, with the times of their next attempts.
 async fn waiting(site: &Site) -> Vec<(Value, Value)> {
     let list = site.get("/api/queue/webhooks").await;
-    let items = list["items"].as_array().unwrap().iter();
+    let items = list.pointer("/items").unwrap().as_array().unwrap().iter();
     items
-        .map(|item| (item["account"].clone(), item["next_attempt"].clone()))
+        .map(|item| {
+            let field = |name: &str| item.get(name).unwrap().clone();
+            (field("account"), field("next_attempt"))
+        })
         .collect()
 }
 
