@@ -62,7 +62,7 @@ mod transcripts;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -427,6 +427,22 @@ async fn a_large_message_is_signed_in_pieces() {
     world.stop().await;
 }
 
+/// The host of remote.test, which defers so many texts.
+async fn deferring(world: &World, texts: usize) -> Remote {
+    let count = AtomicUsize::new(0);
+    let remote = Remote::start(move |point, _| match point {
+        Point::EndOfData if count.fetch_add(1, Ordering::Relaxed) < texts => {
+            Some(Act::Say("451 4.3.0 not yet"))
+        }
+        _ => None,
+    })
+    .await;
+    world.mx("remote.test", &[(10, "a.test")]);
+    world.host("a.test", "192.0.2.1");
+    world.lead("192.0.2.1", &remote);
+    remote
+}
+
 /// A waiting message gets a new signature when half of the time of the first is over.
 #[tokio::test]
 async fn a_signature_that_gets_old_is_made_anew() {
@@ -441,18 +457,7 @@ dkim.selectors.rsa.expiration = \"2h\"
             domain: &config,
             ..Setup::default()
         });
-        let turns = Arc::new(AtomicUsize::new(1));
-        let counted = Arc::clone(&turns);
-        let remote = Remote::start(move |point, _| match point {
-            Point::EndOfData if counted.fetch_add(1, Ordering::Relaxed) < attempts => {
-                Some(Act::Say("451 4.3.0 not yet"))
-            }
-            _ => None,
-        })
-        .await;
-        world.mx("remote.test", &[(10, "a.test")]);
-        world.host("a.test", "192.0.2.1");
-        world.lead("192.0.2.1", &remote);
+        let remote = deferring(&world, attempts - 1).await;
         let start = world.now();
         let [id] = world.add(Message::to(&["a@remote.test"])).await;
         for attempt in 1..attempts {
@@ -480,17 +485,7 @@ async fn a_key_that_is_removed_signs_no_longer() {
         domain: &keys.config(),
         ..Setup::default()
     });
-    let first = AtomicBool::new(true);
-    let remote = Remote::start(move |point, _| match point {
-        Point::EndOfData if first.swap(false, Ordering::Relaxed) => {
-            Some(Act::Say("451 4.3.0 not yet"))
-        }
-        _ => None,
-    })
-    .await;
-    world.mx("remote.test", &[(10, "a.test")]);
-    world.host("a.test", "192.0.2.1");
-    world.lead("192.0.2.1", &remote);
+    let remote = deferring(&world, 1).await;
     let [id] = world.add(Message::to(&["a@remote.test"])).await;
     world.events(1).await;
     let mut config = Dynamic::clone(&world.config.load());

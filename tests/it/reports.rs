@@ -61,8 +61,8 @@ async fn report(world: World, reports: &Remote) -> Received {
     report
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_domain_learns_that_its_host_has_no_tls() {
+/// A world that sent a message to a host without TLS, whose domain asks for reports.
+async fn sent_without_tls(listener: &str) -> (World, Remote) {
     let zone = Zone::default()
         .mx("remote.test", 10, "mx.remote.test")
         .address("mx.remote.test", MX)
@@ -70,7 +70,7 @@ async fn a_domain_learns_that_its_host_has_no_tls() {
             "_smtp._tls.remote.test",
             "v=TLSRPTv1; rua=mailto:tls@reports.test",
         );
-    let (world, reports) = start(zone, "").await;
+    let (world, reports) = start(zone, listener).await;
     let remote = Remote::start(|_, _| None).await;
     world.dialer.lead(MX, remote.address);
     let mut submission = world.submission().await;
@@ -80,6 +80,12 @@ async fn a_domain_learns_that_its_host_has_no_tls() {
     assert!(reply.starts_with("250 2.0.0"), "{reply}");
     remote.wait_for(1).await;
     drop(submission);
+    (world, reports)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_domain_learns_that_its_host_has_no_tls() {
+    let (world, reports) = sent_without_tls("").await;
 
     let report = report(world, &reports).await;
     assert_eq!(report.rcpts, ["RCPT TO:<tls@reports.test>"]);
@@ -146,23 +152,8 @@ async fn a_domain_learns_who_forges_its_mail() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_that_waits_is_seen_and_dropped() {
-    let zone = Zone::default()
-        .mx("remote.test", 10, "mx.remote.test")
-        .address("mx.remote.test", MX)
-        .txt(
-            "_smtp._tls.remote.test",
-            "v=TLSRPTv1; rua=mailto:tls@reports.test",
-        );
-    let (world, reports) = start(zone, "admin_http = { enabled = true, port = 0 }\n").await;
-    let remote = Remote::start(|_, _| None).await;
-    world.dialer.lead(MX, remote.address);
-    let mut submission = world.submission().await;
-    let reply = submission
-        .submit("app@example.org", &["rcpt@remote.test"], &message("tls"))
-        .await;
-    assert!(reply.starts_with("250 2.0.0"), "{reply}");
-    remote.wait_for(1).await;
-    drop(submission);
+    let listener = "admin_http = { enabled = true, port = 0 }\n";
+    let (world, reports) = sent_without_tls(listener).await;
     // What was counted is stored at the end at the latest.
     let world = world.restart().await;
     let conf = world.dir.path().join("postrider.conf");

@@ -146,18 +146,15 @@ impl OngoingAttempt<'_> {
                 false if self.plan.way.is_last() => LastHop::Mailbox,
                 false => LastHop::SendsNoDsns,
             };
-            let (began, transactions) = (self.queue.clock.moment(), batch.len());
+            let began = self.queue.clock.moment();
             connection.begin_if(self.may_begin(&groups));
             let results = connection.send(batch).await;
-            let used = results.iter().map(|result| result.recipients.len()).sum();
+            let begun = || results.iter().filter(|result| !was_not_begun(result));
             if let Some(tokens) = tokens {
+                let used = begun().map(|result| result.recipients.len()).sum();
                 self.put_back_from(ends.source, tokens, used);
             }
-            let unsent = results
-                .iter()
-                .filter(|result| was_not_begun(result))
-                .count();
-            let transactions = transactions.saturating_sub(unsent);
+            let transactions = begun().count();
             sent.transactions += transactions;
             sent.took += self.queue.clock.moment().since(began);
             self.observe(&results, transactions, ends, began);

@@ -329,6 +329,5 @@ impl Kind {
 }
 
 /// The longest life of a message: all waits between its attempts, 31 hours 52.5 minutes. The end
-/// may come five minutes later, when several messages for a site that is down end at the same time:
-/// one of them is a probe, and the others are looked at then.
-pub(crate) const LIFE_MAX: Duration = Duration::from_secs((31 * 60 + 58) * 60);
+/// comes when a look-up or a probe that is under way then is over.
+pub(crate) const LIFE_MAX: Duration = Duration::from_secs((31 * 60 + 54) * 60);
