@@ -46,7 +46,11 @@ async fn a_report_is_due_until_it_is_finished_with_its_results() {
 #[tokio::test]
 async fn reports_are_listed_page_by_page_and_found() {
     on_both(|store| async move {
-        for (day, domain, seconds) in [(DAY + 1, "a.test", 1), (DAY, "b.test", 9), (DAY, "a.test", 5)] {
+        for (day, domain, seconds) in [
+            (DAY + 1, "a.test", 1),
+            (DAY, "b.test", 9),
+            (DAY, "a.test", 5),
+        ] {
             let note = note(day, domain, at(seconds));
             store.note_tls_results(vec![note]).await.unwrap();
         }

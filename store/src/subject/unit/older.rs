@@ -14,9 +14,7 @@ use crate::{
     Attempt, NewEvent, NewHook, NewMail, NewMessage, NewReject, NewSuppression, Note, Once,
     QueueId, TakenMail,
     subject::{
-        queue::older::{
-            AttemptV1, NewMessageV1, NewMessageV2, NewMessageV3, NewMessageV5, NoteV1,
-        },
+        queue::older::{AttemptV1, NewMessageV1, NewMessageV2, NewMessageV3, NewMessageV5, NoteV1},
         suppression::older::NewSuppressionV1,
         texts::OpText,
     },
