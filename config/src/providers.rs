@@ -13,7 +13,7 @@ use std::{
 };
 
 use postrider_smtp::{Domain, bounce::Class};
-use regex::RegexSet;
+use regex::bytes::{RegexSet, RegexSetBuilder};
 
 use crate::{parse_providers, quantity::Rate, statics::PerDestination, words::words};
 
@@ -74,10 +74,13 @@ impl ReplyRules {
     /// # Errors
     /// If a pattern is none, or all together are too large.
     pub(crate) fn new(rules: Vec<ReplyRule>) -> Result<Self, regex::Error> {
-        let patterns = rules.iter().map(|rule| &rule.pattern);
-        let patterns = regex::RegexSetBuilder::new(patterns)
-            .case_insensitive(true)
-            .build()?;
+        let patterns = |unicode| {
+            let patterns = rules.iter().map(|rule| &rule.pattern);
+            let mut builder = RegexSetBuilder::new(patterns);
+            builder.case_insensitive(true).unicode(unicode).build()
+        };
+        // Replies are in ASCII, so most patterns need no tables of Unicode, and are smaller.
+        let patterns = patterns(false).or_else(|_| patterns(true))?;
         Ok(Self { rules, patterns })
     }
 
@@ -85,7 +88,7 @@ impl ReplyRules {
     /// 4.7.28 slow down`.
     #[must_use]
     pub fn find(&self, reply: &str) -> Option<&ReplyRule> {
-        let first = self.patterns.matches(reply).iter().next()?;
+        let first = self.patterns.matches(reply.as_bytes()).iter().next()?;
         self.rules.get(first)
     }
 
@@ -401,5 +404,29 @@ impl Providers {
     /// Whether there is an entry of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.entries.contains_key(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_ignore_case_also_those_that_need_the_tables_of_unicode() {
+        for (pattern, reply, expected) in [
+            (r"^4\d\d slow", "421 Slow down", true),
+            (r"^4\d\d slow", "521 slow down", false),
+            ("gesperrt für", "550 GESPERRT für 1 h", true),
+            (r"\bgesperrt f[üu]r\b", "550 Gesperrt FÜR 1 h", true),
+        ] {
+            let rule = ReplyRule {
+                pattern: pattern.to_owned(),
+                class: Class::Blocked,
+                scope: ReplyScope::Source,
+                rest: None,
+            };
+            let rules = ReplyRules::new(vec![rule]).unwrap();
+            assert_eq!(rules.find(reply).is_some(), expected, "{pattern} {reply}");
+        }
     }
 }
