@@ -138,7 +138,7 @@ impl QueueLoop {
         }
     }
 
-    /// A plan was made, or another task of [`Planning`] ended.
+    /// A plan was made, or another task of [`Planning`](super::planning::Planning) ended.
     pub(super) fn take_plan(&mut self, ended: PlanEnded) {
         let (id, done) = match ended {
             Ok(ended) => ended,

@@ -157,7 +157,7 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "schemathesis",
         level: Level::Full,
-        proves: "each operation of the management API but the stream answers as its description says, also to requests that it does not allow",
+        proves: "each operation of the management API but the streams answers as its description says, also to requests that it does not allow",
         run: |steps, _| schemathesis::run(steps),
     },
     Part {
