@@ -10,9 +10,30 @@ pub fn is_within(name: &str, domain: &str) -> bool {
     end.eq_ignore_ascii_case(domain) && (before.is_empty() || before.ends_with('.'))
 }
 
+/// The part of a name that one organisation has: the public suffix and one label more, by the
+/// public suffix list. A public suffix is its own organisation. The name is in ASCII, in lower case
+/// and without a dot at its end.
+#[must_use]
+pub fn organisation(name: &str) -> &str {
+    psl::domain_str(name).unwrap_or(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_belong_to_organisations() {
+        for (name, expected) in [
+            ("a.b.example.com", "example.com"),
+            ("x.example.co.uk", "example.co.uk"),
+            ("co.uk", "co.uk"),
+            ("mx.a.test", "a.test"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(organisation(name), expected, "{name}");
+        }
+    }
 
     #[test]
     fn names_are_within_domains() {

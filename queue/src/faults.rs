@@ -8,6 +8,7 @@ use std::{
 };
 
 use nix::errno::Errno;
+use postrider_dns::organisation;
 use postrider_store::Moment;
 use tokio::sync::watch;
 use tracing::{error, info};
@@ -170,7 +171,7 @@ impl Faults {
     /// as he likes, all without an answer.
     pub(crate) fn looked_up(&self, name: &str, answered: bool, now: Moment) -> Option<Moment> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        let domain = psl::domain_str(&name).unwrap_or(&name);
+        let domain = organisation(&name);
         let mut state = self.state();
         let failed_before = state.failed_before(&name, answered, now);
         if answered && failed_before && state.resolver.take().is_some() {

@@ -17,7 +17,7 @@ use std::{
 };
 
 use postrider_config::MtaStsMode;
-use postrider_dns::Resolver;
+use postrider_dns::{Resolver, organisation};
 use postrider_store::{Clock, Store, StoreError, StsPolicy, Time};
 use rustls::ClientConfig;
 use tokio::{
@@ -433,7 +433,7 @@ impl Policies {
         let of_one = {
             let all = self.organisations.lock();
             let mut all = all.unwrap_or_else(PoisonError::into_inner);
-            let name = psl::domain_str(domain).unwrap_or(domain);
+            let name = organisation(domain);
             match all.get(name).and_then(Weak::upgrade) {
                 Some(known) => known,
                 None => {

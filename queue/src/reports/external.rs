@@ -1,14 +1,13 @@
 //! Addresses of other organisations: they get reports about a domain only if they agree (RFC 9990
 //! §4).
 
-use postrider_dns::{DnsError, Resolver};
+use postrider_dns::{DnsError, Resolver, organisation};
 
 use super::address::{self, DMARC, ReportAddress};
 
 /// Whether two names belong to one organisation, by the public suffix list.
 fn are_of_one(domain: &str, host: &str) -> bool {
-    let organisation = |name| psl::domain_str(name).unwrap_or(name).to_ascii_lowercase();
-    organisation(domain) == organisation(host)
+    organisation(domain).eq_ignore_ascii_case(organisation(host))
 }
 
 /// The addresses that get reports about a domain in the place of this one: itself, if its host

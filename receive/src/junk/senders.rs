@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use postrider_dns::is_within;
+use postrider_dns::{is_within, organisation};
 use postrider_smtp::{Address, Domain, ReversePath};
 use postrider_store::{HistoryKey, HistoryKind, Mail};
 use sha2::{Digest, Sha256};
@@ -193,7 +193,7 @@ impl Author {
     }
 
     fn new(from: &Address, validated: bool) -> Self {
-        let organisation = from.host.domain().map(organisation);
+        let organisation = from.host.domain().map(known_organisation);
         let domain = from.host.unicode().to_lowercase();
         let local = from.local.as_str().to_lowercase();
         let number = Sha256::digest(local.as_bytes());
@@ -219,9 +219,9 @@ fn with_domain(address: &Address) -> (String, String) {
 }
 
 /// The organisation of a domain, by the public suffix list.
-fn organisation(domain: &Domain) -> String {
-    let organisation = psl::domain_str(domain.ascii()).unwrap_or(domain.ascii());
-    Domain::parse(organisation).map_or_else(|_| organisation.to_owned(), |it| it.unicode())
+fn known_organisation(domain: &Domain) -> String {
+    let name = organisation(domain.ascii());
+    Domain::parse(name).map_or_else(|_| name.to_owned(), |it| it.unicode())
 }
 
 /// The networks of an address, narrow to wide. This machine has none: who sends from it may pass on

@@ -15,7 +15,7 @@ mod record;
 mod tests;
 mod walk;
 
-use postrider_dns::is_within;
+use postrider_dns::{is_within, organisation};
 use postrider_smtp::Domain;
 use postrider_store::{DmarcAction, DmarcPublished};
 
@@ -158,8 +158,7 @@ impl DmarcResult {
 /// public suffix is its own organisation.
 #[must_use]
 pub fn organisation_by_suffix(domain: &Domain) -> &str {
-    let domain = domain.ascii();
-    psl::domain_str(domain).unwrap_or(domain)
+    organisation(domain.ascii())
 }
 
 /// The result for a message without an author's domain.
