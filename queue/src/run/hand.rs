@@ -5,9 +5,12 @@
 //!
 //! | what waits | what the worker gives back |
 //! |---|---|
-//! | mail of a more urgent class, of an account of which no worker of the site has such mail | what is less urgent |
-//! | an account of which no worker of the site has mail of the class | the mail of accounts with more than [`QUANTUM`] messages of the class in the batch |
+//! | mail of a more urgent class, from a newcomer | what is less urgent |
+//! | mail of the same class, from a newcomer | that of accounts with much of it in the batch |
 //! | other sites, for a place, while this batch costs much more than a turn | all |
+//!
+//! A newcomer is an account of which no worker of the site has mail of that class. Much is more
+//! than [`QUANTUM`] messages.
 //!
 //! Then it takes the next turn of the site, which is that of the newcomer. One worker makes way for
 //! it, and the first message of each turn is sent in any case: so nobody starves, and a claim is

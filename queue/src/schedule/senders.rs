@@ -2,9 +2,11 @@
 //!
 //! | the site says, of the mail of a domain | then |
 //! |---|---|
-//! | too much, by a rule of the provider with scope `domain` | it waits 1, 2, 4 to 30 minutes, until the site takes a message of the domain |
+//! | too much, by a rule of the provider with scope `domain` | it waits 1, 2, 4 to 30 minutes |
 //! | blocked, by such a rule | it waits as at a site that has blocked us, doubling |
-//! | SPF, DKIM or DMARC fail | an alert, once until the site takes a message of the domain |
+//! | SPF, DKIM or DMARC fail | an alert, once |
+//!
+//! All of it ends when the site takes a message of the domain.
 //!
 //! There is no I/O here, and the time is an argument.
 

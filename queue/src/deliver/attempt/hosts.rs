@@ -59,21 +59,11 @@ impl OngoingAttempt<'_> {
         let mut nowhere = None;
         let hops = hops.get(..HOSTS_MAX).unwrap_or(&hops);
         for level in hops.chunk_by(|one, other| one.preference == other.preference) {
-            let mut found: Vec<(&Hop, HostAddresses)> = Vec::with_capacity(level.len());
             let better: Option<DeliveryStatus> = nowhere.clone();
-            for hop in level {
-                if self.all_lack(&hop.name) {
-                    continue;
-                }
-                match self.addresses_of(hop, direct, first_ipv6).await {
-                    Ok(mut found_there) => {
-                        self.preference.sort_addresses(&mut found_there.addresses);
-                        found.push((hop, found_there));
-                    }
-                    Err(failure) if self.no_addresses(hop, &failure, &mut nowhere) => return,
-                    Err(_) => {}
-                }
-            }
+            let found = self.look_up(level, (direct, first_ipv6), &mut nowhere);
+            let Some(found) = found.await else {
+                return;
+            };
             if direct.is_some()
                 && let Some(host) = self.host_of_ours(found.iter().map(|(hop, at)| (*hop, at)))
             {
@@ -186,6 +176,30 @@ impl OngoingAttempt<'_> {
             seen: Arc::clone(seen),
             login: login.cloned(),
         })
+    }
+
+    /// Looks up the hosts of one preference. None: no other host helps.
+    async fn look_up<'h>(
+        &mut self,
+        level: &'h [Hop],
+        (direct, first_ipv6): (Option<&Direct>, bool),
+        nowhere: &mut Option<DeliveryStatus>,
+    ) -> Option<Vec<(&'h Hop, HostAddresses)>> {
+        let mut found = Vec::with_capacity(level.len());
+        for hop in level {
+            if self.all_lack(&hop.name) {
+                continue;
+            }
+            match self.addresses_of(hop, direct, first_ipv6).await {
+                Ok(mut found_there) => {
+                    self.preference.sort_addresses(&mut found_there.addresses);
+                    found.push((hop, found_there));
+                }
+                Err(failure) if self.no_addresses(hop, &failure, nowhere) => return None,
+                Err(_) => {}
+            }
+        }
+        Some(found)
     }
 
     /// The addresses of a host. Those that may not be connected to do not count.
