@@ -234,12 +234,10 @@ impl Queue {
         for message in std::mem::take(messages) {
             let key = PlanKey::of(&message, &plan.transport);
             match plans.refusal(key, requested, now.moment) {
-                Some(wait) => held.push(Postponed {
-                    message,
-                    status: wait.status,
-                    until: now.time_of(wait.until),
-                    failing: wait.failing,
-                }),
+                Some(wait) => {
+                    let until = now.time_of(wait.until);
+                    held.push(Postponed::by(message, &wait, until));
+                }
                 None => messages.push(message),
             }
         }

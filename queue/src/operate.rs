@@ -75,19 +75,20 @@ impl Queue {
         let mut count = ChangedCount::default();
         let mut after = None;
         loop {
-            let page = self.page(filter, after).await?;
+            let mut page = self.page(filter, after).await?;
             let ids: Vec<QueueId> = page.items.iter().map(|message| message.id).collect();
             if !ids.is_empty() {
                 count.changed += store.change(ids, change, self.clock.now()).await?;
                 self.try_now(&page.items, change);
             }
-            if change.hold == Some(false) || change.transport.is_some() {
-                // Held messages wait in no lane, so nobody looked at their routes.
-                self.reroute(&page.items, &self.config.load_full()).await?;
-            }
             let held = page.items.iter();
             let held = held.filter(|message| change.hold.unwrap_or(message.hold));
             count.held += held.count() as u64;
+            if change.hold == Some(false) || change.transport.is_some() {
+                // Held messages wait in no lane, so nobody looked at their routes.
+                let config = self.config.load_full();
+                self.reroute(&mut page.items, &config).await?;
+            }
             match page.next {
                 Some(next) => after = Some(next),
                 None => break,

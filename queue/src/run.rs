@@ -6,7 +6,7 @@
 //! | follow the heads of lanes, move those that are due | `schedule/lanes.rs` | one entry a lane |
 //! | find the site of a lane; tasks make new plans | `course`, `planning`, `dispatch` | [`PLANNING_MAX`] |
 //! | begin or wake workers of the site | `serve` | `queue.max_concurrency` and the site's limits |
-//! | claim messages of lanes and deliver them | `worker`, one for each connection | `schedule::share` |
+//! | claim messages of lanes, deliver them | `worker`, one for each connection | `schedule::share` |
 //! | make way for others in the middle of a batch | `hand` | one worker for who comes |
 //! | look at lanes that wait for long | `review` | [`REVIEWS_MAX`] |
 //! | move messages whose route changed | `reroute` | a page at a time |
@@ -286,18 +286,7 @@ impl Queue {
                 _ = unsettled.changed() => {}
                 () = due => {}
             }
-            while let Ok(note) = inbox.try_recv() {
-                queue_loop.take_note(note);
-            }
-            while let Some(planned) = queue_loop.planning.try_next() {
-                queue_loop.take_plan(planned);
-            }
-            while let Some(reviewed) = queue_loop.reviews.try_join_next() {
-                queue_loop.take_review(reviewed);
-            }
-            while let Some(ended) = queue_loop.workers.try_join_next_with_id() {
-                queue_loop.forget(ended);
-            }
+            queue_loop.take_all(&mut inbox);
             queue_loop.begin_waiting();
         }
         queue_loop.stop(inbox).await;
@@ -425,12 +414,7 @@ impl Queue {
         let until = now.after(wait.until.since(self.clock.moment()));
         let mut settles = Vec::with_capacity(messages.len());
         for message in messages {
-            let postponed = Postponed {
-                message,
-                status: wait.status.clone(),
-                until,
-                failing: wait.failing,
-            };
+            let postponed = Postponed::by(message, wait, until);
             settles.push(self.postponement(&config, postponed).await);
         }
         self.settle(settles).await;
@@ -490,6 +474,22 @@ const fn may_pass(error: &StoreError) -> bool {
 }
 
 impl QueueLoop {
+    /// Takes all results that are there.
+    fn take_all(&mut self, inbox: &mut mpsc::Receiver<WorkerNote>) {
+        while let Ok(note) = inbox.try_recv() {
+            self.take_note(note);
+        }
+        while let Some(planned) = self.planning.try_next() {
+            self.take_plan(planned);
+        }
+        while let Some(reviewed) = self.reviews.try_join_next() {
+            self.take_review(reviewed);
+        }
+        while let Some(ended) = self.workers.try_join_next_with_id() {
+            self.forget(ended);
+        }
+    }
+
     /// Moves what is due to where it waits for a worker. Gives when to look again.
     async fn advance(&mut self) -> NextLook {
         let queue = Arc::clone(&self.queue);

@@ -21,7 +21,8 @@ use crate::{
     Queue, deadline, header,
     judge::{self, Block},
     passed::{is_sent, sender},
-    reports, route, schedule,
+    reports, route,
+    schedule::{self, Wait},
     suppress::{Consequence, Failure, HeardFrom},
 };
 
@@ -54,6 +55,18 @@ pub(crate) struct Postponed {
     pub(crate) until: Time,
     /// No connection to its site can be made, and that is the reason.
     pub(crate) failing: bool,
+}
+
+impl Postponed {
+    /// A message that waits until this time, for this reason.
+    pub(crate) fn by(message: Queued, wait: &Wait, until: Time) -> Self {
+        Self {
+            message,
+            status: wait.status.clone(),
+            until,
+            failing: wait.failing,
+        }
+    }
 }
 
 /// The party that reports success, if the submitter wants a report.

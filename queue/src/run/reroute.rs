@@ -92,32 +92,36 @@ impl Queue {
     async fn reroute_lane(&self, lane: &Lane, config: &Dynamic) -> Result<u64, StoreError> {
         let (mut after, mut count) = (None, 0);
         loop {
-            let page = self
-                .store
-                .due_in_lane(lane, after, Time(i64::MAX), PAGE)
-                .await?;
+            let page = self.store.due_in_lane(lane, after, Time(i64::MAX), PAGE);
+            let mut page = page.await?;
+            let is_last = page.len() < PAGE;
             after = page.last().map(|last| (last.next_attempt, last.id));
-            count += self.reroute(&page, config).await?;
-            if page.len() < PAGE {
+            count += self.reroute(&mut page, config).await?;
+            if is_last {
                 return Ok(count);
             }
         }
     }
 
-    /// Does so for these messages. Those that are claimed meanwhile stay: their claim looks itself.
+    /// Does so for these messages, and leaves those that stay in their lane: a forced transport
+    /// wins. Those that are claimed meanwhile do not move: their claim looks itself.
     pub(crate) async fn reroute(
         &self,
-        messages: &[Queued],
+        messages: &mut Vec<Queued>,
         config: &Dynamic,
     ) -> Result<u64, StoreError> {
-        let moves = messages.iter().filter_map(|message| {
-            Some(Reroute {
+        let mut moves = Vec::new();
+        messages.retain(|message| {
+            let Some(route) = route::changed(message, message.attempts, config) else {
+                return true;
+            };
+            moves.push(Reroute {
                 id: message.id,
                 fence: message.fence,
-                route: route::changed(message, message.attempts, config)?.to_owned(),
-            })
+                route: route.to_owned(),
+            });
+            !message.transport.is_empty()
         });
-        let moves: Vec<Reroute> = moves.collect();
         match moves.is_empty() {
             true => Ok(0),
             false => self.store.reroute(moves).await,

@@ -16,7 +16,6 @@ use super::{QueueLoop, REVIEWS_MAX, STORE_RETRY, course::Course, serve::paused};
 use crate::{
     Queue,
     next_hop::Site,
-    route,
     schedule::{REVIEW_AFTER, Wait},
     settle::Postponed,
 };
@@ -89,7 +88,7 @@ impl Queue {
         let mut why: Option<Wait> = None;
         let mut leaves = false;
         loop {
-            let page = self.store.due_in_lane(lane, after, latest, PAGE).await?;
+            let mut page = self.store.due_in_lane(lane, after, latest, PAGE).await?;
             let Some(last) = page.last() else {
                 break;
             };
@@ -97,11 +96,7 @@ impl Queue {
             looked = looked.saturating_add(u32::try_from(page.len()).unwrap_or(u32::MAX));
             let is_last = page.len() < PAGE;
             // What has another route waits for something else.
-            self.reroute(&page, &config).await?;
-            let mut page = page;
-            page.retain(|it| {
-                !it.transport.is_empty() || route::changed(it, it.attempts, &config).is_none()
-            });
+            self.reroute(&mut page, &config).await?;
             if why.is_none()
                 && let Some(first) = page.first()
             {
@@ -201,12 +196,7 @@ impl Queue {
         for message in claimed {
             // Those that came first go first when the site takes mail again.
             let until = message.next_attempt;
-            let postponed = Postponed {
-                message,
-                status: why.status.clone(),
-                until,
-                failing: why.failing,
-            };
+            let postponed = Postponed::by(message, why, until);
             settles.push(self.postponement(&config, postponed).await);
         }
         self.settle(settles).await;

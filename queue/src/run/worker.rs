@@ -75,10 +75,7 @@ impl Worker {
                 queue: Arc::clone(&self.queue),
                 site: self.slot.site.clone(),
             });
-            let lanes = match &turn {
-                Turn::Claim(lanes) => lanes.clone(),
-                Turn::Deliver(_) => Vec::new(),
-            };
+            let mut lanes = Vec::new();
             let (batches, tokens, hand) = match turn {
                 Turn::Deliver(batches) => {
                     let batches = self.still_claimed(batches).await;
@@ -88,10 +85,13 @@ impl Worker {
                     let hand = Hand::take(&self.queue, site, shares, self.used);
                     (batches, tokens, hand)
                 }
-                Turn::Claim(lanes) => match self.claim(lanes).await {
-                    Claimed::Some(batches, tokens, hand) => (batches, tokens, hand),
-                    Claimed::End => break,
-                },
+                Turn::Claim(turn) => {
+                    lanes = turn;
+                    match self.claim(&mut lanes).await {
+                        Claimed::Some(batches, tokens, hand) => (batches, tokens, hand),
+                        Claimed::End => break,
+                    }
+                }
             };
             if batches.is_empty() {
                 continue;
@@ -214,8 +214,9 @@ impl Worker {
         batches
     }
 
-    /// Claims due messages of lanes. Messages that do not belong to this site go to the loop.
-    async fn claim(&self, mut lanes: Vec<Lane>) -> Claimed {
+    /// Claims due messages of lanes, without the lanes that an administrator has paused. Messages
+    /// that do not belong to this site go to the loop.
+    async fn claim(&self, lanes: &mut Vec<Lane>) -> Claimed {
         let (queue, pace, site) = (&self.queue, &self.slot.pace, &self.slot.site);
         let now = queue.now();
         if queue.sites.has_orders() {
@@ -235,7 +236,7 @@ impl Worker {
         };
         let messages = claimed.as_deref().unwrap_or_default();
         self.put_back_tokens(tokens, messages.len());
-        let costs = costs(&lanes, messages);
+        let costs = costs(lanes, messages);
         let shares = Share::of(messages);
         let more = {
             let mut all = queue.lanes();

@@ -350,12 +350,7 @@ impl Lanes {
     /// Lets all lanes go on that were put off.
     pub(crate) fn try_all_now(&mut self) {
         let waiting: Vec<Lane> = self.later.iter().map(|(_, lane)| lane.clone()).collect();
-        for lane in &waiting {
-            if let Some(state) = self.lanes.get_mut(lane) {
-                state.not_before = Time(i64::MIN);
-                self.settle_later(lane);
-            }
-        }
+        waiting.iter().for_each(|lane| self.try_now(lane));
     }
 
     /// Adds claimed messages to those that wait at their site.

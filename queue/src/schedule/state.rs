@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | active | else | |
 //! | limited | the window or a rate is used up | with a free place, or a token |
-//! | resting | the site is busy at one connection, or refused our login | by time, or early by a probe that somebody asks for |
+//! | resting | the site is busy at one connection, or refused our login | by time, or by a probe |
 //! | down | the site is dead | a probe after 1, 2, 4, 8, 15, 30 minutes succeeds |
 //! | blocked | three replies within ten minutes say so, without a success | a probe after a time that doubles succeeds |
 //! | paused | an administrator wants it | by order, or by time |
@@ -21,8 +21,8 @@ use postrider_smtp::DeliveryStatus;
 use postrider_store::Moment;
 use tracing::{debug, info, warn};
 
-/// How long a dead site is down, each time, in minutes.
-const DOWN: [u64; 6] = [1, 2, 4, 8, 15, 30];
+use super::down_for;
+
 /// How long a site rests that refused our login.
 const LOGIN_REST: Duration = Duration::from_secs(5 * 60);
 /// So many replies tell that the site blocks us.
@@ -179,9 +179,8 @@ impl Halts {
         if self.now(now).is_some() {
             return;
         }
-        let minutes = DOWN.get(self.deaths).or(DOWN.last()).copied();
+        let time = down_for(self.deaths);
         self.deaths = self.deaths.saturating_add(1);
-        let time = Duration::from_secs(60 * minutes.unwrap_or(1));
         self.halt(site, SiteState::Down, time, true, status, now);
     }
 
