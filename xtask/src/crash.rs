@@ -93,7 +93,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         work: Work::Relay,
         relay: sink.port,
         tls: false,
-        dkim: false,
+        relay_tls: false,
+        dkim: None,
         resolver: None,
     };
     let instance = Instance::create(&dir, &binary, setup)?;

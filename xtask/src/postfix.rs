@@ -107,6 +107,31 @@ impl Postfix {
             .with_context(|| format!("{path:?} holds no process id"))
     }
 
+    /// Stops it, and waits until all its processes have ended.
+    pub(crate) fn stop(&self) -> Result<()> {
+        postfix(&self.config(), "stop")
+    }
+
+    /// Lets go of the messages that it holds. The next start delivers them.
+    pub(crate) fn release(&self) -> Result<()> {
+        let mut release = Command::new("postsuper");
+        release.arg("-c").arg(self.config()).args(["-H", "ALL"]);
+        let status = release.stderr(Stdio::null()).status()?;
+        ensure!(status.success(), "postsuper failed");
+        Ok(())
+    }
+
+    /// Starts it again.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        postfix(&self.config(), "start")?;
+        self.master = self.master_pid()?;
+        Ok(())
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("config")
+    }
+
     /// The port of its SMTP server.
     pub(crate) fn port(&self) -> u16 {
         self.port
@@ -131,7 +156,7 @@ impl Postfix {
 
 impl Drop for Postfix {
     fn drop(&mut self) {
-        if let Err(error) = postfix(&self.dir.path().join("config"), "abort") {
+        if let Err(error) = postfix(&self.config(), "abort") {
             eprintln!(
                 "Postfix (process {}) was not stopped: {error:#}",
                 self.master

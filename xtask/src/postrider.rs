@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum;
 use tempfile::TempDir;
 
 use crate::compare::{DNS, MAILBOX_DOMAIN, MAILBOXES, Target, Work};
@@ -43,10 +44,21 @@ pub(crate) struct Setup {
     pub(crate) relay: u16,
     /// Whether submission speaks TLS from the first byte, or no TLS at all.
     pub(crate) tls: bool,
-    /// Whether outgoing messages are signed with Ed25519.
-    pub(crate) dkim: bool,
+    /// Whether the smarthost is spoken to with TLS, with any certificate.
+    pub(crate) relay_tls: bool,
+    /// What outgoing messages are signed with.
+    pub(crate) dkim: Option<Dkim>,
     /// Mail goes straight to the hosts that this DNS server names.
     pub(crate) resolver: Option<SocketAddr>,
+}
+
+/// The keys that outgoing messages are signed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dkim {
+    /// A key of Ed25519
+    Ed25519,
+    /// A key of Ed25519 and one of RSA with 2048 bits: two signatures
+    Both,
 }
 
 /// An instance that runs.
@@ -77,9 +89,15 @@ impl Instance {
         if setup.work == Work::Receive {
             domains.push_str(&mailboxes());
         }
-        if setup.dkim {
-            create_dkim_key(&config.join("dkim.pem"))?;
-            domains.push_str(DKIM);
+        if let Some(dkim) = setup.dkim {
+            create_dkim_key(&config.join("ed25519.pem"), false)?;
+            domains.push_str(match dkim {
+                Dkim::Ed25519 => DKIM_ED25519,
+                Dkim::Both => DKIM_BOTH,
+            });
+            if dkim == Dkim::Both {
+                create_dkim_key(&config.join("rsa.pem"), true)?;
+            }
         }
         fs::write(config.join("domains.conf"), domains)?;
         Ok(instance)
@@ -113,6 +131,10 @@ impl Instance {
             ),
             Work::Accept | Work::Relay => (submission, "", String::new()),
         };
+        let relay_tls = match setup.relay_tls {
+            true => "insecure_skip_verify = true",
+            false => "no_starttls = true",
+        };
         let more = match setup.resolver {
             Some(resolver) => format!(
                 "{more}resolver = {{ servers = [\"{resolver}\"], dnssec = false }}\n\
@@ -138,7 +160,7 @@ webapi_http = {{ enabled = true, port = {http} }}
 [transports.sink.smtp]
 host = "127.0.0.1"
 port = {relay}
-no_starttls = true
+{relay_tls}
 "#
         )
     }
@@ -251,10 +273,16 @@ fn mailboxes() -> String {
 }
 
 /// The end of domains.conf if messages are signed.
-const DKIM: &str = r#"
+const DKIM_ED25519: &str = r#"
 [domains."load.example".dkim]
-sign = ["load"]
-selectors.load = { private_key_file = "dkim.pem", algorithm = "ed25519" }
+sign = ["e"]
+selectors.e = { private_key_file = "ed25519.pem", algorithm = "ed25519" }
+"#;
+const DKIM_BOTH: &str = r#"
+[domains."load.example".dkim]
+sign = ["e", "r"]
+selectors.e = { private_key_file = "ed25519.pem", algorithm = "ed25519" }
+selectors.r = { private_key_file = "rsa.pem", algorithm = "rsa" }
 "#;
 
 fn domains_conf(routed: bool) -> String {

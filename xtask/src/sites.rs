@@ -10,6 +10,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::Command,
     sync::Arc,
@@ -26,6 +27,7 @@ use crate::{
     compare::Work,
     lab::dns::{self, Record, Zone},
     load::mebibytes,
+    postfix::{self, Postfix},
     postrider::{Instance, LOGIN_AND_PASSWORD, Setup},
     sink::{Behaviour, Counter, session},
     workspace::{Profile, build_postrider, refuse_debug_build},
@@ -64,6 +66,15 @@ pub(crate) struct Args {
     /// The binary of an earlier postrider, which is measured too
     #[arg(long)]
     before: Option<PathBuf>,
+    /// Measure Debian's Postfix too. It finds the hosts in a table, without DNS
+    #[arg(long)]
+    postfix: bool,
+}
+
+/// A server that is measured.
+enum Server {
+    Postrider(PathBuf),
+    Postfix,
 }
 
 /// The health of a site.
@@ -112,12 +123,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(messages) = args.memory {
         return internet.watch_memory(&binary, messages);
     }
-    let mut whos = vec![("postrider", binary)];
-    whos.extend(args.before.clone().map(|before| ("before", before)));
+    let mut whos = vec![("postrider", Server::Postrider(binary))];
+    let before = args.before.clone();
+    whos.extend(before.map(|before| ("before", Server::Postrider(before))));
+    if args.postfix {
+        postfix::check()?;
+        whos.push(("Postfix", Server::Postfix));
+    }
     for round in 1..=args.rounds {
-        for (name, binary) in &whos {
-            let alone = internet.deliver(binary, args.messages, false)?;
-            let beside = internet.deliver(binary, args.messages, true)?;
+        for (name, server) in &whos {
+            let deliver = |sick| match server {
+                Server::Postrider(binary) => internet.deliver(binary, args.messages, sick),
+                Server::Postfix => internet.deliver_by_postfix(args.messages, sick),
+            };
+            let (alone, beside) = (deliver(false)?, deliver(true)?);
             println!(
                 "round {round}: {name}: healthy sites {alone:.0}/s without sick ones, \
                  {beside:.0}/s with them: {:.2}",
@@ -183,23 +202,26 @@ impl Internet {
             work: Work::Relay,
             relay: 9,
             tls: false,
-            dkim: false,
+            relay_tls: false,
+            dkim: None,
             resolver: Some(self.resolver),
         };
         Instance::create(&std::env::temp_dir(), binary, setup)
     }
 
     /// Queues messages while nothing is delivered, for the first so many domains.
-    fn queue(&self, instance: &Instance, messages: u64, domains: usize) -> Result<()> {
+    fn queue(&self, port: u16, login: bool, messages: u64, domains: usize) -> Result<()> {
         let mut load = Command::new(std::env::current_exe()?);
         load.args(["load", "smtp", "--json", "--size=4096", "--sessions=32"]);
-        load.arg(format!("--port={}", instance.port));
+        load.arg(format!("--port={port}"));
         load.arg(format!("--messages={messages}"));
         load.arg(format!("--domains={domains}"));
         load.arg(format!("--to=x@{DOMAIN}"));
-        let (login, password) = LOGIN_AND_PASSWORD;
-        load.arg(format!("--from={login}"));
-        load.args(["--login", login, "--password", password]);
+        let (name, password) = LOGIN_AND_PASSWORD;
+        load.arg(format!("--from={name}"));
+        if login {
+            load.args(["--login", name, "--password", password]);
+        }
         let output = load.output()?;
         let report: Value = serde_json::from_slice(&output.stdout)
             .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
@@ -211,22 +233,64 @@ impl Internet {
         Ok(())
     }
 
+    /// How many messages are queued for how many sites, so that the healthy ones get so many.
+    const fn share(&self, messages: u64, sick: bool) -> (u64, usize) {
+        let healthy = healthy(self.sites);
+        match sick {
+            true => (messages * self.sites as u64 / healthy as u64, self.sites),
+            false => (messages, healthy),
+        }
+    }
+
     /// The rate of messages to the healthy sites, in messages a second.
     fn deliver(&self, binary: &std::path::Path, messages: u64, sick: bool) -> Result<f64> {
         let instance = self.server(binary)?;
         let running = instance.start()?;
         instance.set_password()?;
         instance.queue("stop")?;
-        let healthy = healthy(self.sites);
-        match sick {
-            true => {
-                let all = messages * self.sites as u64 / healthy as u64;
-                self.queue(&instance, all, self.sites)?;
-            }
-            false => self.queue(&instance, messages, healthy)?,
-        }
+        let (all, domains) = self.share(messages, sick);
+        self.queue(instance.port, true, all, domains)?;
         self.counter.reset();
         instance.queue("start")?;
+        let rate = self.rate(messages)?;
+        running.kill()?;
+        Ok(rate)
+    }
+
+    /// The same by Postfix. It holds the messages until the time counts from its next start. All
+    /// of its processes may deliver, and no more than three to a site at once, so that the late
+    /// sites do not hold all processes.
+    fn deliver_by_postfix(&self, messages: u64, sick: bool) -> Result<f64> {
+        let hosts = tempfile::NamedTempFile::new()?;
+        let line = |domain| {
+            let host = address(domain % self.sites, self.sites);
+            format!("{domain}.{DOMAIN} smtp:[{host}]:25\n")
+        };
+        let table: String = (0..self.domains).map(line).collect();
+        std::fs::write(hosts.path(), table)?;
+        // Postfix's own user reads the table.
+        let readable = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(hosts.path(), readable)?;
+        let more = [
+            format!("transport_maps = texthash:{}", hosts.path().display()),
+            "relayhost =".to_owned(),
+            "default_process_limit = 1000".to_owned(),
+            "default_destination_concurrency_limit = 3".to_owned(),
+            "smtp_destination_concurrency_limit = 3".to_owned(),
+            "initial_destination_concurrency = 3".to_owned(),
+        ];
+        let mut server = Postfix::start(&std::env::temp_dir(), Work::Accept, 9, false, &more)?;
+        let (all, domains) = self.share(messages, sick);
+        self.queue(server.port(), false, all, domains)?;
+        server.stop()?;
+        server.release()?;
+        self.counter.reset();
+        server.start_again()?;
+        self.rate(messages)
+    }
+
+    /// Waits until the healthy sites have so many messages. The rate in messages a second.
+    fn rate(&self, messages: u64) -> Result<f64> {
         let begun = Instant::now();
         while self.counter.messages() < messages {
             ensure!(
@@ -236,9 +300,7 @@ impl Internet {
             );
             thread::sleep(Duration::from_millis(10));
         }
-        let rate = messages as f64 / begun.elapsed().as_secs_f64();
-        running.kill()?;
-        Ok(rate)
+        Ok(messages as f64 / begun.elapsed().as_secs_f64())
     }
 
     fn watch_memory(&self, binary: &std::path::Path, messages: u64) -> Result<()> {
@@ -247,7 +309,7 @@ impl Internet {
         instance.set_password()?;
         instance.queue("stop")?;
         let begun = Instant::now();
-        self.queue(&instance, messages, self.domains)?;
+        self.queue(instance.port, true, messages, self.domains)?;
         println!(
             "{messages} messages queued over {} domains in {:.0} s",
             self.domains,
@@ -294,6 +356,7 @@ async fn listen(sites: usize, counter: &Arc<Counter>) -> Result<()> {
             .with_context(|| format!("{address}:25 is not free, or this needs root"))?;
         let behaviour = Arc::new(Behaviour {
             pipelining: true,
+            tls: None,
             delay: Duration::ZERO,
             greeting_delay,
         });

@@ -84,7 +84,10 @@ impl<'a> Bench<'a> {
         // While postrider only accepts, its smarthost must never greet. Postfix uses its hold
         // queue.
         let stalled = work == Work::Accept && (who.is_ours() || who.is_before());
-        let sink = SinkProcess::start(stalled)?;
+        let sink = match self.args.relay_tls && !stalled {
+            true => SinkProcess::with_tls()?,
+            false => SinkProcess::start(stalled)?,
+        };
         match who {
             Who::Disk => bail!("the disk takes no mail"),
             Who::Sink => {
@@ -98,13 +101,12 @@ impl<'a> Bench<'a> {
                 self.load(work, sessions, &target, &sink)
             }
             Who::Peer => {
-                let server = Postfix::start(
-                    &self.dir,
-                    work,
-                    sink.port,
-                    self.args.tls,
-                    &self.args.peer_set,
-                )?;
+                let mut more = self.args.peer_set.clone();
+                if self.args.relay_tls {
+                    more.push("smtp_tls_security_level = encrypt".to_owned());
+                }
+                let tls = self.args.tls;
+                let server = Postfix::start(&self.dir, work, sink.port, tls, &more)?;
                 self.load(work, sessions, &server.target(), &sink)
             }
             Who::Postrider | Who::Webapi | Who::Before | Who::WebapiBefore => {
@@ -118,6 +120,7 @@ impl<'a> Bench<'a> {
                     work,
                     relay: sink.port,
                     tls: self.args.tls,
+                    relay_tls: self.args.relay_tls,
                     dkim: self.args.dkim,
                     resolver: None,
                 };

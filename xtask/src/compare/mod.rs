@@ -21,6 +21,7 @@ pub(crate) use internet::{DNS, MAILBOX_DOMAIN, MAILBOXES};
 use measure::{Bench, Figures};
 
 use crate::duration::parse_duration;
+use crate::postrider::Dkim;
 use crate::process::Processes;
 use crate::workspace::refuse_debug_build;
 
@@ -66,9 +67,12 @@ pub(crate) struct Args {
     /// Submit with TLS from the first byte, on kept connections
     #[arg(long)]
     tls: bool,
-    /// postrider signs relayed messages with Ed25519 (the other server does not)
+    /// Pass messages on with TLS, by STARTTLS
     #[arg(long)]
-    dkim: bool,
+    relay_tls: bool,
+    /// postrider signs relayed messages with these keys (the other server does not)
+    #[arg(long, value_enum)]
+    dkim: Option<Dkim>,
     /// A setting of the other server that replaces or adds to ours, such as max_use=100
     #[arg(long, value_name = "NAME=VALUE")]
     peer_set: Vec<String>,

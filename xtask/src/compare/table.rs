@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use super::measure::Figures;
 use super::{Args, Cell, Who};
 use crate::load::mebibytes;
+use crate::postrider::Dkim;
 
 /// Prints both tables in Markdown.
 pub(super) fn print(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
     println!(
-        "Medians of {} rounds of {:?}, {} bytes a message, {}, {}{}. In brackets: lowest to highest rate. Latencies are \
+        "Medians of {} rounds of {:?}, {} bytes a message, {}, {}{}{}. In brackets: lowest to highest rate. Latencies are \
          those of acceptance.",
         args.rounds,
         args.time,
@@ -20,7 +21,12 @@ pub(super) fn print(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
             "each command answered before the next"
         },
         if args.tls { "TLS" } else { "no TLS" },
-        if args.dkim { ", postrider signs" } else { "" },
+        if args.relay_tls { ", TLS onward" } else { "" },
+        match args.dkim {
+            Some(Dkim::Ed25519) => ", postrider signs with Ed25519",
+            Some(Dkim::Both) => ", postrider signs with Ed25519 and RSA",
+            None => "",
+        },
     );
     println!();
     println!(

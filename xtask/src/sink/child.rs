@@ -17,13 +17,24 @@ pub(crate) struct SinkProcess {
 }
 
 impl SinkProcess {
-    /// Starts a sink. A stalled sink accepts connections and never greets.
+    /// Starts a sink in clear. A stalled sink accepts connections and never greets.
     pub(crate) fn start(stalled: bool) -> Result<Self> {
+        Self::start_with(if stalled {
+            &["--greeting-delay=24h"]
+        } else {
+            &[]
+        })
+    }
+
+    /// Starts a sink that offers STARTTLS.
+    pub(crate) fn with_tls() -> Result<Self> {
+        Self::start_with(&["--starttls"])
+    }
+
+    fn start_with(more: &[&str]) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["sink", "--port=0", "--control=0", "--pipelining"]);
-        if stalled {
-            command.arg("--greeting-delay=24h");
-        }
+        command.args(more);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -27,15 +27,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
 
 pub(crate) use child::SinkProcess;
 pub(crate) use counter::Counter;
+use protocol::Protocol;
 
 use crate::duration::parse_duration;
 use crate::http;
+use crate::keys;
 use crate::load::write_numbers;
 
 #[derive(ClapArgs)]
@@ -52,6 +55,9 @@ pub(crate) struct Args {
     /// Offer PIPELINING
     #[arg(long)]
     pipelining: bool,
+    /// Offer STARTTLS, with a new certificate that nobody trusts
+    #[arg(long)]
+    starttls: bool,
     /// Wait this long before the answer to the end of a message
     #[arg(long, value_parser = parse_duration, default_value = "0s")]
     delay: Duration,
@@ -84,6 +90,7 @@ async fn serve(args: Args) -> Result<()> {
     }
     let behaviour = Arc::new(Behaviour {
         pipelining: args.pipelining,
+        tls: args.starttls.then(keys::acceptor).transpose()?,
         delay: args.delay,
         greeting_delay: args.greeting_delay,
     });
@@ -185,6 +192,8 @@ pub(crate) async fn control(
 /// How the sink answers.
 pub(crate) struct Behaviour {
     pub(crate) pipelining: bool,
+    /// For STARTTLS. None: it is not offered.
+    pub(crate) tls: Option<TlsAcceptor>,
     /// Before the answer to the end of a message.
     pub(crate) delay: Duration,
     pub(crate) greeting_delay: Duration,
@@ -207,7 +216,24 @@ pub(crate) async fn session(
     {
         return;
     }
-    let mut protocol = protocol::Protocol::new(behaviour.pipelining);
+    let mut protocol = Protocol::new(behaviour.pipelining, behaviour.tls.is_some());
+    converse(&mut stream, &mut protocol, &behaviour, &counter).await;
+    let Some(acceptor) = behaviour.tls.as_ref().filter(|_| protocol.begins_tls) else {
+        return;
+    };
+    if let Ok(mut stream) = acceptor.accept(stream).await {
+        let mut protocol = Protocol::new(behaviour.pipelining, false);
+        converse(&mut stream, &mut protocol, &behaviour, &counter).await;
+    }
+}
+
+/// Goes on until the client ends the connection or begins TLS.
+async fn converse(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    protocol: &mut Protocol,
+    behaviour: &Behaviour,
+    counter: &Counter,
+) {
     let mut buffer = vec![0; 64 << 10];
     let mut end = 0;
     loop {
@@ -231,12 +257,14 @@ pub(crate) async fn session(
             counter.add(message.number, message.recipients, message.bytes);
         }
         if !protocol.replies.is_empty() {
-            if stream.write_all(&protocol.replies).await.is_err() {
+            let written = stream.write_all(&protocol.replies).await;
+            // TLS may hold back what was written until it is flushed.
+            if written.is_err() || stream.flush().await.is_err() {
                 return;
             }
             protocol.replies.clear();
         }
-        if protocol.quit {
+        if protocol.quit || protocol.begins_tls {
             return;
         }
     }

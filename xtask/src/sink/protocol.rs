@@ -10,12 +10,16 @@ const HEADER_MAX: usize = 16 << 10;
 /// One connection.
 pub(super) struct Protocol {
     pipelining: bool,
+    /// Whether STARTTLS is offered.
+    starttls: bool,
     /// Replies that are still to be written.
     pub(super) replies: Vec<u8>,
     /// Messages that came and are still to be counted.
     pub(super) finished: Vec<Finished>,
     /// Whether the client said QUIT.
     pub(super) quit: bool,
+    /// Whether the client said STARTTLS. TLS begins behind the replies.
+    pub(super) begins_tls: bool,
     recipients: u64,
     text: Option<Text>,
 }
@@ -37,12 +41,14 @@ struct Text {
 }
 
 impl Protocol {
-    pub(super) fn new(pipelining: bool) -> Self {
+    pub(super) fn new(pipelining: bool, starttls: bool) -> Self {
         Self {
             pipelining,
+            starttls,
             replies: Vec::with_capacity(512),
             finished: Vec::new(),
             quit: false,
+            begins_tls: false,
             recipients: 0,
             text: None,
         }
@@ -52,6 +58,10 @@ impl Protocol {
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut used = 0;
         while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
+            // Nothing in clear stands behind STARTTLS.
+            if self.begins_tls {
+                return bytes.len();
+            }
             let step = if self.text.is_some() {
                 self.take_text(rest)
             } else {
@@ -75,10 +85,14 @@ impl Protocol {
             *upper = letter.to_ascii_uppercase();
         }
         let reply: &[u8] = match &verb {
-            b"EHLO" if self.pipelining => {
-                b"250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 0\r\n"
+            b"EHLO" => {
+                self.greet();
+                b""
             }
-            b"EHLO" => b"250-sink.example\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 0\r\n",
+            b"STAR" if self.starttls => {
+                self.begins_tls = true;
+                b"220 2.0.0 Go on\r\n"
+            }
             b"RCPT" => {
                 self.recipients += 1;
                 b"250 2.1.5 Ok\r\n"
@@ -101,6 +115,19 @@ impl Protocol {
         };
         self.replies.extend_from_slice(reply);
         at + 1
+    }
+
+    /// Answers EHLO.
+    fn greet(&mut self) {
+        self.replies.extend_from_slice(b"250-sink.example\r\n");
+        if self.pipelining {
+            self.replies.extend_from_slice(b"250-PIPELINING\r\n");
+        }
+        if self.starttls {
+            self.replies.extend_from_slice(b"250-STARTTLS\r\n");
+        }
+        let rest = b"250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 0\r\n";
+        self.replies.extend_from_slice(rest);
     }
 
     /// Takes text up to its end. Without an end it leaves the last bytes, which may begin the end.
@@ -170,7 +197,7 @@ mod tests {
 
     /// Feeds the dialog in pieces of this size, as a socket would give them.
     fn feed(size: usize) -> Protocol {
-        let mut protocol = Protocol::new(true);
+        let mut protocol = Protocol::new(true, false);
         let mut pending = Vec::new();
         for piece in DIALOG.chunks(size) {
             pending.extend_from_slice(piece);

@@ -30,7 +30,8 @@ impl Relay {
             work: Work::Relay,
             relay: sink.port,
             tls: false,
-            dkim: false,
+            relay_tls: false,
+            dkim: None,
             resolver: None,
         };
         let instance = Instance::create(&std::env::temp_dir(), binary, setup)?;
