@@ -11,5 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod metrics;
+pub mod trace;
 
 pub use metrics::Metrics;
+pub use trace::{EventType, Keep, Key, Kind, Term, Trace, Tracer};

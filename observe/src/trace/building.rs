@@ -1,0 +1,499 @@
+//! A trace while it goes on.
+//!
+//! Events are written as bytes: the first ones to `head`, and when that is full, to `tail`. A full
+//! tail loses its oldest event for each new one, so that a long trace keeps its beginning and its
+//! end.
+//!
+//! An event: length (u16, of all that follows), type (u16), microseconds since 1970 (i64), then
+//! values. A value: key (u8), tag (u8), and as the tag says. All numbers are little-endian.
+
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+};
+
+use super::{
+    EVENT_MAX, EVENTS_MAX, EventType, Key, Kind, Record, TRACE_MAX, Term,
+    term::{Found, address_domain},
+    tracer::Shared,
+};
+
+/// The tags of values.
+pub(super) const TEXT: u8 = 0;
+pub(super) const NUMBER: u8 = 1;
+pub(super) const FALSE: u8 = 2;
+pub(super) const TRUE: u8 = 3;
+pub(super) const TIME: u8 = 4;
+pub(super) const LIST: u8 = 5;
+pub(super) const INNER: u8 = 6;
+/// The largest number of a value: JSON numbers are exact below this.
+const NUMBER_MAX: u64 = (1 << 53) - 1;
+/// How much of a trace its head may have, and its tail. Between them is the event about what was
+/// left out.
+const HALF: usize = TRACE_MAX / 2 - 64;
+const HALF_EVENTS: usize = EVENTS_MAX / 2 - 1;
+/// The buffer that a trace begins with.
+const FIRST_BUFFER: usize = 1024;
+/// The most terms, queued messages and domains of recipients of a trace.
+const TERMS_MAX: usize = 2048;
+const QUEUES_MAX: usize = 1024;
+const DOMAINS_MAX: usize = 64;
+
+/// A trace that goes on: a value of the session, the attempt or the call that it is about.
+///
+/// One that is dropped without [`Tracer::finish`](super::Tracer::finish) is kept: something was cut
+/// off there.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// None: there are no traces, and nothing is kept.
+    inner: Option<Box<Building>>,
+}
+
+#[derive(Debug)]
+struct Building {
+    shared: Arc<Shared>,
+    record: Record,
+    /// Which types the events have: a bit for each number.
+    types: [u64; 4],
+    /// How many events `record.events` has.
+    head_events: usize,
+    /// The newest events, when the head is full.
+    tail: Vec<u8>,
+    /// Where the oldest event of the tail starts.
+    tail_start: usize,
+    tail_events: usize,
+    head_is_full: bool,
+    left_out: u64,
+    /// When the first event was that is left out.
+    left_out_at: i64,
+    /// How many bytes of memory the traces that go on count for this one.
+    counted: usize,
+}
+
+impl Trace {
+    /// A trace that keeps nothing.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self { inner: None }
+    }
+
+    pub(super) fn new(shared: &Arc<Shared>, kind: Kind, span: u64, micros: i64) -> Self {
+        let mut record = Record::new(kind, span, micros);
+        record.terms.push(Term::Span(span).hash());
+        Self {
+            inner: Some(Box::new(Building {
+                shared: Arc::clone(shared),
+                record,
+                types: [0; 4],
+                head_events: 0,
+                tail: Vec::new(),
+                tail_start: 0,
+                tail_events: 0,
+                head_is_full: false,
+                left_out: 0,
+                left_out_at: 0,
+                counted: 0,
+            })),
+        }
+    }
+
+    /// The number of the trace: the span. 0 if nothing is kept.
+    #[must_use]
+    pub fn span(&self) -> u64 {
+        self.inner.as_ref().map_or(0, |inner| inner.record.span)
+    }
+
+    /// Whether something is kept. A caller may leave out work for events otherwise.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.inner.is_some()
+    }
+
+    /// Adds an event that happened at `micros`, in microseconds since 1970. `fill` adds its values;
+    /// it is not called if nothing is kept. Values are cut so that the event has at most
+    /// [`EVENT_MAX`] bytes.
+    pub fn event(&mut self, micros: i64, event: EventType, fill: impl FnOnce(&mut Data<'_>)) {
+        if let Some(inner) = &mut self.inner {
+            inner.event(micros, event, fill);
+        }
+    }
+
+    /// Makes the trace known under a term. Accounts of attempts, webhooks and API calls are also
+    /// those that it [belongs to](Self::belongs_to).
+    pub fn index(&mut self, term: Term<'_>) {
+        if let Some(inner) = &mut self.inner {
+            inner.index(term);
+        }
+    }
+
+    /// Says whose trace it is: the account of the login of a session, of the message of an attempt,
+    /// of an event or of a call. Tenants see the traces of their accounts.
+    pub fn belongs_to(&mut self, account: &str) {
+        if let Some(inner) = &mut self.inner {
+            inner.add_term(Term::Account(account).hash());
+            inner.belongs_to(account);
+        }
+    }
+
+    /// The record of the trace, and those that take it.
+    pub(super) fn end(mut self) -> Option<(Arc<Shared>, Record)> {
+        self.inner.take().map(|inner| inner.end())
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            let (shared, record) = inner.end();
+            if !record.events.is_empty() {
+                shared.hand_over(record, super::Keep::Always);
+            }
+        }
+    }
+}
+
+impl Building {
+    fn event(&mut self, micros: i64, event: EventType, fill: impl FnOnce(&mut Data<'_>)) {
+        self.record.ended = self.record.ended.max(micros);
+        let number = event.number();
+        if let Some(types) = self.types.get_mut(usize::from(number / 64)) {
+            *types |= 1 << (number % 64);
+        }
+        if self.record.events.capacity() == 0 {
+            self.record.events.reserve(FIRST_BUFFER);
+        }
+        if !self.head_is_full {
+            let start = self.record.events.len();
+            write_event(&mut self.record.events, micros, event, fill);
+            let fits = self.record.events.len() <= HALF && self.head_events < HALF_EVENTS;
+            if fits {
+                self.head_events += 1;
+                self.count_memory();
+                return;
+            }
+            self.head_is_full = true;
+            self.tail.extend(self.record.events.drain(start..));
+        } else {
+            write_event(&mut self.tail, micros, event, fill);
+        }
+        self.tail_events += 1;
+        let half = match self.shared.has_memory(self.counted) {
+            true => HALF,
+            false => 2 * EVENT_MAX,
+        };
+        while self.tail.len() - self.tail_start > half || self.tail_events > HALF_EVENTS {
+            self.leave_out();
+        }
+        if self.tail_start > HALF {
+            self.tail.drain(..self.tail_start);
+            self.tail_start = 0;
+        }
+        self.count_memory();
+    }
+
+    /// Takes the oldest event out of the tail.
+    fn leave_out(&mut self) {
+        let oldest = self.tail.get(self.tail_start..).unwrap_or_default();
+        let Some((length, rest)) = oldest.split_first_chunk::<2>() else {
+            return;
+        };
+        if self.left_out == 0 {
+            let time = rest.get(2..).and_then(|rest| rest.first_chunk::<8>());
+            self.left_out_at = time.map_or(0, |time| i64::from_le_bytes(*time));
+        }
+        self.tail_start += 2 + usize::from(u16::from_le_bytes(*length));
+        self.tail_events -= 1;
+        self.left_out += 1;
+    }
+
+    fn count_memory(&mut self) {
+        let now = self.record.events.capacity() + self.tail.capacity();
+        if now != self.counted {
+            self.shared.count_memory(self.counted, now);
+            self.counted = now;
+        }
+    }
+
+    fn index(&mut self, term: Term<'_>) {
+        let found = term.found();
+        match found {
+            Found::Session(name) => {
+                if self.record.session.is_empty() {
+                    self.record.session = short(name);
+                }
+                let name = name.split_once('.').map_or(name, |(name, _)| name);
+                self.add_term(Term::Session(name).hash());
+            }
+            Found::Queue(id) => {
+                let queues = &mut self.record.queues;
+                if queues.len() < QUEUES_MAX {
+                    queues.push(id);
+                }
+            }
+            Found::Recipient(address) => self.recipient(address),
+            Found::Account(account) => {
+                if self.record.kind != Kind::Session {
+                    self.belongs_to(account);
+                }
+            }
+            Found::Other => {}
+        }
+        self.add_term(term.hash());
+    }
+
+    fn recipient(&mut self, address: &str) {
+        let domain = address_domain(address);
+        let domains = &mut self.record.domains;
+        let is_known = domains.iter().any(|it| it.eq_ignore_ascii_case(domain));
+        if is_known {
+            return;
+        }
+        match domains.len() < DOMAINS_MAX {
+            true => domains.push(short(domain).to_ascii_lowercase()),
+            false => self.record.has_more_domains = true,
+        }
+    }
+
+    fn belongs_to(&mut self, account: &str) {
+        let owners = &mut self.record.owners;
+        if owners.len() < DOMAINS_MAX && !owners.iter().any(|owner| owner == account) {
+            owners.push(short(account));
+        }
+    }
+
+    fn add_term(&mut self, hash: u64) {
+        let terms = &mut self.record.terms;
+        if terms.len() < TERMS_MAX {
+            terms.push(hash);
+        }
+    }
+
+    fn end(mut self: Box<Self>) -> (Arc<Shared>, Record) {
+        if self.left_out > 0 {
+            let (at, total) = (self.left_out_at, self.left_out);
+            write_event(
+                &mut self.record.events,
+                at,
+                EventType::PostriderLeftOut,
+                |data| data.number(Key::Total, total),
+            );
+        }
+        let tail = self.tail.get(self.tail_start..).unwrap_or_default();
+        self.record.events.extend_from_slice(tail);
+        let has = |number: u16| {
+            let types = self.types.get(usize::from(number / 64));
+            types.is_some_and(|types| types & (1 << (number % 64)) != 0)
+        };
+        let types = EventType::ALL.iter().filter(|it| has(it.number()));
+        let types = types.map(|event| Term::Type(*event).hash());
+        self.record.terms.extend(types);
+        self.record.terms.sort_unstable();
+        self.record.terms.dedup();
+        self.record.queues.sort_unstable();
+        self.record.queues.dedup();
+        self.shared.count_memory(self.counted, 0);
+        (Arc::clone(&self.shared), self.record)
+    }
+}
+
+/// The start of a name that is stored as it is.
+fn short(name: &str) -> String {
+    name.get(..name.floor_char_boundary(255))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn write_event(
+    bytes: &mut Vec<u8>,
+    micros: i64,
+    event: EventType,
+    fill: impl FnOnce(&mut Data<'_>),
+) {
+    let start = bytes.len();
+    bytes.extend_from_slice(&[0; 2]);
+    bytes.extend_from_slice(&event.number().to_le_bytes());
+    bytes.extend_from_slice(&micros.to_le_bytes());
+    let end = start + EVENT_MAX;
+    fill(&mut Data { bytes, end });
+    set_length(bytes, start);
+}
+
+/// Writes how many bytes follow a length.
+fn set_length(bytes: &mut [u8], at: usize) {
+    let length = bytes.len() - at - 2;
+    let length = u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes();
+    if let Some(place) = bytes.get_mut(at..at + 2) {
+        place.copy_from_slice(&length);
+    }
+}
+
+/// The values of an event that is being added. What has no room is cut, or left out.
+pub struct Data<'a> {
+    bytes: &'a mut Vec<u8>,
+    /// Where the event has to end.
+    end: usize,
+}
+
+impl Data<'_> {
+    /// Adds a text.
+    pub fn text(&mut self, key: Key, text: &str) {
+        self.display(key, text);
+    }
+
+    /// Adds a text that is made on the way.
+    pub fn display(&mut self, key: Key, text: impl fmt::Display) {
+        if self.begin(key, TEXT, 2) {
+            write_text(self.bytes, self.end, text);
+        }
+    }
+
+    /// Adds a text, unless it is empty.
+    pub fn text_if_any(&mut self, key: Key, text: &str) {
+        if !text.is_empty() {
+            self.text(key, text);
+        }
+    }
+
+    /// Adds a number. Larger ones than JSON can tell exactly become the largest.
+    pub fn number(&mut self, key: Key, number: u64) {
+        if self.begin(key, NUMBER, 8) {
+            write_number(self.bytes, number);
+        }
+    }
+
+    /// Adds whether something is so.
+    pub fn flag(&mut self, key: Key, flag: bool) {
+        self.begin(key, if flag { TRUE } else { FALSE }, 0);
+    }
+
+    /// Adds a moment, in microseconds since 1970.
+    pub fn time(&mut self, key: Key, micros: i64) {
+        if self.begin(key, TIME, 8) {
+            self.bytes.extend_from_slice(&micros.to_le_bytes());
+        }
+    }
+
+    /// Adds an array.
+    pub fn list(&mut self, key: Key, fill: impl FnOnce(&mut List<'_>)) {
+        if self.begin(key, LIST, 2) {
+            let at = self.bytes.len();
+            self.bytes.extend_from_slice(&[0; 2]);
+            fill(&mut List {
+                bytes: self.bytes,
+                end: self.end,
+            });
+            set_length(self.bytes, at);
+        }
+    }
+
+    /// Adds an array of texts.
+    pub fn texts<T: fmt::Display>(&mut self, key: Key, texts: impl IntoIterator<Item = T>) {
+        self.list(key, |list| {
+            for text in texts {
+                list.text(text);
+            }
+        });
+    }
+
+    /// Adds an inner event.
+    pub fn inner(&mut self, key: Key, event: EventType, fill: impl FnOnce(&mut Data<'_>)) {
+        if self.begin(key, INNER, 4) {
+            write_inner(self.bytes, self.end, event, fill);
+        }
+    }
+
+    /// Begins a value, if it has room for itself and `more` bytes.
+    fn begin(&mut self, key: Key, tag: u8, more: usize) -> bool {
+        let fits = self.bytes.len() + 2 + more <= self.end;
+        if fits {
+            self.bytes.extend_from_slice(&[key.number(), tag]);
+        }
+        fits
+    }
+}
+
+/// An array that is being added. What has no room is cut, or left out.
+pub struct List<'a> {
+    bytes: &'a mut Vec<u8>,
+    end: usize,
+}
+
+impl List<'_> {
+    /// Adds a text.
+    pub fn text(&mut self, text: impl fmt::Display) {
+        if self.begin(TEXT, 2) {
+            write_text(self.bytes, self.end, text);
+        }
+    }
+
+    /// Adds a number.
+    pub fn number(&mut self, number: u64) {
+        if self.begin(NUMBER, 8) {
+            write_number(self.bytes, number);
+        }
+    }
+
+    /// Adds an inner event.
+    pub fn inner(&mut self, event: EventType, fill: impl FnOnce(&mut Data<'_>)) {
+        if self.begin(INNER, 4) {
+            write_inner(self.bytes, self.end, event, fill);
+        }
+    }
+
+    fn begin(&mut self, tag: u8, more: usize) -> bool {
+        let fits = self.bytes.len() + 1 + more <= self.end;
+        if fits {
+            self.bytes.push(tag);
+        }
+        fits
+    }
+}
+
+fn write_number(bytes: &mut Vec<u8>, number: u64) {
+    bytes.extend_from_slice(&number.min(NUMBER_MAX).to_le_bytes());
+}
+
+fn write_inner(
+    bytes: &mut Vec<u8>,
+    end: usize,
+    event: EventType,
+    fill: impl FnOnce(&mut Data<'_>),
+) {
+    let at = bytes.len();
+    bytes.extend_from_slice(&[0; 2]);
+    bytes.extend_from_slice(&event.number().to_le_bytes());
+    fill(&mut Data { bytes, end });
+    set_length(bytes, at);
+}
+
+fn write_text(bytes: &mut Vec<u8>, end: usize, text: impl fmt::Display) {
+    let at = bytes.len();
+    bytes.extend_from_slice(&[0; 2]);
+    // A text that is cut ends the writing with an error, which means nothing else here.
+    let _ = write!(Cut { bytes, end }, "{text}");
+    set_length(bytes, at);
+}
+
+/// Writes as much as has room, up to the end of a character.
+struct Cut<'a> {
+    bytes: &'a mut Vec<u8>,
+    end: usize,
+}
+
+impl fmt::Write for Cut<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.end.saturating_sub(self.bytes.len());
+        let fitting = text.get(..text.floor_char_boundary(room));
+        self.bytes
+            .extend_from_slice(fitting.unwrap_or_default().as_bytes());
+        if text.len() <= room {
+            return Ok(());
+        }
+        // Nothing may follow what was cut.
+        self.end = self.bytes.len();
+        Err(fmt::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests;
