@@ -18,6 +18,7 @@ use postrider_config::{
     DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher, keep_good,
 };
 use postrider_dns::{CachingResolver, HickoryResolver, Resolver, TrustAnchors};
+use postrider_observe::Tracer;
 use postrider_queue::{DeliveryMode, Dialer, Mailboxes, Queue, TcpDialer};
 use postrider_receive::{
     Guards, LocalMailboxes, MxRules, SessionContext,
@@ -209,9 +210,11 @@ impl Server {
         let logs = options.logs.clone();
         let (resolver, dialer) = (options.resolver.clone(), Arc::clone(&options.dialer));
         let resolvers = resolvers(&options.statics, &options.clock, resolver)?;
-        let shared = session_context(options, store, &resolvers)?;
+        let tracer = Tracer::off();
+        let shared = session_context(options, store, tracer, &resolvers)?;
         let hooks = Runner::new(WebhookParts {
             store: shared.store.clone(),
+            tracer: shared.tracer.clone(),
             config: Arc::clone(&shared.config),
             statics: Arc::clone(&shared.statics),
             clock: Arc::clone(&shared.clock),
@@ -619,6 +622,7 @@ async fn tell_stops(store: &Store) -> anyhow::Result<()> {
 fn session_context(
     options: Options,
     store: Store,
+    tracer: Tracer,
     resolvers: &Resolvers,
 ) -> anyhow::Result<SessionContext> {
     let simulate = options.simulate();
@@ -626,6 +630,7 @@ fn session_context(
     let config: Live = Arc::new(ArcSwap::from_pointee(options.dynamic));
     let queue = Queue::new(postrider_queue::QueueParts {
         store: store.clone(),
+        tracer: tracer.clone(),
         config: Arc::clone(&config),
         statics: Arc::clone(&statics),
         clock: Arc::clone(&options.clock),
@@ -640,6 +645,7 @@ fn session_context(
     Ok(SessionContext {
         config,
         store: store.clone(),
+        tracer,
         queue: Arc::new(queue),
         resolver: Arc::clone(&resolvers.checks),
         logins: Arc::new(Logins::with_oauth(store, Oauth::new(&statics)?)),

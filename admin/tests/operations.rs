@@ -88,12 +88,14 @@ impl Desk {
         let resolver = Arc::new(FakeResolver::default());
         let webhooks = postrider_webhook::Runner::new(WebhookParts {
             store: store.clone(),
+            tracer: postrider_observe::Tracer::off(),
             config: Arc::clone(&config),
             statics: Arc::clone(&statics),
             clock: Arc::clone(&clock) as _,
         });
         let queue = Queue::new(postrider_queue::QueueParts {
             store: store.clone(),
+            tracer: postrider_observe::Tracer::off(),
             config: Arc::clone(&config),
             statics: Arc::clone(&statics),
             clock: Arc::clone(&clock) as _,

@@ -81,6 +81,7 @@ use std::{
 
 use postrider_config::{Live, Static};
 use postrider_dns::Resolver;
+use postrider_observe::Tracer;
 use postrider_store::{Clock, Store};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::sync::{Notify, Semaphore};
@@ -129,6 +130,12 @@ pub enum DeliveryMode {
 }
 
 impl Queue {
+    /// Takes the traces of attempts, and of the calls and sessions that add messages.
+    #[must_use]
+    pub const fn tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
     /// Whether nothing leaves this machine: localserve without `--deliver`.
     #[must_use]
     pub fn is_local(&self) -> bool {
@@ -140,6 +147,8 @@ impl Queue {
 pub struct QueueParts {
     /// The store.
     pub store: Store,
+    /// Takes the traces of attempts.
+    pub tracer: Tracer,
     /// The dynamic configuration as it is now.
     pub config: Live,
     /// The static configuration.
@@ -159,6 +168,7 @@ pub struct QueueParts {
 /// The outgoing messages. It takes them and delivers them.
 pub struct Queue {
     store: Store,
+    tracer: Tracer,
     config: Live,
     statics: Arc<Static>,
     clock: Arc<dyn Clock>,
@@ -253,6 +263,7 @@ impl Queue {
         let sites = Sites::new(&parts.statics.queue, source::matter(&parts.statics));
         Ok(Self {
             store: parts.store,
+            tracer: parts.tracer,
             config: parts.config,
             statics: parts.statics,
             clock: parts.clock,

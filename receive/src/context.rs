@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::Resolver;
+use postrider_observe::Tracer;
 use postrider_queue::Queue;
 use postrider_smtp::{Domain, server::Client};
 use postrider_store::{Clock, Store};
@@ -26,6 +27,8 @@ pub struct SessionContext {
     pub config: Live,
     /// The store.
     pub store: Store,
+    /// Takes the traces of sessions.
+    pub tracer: Tracer,
     /// The queue of outgoing mail.
     pub queue: Arc<Queue>,
     /// Answers the DNS questions of the checks.

@@ -167,6 +167,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
     let dialer = Arc::new(TcpDialer);
     let queue = Queue::new(QueueParts {
         store: store.clone(),
+        tracer: postrider_observe::Tracer::off(),
         config: Arc::clone(&config),
         statics: Arc::clone(&statics),
         clock: Arc::clone(&clock),
@@ -177,6 +178,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
     })?;
     let webhooks = Runner::new(WebhookParts {
         store: store.clone(),
+        tracer: postrider_observe::Tracer::off(),
         config: Arc::clone(&config),
         statics: Arc::clone(&statics),
         clock: Arc::clone(&clock),

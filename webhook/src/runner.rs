@@ -15,6 +15,7 @@ use std::{
 };
 
 use postrider_config::{Dynamic, Live, Static, WebhookConfig};
+use postrider_observe::Tracer;
 use postrider_store::{
     ClaimHooks, Clock, Hook, HookAttempt, Moment, SettleHook, Store, StoreError, Time,
 };
@@ -58,6 +59,8 @@ const IDLE: Duration = Duration::from_secs(4);
 pub struct WebhookParts {
     /// Keeps the calls and the texts of received messages.
     pub store: Store,
+    /// Takes the traces of calls.
+    pub tracer: Tracer,
     /// The current dynamic configuration.
     pub config: Live,
     /// The static configuration.
@@ -70,6 +73,7 @@ pub struct WebhookParts {
 pub struct Runner {
     caller: Arc<Caller>,
     store: Store,
+    tracer: Tracer,
     config: Live,
     clock: Arc<dyn Clock>,
     settings: WebhookConfig,
@@ -124,6 +128,7 @@ impl Runner {
     pub fn new(parts: WebhookParts) -> Result<Self, SetupError> {
         let WebhookParts {
             store,
+            tracer,
             config,
             statics,
             clock,
@@ -139,12 +144,19 @@ impl Runner {
         Ok(Self {
             caller: Arc::new(caller),
             store,
+            tracer,
             config,
             clock,
             settings,
             unsettled: Arc::default(),
             used_up: AtomicBool::new(false),
         })
+    }
+
+    /// Takes the traces of calls.
+    #[must_use]
+    pub const fn tracer(&self) -> &Tracer {
+        &self.tracer
     }
 
     /// The operations of administrators on calls.

@@ -146,6 +146,7 @@ impl Server {
         let store = Store::memory();
         let queue = Queue::new(QueueParts {
             store: store.clone(),
+            tracer: postrider_observe::Tracer::off(),
             config: Arc::new(ArcSwap::from_pointee(dynamics)),
             statics: Arc::new(statics),
             clock: Arc::new(clock),

@@ -88,6 +88,7 @@ fn queue_of(
 ) -> Arc<Queue> {
     let queue = Queue::new(QueueParts {
         store: store.clone(),
+        tracer: postrider_observe::Tracer::off(),
         config: Arc::clone(config),
         statics: Arc::clone(statics),
         clock: Arc::new(clock.clone()),

@@ -85,6 +85,7 @@ impl World {
         let resolver: Arc<dyn Resolver> = Arc::new(dns.clone());
         let queue = Queue::new(QueueParts {
             store: store.clone(),
+            tracer: postrider_observe::Tracer::off(),
             config: Arc::clone(&config),
             statics: Arc::clone(&statics),
             clock: Arc::new(clock.clone()),
@@ -107,6 +108,7 @@ impl World {
             clock: Arc::new(clock.clone()),
             simulate: false,
             store,
+            tracer: postrider_observe::Tracer::off(),
             resolver,
             statics,
         };

@@ -70,6 +70,7 @@ impl World {
         let resolver: Arc<dyn postrider_dns::Resolver> = Arc::new(FakeResolver::default());
         let queue = Queue::new(QueueParts {
             store: store.clone(),
+            tracer: postrider_observe::Tracer::off(),
             config: Arc::clone(&config),
             statics: Arc::clone(&statics),
             clock: Arc::new(clock.clone()),
@@ -104,6 +105,7 @@ impl World {
             clock,
             simulate: false,
             store,
+            tracer: postrider_observe::Tracer::off(),
             resolver,
             statics,
         };

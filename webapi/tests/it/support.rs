@@ -97,6 +97,7 @@ impl World {
         let (config, statics) = (Arc::new(ArcSwap::from_pointee(dynamic)), Arc::new(statics));
         let queue = Queue::new(postrider_queue::QueueParts {
             store: store.clone(),
+            tracer: postrider_observe::Tracer::off(),
             config: Arc::clone(&config),
             statics: Arc::clone(&statics),
             clock: Arc::<ManualClock>::clone(&clock),

@@ -168,6 +168,7 @@ impl World {
         let clock = ManualClock::new(Time(1_800_000_000_000_000));
         let runner = Runner::new(WebhookParts {
             store: store.clone(),
+            tracer: postrider_observe::Tracer::off(),
             config: Arc::new(ArcSwap::from_pointee(dynamic)),
             statics: Arc::new(statics),
             clock: Arc::new(clock.clone()),
