@@ -114,7 +114,7 @@ fn both(loaded: Loaded) -> anyhow::Result<(Static, Dynamic)> {
 
 /// How many threads do work that blocks: reads of texts, signatures, hashes of passwords. Each
 /// thread costs memory of its own, and more of them read no faster.
-const BLOCKING_THREADS: usize = 32;
+const BLOCKING_THREADS: usize = 16;
 
 fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()

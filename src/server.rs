@@ -17,7 +17,7 @@ use postrider_admin::{
 use postrider_config::{
     DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher, keep_good,
 };
-use postrider_dns::{CachingResolver, HickoryResolver, Resolver, TrustAnchors};
+use postrider_dns::{CacheLimits, CachingResolver, HickoryResolver, Resolver, TrustAnchors};
 use postrider_observe::Tracer;
 use postrider_queue::{DeliveryMode, Dialer, Mailboxes, Queue, TcpDialer};
 use postrider_receive::{
@@ -104,10 +104,16 @@ impl Options {
     }
 }
 
-/// How much each of the two caches of DNS keeps.
-const DNS_CACHE: postrider_dns::CacheLimits = postrider_dns::CacheLimits {
+/// How much the cache of DNS for the checks of others' mail keeps.
+const CHECKS_CACHE: CacheLimits = CacheLimits {
     entries: 32_768,
     bytes: 16 << 20,
+};
+/// How much the cache for our own mail keeps. The queue remembers the plan of a destination, with
+/// all answers that it comes from. So this cache is for what destinations share: their hosts.
+const QUEUE_CACHE: CacheLimits = CacheLimits {
+    entries: 8192,
+    bytes: 4 << 20,
 };
 
 /// The ways to ask DNS. Our own mail has a cache of its own, whose answers are validated by DNSSEC.
@@ -157,14 +163,14 @@ pub(crate) fn resolvers(
         now: Arc::clone(&now),
     };
     let hickory = HickoryResolver::new(&settings)?;
-    let caching = |resolver: HickoryResolver| {
-        CachingResolver::new(resolver, DNS_CACHE, settings.timeout, Arc::clone(&now))
+    let caching = |resolver: HickoryResolver, limits| {
+        CachingResolver::new(resolver, limits, settings.timeout, Arc::clone(&now))
     };
-    let plain = caching(hickory.unvalidated());
+    let plain = caching(hickory.unvalidated(), CHECKS_CACHE);
     Ok(Resolvers {
         zones: Arc::new(plain.apart()),
         checks: Arc::new(plain),
-        queue: Arc::new(caching(hickory.clone())),
+        queue: Arc::new(caching(hickory.clone(), QUEUE_CACHE)),
         fresh: Arc::new(hickory.clone()),
         validating: Some(hickory),
     })

@@ -8,7 +8,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
     time::Duration,
 };
 
@@ -64,31 +64,34 @@ pub struct ReplyRule {
 }
 
 /// The rules for replies of an entry. Two are equal if their rules are.
+///
+/// The compiled patterns of all shipped entries take some 9 MB, and most servers never see a reply
+/// of most providers. So the first reply compiles those of its entry.
 #[derive(Clone, Debug, Default)]
 pub struct ReplyRules {
     rules: Vec<ReplyRule>,
-    patterns: RegexSet,
+    patterns: OnceLock<RegexSet>,
 }
 
 impl ReplyRules {
     /// # Errors
     /// If a pattern is none, or all together are too large.
     pub(crate) fn new(rules: Vec<ReplyRule>) -> Result<Self, regex::Error> {
-        let patterns = |unicode| {
-            let patterns = rules.iter().map(|rule| &rule.pattern);
-            let mut builder = RegexSetBuilder::new(patterns);
-            builder.case_insensitive(true).unicode(unicode).build()
-        };
-        // Replies are in ASCII, so most patterns need no tables of Unicode, and are smaller.
-        let patterns = patterns(false).or_else(|_| patterns(true))?;
-        Ok(Self { rules, patterns })
+        compile(&rules)?;
+        Ok(Self {
+            rules,
+            patterns: OnceLock::new(),
+        })
     }
 
     /// The first rule that matches a reply. The reply is on one line with its codes, such as `421
     /// 4.7.28 slow down`.
     #[must_use]
     pub fn find(&self, reply: &str) -> Option<&ReplyRule> {
-        let first = self.patterns.matches(reply.as_bytes()).iter().next()?;
+        // The same patterns compiled when the rules were made.
+        let compiled = || compile(&self.rules).unwrap_or_default();
+        let patterns = self.patterns.get_or_init(compiled);
+        let first = patterns.matches(reply.as_bytes()).iter().next()?;
         self.rules.get(first)
     }
 
@@ -96,6 +99,16 @@ impl ReplyRules {
     pub fn iter(&self) -> std::slice::Iter<'_, ReplyRule> {
         self.rules.iter()
     }
+}
+
+fn compile(rules: &[ReplyRule]) -> Result<RegexSet, regex::Error> {
+    let patterns = |unicode| {
+        let patterns = rules.iter().map(|rule| &rule.pattern);
+        let mut builder = RegexSetBuilder::new(patterns);
+        builder.case_insensitive(true).unicode(unicode).build()
+    };
+    // Replies are in ASCII, so most patterns need no tables of Unicode, and are smaller.
+    patterns(false).or_else(|_| patterns(true))
 }
 
 impl<'a> IntoIterator for &'a ReplyRules {

@@ -20,7 +20,7 @@ const HOLDS_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long a plan may still be used while a new one is made.
 const STALE_MAX: Duration = Duration::from_secs(5 * 60);
 /// How many plans are remembered.
-const PLANS_MAX: usize = 20_000;
+const PLANS_MAX: usize = 10_000;
 /// How many bytes the parts of them may take that others choose.
 const BYTES_MAX: usize = 8 << 20;
 
