@@ -33,7 +33,7 @@ struct ClientNames {
 impl ClientCheck {
     /// Starts the check. None for a client on this machine. At most six questions are asked.
     pub(crate) fn start(questions: Questions, client: &Client) -> Option<Self> {
-        let address = checked_address(client)?;
+        let Peer { address, .. } = Peer::of(client)?;
         let names = ClientNames {
             address,
             result: Arc::default(),
@@ -64,24 +64,40 @@ pub(super) struct EarlyChecks {
     pub(super) spf: SpfCheck,
 }
 
-/// The address of a client that is checked. None for a client on this machine: it passes on the
-/// mail of others, and its address says nothing about them.
-fn checked_address(client: &Client) -> Option<IpAddr> {
-    let address = client.remote.ip().to_canonical();
-    (!address.is_loopback()).then_some(address)
+/// A client as the checks see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer<'a> {
+    /// An IPv4 address is never in its IPv6 form.
+    pub(super) address: IpAddr,
+    /// The name in EHLO; empty: it gave none.
+    pub(super) helo: &'a str,
 }
 
-/// Starts the checks of a client that gave this reverse-path. None for a client on this machine.
-/// `known` has the names of the client since it connected. Those without an answer are asked for
-/// again.
+impl<'a> Peer<'a> {
+    /// The client of a session. None for a client on this machine: it passes on the mail of others,
+    /// and its address says nothing about them.
+    pub(super) fn of(client: &'a Client) -> Option<Self> {
+        let helo = client.helo.as_deref().unwrap_or_default();
+        let peer = Self::new(client.remote.ip(), helo);
+        (!peer.address.is_loopback()).then_some(peer)
+    }
+
+    /// Any client, also one on this machine.
+    pub(super) const fn new(address: IpAddr, helo: &'a str) -> Self {
+        let address = address.to_canonical();
+        Self { address, helo }
+    }
+}
+
+/// Starts the checks of a client that gave this reverse-path. `known` has the names of the client
+/// since it connected. Those without an answer are asked for again.
 pub(super) fn early_checks(
     questions: &Questions,
-    client: &Client,
+    peer: Peer<'_>,
     reverse_path: &ReversePath,
     known: Option<&ClientCheck>,
-) -> Option<EarlyChecks> {
-    let address = checked_address(client)?;
-    let helo = client.helo.as_deref().unwrap_or_default();
+) -> EarlyChecks {
+    let Peer { address, helo } = peer;
     let questions = questions.clone();
     let spf = SpfCheck::new(questions.clone(), address, helo);
     let (check, reverse_path) = (spf.clone(), reverse_path.clone());
@@ -102,5 +118,5 @@ pub(super) fn early_checks(
         let spf = check.mail_from(&reverse_path);
         tokio::join!(names, spf)
     });
-    Some(EarlyChecks { results, spf })
+    EarlyChecks { results, spf }
 }

@@ -181,6 +181,7 @@ mod tests {
             outcome,
             address: client,
             name: Some(name.to_owned()),
+            names: Vec::new(),
             reason: None,
         };
         let good = iprev(IprevOutcome::Pass, "mail.test");

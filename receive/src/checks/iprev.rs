@@ -19,6 +19,8 @@ pub struct IprevResult {
     pub address: IpAddr,
     /// The name that leads back to the address. None without a pass.
     pub name: Option<String>,
+    /// The names of the address, as many as are looked up.
+    pub names: Vec<String>,
     /// Why there is no pass, in words. None for a pass.
     pub reason: Option<String>,
 }
@@ -53,30 +55,34 @@ impl IprevOutcome {
 /// first [`MAX_NAMES`] names.
 pub async fn iprev(questions: &Questions, client: IpAddr) -> IprevResult {
     let address = client.to_canonical();
-    let no_pass = |outcome, reason: String| IprevResult {
+    let no_pass = |outcome, names: Vec<String>, reason: String| IprevResult {
         outcome,
         address,
         name: None,
+        names,
         reason: Some(reason),
     };
-    let names = match questions.ask(|dns| dns.ptr(address)).await {
+    let mut names = match questions.ask(|dns| dns.ptr(address)).await {
         Ok(answer) => answer.records,
         Err(error) if error.negative().is_some() => {
             return no_pass(
                 IprevOutcome::PermError,
+                Vec::new(),
                 "the address has no name".to_owned(),
             );
         }
-        Err(error) => return no_pass(IprevOutcome::TempError, error.to_string()),
+        Err(error) => return no_pass(IprevOutcome::TempError, Vec::new(), error.to_string()),
     };
+    names.truncate(MAX_NAMES);
     let mut unanswered = None;
-    for name in names.into_iter().take(MAX_NAMES) {
-        match leads_to(questions, &name, address).await {
+    for name in &names {
+        match leads_to(questions, name, address).await {
             Ok(true) => {
                 return IprevResult {
                     outcome: IprevOutcome::Pass,
                     address,
-                    name: Some(name),
+                    name: Some(name.clone()),
+                    names,
                     reason: None,
                 };
             }
@@ -85,9 +91,10 @@ pub async fn iprev(questions: &Questions, client: IpAddr) -> IprevResult {
         }
     }
     match unanswered {
-        Some(error) => no_pass(IprevOutcome::TempError, error.to_string()),
+        Some(error) => no_pass(IprevOutcome::TempError, names, error.to_string()),
         None => no_pass(
             IprevOutcome::Fail,
+            names,
             "no name of the address leads back to it".to_owned(),
         ),
     }
@@ -185,5 +192,9 @@ mod tests {
         check(&fake, CLIENT, "fail -", 6).await;
         fake.add_address("mx4.test", CLIENT);
         check(&fake, CLIENT, "pass mx4.test", 6).await;
+        let (questions, _clock) = questions(&fake);
+        let result = iprev(&questions, CLIENT.parse().unwrap()).await;
+        let first = (0..MAX_NAMES).map(|n| format!("mx{n}.test"));
+        assert!(result.names.iter().cloned().eq(first), "{result:?}");
     }
 }

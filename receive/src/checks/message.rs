@@ -20,7 +20,7 @@ use super::{
     background::Background,
     dkim::{BodyForms, BodyHashes, DkimCheck, DkimOutcome, DkimResult, HeaderFields, Keys},
     dmarc::{self, Aligned, Alignment, DmarcInput, DmarcOutcome, Identifier, Records},
-    early::{ClientCheck, EarlyChecks, early_checks},
+    early::{ClientCheck, EarlyChecks, Peer, early_checks},
     from::from_domain,
     iprev::IprevResult,
     questions::Questions,
@@ -33,7 +33,8 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct MessageChecks {
     questions: Questions,
-    client: IpAddr,
+    /// None for a client on this machine.
+    client: Option<IpAddr>,
     /// None for a client on this machine.
     early: Option<EarlyChecks>,
     /// The DMARC records that are asked for. None for a null reverse-path before the header section
@@ -75,6 +76,16 @@ impl MessageChecks {
         reverse_path: &ReversePath,
         known: Option<&ClientCheck>,
     ) -> Self {
+        Self::of_peer(questions, Peer::of(client), reverse_path, known)
+    }
+
+    /// The same for a client of which only this is known. None: iprev and SPF are not checked.
+    pub(super) fn of_peer(
+        questions: Questions,
+        peer: Option<Peer<'_>>,
+        reverse_path: &ReversePath,
+        known: Option<&ClientCheck>,
+    ) -> Self {
         let sender = reverse_path.address();
         let sender = sender.and_then(|sender| sender.host.domain()).cloned();
         let records = sender.map(|sender| {
@@ -83,10 +94,10 @@ impl MessageChecks {
             Background::start(asked)
         });
         Self {
-            early: early_checks(&questions, client, reverse_path, known),
+            early: peer.map(|peer| early_checks(&questions, peer, reverse_path, known)),
             records,
             questions,
-            client: client.remote.ip(),
+            client: peer.map(|peer| peer.address),
             from: None,
             signatures: None,
             arc: None,
@@ -210,7 +221,7 @@ impl MessageChecks {
             }
             // A message without a chain has no result.
             arc = (verified.outcome != ArcOutcome::None).then(|| ArcResult {
-                remote_ip: Some(self.client),
+                remote_ip: self.client,
                 ..verified.clone()
             });
             forward = self.forwards.then_some(ForwardChain {

@@ -8,6 +8,7 @@ pub mod dkim;
 pub mod dmarc;
 pub mod dnsbl;
 mod early;
+pub mod examine;
 mod from;
 pub mod greylist;
 mod header;

@@ -2,14 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use postrider_dns::Resolver;
 use postrider_queue::header::{self, Header};
-use postrider_smtp::{
-    Address, ReversePath,
-    mime::Limits,
-    server::{Client, SessionId},
-};
+use postrider_smtp::{Address, ReversePath, mime::Limits};
 use postrider_store::{Clock, Store, StoreError};
 
 use super::{
@@ -19,15 +15,12 @@ use super::{
     senders::Senders,
     verdict::{Acceptance, Doubts, JunkFacts, JunkReason, JunkVerdict, judge},
 };
-use crate::{
-    checks::{
-        MessageChecks,
-        dkim::{BodyForms, BodyHasher, DkimOutcome},
-        questions::Questions,
-        results::AuthenticationResults,
-        spf::SpfOutcome,
-    },
-    work::long_work,
+use crate::checks::{
+    dkim::DkimOutcome,
+    examine::{Examination, Sample, with_crlf},
+    questions::Questions,
+    results::AuthenticationResults,
+    spf::SpfOutcome,
 };
 
 /// The least score of a message that is taken for junk.
@@ -147,51 +140,22 @@ impl Examiner<'_> {
 
     /// Checks SPF, DKIM, DMARC and iprev. None: there is no client to check.
     async fn results(&self, question: &Question) -> Option<AuthenticationResults> {
-        let remote = (question.remote?, 0).into();
-        let client = Client {
-            helo: question.helo.clone(),
-            ..Client::new(SessionId(0), remote, remote)
-        };
+        let remote = question.remote?;
         let questions = Questions::new(Arc::clone(self.resolver), Arc::clone(self.clock));
-        let mut checks = MessageChecks::start(questions, &client, &question.mail_from, None);
-        let section = header::section(&question.message);
-        let section = question.message.slice_ref(section);
-        let now = self.clock.now();
-        let body_forms = checks.header(&section, &[], false, now).body_forms;
-        let hashes = match body_forms == BodyForms::default() {
-            true => Default::default(),
-            false => {
-                let body = question.message.get(section.len() + 2..);
-                let body = body.unwrap_or_default();
-                long_work(body.len(), || {
-                    let mut hasher = BodyHasher::new(body_forms);
-                    hasher.write(body);
-                    hasher.finish()
-                })
-            }
+        let examination = Examination {
+            questions: &questions,
+            // A client on this machine passes on the mail of others.
+            client: (!remote.to_canonical().is_loopback()).then_some(remote),
+            helo: question.helo.as_deref().unwrap_or_default(),
+            mail_from: &question.mail_from,
+            trusted: &[],
+            any_chain: false,
+            now: self.clock.now(),
         };
-        let checked = checks.results(&hashes, &[], now).await;
-        checked.map(|checked| checked.results)
+        let sample = Sample::of(&question.message);
+        let found = examination.run(&sample).await;
+        found.map(|found| found.results)
     }
-}
-
-/// A message as it would come by SMTP: each line ends with CRLF.
-fn with_crlf(message: &Bytes) -> Bytes {
-    let is_bare = |at: usize| at.checked_sub(1).and_then(|it| message.get(it)) != Some(&b'\r');
-    if !memchr::memchr_iter(b'\n', message).any(is_bare) {
-        return message.clone();
-    }
-    let mut changed = BytesMut::with_capacity(message.len() + message.len() / 16);
-    for line in message.split_inclusive(|byte| *byte == b'\n') {
-        match line.strip_suffix(b"\n") {
-            Some(text) => {
-                changed.put_slice(text.strip_suffix(b"\r").unwrap_or(text));
-                changed.put_slice(b"\r\n");
-            }
-            None => changed.put_slice(line),
-        }
-    }
-    changed.freeze()
 }
 
 /// The verdict about facts, with its reasons. The score is that of the content filter. If something
@@ -355,19 +319,6 @@ mod tests {
         words.content = None;
         let junk = &[("SPF_PASS", 0.0), ("REPUTATION_JUNK", 5.0)];
         check(&words, 5.0, junk);
-    }
-
-    #[test]
-    fn lines_of_a_file_get_the_ends_of_smtp() {
-        for (file, expected) in [
-            ("A: b\nC: d\n\nHi\nend", "A: b\r\nC: d\r\n\r\nHi\r\nend"),
-            ("A: b\r\n\nHi\n", "A: b\r\n\r\nHi\r\n"),
-            ("A: b\r\n\r\nHi\r\n", "A: b\r\n\r\nHi\r\n"),
-            ("\n", "\r\n"),
-            ("", ""),
-        ] {
-            assert_eq!(with_crlf(&Bytes::from(file)), expected, "{file:?}");
-        }
     }
 
     /// The same words, with Return-Path and in lines of a file, as in the mailbox.

@@ -91,6 +91,7 @@ fn results(options: u8, section: &[u8]) -> AuthenticationResults {
         },
         address: IpAddr::from([192, 0, 2, 1]),
         name: text(1),
+        names: Vec::new(),
         reason: text(2),
     };
     let dmarc = DmarcResult {

@@ -105,6 +105,15 @@ pub struct BodyHashes {
 }
 
 impl BodyHashes {
+    /// The hashes of a body in both forms.
+    #[must_use]
+    pub const fn new(simple: [u8; 32], relaxed: [u8; 32]) -> Self {
+        Self {
+            simple: Some(simple),
+            relaxed: Some(relaxed),
+        }
+    }
+
     /// The hash of the body in this form. None if it was not computed.
     #[must_use]
     pub const fn of(&self, form: Form) -> Option<[u8; 32]> {

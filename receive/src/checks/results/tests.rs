@@ -27,6 +27,7 @@ fn iprev(outcome: IprevOutcome, address: &str) -> IprevResult {
         outcome,
         address: address.parse().unwrap(),
         name: None,
+        names: Vec::new(),
         reason: None,
     }
 }
