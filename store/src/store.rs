@@ -337,6 +337,18 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Brings the index up to date now. Then segments of the journal that no text and no replay
+    /// needs are given back.
+    pub async fn checkpoint(&self) {
+        match &self.engine {
+            Engines::Journal(journal) => journal.checkpoint().await,
+            #[cfg(any(test, feature = "memory"))]
+            Engines::Model(_) => {}
+        }
+    }
+}
+
 #[cfg(test)]
 impl Store {
     /// On another disk.
@@ -350,13 +362,6 @@ impl Store {
             engine: Engines::Journal(Arc::new(engine)),
             slot: None,
         })
-    }
-
-    /// Brings the index up to date.
-    pub(crate) async fn checkpoint(&self) {
-        if let Engines::Journal(journal) = &self.engine {
-            journal.checkpoint().await;
-        }
     }
 
     /// Freezes what changed, and holds the checkpoint back that writes it.

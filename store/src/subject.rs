@@ -364,6 +364,7 @@ subjects! {
     29 dmarc_results DmarcResults,
     30 reports Reports,
     31 transcripts Transcripts,
+    34 undelete Undelete,
 }
 
 #[cfg(test)]
@@ -439,6 +440,7 @@ mod tests {
                 "tls_results TlsResults(NoteTls(",
                 "dmarc_results DmarcResults(NoteDmarc(",
                 "transcripts Transcripts(KeepTranscripts(",
+                "undelete Undelete(Restore(",
             ]
         );
     }

@@ -410,8 +410,7 @@ impl JournalEngine {
         }
     }
 
-    /// Brings the index up to date.
-    #[cfg(test)]
+    /// Brings the index up to date, and gives back what only the old index needed.
     pub(crate) async fn checkpoint(&self) {
         let (reply, done) = oneshot::channel();
         if self.shared.inbox.push(Request::Checkpoint(reply)).is_ok() {

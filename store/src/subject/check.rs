@@ -20,7 +20,7 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 15] = [
+        let checks: [Check; 16] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,
@@ -36,6 +36,7 @@ impl State {
             Self::check_tls_results,
             Self::check_dmarc_results,
             Self::check_reports,
+            Self::check_deleted,
         ];
         for check in checks {
             if let Err(fault) = check(self, faults) {
@@ -140,6 +141,10 @@ impl State {
             Ok(())
         })?;
         self.mail.mails.for_each(|_, mail| {
+            add(mail.text);
+            Ok(())
+        })?;
+        self.undelete.mails.for_each(|_, mail| {
             add(mail.text);
             Ok(())
         })?;
@@ -281,6 +286,12 @@ impl State {
             });
             Ok(())
         })?;
+        self.check_expiry(&ends, faults)
+    }
+
+    /// Mail that users deleted.
+    fn check_deleted(&self, faults: &mut Faults) -> Result<(), Fault> {
+        let ends = self.check_undelete(faults)?;
         self.check_expiry(&ends, faults)
     }
 

@@ -20,9 +20,9 @@ use self::{shown::*, steps::*};
 use super::samples::*;
 use crate::{
     Accept, ApiKeyId, Claim, ClaimHooks, Credential, DeliveryClass, HoldRuleId, Hook, HookFilter,
-    HookId, Lane, MailChange, MailId, NewApiKey, NewMessage, NewText, NextAttempt, Options, Order,
-    Party, QueueId, Queued, Reroute, Scope, Settle, Store, StoreError, TextId, TextSource, Time,
-    Transaction, Which,
+    HookId, KeepDeleted, Lane, MailChange, MailId, NewApiKey, NewMessage, NewText, NextAttempt,
+    Options, Order, Party, QueueId, Queued, Reroute, Scope, Settle, Store, StoreError, TextId,
+    TextSource, Time, Transaction, Which,
     disk::sim::{Calls, SimDisk},
     engine::journal::Mode,
 };
@@ -414,6 +414,25 @@ impl World {
             Step::RemoveMail(id) => {
                 let id = MailId(*id);
                 self.durable(async |store| store.remove_mail("ann", id).await)
+                    .await;
+            }
+            Step::DeleteMail { id, keep, bytes } => {
+                let (id, now) = (MailId(*id), self.now);
+                let keep = KeepDeleted {
+                    until: now.after(Duration::from_secs((*keep).into())),
+                    bytes: (*bytes).into(),
+                };
+                self.durable(async |store| store.delete_mail("ann", id, now, keep).await)
+                    .await;
+            }
+            Step::RestoreMail(id) => {
+                let id = MailId(*id);
+                self.durable(async |store| store.restore_mail("ann", id, "Inbox", None).await)
+                    .await;
+            }
+            Step::PurgeDeleted { all, max } => {
+                let (account, max) = ((!all).then_some("ann"), (*max).into());
+                self.durable(async |store| store.purge_deleted(account, max).await)
                     .await;
             }
             Step::Stage => {

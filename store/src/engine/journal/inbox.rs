@@ -44,7 +44,6 @@ pub(super) enum Request {
     /// The index can't be read any more.
     Broken,
     /// Make a checkpoint now, and tell when it is done.
-    #[cfg(test)]
     Checkpoint(oneshot::Sender<()>),
     /// Freeze what changed and tell so, but hold the checkpoint back.
     #[cfg(test)]

@@ -325,8 +325,8 @@ impl Writer {
             Request::RemoveFile(file) => self.remove_file(file),
             // The reason is known already.
             Request::Broken => return Err(Dead(StoreError::Closed)),
-            #[cfg(test)]
             Request::Checkpoint(reply) => {
+                #[cfg(test)]
                 self.helper.hold(false);
                 self.wanted.push(reply);
             }

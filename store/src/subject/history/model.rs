@@ -17,6 +17,7 @@ impl Expire {
         for (_, tag, number) in &over {
             model.forget(*tag, *number);
             model.drop_forgotten();
+            model.drop_forgotten_texts();
         }
         let removed = over.len() as u64;
         removed + model.sweep(self.now, self.max - removed)

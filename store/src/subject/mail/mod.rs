@@ -202,7 +202,8 @@ impl Tables {
         self.counters.mails -= 1;
     }
 
-    fn of_account(&self, account: &str, id: MailId) -> Result<Option<Mail>, Fault> {
+    /// A mail of an account.
+    pub(super) fn of_account(&self, account: &str, id: MailId) -> Result<Option<Mail>, Fault> {
         let mail = self.mails.get(&id)?;
         Ok(mail.filter(|mail| mail.account == account))
     }

@@ -7,7 +7,7 @@ use std::{ops::Bound, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mail, MailId, PORTION};
+use super::{Mail, MailId, PORTION, Trained};
 use crate::{
     Store, StoreError,
     error::Fault,
@@ -88,13 +88,19 @@ impl State {
 
     /// Removes a mail that is there.
     pub(crate) fn remove_mail(&mut self, mail: &Mail) -> Result<(), Fault> {
+        self.take_mail(mail)?;
+        self.release_text(mail.text)
+    }
+
+    /// Takes a mail that is there out of its mailbox. Its text stays. Gives what the junk filter
+    /// has learnt from it.
+    pub(crate) fn take_mail(&mut self, mail: &Mail) -> Result<Option<Trained>, Fault> {
         match self.unkeep(mail.id)? {
             true => {}
             false => self.change_usage(&mail.account, |usage| usage.subtract(mail.size))?,
         }
         self.mail.take_out(mail);
-        self.mail.trained.take(&mail.id)?;
-        self.release_text(mail.text)
+        self.mail.trained.take(&mail.id)
     }
 }
 

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use super::steps::{DOMAINS, ONCE, senders};
 use crate::tests::samples::{at, common};
 use crate::{
-    Answered, ApiKey, AuditEntry, AuditFilter, Counted, Counts, Credential, Event, EventFilter,
-    HoldRule, Hook, HookFilter, JunkCounts, LoggedEvent, Mail, MailUsage, Mark, Order, Page,
-    QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
+    Answered, ApiKey, AuditEntry, AuditFilter, Counted, Counts, Credential, DeletedMail, Event,
+    EventFilter, HoldRule, Hook, HookFilter, JunkCounts, LoggedEvent, Mail, MailUsage, Mark, Order,
+    Page, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
     RetiredHookFilter, Sent, Store, StoreError, Suppression, Time, Trained,
 };
 
@@ -24,8 +24,9 @@ pub(super) struct Shown {
     retired_hooks: Vec<RetiredHook>,
     mails: Vec<Mail>,
     archived: Vec<Mail>,
-    /// How much mail each account has, and how much refused mail.
-    usage: Vec<[MailUsage; 2]>,
+    deleted: Vec<DeletedMail>,
+    /// How much mail each account has, how much refused mail, and how much deleted mail.
+    usage: Vec<[MailUsage; 3]>,
     last_text: u64,
     api_keys: Vec<ApiKey>,
     events: Vec<Vec<LoggedEvent>>,
@@ -182,6 +183,8 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
     let texts = queued.iter().map(|queued| queued.text);
     let texts = texts.chain(retired.iter().map(|retired| retired.message.text));
     let texts = texts.chain(mails.iter().map(|mail| mail.text));
+    let deleted = store.list_deleted("ann", None, 10_000).await?.items;
+    let texts = texts.chain(deleted.iter().map(|it| it.mail.text));
     let mut read = Vec::new();
     for id in texts {
         read.push(match store.text(id).await {
@@ -196,7 +199,8 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
     let mut usage = Vec::new();
     for account in ["ann", "bob"] {
         let kept = store.kept_rejects(account).await?;
-        usage.push([store.mail_usage(account).await?, kept]);
+        let deleted = store.deleted_usage(account).await?;
+        usage.push([store.mail_usage(account).await?, kept, deleted]);
         credentials.push(store.credential(account).await?);
         counted.push(store.counted_events(account, 0..=9).await?);
         sent.push(store.sent(account, Time(0)).await?);
@@ -257,6 +261,7 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
         retired,
         hooks,
         archived: archived?.items,
+        deleted,
         usage,
         last_text: store.last_text(),
         api_keys: store.api_keys().await?,

@@ -103,6 +103,16 @@ pub(super) enum Step {
         archive: bool,
     },
     RemoveMail(u64),
+    DeleteMail {
+        id: u64,
+        keep: u16,
+        bytes: u16,
+    },
+    RestoreMail(u64),
+    PurgeDeleted {
+        all: bool,
+        max: u8,
+    },
     /// The account calls a mail junk, good, or neither.
     Learn {
         id: u64,
@@ -340,6 +350,10 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (1..10_u64, any::<bool>(), any::<bool>())
             .prop_map(|(id, seen, archive)| Step::ChangeMail { id, seen, archive }),
         2 => (1..10_u64).prop_map(Step::RemoveMail),
+        4 => (1..10_u64, 0..300_u16, 0..400_u16)
+            .prop_map(|(id, keep, bytes)| Step::DeleteMail { id, keep, bytes }),
+        3 => (1..10_u64).prop_map(Step::RestoreMail),
+        1 => (any::<bool>(), 0..3_u8).prop_map(|(all, max)| Step::PurgeDeleted { all, max }),
         4 => (1..10_u64, prop::option::of(any::<bool>()), 0..5_u8)
             .prop_map(|(id, junk, tokens)| Step::Learn { id, junk, tokens }),
         1 => Just(Step::ForgetLearnt),
