@@ -4,6 +4,7 @@ mod apikey;
 mod apppassword;
 mod audit;
 mod backup;
+mod checks;
 mod config;
 mod delivery;
 mod destinations;
@@ -27,6 +28,7 @@ pub use apikey::{ApiKey, KeyScope};
 pub use apppassword::{AppPassword, Totp};
 pub use audit::Audit;
 pub use backup::{Backup, Restore, Verify};
+pub use checks::{CheckedClient, DkimCheck, Dmarc, Spf};
 pub use config::{
     Account, Address, Alias, Config, Dkim, Domain, KeyAlgorithm, Principal, PrincipalType, Route,
     Scope, Settings,
@@ -117,10 +119,21 @@ pub enum Command {
     /// Let the password of an account need one-time codes (TOTP), or not.
     #[command(subcommand)]
     Totp(Totp),
-    /// List, check and publish the DNS records of a domain. Without a running server, the commands
-    /// work on the files.
+    /// List, check and publish the DNS records of a domain, and ask DNS. Without a running server,
+    /// the commands work on the files.
     #[command(subcommand)]
     Dns(Dns),
+    /// Check by SPF whether a client may send mail in the name of a domain. These checks run as
+    /// those of incoming mail, in the running server. Without one, they ask the DNS servers of
+    /// postrider.conf, or those of the system.
+    #[command(subcommand)]
+    Spf(Spf),
+    /// Verify the DKIM signatures of a message. It runs as spf does.
+    #[command(subcommand)]
+    Dkim(DkimCheck),
+    /// Check a message by SPF, DKIM, ARC and DMARC. It runs as spf does.
+    #[command(subcommand)]
+    Dmarc(Dmarc),
     /// Find out whether and how mail for an address would be delivered.
     #[command(subcommand)]
     Delivery(Delivery),

@@ -1,9 +1,11 @@
 //! The commands of the command line. This file calls the right one.
 
+mod alone;
 mod apikey;
 mod apppassword;
 mod audit;
 mod backup;
+mod checks;
 mod config;
 mod delivery;
 mod desk;
@@ -40,7 +42,7 @@ use anyhow::Context;
 use postrider_config::{Dynamic, Loaded, Static};
 use tokio::runtime::Runtime;
 
-use self::{desk::Desk, output::print, running::Running};
+use self::{alone::Alone, desk::Desk, output::print, running::Running};
 use crate::cli::{Cli, Command};
 
 /// The command line is wrong in a way that its types do not show.

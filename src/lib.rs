@@ -3,8 +3,8 @@
 //! In reading order:
 //! - [`cli`], [`command`]: the command line as types, and the commands.
 //! - [`server`], [`services`], [`listener`], `proxied`, [`gate`], `sessions`, [`descriptors`],
-//!   [`tls`], [`prepared`], [`privileges`], [`sandbox`], [`service_manager`], `wrong_clock`: from a
-//!   configuration to a running server.
+//!   [`tls`], `resolvers`, [`prepared`], [`privileges`], [`sandbox`], [`service_manager`],
+//!   `wrong_clock`: from a configuration to a running server.
 //! - [`acme`]: certificates from a CA.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
 //! - [`wellknown`]: what an HTTP port answers before its services.
@@ -36,6 +36,7 @@ pub mod prepared;
 pub mod privileges;
 mod proxied;
 pub mod quickstart;
+mod resolvers;
 pub mod sandbox;
 pub mod server;
 pub mod service_manager;

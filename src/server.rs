@@ -17,7 +17,7 @@ use postrider_admin::{
 use postrider_config::{
     DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher, keep_good,
 };
-use postrider_dns::{CacheLimits, CachingResolver, HickoryResolver, Resolver, TrustAnchors};
+use postrider_dns::Resolver;
 use postrider_observe::Tracer;
 use postrider_queue::{DeliveryMode, Dialer, Mailboxes, Queue, TcpDialer};
 use postrider_receive::{
@@ -39,6 +39,7 @@ use crate::{
     http,
     listener::Entrance,
     prepared::Prepared,
+    resolvers::{Resolvers, resolvers},
     service_manager,
     services::{self, Apis, Bound, HttpPort, Service, Services},
     sessions::{self, OnHttps, Sessions},
@@ -104,78 +105,6 @@ impl Options {
     }
 }
 
-/// How much the cache of DNS for the checks of others' mail keeps.
-const CHECKS_CACHE: CacheLimits = CacheLimits {
-    entries: 32_768,
-    bytes: 16 << 20,
-};
-/// How much the cache for our own mail keeps. The queue remembers the plan of a destination, with
-/// all answers that it comes from. So this cache is for what destinations share: their hosts.
-const QUEUE_CACHE: CacheLimits = CacheLimits {
-    entries: 8192,
-    bytes: 4 << 20,
-};
-
-/// The ways to ask DNS. Our own mail has a cache of its own, whose answers are validated by DNSSEC.
-/// What strangers make us ask is not validated, since nothing there needs it, and shares another
-/// cache. It has limits of its own, so that our mail goes out however much that is.
-pub(crate) struct Resolvers {
-    /// For our own mail. It validates.
-    pub(crate) queue: Arc<dyn Resolver>,
-    /// For the checks of others' mail.
-    pub(crate) checks: Arc<dyn Resolver>,
-    /// For the zones that list bad clients. A stranger must not hide in others' questions.
-    pub(crate) zones: Arc<dyn Resolver>,
-    /// Asks each time, and validates. Checks of the administrator use it.
-    pub(crate) fresh: Arc<dyn Resolver>,
-    /// Whether validation works is looked at while the server runs. None for a given resolver.
-    pub(crate) validating: Option<HickoryResolver>,
-}
-
-/// Resolvers that ask the configured DNS servers, or the `given` one. Answers are kept by the
-/// moments of `clock`: whoever sets the wall clock does not make an answer hold longer.
-pub(crate) fn resolvers(
-    statics: &Static,
-    clock: &Arc<dyn Clock>,
-    given: Option<Arc<dyn Resolver>>,
-) -> anyhow::Result<Resolvers> {
-    if let Some(fresh) = given {
-        return Ok(Resolvers {
-            queue: Arc::clone(&fresh),
-            checks: Arc::clone(&fresh),
-            zones: Arc::clone(&fresh),
-            fresh,
-            validating: None,
-        });
-    }
-    let clock = Arc::clone(clock);
-    let now: postrider_dns::Now = Arc::new(move || clock.moment().0);
-    let trust_anchors = match &statics.resolver.trust_anchor_file {
-        Some(file) => TrustAnchors::read(file)
-            .with_context(|| format!("resolver.trust_anchor_file {}", file.display()))?,
-        None => TrustAnchors::default(),
-    };
-    let settings = postrider_dns::HickorySettings {
-        servers: &statics.resolver.servers,
-        timeout: statics.resolver.timeout,
-        validate: statics.resolver.dnssec,
-        trust_anchors,
-        now: Arc::clone(&now),
-    };
-    let hickory = HickoryResolver::new(&settings)?;
-    let caching = |resolver: HickoryResolver, limits| {
-        CachingResolver::new(resolver, limits, settings.timeout, Arc::clone(&now))
-    };
-    let plain = caching(hickory.unvalidated(), CHECKS_CACHE);
-    Ok(Resolvers {
-        zones: Arc::new(plain.apart()),
-        checks: Arc::new(plain),
-        queue: Arc::new(caching(hickory.clone(), QUEUE_CACHE)),
-        fresh: Arc::new(hickory.clone()),
-        validating: Some(hickory),
-    })
-}
-
 /// A running server.
 pub struct Server {
     shared: SessionContext,
@@ -215,7 +144,7 @@ impl Server {
         let (local, dynamic_path) = (options.local.clone(), options.dynamic_path.clone());
         let logs = options.logs.clone();
         let (resolver, dialer) = (options.resolver.clone(), Arc::clone(&options.dialer));
-        let resolvers = resolvers(&options.statics, &options.clock, resolver)?;
+        let resolvers = resolvers(&options.statics.resolver, &options.clock, resolver)?;
         let tracer = Tracer::off();
         let shared = session_context(options, store, tracer, &resolvers)?;
         let hooks = Runner::new(WebhookParts {
@@ -272,7 +201,8 @@ impl Server {
                 }
             });
         }
-        let admin = server.admin_context(&hooks, domains, resolvers.fresh, dialer);
+        let asked = (resolvers.fresh, resolvers.checks);
+        let admin = server.admin_context(&hooks, domains, asked, dialer);
         let apis = Apis {
             webapi,
             management: Management::new(admin.clone(), server.shutdown.subscribe()),
@@ -431,7 +361,7 @@ impl Server {
         &self,
         hooks: &Runner,
         domains: Arc<DomainsFile>,
-        resolver: Arc<dyn Resolver>,
+        (resolver, checks): (Arc<dyn Resolver>, Arc<dyn Resolver>),
         dialer: Arc<dyn Dialer>,
     ) -> admin::Context {
         let shared = &self.shared;
@@ -443,6 +373,7 @@ impl Server {
             statics: Arc::clone(&shared.statics),
             config: Arc::clone(&shared.config),
             resolver,
+            checks,
             dialer,
             webhooks: Arc::new(hooks.operator()),
             domains,

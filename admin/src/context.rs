@@ -50,6 +50,8 @@ pub struct Context {
     pub config: Live,
     /// Asks DNS servers past the server's own cache.
     pub resolver: Arc<dyn Resolver>,
+    /// Answers the questions of checks of mail, as it does for incoming mail.
+    pub checks: Arc<dyn Resolver>,
     /// Connects to mail servers, for checks.
     pub dialer: Arc<dyn Dialer>,
     /// The calls of webhooks.

@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod backup;
 pub mod certificates;
+pub mod checks;
 pub mod config;
 pub mod credentials;
 pub mod delivery;
@@ -153,6 +154,9 @@ macro_rules! operations {
             QueueReportDrop($crate::op::reports::Drop) = "queue_report.drop",
             QueueReportDropAll($crate::op::reports::DropAll) = "queue_report.drop_all",
             DeliveryCheck($crate::op::delivery::Check) = "delivery.check",
+            SpfCheck($crate::op::checks::SpfCheck) = "spf.check",
+            DkimVerify($crate::op::checks::DkimVerify) = "dkim.verify",
+            DmarcCheck($crate::op::checks::DmarcCheck) = "dmarc.check",
             PrincipalList($crate::op::principals::List) = "principal.list",
             PrincipalUsage($crate::op::principals::Usage) = "principal.usage",
             PrincipalUpdate($crate::op::config::principals::Update) = "principal.update",
@@ -186,6 +190,7 @@ macro_rules! operations {
             DnsRecords($crate::op::dns::Records) = "dns.records",
             DnsCheck($crate::op::dns::Check) = "dns.check",
             DnsPublish($crate::op::dns::Publish) = "dns.publish",
+            DnsLookup($crate::op::dns::Lookup) = "dns.lookup",
             DomainList($crate::op::config::domains::List) = "domain.list",
             DomainAdd($crate::op::config::domains::Add) = "domain.add",
             DomainRemove($crate::op::config::domains::Remove) = "domain.remove",

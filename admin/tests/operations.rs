@@ -117,6 +117,7 @@ impl Desk {
             statics,
             config,
             resolver: resolver.clone(),
+            checks: resolver.clone(),
             dialer: Arc::new(TcpDialer),
             webhooks: Arc::new(webhooks.unwrap().operator()),
             logs: Logs::default(),

@@ -192,6 +192,18 @@ pub struct ResolverConfig {
     pub timeout: Duration,
 }
 
+/// What counts without a file.
+impl Default for ResolverConfig {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            dnssec: true,
+            trust_anchor_file: None,
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
 /// `tls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutgoingTls {

@@ -25,6 +25,19 @@ pub enum Dns {
         #[arg(long)]
         json: bool,
     },
+    /// Ask DNS for the records of a name, and tell what DNSSEC says and how long the answer holds.
+    /// The running server asks, past its cache. Without one, this command asks the servers of
+    /// postrider.conf, or those of the system. The command fails unless there are records.
+    Lookup {
+        /// The type: A, AAAA, CAA, CNAME, MX, NS, PTR, SRV, TLSA or TXT.
+        #[arg(value_name = "TYPE")]
+        record_type: String,
+        /// The name. For PTR it may be an IP address.
+        name: String,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the records at the servers of dns_update in postrider.conf, and print what changed.
     /// Records of others are never removed.
     Publish {

@@ -28,7 +28,7 @@ use super::{
     output::{List, until_closed},
     runtime,
 };
-use crate::{files::DATA_LOCK, privileges, server::resolvers, services::store_options};
+use crate::{files::DATA_LOCK, privileges, resolvers::resolvers, services::store_options};
 
 /// How long a server may take from opening its store to answering commands.
 const SERVER_STARTS: Duration = Duration::from_secs(10);
@@ -163,7 +163,8 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
     let statics = Arc::new(statics);
     let config: Live = Arc::new(ArcSwap::from_pointee(dynamic));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let resolver = resolvers(&statics, &clock, None)?.fresh;
+    let resolvers = resolvers(&statics.resolver, &clock, None)?;
+    let (resolver, checks) = (resolvers.fresh, resolvers.checks);
     let dialer = Arc::new(TcpDialer);
     let queue = Queue::new(QueueParts {
         store: store.clone(),
@@ -195,6 +196,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         statics,
         config,
         resolver,
+        checks,
         dialer,
         webhooks: Arc::new(webhooks.operator()),
         // They are the running server's.

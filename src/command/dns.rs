@@ -1,6 +1,9 @@
 //! `dns ...`
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use anyhow::bail;
 use postrider_admin::op::{
@@ -9,16 +12,23 @@ use postrider_admin::op::{
 };
 
 use super::{
+    alone::Alone,
+    checks,
     desk::Desk,
     output::{List, print, print_json, until_closed},
     visible,
 };
 use crate::cli::Dns;
 
-pub(super) fn run(desk: &Desk, command: Dns) -> anyhow::Result<()> {
+pub(super) fn run(conf: &Path, command: Dns) -> anyhow::Result<()> {
     match command {
+        Dns::Lookup {
+            record_type,
+            name,
+            json,
+        } => checks::lookup(&Alone::of(conf)?, record_type, name, json),
         Dns::Records { domain, zone, json } => {
-            let items = all(desk, &Records { domain })?;
+            let items = all(&Desk::of(conf)?, &Records { domain })?;
             match (json, zone) {
                 (true, _) => print_items(&items, true, "", |_, _, _| Ok(())),
                 (false, true) => print(&RecordItem::zone_file(&visible::value(&items)?)),
@@ -26,7 +36,7 @@ pub(super) fn run(desk: &Desk, command: Dns) -> anyhow::Result<()> {
             }
         }
         Dns::Check { domain, json } => {
-            let items = all(desk, &Check { domain })?;
+            let items = all(&Desk::of(conf)?, &Check { domain })?;
             print_items(&items, json, "there is nothing to check", check_row)?;
             verdict(&items)
         }
@@ -35,7 +45,7 @@ pub(super) fn run(desk: &Desk, command: Dns) -> anyhow::Result<()> {
             dry_run,
             json,
         } => {
-            let published = desk.ask(&Publish { domain, dry_run })?;
+            let published = Desk::of(conf)?.ask(&Publish { domain, dry_run })?;
             match json {
                 true => print_json(&published),
                 false => print(&published_text(&visible::value(&published)?)),

@@ -11,6 +11,7 @@
 
 mod acme;
 mod administration;
+mod asking;
 mod backup;
 mod checks;
 mod config;

@@ -49,21 +49,26 @@ impl From<CheckError> for AdminError {
     }
 }
 
+/// Reads the reverse-path in the field `from`. Empty or `<>`: the null one.
+pub(super) fn reverse_path(text: &str) -> Result<ReversePath, AdminError> {
+    match text.trim() {
+        "<>" => Ok(ReversePath::Null),
+        text => ReversePath::parse(text).map_err(|_| no_address(text, "from")),
+    }
+}
+
+fn no_address(text: &str, field: &str) -> AdminError {
+    AdminError::invalid(format!("{text:?} is no address")).at(field)
+}
+
 impl Check {
     fn request(self) -> Result<CheckRequest, AdminError> {
         let to = match self.to.contains('@') {
             true => self.to.clone(),
             false => format!("postmaster@{}", self.to),
         };
-        let wrong = |text: &str, field: &str| {
-            AdminError::invalid(format!("{text:?} is no address")).at(field)
-        };
-        let to = Address::parse(&to).map_err(|_| wrong(&self.to, "to"))?;
-        let from = self.from.trim();
-        let from = match from {
-            "<>" => ReversePath::Null,
-            from => ReversePath::parse(from).map_err(|_| wrong(from, "from"))?,
-        };
+        let to = Address::parse(&to).map_err(|_| no_address(&self.to, "to"))?;
+        let from = reverse_path(&self.from)?;
         if self
             .timeout
             .is_some_and(|wait| !(1..=WAIT_MAX).contains(&wait))

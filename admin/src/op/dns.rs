@@ -7,12 +7,14 @@
 //! | `records` | the records of a domain, as a pure function |
 //! | `record` | a record as value and as text |
 //! | `check` | compares DNS and services with what should be |
+//! | `lookup` | asks DNS one question |
 //! | `publish` | writes records at the primary server of their zone |
 //!
-//! All work on a [`World`], so that they run without a server too.
+//! All but `lookup` work on a [`World`], so that they run without a server too.
 
 mod check;
 mod facts;
+mod lookup;
 mod publish;
 mod record;
 mod records;
@@ -31,6 +33,7 @@ use tracing::{info, warn};
 pub use self::{
     check::{CheckItem, Verdict, World},
     facts::{Ca, HostFacts, TlsKey},
+    lookup::{Dnssec, Lookup, LookupItem},
     publish::{ChangeItem, LeftItem, Published},
     record::{Need, Purpose, RecordItem, TTL, Wanted},
     records::wanted,

@@ -35,6 +35,7 @@ fn defaults_of_postrider_conf() {
     assert!(config.resolver.servers.is_empty() && config.resolver.dnssec);
     assert_eq!(config.resolver.trust_anchor_file, None);
     assert_eq!(config.resolver.timeout, Duration::from_secs(5));
+    assert_eq!(config.resolver, postrider_config::ResolverConfig::default());
     let minutes = |list: &[f64]| list.iter().map(|m| MINUTE.mul_f64(*m)).collect::<Vec<_>>();
     assert_eq!(
         config.queue.retry_intervals,

@@ -309,6 +309,9 @@ pub(super) static CALLS: &[Call] = calls! {
         ("" -> "stages")
         "Walk the way of a message to an address or to the postmaster of a domain, and stream the stages. Nothing is sent."
         => troubleshoot::delivery;
+    read POST "troubleshoot/dmarc" Observe all ["details"] ("DmarcRequest" -> "DmarcChecked")
+        "Check SPF, DKIM, ARC, DMARC and the names of a client for a message. Nothing is stored."
+        => troubleshoot::dmarc;
     read GET "events/live" Observe all ["account,event,recipient,message_id,after,before"]
         ("" -> "stream") "Stream what webhooks tell, as it happens." => events::live;
     read GET "logs" Observe whole ["filter,page,limit,cursor,sort"] ("" -> "[LogEntry]")
@@ -358,7 +361,7 @@ mod tests {
             let is_new = seen.insert((call.path, call.method.as_str()));
             assert!(is_new, "{} {}", call.method, call.path);
             // A message to be judged is too long for a query.
-            let judges = call.path == "spam-filter/classify";
+            let judges = matches!(call.path, "spam-filter/classify" | "troubleshoot/dmarc");
             assert!(
                 !call.reads || judges || call.method == Method::GET,
                 "{}",

@@ -208,3 +208,70 @@ async fn one_message_has_its_transcripts() {
     let list = site.get("/api/queue/messages?values=1").await;
     assert_eq!(list["items"][0]["transcripts"], Value::Null);
 }
+
+#[tokio::test]
+async fn a_message_is_checked_as_its_client_would_bring_it() {
+    let site = Site::open().await;
+    let resolver = &site.desk.resolver;
+    let spf = |text: &str| postrider_dns::Record::Txt(text.into());
+    resolver.add("good.test", spf("v=spf1 ip4:192.0.2.7 -all"));
+    resolver.add("_dmarc.good.test", spf("v=DMARC1; p=reject"));
+    let mut request = json!({
+        "remoteIp": "192.0.2.7",
+        "ehloDomain": "mx.good.test",
+        "mailFrom": "a@good.test",
+        "body": "From: <a@good.test>\r\nSubject: Hi\r\n\r\nHello\r\n",
+    });
+    let call = async |query: &str, request: &Value| {
+        let path = format!("POST /api/troubleshoot/dmarc{query}");
+        site.call(&path, &request.to_string()).await
+    };
+    let found = call("", &request).await.data();
+    let names: Vec<&str> = found
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let expected = [
+        "spfEhloDomain",
+        "spfEhloResult",
+        "spfMailFromDomain",
+        "spfMailFromResult",
+        "ipRevResult",
+        "ipRevPtr",
+        "dkimResults",
+        "dkimPass",
+        "arcResult",
+        "dmarcResult",
+        "dmarcPass",
+        "dmarcPolicy",
+        "elapsed",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(found["spfMailFromResult"], json!({"type": "pass"}));
+    assert_eq!(
+        (&found["dmarcPass"], &found["dmarcPolicy"]),
+        (&json!(true), &json!("reject"))
+    );
+    assert_eq!(found["ipRevResult"]["type"], "permError");
+    let more = call("?details=all", &request).await.data();
+    let mail_from = &more["details"]["spf_mail_from"];
+    assert_eq!(mail_from["mechanism"], "ip4:192.0.2.7");
+    // Without a message, MAIL FROM is the author.
+    request.as_object_mut().unwrap().remove("body");
+    assert_eq!(call("", &request).await.data()["dmarcPass"], true);
+    request["mailFrom"] = json!("no address");
+    let wrong = call("", &request).await;
+    assert_eq!(
+        (wrong.status, wrong.json()["field"].as_str()),
+        (422, Some("mailFrom"))
+    );
+    assert_eq!(call("", &json!({})).await.status, 400);
+    // It changes nothing, so a key that only reads may make the call.
+    request["mailFrom"] = json!("");
+    let key = site.make_key(&[Scope::ManageRead], &[], |_| {}).await;
+    let path = "POST /api/troubleshoot/dmarc";
+    let got = site.with_key(&key, path, &request.to_string()).await;
+    assert_eq!(got.data()["spfMailFromDomain"], "mx.good.test");
+}

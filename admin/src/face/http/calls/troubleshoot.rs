@@ -1,20 +1,26 @@
-//! Checks of deliveries.
+//! Checks of deliveries, and of messages.
 
+use std::net::IpAddr;
+
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use postrider_smtp::Address;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::super::{
     Answer, Asked,
     live::{Frame, Live},
+    parameters::body,
     problem::Problem,
     value,
 };
 use crate::{
     AdminError, Context,
     op::{
-        Gone, Operation, Sink,
+        Gone, Operation, Single, Sink,
+        checks::{DmarcCheck, Letter},
         delivery::{Check, StageItem, WAIT_MAX},
     },
 };
@@ -115,4 +121,43 @@ pub(in super::super) async fn delivery(asked: Asked) -> Result<Answer, Problem> 
     let stages = stream::once(async { first }).chain(rest);
     let frames = stages.filter_map(async |item| Some(Frame::Stage(value(&[item]).ok()?)));
     Ok(Answer::Live(Live::without_pings(&asked, frames)?))
+}
+
+/// A message to be checked, and the client that brings it.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub(in super::super) struct DmarcRequest {
+    /// The address of the client.
+    #[cfg_attr(test, schema(value_type = String))]
+    remote_ip: IpAddr,
+    /// The name in EHLO.
+    ehlo_domain: String,
+    /// MAIL FROM; empty: the null reverse-path.
+    mail_from: String,
+    /// The message. Without it, one without signatures, with MAIL FROM as its author.
+    #[serde(default)]
+    body: Option<String>,
+}
+
+/// The checks of a message. With `details=all`, more facts stand beside what clients of Stalwart
+/// know.
+pub(in super::super) async fn dmarc(asked: Asked) -> Result<Answer, Problem> {
+    let request: DmarcRequest = body(&asked.body)?;
+    let message = request.body.map(|text| Letter::of(&Bytes::from(text)));
+    let check = DmarcCheck {
+        ip: request.remote_ip,
+        from: request.mail_from,
+        helo: request.ehlo_domain,
+        message,
+    };
+    let checked = check.answer(&asked.context).await;
+    let mut checked = checked.map_err(|error| match error.field.as_deref() {
+        Some("from") => error.at("mailFrom"),
+        _ => error,
+    })?;
+    if asked.query.text("details") != Some("all") {
+        checked.details = None;
+    }
+    Ok(Answer::Data(value(&checked)?))
 }
