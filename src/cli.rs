@@ -18,6 +18,7 @@ mod moment;
 mod queue;
 mod reports;
 mod tlspubkey;
+mod undelete;
 mod webhook;
 
 use std::{net::IpAddr, path::PathBuf};
@@ -47,6 +48,7 @@ pub use queue::{
 };
 pub use reports::{ReportFilter, ReportType, Reports};
 pub use tlspubkey::TlsPubkey;
+pub use undelete::{Purge, Undelete};
 pub use webhook::{HookFilter, HookSelection, RetiredHookFilter, RetiredHooks, Webhook};
 
 /// A whole mail server for applications and their administrators.
@@ -137,6 +139,12 @@ pub enum Command {
     /// Find out whether and how mail for an address would be delivered.
     #[command(subcommand)]
     Delivery(Delivery),
+    /// List mail that users deleted lately, and bring it back.
+    #[command(subcommand)]
+    Undelete(Undelete),
+    /// Remove now what was deleted, not when its time is over.
+    #[command(subcommand)]
+    Purge(Purge),
     /// Teach the junk filter, and ask it why a message is junk.
     #[command(subcommand)]
     Junk(Junk),

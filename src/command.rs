@@ -31,6 +31,7 @@ mod serve;
 mod stops;
 mod suppression;
 mod tlspubkey;
+mod undelete;
 mod verify;
 pub mod visible;
 mod webapi;
@@ -79,7 +80,12 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Tlspubkey(command) => tlspubkey::run(conf, command),
         Command::Totp(command) => apppassword::totp(&Desk::of(conf)?, command),
         Command::Delivery(command) => delivery::run(&Running::of(conf)?, command),
-        Command::Dns(command) => dns::run(&Desk::of(conf)?, command),
+        Command::Spf(command) => checks::spf(&Alone::of(conf)?, command),
+        Command::Dkim(command) => checks::dkim(&Alone::of(conf)?, command),
+        Command::Dmarc(command) => checks::dmarc(&Alone::of(conf)?, command),
+        Command::Dns(command) => dns::run(conf, command),
+        Command::Undelete(command) => undelete::run(&Desk::of(conf)?, command),
+        Command::Purge(command) => undelete::purge(&Desk::of(conf)?, command),
         Command::Junk(command) => junk::run(&Running::of(conf)?, command),
         Command::Login(command) => login::run(&Running::of(conf)?, command),
         Command::Webapi(options) => webapi::run(options),

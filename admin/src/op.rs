@@ -28,6 +28,7 @@ pub mod messages;
 mod pages;
 pub mod passwords;
 pub mod principals;
+pub mod purge;
 pub mod queue;
 pub mod refusals;
 pub mod reports;
@@ -36,6 +37,7 @@ pub mod stops;
 pub mod suppression;
 pub mod tls_keys;
 pub mod transcripts;
+pub mod undelete;
 pub mod webhook;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -187,6 +189,11 @@ macro_rules! operations {
             JunkClassify($crate::op::junk::Classify) = "junk.classify",
             JunkReset($crate::op::junk::Reset) = "junk.reset",
             JunkStatus($crate::op::junk::Status) = "junk.status",
+            UndeleteList($crate::op::undelete::List) = "undelete.list",
+            UndeleteRestore($crate::op::undelete::Restore) = "undelete.restore",
+            PurgeAccount($crate::op::purge::Account) = "purge.account",
+            PurgeBlob($crate::op::purge::Blob) = "purge.blob",
+            PurgeData($crate::op::purge::Data) = "purge.data",
             DnsRecords($crate::op::dns::Records) = "dns.records",
             DnsCheck($crate::op::dns::Check) = "dns.check",
             DnsPublish($crate::op::dns::Publish) = "dns.publish",

@@ -154,6 +154,22 @@ static GENERAL: &[Key] = &[
         "The sender of reports.",
     ),
     key(
+        "undelete.keep",
+        Duration,
+        Value("\"30d\""),
+        "How long mail that a user deletes can come back. It counts in no quota. With \"0s\" it goes \
+            at once.",
+    )
+    .range("\"0s\"", "\"3650d\""),
+    key(
+        "undelete.max_size",
+        Size,
+        Value("\"1GiB\""),
+        "The most deleted mail of an account that is kept. With more, the oldest goes. A larger \
+            message goes at once.",
+    )
+    .range("\"1MiB\"", "\"1TiB\""),
+    key(
         "resolver.servers",
         List(&SocketAddress),
         Absent("the system's servers"),

@@ -103,7 +103,7 @@ pub use statics::{
     Acme, CertificateFiles, CertificateSource, Delivery, Eab, HostTlsRpt, HttpService, Limits,
     Listener, ListenerTls, Log, LoginFailures, OutgoingTls, PerDestination, Policy, Postmaster,
     QueueConfig, Reports, ResolverConfig, SmtpClient, SmtpService, Static, StoreConfig,
-    SubmissionService, SubmissionsService, WebhookConfig,
+    SubmissionService, SubmissionsService, Undelete, WebhookConfig,
 };
 pub use transports::{
     Direct, Fail, Lmtp, Smarthost, Socks, Transport, TransportAuth, TransportSecret,

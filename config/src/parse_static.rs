@@ -21,7 +21,7 @@ use crate::{
     statics::{
         Acme, Delivery, Eab, HostTlsRpt, Limits, Log, LoginFailures, Notes, OutgoingTls,
         PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig, SmtpClient,
-        Static, StoreConfig, WebhookConfig,
+        Static, StoreConfig, Undelete, WebhookConfig,
     },
     transports::{Direct, Fail, Lmtp, Smarthost, Socks, Transport, TransportAuth, TransportSecret},
     values::{
@@ -114,6 +114,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
     let hooks = named(root, "hooks", |reader| read_hook(reader, &listeners));
     let milters = named(root, "milters", |reader| read_milter(reader, &listeners));
     let log = root.section("log");
+    let undelete = root.section("undelete");
     let resolver = root.section("resolver");
     let store = root.section("store");
     let delivery = root.section("delivery");
@@ -137,6 +138,10 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
             .table("host_tls_rpt")
             .and_then(|table| read_host_tls_rpt(&table)),
         reports: read_reports(&root.section("reports")),
+        undelete: Undelete {
+            keep: undelete.get("keep"),
+            max_size: undelete.get("max_size"),
+        },
         dns_update: dns_update::read(root),
         oauth: root.table("oauth").and_then(|table| oauth::read(&table)),
         resolver: ResolverConfig {

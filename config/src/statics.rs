@@ -49,6 +49,8 @@ pub struct Static {
     pub host_tls_rpt: Option<HostTlsRpt>,
     /// The reports that go to other servers.
     pub reports: Reports,
+    /// How long deleted mail is kept.
+    pub undelete: Undelete,
     /// The DNS resolver.
     pub resolver: ResolverConfig,
     /// The servers that take changes of a zone, by zone.
@@ -177,6 +179,15 @@ pub struct Reports {
     pub dmarc: bool,
     /// The sender. None means postmaster at the domain of the hostname.
     pub from: Option<Address>,
+}
+
+/// `undelete`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undelete {
+    /// How long mail that a user deletes can come back. Zero: it goes at once.
+    pub keep: Duration,
+    /// The most deleted mail of an account.
+    pub max_size: Size,
 }
 
 /// `resolver`.

@@ -46,4 +46,5 @@ mod strangers;
 mod submission;
 mod support;
 mod tls;
+mod undelete;
 mod webapi;

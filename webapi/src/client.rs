@@ -393,7 +393,7 @@ impl Client {
         self.call_v0("MessagePartGet", &request).await
     }
 
-    /// Removes a message for good.
+    /// Removes a message. Administrators can bring it back for a time.
     ///
     /// # Errors
     /// As for [`call`](Self::call).

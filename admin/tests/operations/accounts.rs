@@ -10,8 +10,8 @@ use postrider_admin::{
     },
 };
 use postrider_store::{
-    Accept, Common, EventFilter, HookFilter, NewMail, NewMessage, NewRecipient, NewText, Notify,
-    Order, QueueFilter, TextSource, Top, Urgency,
+    Accept, Common, EventFilter, HookFilter, KeepDeleted, NewMail, NewMessage, NewRecipient,
+    NewText, Notify, Order, QueueFilter, TextSource, Top, Urgency,
 };
 
 use super::{
@@ -145,10 +145,19 @@ async fn a_removed_account_leaves_nothing_behind() {
     };
     let accept = Accept {
         text: Some(NewText::Inline(b"\r\nHi".to_vec().into())),
-        mails: vec![mail],
+        mails: vec![mail.clone(), mail],
         ..Accept::default()
     };
-    store.accept(accept).await.unwrap();
+    let mails = store.accept(accept).await.unwrap().mails;
+    // What the account deleted lately goes, too.
+    let now = desk.context.clock.now();
+    let keep = KeepDeleted {
+        until: now.after(Duration::from_secs(60)),
+        bytes: 1000,
+    };
+    let deleted = store.delete_mail("mira", mails[0], now, keep).await;
+    assert!(deleted.unwrap());
+    assert_eq!(store.deleted_usage("mira").await.unwrap().mails, 1);
 
     let remove = || accounts::Remove {
         account: "mira".to_owned(),
@@ -163,6 +172,7 @@ async fn a_removed_account_leaves_nothing_behind() {
         suppressions: 1,
     };
     assert_eq!(removed, expected);
+    assert_eq!(store.deleted_usage("mira").await.unwrap().mails, 0);
     assert_eq!(desk.text(), DYNAMICS);
     let all = QueueFilter::default();
     let queued = store.list(&all, None, Order::Ascending, 9).await;

@@ -22,6 +22,8 @@ mod secrets;
 mod settings;
 #[path = "http/troubleshoot.rs"]
 mod troubleshoot;
+#[path = "http/undelete.rs"]
+mod undelete;
 #[path = "http/webhooks.rs"]
 mod webhooks;
 

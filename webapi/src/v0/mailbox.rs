@@ -11,7 +11,7 @@ use axum::{
 use futures_util::stream;
 use postrider_config::Account;
 use postrider_receive::junk::{learn, tokens::READ_MAX};
-use postrider_store::{Mail, MailChange, MailId, StoreError};
+use postrider_store::{KeepDeleted, Mail, MailChange, MailId, StoreError};
 use postrider_webhook::message;
 
 use super::{
@@ -112,14 +112,20 @@ pub(super) async fn part(
     Ok((headers, length, part).into_response())
 }
 
-/// Removes a message for good.
+/// Deletes a message. Administrators can bring it back for a time.
 pub(super) async fn delete(
     context: &CallContext,
     user: &User,
     request: &str,
 ) -> Result<Done, ApiError> {
     let id = json::read(request, id)?;
-    match context.store.remove_mail(&user.account, id).await? {
+    let (undelete, now) = (context.statics.undelete, context.clock.now());
+    let keep = KeepDeleted {
+        until: now.after(undelete.keep),
+        bytes: undelete.max_size.0,
+    };
+    let deleted = context.store.delete_mail(&user.account, id, now, keep);
+    match deleted.await? {
         true => Ok(Done {}),
         false => Err(gone(context, id).await),
     }

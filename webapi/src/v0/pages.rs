@@ -60,7 +60,7 @@ impl Method {
                 PART_REQUEST,
                 None,
             ),
-            Self::MessageDelete => ("Removes a message for good.", ID_REQUEST, Some("{}")),
+            Self::MessageDelete => ("Removes a message.", ID_REQUEST, Some("{}")),
             Self::MessageFlagsAdd => (
                 "Adds flags to a message: system flags such as \\seen, \\answered and $junk, or keywords of your own.",
                 FLAGS_REQUEST,

@@ -14,6 +14,7 @@ pub(super) mod settings;
 pub(super) mod spam;
 pub(super) mod suppressions;
 pub(super) mod troubleshoot;
+pub(super) mod undelete;
 pub(super) mod webhooks;
 
 use super::{Asked, problem::Problem};

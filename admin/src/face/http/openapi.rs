@@ -275,6 +275,10 @@ mod tests {
         op::checks::IprevDetails,
         op::checks::ArcDetails,
         op::checks::DmarcDetails,
+        crate::face::http::calls::undelete::UndeleteRequest,
+        op::undelete::UndeleteItem,
+        op::undelete::UndeletedMail,
+        op::undelete::Restored,
         op::webhook::HookItem,
         op::webhook::RetiredHookItem,
     )))]

@@ -10,7 +10,7 @@ use super::{
     Answer, Asked,
     calls::{
         account, destinations, dns, events, hold_rules, principals, queue, reports, retired,
-        server, settings, spam, suppressions, troubleshoot, webhooks,
+        server, settings, spam, suppressions, troubleshoot, undelete, webhooks,
     },
     problem::Problem,
 };
@@ -296,6 +296,18 @@ pub(super) static CALLS: &[Call] = calls! {
     read POST "spam-filter/classify" Accounts all [""] ("ClassifyRequest" -> "any")
         "Judge a message with the junk filter of the key's account, or with the server's own."
         => spam::classify;
+    read GET "store/undelete/{account}" Accounts all ["page,limit,cursor"] ("" -> "[UndeleteItem]")
+        "List the mail that an account deleted lately, oldest first." => undelete::list;
+    change POST "store/undelete/{account}" Accounts all [""] ("?[]UndeleteRequest" -> "[]Restored")
+        "Put deleted mail into the inbox again: all of it, or what is named." => undelete::restore;
+    change GET "store/purge/account" Accounts whole [""] ("" -> "null")
+        "Remove the deleted mail of all accounts for good, in the background." => undelete::purge;
+    change GET "store/purge/account/{account}" Accounts all [""] ("" -> "null")
+        "Remove the deleted mail of an account for good, in the background." => undelete::purge;
+    change GET "store/purge/blob" Accounts whole [""] ("" -> "null")
+        "Give back the room of texts that are gone, in the background." => undelete::purge_blob;
+    change GET "store/purge/data" Accounts whole [""] ("" -> "null")
+        "Remove all records whose time is over, in the background." => undelete::purge_data;
     read GET "audit" Observe whole
         ["who,operation,target,after,before,page,limit,cursor,sort"] ("" -> "[AuditItem]")
         "List entries of the audit log." => server::audit;
@@ -371,7 +383,8 @@ mod tests {
             assert!(
                 !changes_by_get
                     || call.path.starts_with("reload")
-                    || call.path.starts_with("spam-filter/train"),
+                    || call.path.starts_with("spam-filter/train")
+                    || call.path.starts_with("store/purge"),
                 "{}",
                 call.path
             );

@@ -21,6 +21,8 @@ use crate::{
 
 /// Records of the store that are read at once.
 const PAGE: usize = 500;
+/// Deleted mails that are removed at once.
+const PURGE_STEP: u64 = 200;
 
 /// An account. Addresses are in their Unicode form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -373,6 +375,8 @@ pub(super) async fn clear(
             next => after = next,
         }
     }
+    // What the account deleted before goes, too.
+    while store.purge_deleted(Some(name), PURGE_STEP).await? == PURGE_STEP {}
     store.forget_junk(name).await?;
     store.forget_history(name).await?;
     info!(
