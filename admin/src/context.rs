@@ -12,7 +12,7 @@ use postrider_receive::{
 use postrider_store::{Actor, Clock, NewAuditEntry, Store};
 use postrider_webhook::Operator;
 use serde::Serialize;
-use tracing::error;
+use tracing::{error, info};
 
 use crate::{
     AdminError,
@@ -135,11 +135,39 @@ impl Context {
         target: &str,
         after: &(impl Serialize + Sync),
     ) -> Self {
-        let entry = self.entry(operation, target, String::new(), shown(after), "");
+        self.changing(operation, target, String::new(), shown(after))
+    }
+
+    /// The same for a change of known values. `before` and `after` are JSON.
+    pub(crate) fn changing(
+        &self,
+        operation: &str,
+        target: &str,
+        before: String,
+        after: String,
+    ) -> Self {
+        let entry = self.entry(operation, target, before, after, "");
         Self {
             store: self.store.carrying(entry),
             ..self.clone()
         }
+    }
+
+    /// Whether the store [carried](Self::carrying) the entry of a change, and added it. The log
+    /// tells of the change.
+    pub(crate) fn carried(&self, operation: &str, target: &str) -> bool {
+        let is_added = self.store.carried_with_a_change();
+        if is_added {
+            self.tell(operation, target);
+        }
+        is_added
+    }
+
+    /// Tells of a change in the log.
+    fn tell(&self, operation: &str, target: &str) {
+        let Caller { name, from, .. } = &self.caller;
+        let from = from.map(tracing::field::display);
+        info!(who = name, from, operation, target, "changed");
     }
 
     /// Adds the result of a change that is not in `domains.conf` to the audit log, and gives it
@@ -152,7 +180,7 @@ impl Context {
         after: &(impl Serialize + Sync),
         result: Result<T, AdminError>,
     ) -> Result<T, AdminError> {
-        let is_added = self.store.carried_with_a_change();
+        let is_added = self.carried(operation, target);
         let entry = match &result {
             Ok(_) if is_added => return result,
             Ok(_) => self.entry(operation, target, String::new(), shown(after), ""),
@@ -202,6 +230,9 @@ impl Context {
 
     async fn add_entry(&self, entry: NewAuditEntry) {
         let (operation, target) = (entry.operation.clone(), entry.target.clone());
+        if entry.refusal.is_empty() {
+            self.tell(&operation, &target);
+        }
         if let Err(error) = self.store.audit(entry).await {
             error!(%error, operation, target, "failed to add a change to the audit log");
         }

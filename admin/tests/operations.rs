@@ -8,6 +8,8 @@
 
 #[path = "operations/accounts.rs"]
 mod accounts;
+#[path = "operations/audited.rs"]
+mod audited;
 #[path = "operations/config.rs"]
 mod config;
 #[path = "operations/http.rs"]

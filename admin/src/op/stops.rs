@@ -3,7 +3,7 @@
 use postrider_store::{Stops, Time, Work};
 use serde::{Deserialize, Serialize};
 
-use super::Single;
+use super::{Listed, Single};
 use crate::{AdminError, Context};
 
 /// The work that goes on and the work that is stopped.
@@ -57,12 +57,15 @@ impl Single for Stop {
     type Output = Status;
 
     async fn answer(self, context: &Context) -> Result<Status, AdminError> {
-        let before = context.store.stops().await?;
-        for work in chosen(self.only) {
-            let stopped = context.store.stop(work, context.clock.now()).await?;
-            audit(context, "queue.stop", work, stopped, true).await;
-        }
-        Ok(before.into())
+        let context = &context.changing(Self::NAME, target(self.only), json(false), json(true));
+        let stopped = async {
+            let before = context.store.stops().await?;
+            for work in chosen(self.only) {
+                context.store.stop(work, context.clock.now()).await?;
+            }
+            Ok(before.into())
+        };
+        ended(context, Self::NAME, self.only, stopped.await).await
     }
 }
 
@@ -78,12 +81,15 @@ impl Single for Start {
     type Output = Status;
 
     async fn answer(self, context: &Context) -> Result<Status, AdminError> {
-        let before = context.store.stops().await?;
-        for work in chosen(self.only) {
-            let started = context.store.start(work).await?;
-            audit(context, "queue.start", work, started, false).await;
-        }
-        Ok(before.into())
+        let context = &context.changing(Self::NAME, target(self.only), json(true), json(false));
+        let started = async {
+            let before = context.store.stops().await?;
+            for work in chosen(self.only) {
+                context.store.start(work).await?;
+            }
+            Ok(before.into())
+        };
+        ended(context, Self::NAME, self.only, started.await).await
     }
 }
 
@@ -92,23 +98,35 @@ fn chosen(only: Option<Work>) -> impl Iterator<Item = Work> {
     all.filter(move |work| only.is_none_or(|only| only == *work))
 }
 
-/// Writes the change to the audit log, if there was one.
-async fn audit(
+/// The name of the work in the audit log.
+const fn target(only: Option<Work>) -> &'static str {
+    match only {
+        Some(Work::Deliveries) => "deliveries",
+        Some(Work::Webhooks) => "webhooks",
+        None => "deliveries and webhooks",
+    }
+}
+
+fn json(stopped: bool) -> String {
+    format!("{{\"stopped\":{stopped}}}")
+}
+
+/// Ends a change. What was so before is no change, and has no entry in the audit log.
+async fn ended(
     context: &Context,
     operation: &'static str,
-    work: Work,
-    changed: bool,
-    stopped: bool,
-) {
-    if !changed {
-        return;
+    only: Option<Work>,
+    result: Result<Status, AdminError>,
+) -> Result<Status, AdminError> {
+    match result {
+        Ok(before) => {
+            context.carried(operation, target(only));
+            Ok(before)
+        }
+        Err(error) => {
+            context
+                .record(operation, target(only), &(), Err(error))
+                .await
+        }
     }
-    let target = match work {
-        Work::Deliveries => "deliveries",
-        Work::Webhooks => "webhooks",
-    };
-    let json = |stopped: bool| format!("{{\"stopped\":{stopped}}}");
-    context
-        .audit(operation, target, json(!stopped), json(stopped), "")
-        .await;
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::Desk;
 
-const STATICS: &str = r#"hostname = "mail.example.org"
+pub(super) const STATICS: &str = r#"hostname = "mail.example.org"
 [postmaster]
 account = "app"
 [listeners.l]

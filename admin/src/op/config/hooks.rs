@@ -21,6 +21,8 @@ use crate::{
 
 /// The folder for the files, beside `postrider.conf`.
 const FOLDER: &str = "hooks";
+/// The name of the file that changes, in the audit log.
+const FILE: &str = "postrider.conf";
 
 /// A file with the secret of a hook.
 #[derive(Clone, Serialize, Deserialize)]
@@ -69,7 +71,12 @@ impl Single for Import {
 
 impl Import {
     async fn make(self, context: &Context) -> Result<(), AdminError> {
-        let fragment = self.fragment()?;
+        let fragment = match self.fragment() {
+            Ok(fragment) => fragment,
+            Err(error) => {
+                return context.record(Self::NAME, FILE, &(), Err(error)).await;
+            }
+        };
         let added = json!({"added": fragment.names()});
         let (file, conf) = (Arc::clone(&context.domains), context.statics.path.clone());
         let write = move || match file.alone(|| fragment.write(&conf)) {
@@ -81,9 +88,7 @@ impl Import {
         };
         let written = tokio::task::spawn_blocking(write).await;
         let written = written.map_err(AdminError::internal).flatten();
-        context
-            .record(Self::NAME, "postrider.conf", &added, written)
-            .await
+        context.record(Self::NAME, FILE, &added, written).await
     }
 
     fn fragment(self) -> Result<Fragment, AdminError> {
