@@ -57,6 +57,19 @@ pub struct Acme {
     challenges: Arc<Challenges>,
 }
 
+/// When certificates by ACME end.
+#[derive(Clone, Debug)]
+pub struct Ends(Arc<Held>);
+
+impl Ends {
+    /// Each name that should have a certificate, and when that ends in seconds since 1970; 0: it
+    /// has none yet.
+    #[must_use]
+    pub fn all(&self) -> Vec<(String, i64)> {
+        self.0.ends()
+    }
+}
+
 impl Acme {
     /// Reads the files of all listeners with ACME. None: no listener has it.
     ///
@@ -119,6 +132,12 @@ impl Acme {
         let keys = self.host_keys.get(listener).cloned().unwrap_or_default();
         let hostname = configured.hostname.ascii();
         Issued::new(Arc::clone(&self.held), account, hostname, keys).map(Arc::new)
+    }
+
+    /// When the certificates end, while the server runs.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
+        Ends(Arc::clone(&self.held))
     }
 
     /// The answers to the CAs.

@@ -11,6 +11,10 @@ use std::{
 };
 
 use postrider_config as config;
+use postrider_observe::{
+    Metrics,
+    metrics::{Accepted, Listener},
+};
 use postrider_receive::{network::Network, refusals::reason};
 
 /// The part of all connections that each kind has for itself, as a divisor.
@@ -50,6 +54,14 @@ pub enum Full {
 }
 
 impl Full {
+    /// What became of the connection, for the metrics.
+    pub(crate) const fn result(&self) -> Accepted {
+        match self {
+            Self::All => Accepted::Limit,
+            Self::Network(_) => Accepted::Network,
+        }
+    }
+
     /// The name of the reason, for counters.
     pub(crate) const fn reason(self) -> &'static str {
         match self {
@@ -93,6 +105,14 @@ pub struct Door {
     behind_proxy: bool,
     /// The peers whose networks do not count, since they bring other clients.
     exempt: Arc<[config::Network]>,
+    counts: Counts,
+}
+
+/// Where the connections of a socket are counted.
+#[derive(Clone, Debug)]
+struct Counts {
+    metrics: Arc<Metrics>,
+    service: Listener,
 }
 
 /// The place of one connection. Dropping it frees the place.
@@ -102,6 +122,7 @@ pub struct Place {
     kind: Kind,
     /// The address whose networks the connection counts in.
     counted: Option<IpAddr>,
+    counts: Counts,
 }
 
 impl Gate {
@@ -122,14 +143,24 @@ impl Gate {
     }
 
     /// The way to the gate for a socket. Behind a trusted proxy that tells the address in each
-    /// request, all connections come from the proxy, so its network does not count.
+    /// request, all connections come from the proxy, so its network does not count. The connections
+    /// count in the metrics as those of `service`.
     #[must_use]
-    pub fn door(self: &Arc<Self>, kind: Kind, behind_proxy: bool) -> Door {
+    pub fn door(
+        self: &Arc<Self>,
+        kind: Kind,
+        behind_proxy: bool,
+        (metrics, service): (&Arc<Metrics>, Listener),
+    ) -> Door {
         Door {
             gate: Arc::clone(self),
             kind,
             behind_proxy,
             exempt: Arc::default(),
+            counts: Counts {
+                metrics: Arc::clone(metrics),
+                service,
+            },
         }
     }
 
@@ -181,6 +212,12 @@ impl Door {
         Self { exempt, ..self }
     }
 
+    /// Counts what became of a connection.
+    pub(crate) fn note(&self, result: Accepted) {
+        let labels = (self.counts.service, result);
+        self.counts.metrics.connections_total.with(labels).inc();
+    }
+
     /// A place for a connection from `remote`.
     ///
     /// # Errors
@@ -202,10 +239,13 @@ impl Door {
             return Err(Full::All);
         }
         open.share(kind).open += 1;
+        let counts = self.counts.clone();
+        counts.metrics.connections.with(counts.service).inc();
         Ok(Place {
             gate: Arc::clone(gate),
             kind,
             counted: None,
+            counts,
         })
     }
 
@@ -241,6 +281,8 @@ impl Door {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let Counts { metrics, service } = &self.counts;
+        metrics.connections.with(*service).dec();
         let mut open = self.gate.open();
         open.share(self.kind).open -= 1;
         for network in self.counted.into_iter().flat_map(Network::around) {
@@ -258,6 +300,11 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn door_of(gate: &Arc<Gate>, kind: Kind, behind_proxy: bool) -> Door {
+        let metrics = (&Arc::default(), Listener::Smtp);
+        gate.door(kind, behind_proxy, metrics)
+    }
 
     const ALL: [Kind; 3] = [Kind::Mx, Kind::Submission, Kind::Http];
 
@@ -280,7 +327,7 @@ mod tests {
     #[test]
     fn places_are_counted_per_network_and_given_back() {
         let gate = Gate::new(3, 2, &[]);
-        let door = gate.door(Kind::Mx, false);
+        let door = door_of(&gate, Kind::Mx, false);
         let first = door.enter(ip("192.0.2.1")).unwrap();
         let _second = door.enter(ip("192.0.2.1")).unwrap();
         let full = door.enter(ip("192.0.2.1")).unwrap_err();
@@ -298,7 +345,7 @@ mod tests {
     #[test]
     fn wider_networks_have_a_multiple() {
         let gate = Gate::new(10_000, 3, &ALL);
-        let door = gate.door(Kind::Mx, false);
+        let door = door_of(&gate, Kind::Mx, false);
         let many = |address: fn(u32) -> String| (0..99).map(address).collect();
         for (addresses, expected) in [
             (vec!["192.0.2.1".to_owned(); 99], 3),
@@ -318,12 +365,12 @@ mod tests {
     #[test]
     fn loopback_and_proxies_have_no_share_and_a_mapped_address_is_ipv4() {
         let gate = Gate::new(20, 1, &[]);
-        let door = gate.door(Kind::Http, false);
+        let door = door_of(&gate, Kind::Http, false);
         let _many = (
             fill(&door, same("127.0.0.1").take(3)),
             fill(&door, same("::ffff:127.0.0.1").take(3)),
             fill(&door, same("::1").take(3)),
-            fill(&gate.door(Kind::Http, true), same("192.0.2.1").take(3)),
+            fill(&door_of(&gate, Kind::Http, true), same("192.0.2.1").take(3)),
         );
         assert_eq!(gate.open().http.open, 12);
         let _one = door.enter(ip("192.0.2.9")).unwrap();
@@ -333,7 +380,7 @@ mod tests {
     #[test]
     fn a_client_behind_a_proxy_counts_when_it_is_known() {
         let gate = Gate::new(3, 1, &[]);
-        let door = gate.door(Kind::Mx, false);
+        let door = door_of(&gate, Kind::Mx, false);
         let mut place = door.enter_unknown().unwrap();
         let mut other = door.enter_unknown().unwrap();
         door.count(&mut place, ip("192.0.2.7")).unwrap();
@@ -353,7 +400,7 @@ mod tests {
     fn peers_that_bring_other_clients_do_not_count() {
         let gate = Gate::new(20, 1, &[]);
         let exempt = [config::Network::parse("192.0.2.0/28").unwrap()];
-        let door = gate.door(Kind::Mx, false).exempting(Arc::new(exempt));
+        let door = door_of(&gate, Kind::Mx, false).exempting(Arc::new(exempt));
         let places = fill(&door, same("192.0.2.7").take(5));
         assert_eq!(places.len(), 5);
         assert_eq!(fill(&door, same("192.0.2.17").take(5)).len(), 1);
@@ -362,7 +409,7 @@ mod tests {
     #[test]
     fn each_kind_has_places_that_the_others_can_not_take() {
         let gate = Gate::new(80, 1000, &ALL);
-        let door = |kind| gate.door(kind, false);
+        let door = |kind| door_of(&gate, kind, false);
         let mut mx = fill(&door(Kind::Mx), same("127.0.0.1"));
         assert_eq!(mx.len(), 60);
         // One network that fills its limit as MX is not refused as application.
@@ -377,14 +424,14 @@ mod tests {
         assert!(door(Kind::Mx).enter(ip("127.0.0.1")).is_err());
         // Without sockets for the others, a kind has all places.
         let alone = Gate::new(80, 1000, &[Kind::Mx]);
-        let mx = fill(&alone.door(Kind::Mx, false), same("127.0.0.1"));
+        let mx = fill(&door_of(&alone, Kind::Mx, false), same("127.0.0.1"));
         assert_eq!(mx.len(), 80);
     }
 
     #[test]
     fn the_limit_of_a_network_is_for_each_kind() {
         let gate = Gate::new(100, 2, &ALL);
-        let fill = |kind| fill(&gate.door(kind, false), same("192.0.2.1"));
+        let fill = |kind| fill(&door_of(&gate, kind, false), same("192.0.2.1"));
         let places = ALL.map(fill);
         assert_eq!(places.map(|places| places.len()), [2, 2, 2]);
     }

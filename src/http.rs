@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -26,6 +26,10 @@ use hyper_util::{
     server::conn::auto,
 };
 use postrider_config::Network;
+use postrider_observe::{
+    Metrics,
+    metrics::{Accepted as Counted, Api, StatusClass},
+};
 use postrider_smtp::{sasl::TlsProof, server::Shown};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -70,8 +74,36 @@ pub(crate) struct Port {
     /// None: HTTP in clear.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) handshakes: Arc<HandshakeFailures>,
+    pub(crate) requests: Arc<RequestCounts>,
     /// Submission for clients that ask for it by ALPN.
     pub(crate) submission: Option<Arc<OnHttps>>,
+}
+
+/// The counts of the requests at a port.
+#[derive(Debug, Default)]
+pub(crate) struct RequestCounts {
+    pub(crate) metrics: Arc<Metrics>,
+    /// What paths begin with, the longest first.
+    pub(crate) paths: Vec<(String, Api)>,
+}
+
+impl RequestCounts {
+    /// Counts an answer to a request for this path.
+    fn count(&self, path: &str, status: StatusCode, took: Duration) {
+        let mut paths = self.paths.iter();
+        let api = paths.find(|(begin, _)| path.starts_with(begin));
+        let api = api.map_or(Api::WellKnown, |(_, api)| *api);
+        let class = match status.as_u16() {
+            300..400 => StatusClass::Three,
+            400..500 => StatusClass::Four,
+            500.. => StatusClass::Five,
+            // Another protocol follows a 101, so that is a success.
+            _ => StatusClass::Two,
+        };
+        self.metrics.http_requests_total.with((api, class)).inc();
+        let duration = &self.metrics.http_request_duration_seconds;
+        duration.with(api).observe(took);
+    }
 }
 
 /// The rules for the connections of a port.
@@ -99,6 +131,7 @@ pub(crate) async fn serve(
         entrance,
         tls,
         handshakes,
+        requests,
         submission,
     } = port;
     // Each connection holds a receiver. When the last receiver is gone, all connections have ended.
@@ -115,9 +148,10 @@ pub(crate) async fn serve(
             ends,
             place,
         } = accepted;
-        let (secure, router) = (secure.clone(), router.clone());
+        let secure = secure.clone();
+        let served_by = (router.clone(), Arc::clone(&requests));
         let held = (place, running.subscribe());
-        let served = connection(stream, ends, secure, router, shutdown.clone(), held);
+        let served = connection(stream, ends, secure, served_by, shutdown.clone(), held);
         tokio::spawn(async move {
             if let Err(error) = served.await {
                 debug!(remote = %ends.remote, error, "HTTP connection ended");
@@ -139,11 +173,14 @@ struct Secure {
 /// What a connection holds to its end: its place, and the sign that it runs.
 type Held = (Place, watch::Receiver<()>);
 
+/// What answers requests, and what counts them.
+type ServedBy = (Router, Arc<RequestCounts>);
+
 async fn connection(
     stream: TcpStream,
     ends: Ends,
     secure: Option<Secure>,
-    router: Router,
+    served_by: ServedBy,
     mut shutdown: watch::Receiver<bool>,
     held: Held,
 ) -> Result<(), String> {
@@ -151,7 +188,7 @@ async fn connection(
         .set_nodelay(true)
         .map_err(|error| error.to_string())?;
     let Some(secure) = secure else {
-        return exchange(stream, ends.remote, router, shutdown, held).await;
+        return exchange(stream, ends.remote, served_by, shutdown, held).await;
     };
     // Logins of submission are bound to the certificate that the server shows.
     let (acceptor, shown) = match secure.submission {
@@ -173,6 +210,9 @@ async fn connection(
             return Ok(());
         }
     };
+    secure
+        .handshakes
+        .succeeded(stream.get_ref().1.protocol_version());
     match (stream.get_ref().1.alpn_protocol(), secure.submission) {
         // A CA saw the certificate, and that is all it wants (RFC 8737 §3).
         (Some(crate::acme::PROTOCOL), _) => Ok(()),
@@ -182,7 +222,7 @@ async fn connection(
             let proof = proof.unwrap_or_default();
             Box::pin(submit(stream, proof, ends, submission, shutdown, held)).await
         }
-        _ => exchange(stream, ends.remote, router, shutdown, held).await,
+        _ => exchange(stream, ends.remote, served_by, shutdown, held).await,
     }
 }
 
@@ -198,8 +238,12 @@ async fn submit(
     let entered = submission.door.enter(ends.remote.ip());
     drop(place);
     let place = match entered {
-        Ok(place) => place,
+        Ok(place) => {
+            submission.door.note(Counted::Ok);
+            place
+        }
         Err(full) => {
+            submission.door.note(full.result());
             submission.count(full);
             let refused = async {
                 stream.write_all(&sessions::reply(full)).await?;
@@ -218,7 +262,7 @@ async fn submit(
 async fn exchange<S, H>(
     stream: S,
     remote: SocketAddr,
-    router: Router,
+    (router, counts): ServedBy,
     mut shutdown: watch::Receiver<bool>,
     held: H,
 ) -> Result<(), String>
@@ -235,6 +279,7 @@ where
     let service = Service {
         remote,
         router,
+        counts,
         unread,
         requests,
         activity: activity.clone(),
@@ -276,6 +321,7 @@ async fn finished(shutdown: &mut watch::Receiver<bool>, activity: &Activity) {
 struct Service {
     remote: SocketAddr,
     router: Router,
+    counts: Arc<RequestCounts>,
     unread: Unread,
     requests: Requests,
     activity: Activity,
@@ -304,7 +350,9 @@ impl Service {
         });
         request.extensions_mut().insert(ConnectInfo(self.remote));
         let (router, activity) = (self.router.clone(), self.activity.clone());
-        let unread = self.unread.clone();
+        let (unread, counts) = (self.unread.clone(), Arc::clone(&self.counts));
+        let path = request.uri().path().to_owned();
+        let begun = Instant::now();
         async move {
             let (mut answer, is_read) = match fault {
                 None => {
@@ -329,6 +377,7 @@ impl Service {
                 answer.headers_mut().insert(CONNECTION, close);
             }
             drop(work);
+            counts.count(&path, answer.status(), begun.elapsed());
             Ok(answer.map(|body| Noted::new(body, activity)))
         }
     }

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use postrider_config::Network;
+use postrider_observe::metrics::Accepted as Counted;
 use postrider_receive::refusals::{RefusalCounts, reason};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
@@ -199,6 +200,10 @@ pub(crate) async fn accept(
             },
             Event::Came(Err(error)) => {
                 // File descriptors have probably run out. Some connections must end first.
+                entrance.door.note(match is_used_up(&error) {
+                    true => Counted::Descriptors,
+                    false => Counted::Failed,
+                });
                 warn!(%error, "failed to accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -215,8 +220,15 @@ pub(crate) async fn accept(
             }
         };
         match ready {
-            Ok(accepted) => serve(accepted),
+            Ok(accepted) => {
+                entrance.door.note(Counted::Ok);
+                serve(accepted);
+            }
             Err(reason) => {
+                entrance.door.note(match &reason {
+                    Unserved::Full(_, full) => full.result(),
+                    _ => Counted::Failed,
+                });
                 if let (Some(refusals), Some(name)) = (&entrance.refusals, reason.reason()) {
                     refusals.count(name);
                 }
@@ -231,6 +243,11 @@ pub(crate) async fn accept(
             }
         }
     }
+}
+
+/// Whether there are no file descriptors left.
+fn is_used_up(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// A connection of a client itself.

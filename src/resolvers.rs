@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use postrider_config::ResolverConfig;
 use postrider_dns::{CacheLimits, CachingResolver, HickoryResolver, Resolver, TrustAnchors};
+use postrider_observe::Metrics;
 use postrider_store::Clock;
 
 /// How much the cache of DNS for the checks of others' mail keeps.
@@ -41,6 +42,7 @@ pub(crate) fn resolvers(
     config: &ResolverConfig,
     clock: &Arc<dyn Clock>,
     given: Option<Arc<dyn Resolver>>,
+    metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Resolvers> {
     if let Some(fresh) = given {
         return Ok(Resolvers {
@@ -64,10 +66,12 @@ pub(crate) fn resolvers(
         validate: config.dnssec,
         trust_anchors,
         now: Arc::clone(&now),
+        metrics: Arc::clone(metrics),
     };
     let hickory = HickoryResolver::new(&settings)?;
     let caching = |resolver: HickoryResolver, limits| {
         CachingResolver::new(resolver, limits, settings.timeout, Arc::clone(&now))
+            .counting(Arc::clone(metrics))
     };
     let plain = caching(hickory.unvalidated(), CHECKS_CACHE);
     Ok(Resolvers {

@@ -12,13 +12,16 @@ use arc_swap::ArcSwap;
 use postrider_admin::{
     self as admin,
     face::{http::Management, socket},
-    op::{logs::Logs, passwords},
+    op::{dns, logs::Logs, metrics::keep_points, passwords},
 };
 use postrider_config::{
-    DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher, keep_good,
+    DomainsFile, Dynamic, Listener, Live, Outcome, ReadAgain, Static, Watcher, keep_good,
 };
 use postrider_dns::Resolver;
-use postrider_observe::Tracer;
+use postrider_observe::{
+    Metrics, Tracer,
+    metrics::{self, Build, ConfigFile, LoadResult},
+};
 use postrider_queue::{DeliveryMode, Dialer, Mailboxes, Queue, TcpDialer};
 use postrider_receive::{
     Guards, LocalMailboxes, MxRules, SessionContext,
@@ -36,7 +39,7 @@ use crate::{
     acme::{self, Acme, Challenges},
     expiry::expire_history,
     gate::{Gate, Kind},
-    http,
+    http::{self, RequestCounts},
     listener::Entrance,
     prepared::Prepared,
     resolvers::{Resolvers, resolvers},
@@ -52,6 +55,15 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 const STOP_QUIETLY: Duration = Duration::from_secs(1);
 /// The time that sessions and deliveries have to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// This program. Who builds it may say of which commit.
+const BUILD: Build = Build {
+    version: env!("CARGO_PKG_VERSION"),
+    commit: match option_env!("POSTRIDER_COMMIT") {
+        Some(commit) => commit,
+        None => "unknown",
+    },
+};
 
 /// The parts of a server. Tests pass their own clock, resolver and dialer.
 pub struct Options {
@@ -71,6 +83,10 @@ pub struct Options {
     pub local: Option<Local>,
     /// The last lines of the log, for the management API.
     pub logs: Logs,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Look each hour whether DNS has what it should have, for the metrics.
+    pub watch_records: bool,
 }
 
 /// The ways of localserve.
@@ -101,6 +117,8 @@ impl Options {
             dialer: Arc::new(TcpDialer),
             local: None,
             logs: Logs::default(),
+            metrics: Arc::new(Metrics::new(BUILD)),
+            watch_records: false,
         }
     }
 }
@@ -138,13 +156,14 @@ impl Server {
             bound,
             acme,
         } = prepared;
-        let (store, control) = open_store(&options.statics).await?;
+        let (store, control) = open_store(&options.statics, &options.metrics).await?;
         tell_stops(&store).await?;
         tell_at_start(&options.statics, &options.dynamic);
         let (local, dynamic_path) = (options.local.clone(), options.dynamic_path.clone());
-        let logs = options.logs.clone();
+        let (logs, watch_records) = (options.logs.clone(), options.watch_records);
         let (resolver, dialer) = (options.resolver.clone(), Arc::clone(&options.dialer));
-        let resolvers = resolvers(&options.statics.resolver, &options.clock, resolver)?;
+        let (config, metrics) = (&options.statics.resolver, &options.metrics);
+        let resolvers = resolvers(config, &options.clock, resolver, metrics)?;
         let tracer = Tracer::off();
         let shared = session_context(options, store, tracer, &resolvers)?;
         let hooks = Runner::new(WebhookParts {
@@ -152,6 +171,7 @@ impl Server {
             tracer: shared.tracer.clone(),
             config: Arc::clone(&shared.config),
             statics: Arc::clone(&shared.statics),
+            metrics: Arc::clone(&shared.metrics),
             clock: Arc::clone(&shared.clock),
         })?;
         let shutdown = watch::Sender::new(false);
@@ -162,6 +182,7 @@ impl Server {
             logins: Arc::clone(&shared.logins),
             limiter: Arc::clone(&shared.limiter),
             clock: Arc::clone(&shared.clock),
+            metrics: Arc::clone(&shared.metrics),
             unsubscribe_key: UnsubscribeKey::load(&shared.statics.data_dir)?,
             stopping: shutdown.subscribe(),
             statics: Arc::clone(&shared.statics),
@@ -172,15 +193,15 @@ impl Server {
             Arc::clone(&shared.config),
         ));
         let watcher = Watcher::new(Arc::clone(&domains));
-        let applied = domains.applied();
+        let (applied, outcomes) = (domains.applied(), watcher.outcomes());
         let kinds: Vec<Kind> = bound.iter().flat_map(Bound::kinds).collect();
         let per_network = shared.statics.limits.connections_per_network;
         let mut server = Self {
             gate: Gate::new(connections, per_network, &kinds),
-            handshakes: Arc::default(),
+            handshakes: Arc::new(HandshakeFailures::new(Arc::clone(&shared.metrics))),
             shared,
             addresses: Vec::new(),
-            certificates: ListenerCertificates::of(&bound),
+            certificates: ListenerCertificates::of(&bound, acme.as_ref().map(Acme::ends)),
             logs,
             domains_conf: watcher.read_again(),
             shutdown,
@@ -207,7 +228,12 @@ impl Server {
             webapi,
             management: Management::new(admin.clone(), server.shutdown.subscribe()),
         };
+        if watch_records {
+            let look = dns::watch_records(admin.clone(), server.shutdown.subscribe());
+            server.tasks.spawn(look);
+        }
         server.follow_config(applied);
+        server.count_loads(outcomes);
         server.spawn_workers(control, admin, hooks, watcher);
         server.spawn_services(bound, &apis, local.as_ref(), challenges.as_ref())?;
         Ok(server)
@@ -227,6 +253,36 @@ impl Server {
         });
     }
 
+    /// Counts how often the configuration was read, and how it went.
+    fn count_loads(&mut self, mut outcomes: watch::Receiver<Outcome>) {
+        let shared = &self.shared;
+        let hooks = shared.statics.hooks.keys();
+        let hooks: Vec<String> = hooks
+            .chain(shared.statics.milters.keys())
+            .cloned()
+            .collect();
+        shared.metrics.set_hooks(&hooks);
+        count_load(&shared.metrics, ConfigFile::Postrider, true);
+        // If a copy stands for a file with errors, the first look of the watcher tells so.
+        count_load(&shared.metrics, ConfigFile::Domains, true);
+        let metrics = Arc::clone(&shared.metrics);
+        let mut stop = self.shutdown.subscribe();
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    Ok(()) = outcomes.changed() => {}
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
+                let is_good = match &*outcomes.borrow_and_update() {
+                    Outcome::Unchanged => continue,
+                    Outcome::Applied => true,
+                    Outcome::Refused(_) => false,
+                };
+                count_load(&metrics, ConfigFile::Domains, is_good);
+            }
+        });
+    }
+
     /// Takes the certificates of the store, and begins to get those that are missing.
     async fn spawn_acme(&mut self, acme: Acme, resolver: Arc<dyn Resolver>) -> anyhow::Result<()> {
         let shared = &self.shared;
@@ -238,6 +294,7 @@ impl Server {
             store: shared.store.clone(),
             clock: Arc::clone(&shared.clock),
             resolver,
+            metrics: Arc::clone(&shared.metrics),
         };
         let (https, http) = services::challenge_ports(&shared.statics);
         let worker = acme::Worker::new(parts, (&https, &http)).await?;
@@ -295,12 +352,17 @@ impl Server {
         }
         let statics = &self.shared.statics;
         match Static::load(&statics.path) {
-            Ok(read) if read == **statics => {}
-            Ok(_) => warn!(
-                file = %statics.path.display(),
-                "the file has changed; the change takes effect at the next start"
-            ),
+            Ok(read) => {
+                count_load(&self.shared.metrics, ConfigFile::Postrider, true);
+                if read != **statics {
+                    warn!(
+                        file = %statics.path.display(),
+                        "the file has changed; the change takes effect at the next start"
+                    );
+                }
+            }
             Err(errors) => {
+                count_load(&self.shared.metrics, ConfigFile::Postrider, false);
                 for problem in &errors {
                     error!("{problem}; the next start would fail");
                 }
@@ -379,6 +441,8 @@ impl Server {
             domains,
             logs: self.logs.clone(),
             refusals: Arc::clone(&shared.guards.refusals),
+            metrics: Arc::clone(&shared.metrics),
+            figures: Arc::default(),
             certificates: Arc::new(self.certificates.clone()),
             clock: Arc::clone(&shared.clock),
             caller: admin::Caller::default(),
@@ -394,6 +458,7 @@ impl Server {
     ) {
         let shared = &self.shared;
         let stop = || self.shutdown.subscribe();
+        self.tasks.spawn(keep_points(admin.clone(), stop()));
         self.tasks.spawn(socket::serve(control, admin, stop()));
         let (queue, stopped) = (Arc::clone(&shared.queue), stop());
         let mailboxes: Arc<dyn Mailboxes> = Arc::new(LocalMailboxes::new(shared.clone()));
@@ -459,9 +524,13 @@ impl Server {
                     }
                     Services::Http(services) => services,
                 };
-                let door = self
-                    .gate
-                    .door(Kind::Http, services::behind_proxy(&services, &listener));
+                let service = match tls.is_some() {
+                    true => metrics::Listener::Https,
+                    false => metrics::Listener::Http,
+                };
+                let counts = (&self.shared.metrics, service);
+                let behind_proxy = services::behind_proxy(&services, &listener);
+                let door = self.gate.door(Kind::Http, behind_proxy, counts);
                 let submission = on_https.then(|| {
                     let service = Service::Submissions;
                     OnHttps {
@@ -473,6 +542,10 @@ impl Server {
                     entrance: http::entrance(door, &listener.proxy_from, tls.is_some()),
                     tls,
                     handshakes: Arc::clone(&self.handshakes),
+                    requests: Arc::new(RequestCounts {
+                        metrics: Arc::clone(&self.shared.metrics),
+                        paths: services::paths(&services, &listener),
+                    }),
                     submission: submission.map(Arc::new),
                 };
                 let router = HttpPort {
@@ -490,7 +563,8 @@ impl Server {
 
     /// The rules for connections to a service over SMTP.
     fn entrance(&self, listener: &Listener, service: Service) -> Entrance {
-        let door = self.gate.door(service.kind(), false);
+        let counts = (&self.shared.metrics, service.label());
+        let door = self.gate.door(service.kind(), false, counts);
         Entrance {
             door: door.exempting(listener.xclient_from.clone().into()),
             proxies: listener.proxy_from.clone().into(),
@@ -528,8 +602,14 @@ impl Server {
 }
 
 /// Opens the store and makes the control socket beside it.
-async fn open_store(statics: &Static) -> anyhow::Result<(Store, UnixListener)> {
-    let options = services::store_options(statics);
+async fn open_store(
+    statics: &Static,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Store, UnixListener)> {
+    let options = postrider_store::Options {
+        metrics: Arc::clone(metrics),
+        ..services::store_options(statics)
+    };
     let store = tokio::task::spawn_blocking(move || Store::open(options)).await??;
     let control = socket::bind(&statics.data_dir).with_context(|| {
         format!(
@@ -538,6 +618,17 @@ async fn open_store(statics: &Static) -> anyhow::Result<(Store, UnixListener)> {
         )
     })?;
     Ok((store, control))
+}
+
+/// Counts that a file of the configuration was read.
+fn count_load(metrics: &Metrics, file: ConfigFile, is_good: bool) {
+    let result = match is_good {
+        true => LoadResult::Ok,
+        false => LoadResult::Refused,
+    };
+    metrics.config_loads_total.with((file, result)).inc();
+    let last = metrics.config_last_load_successful.with(file);
+    last.set(i64::from(is_good));
 }
 
 /// Logs which work an administrator stopped.
@@ -577,6 +668,7 @@ fn session_context(
             true => DeliveryMode::Local,
             false => DeliveryMode::Remote,
         },
+        metrics: Arc::clone(&options.metrics),
         rng: StdRng::from_rng(&mut rand::rng()),
     })?;
     Ok(SessionContext {
@@ -593,6 +685,7 @@ fn session_context(
             Arc::clone(&options.clock),
             Arc::clone(&resolvers.zones),
         )),
+        metrics: options.metrics,
         clock: options.clock,
         simulate,
         statics,

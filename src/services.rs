@@ -1,11 +1,12 @@
 //! The services of the configured listeners, with their addresses and certificates.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, bail};
 use axum::Router;
 use postrider_admin::face::http::{self as management, Management};
 use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
+use postrider_observe::metrics::{self, Api};
 use postrider_receive::SessionContext;
 use postrider_smtp::server::{SaslConfig, SessionConfig};
 use postrider_webapi::{Endpoint, HostNames, Webapi};
@@ -24,6 +25,8 @@ use crate::{
 /// The longest line of a message, in bytes. Real mail has lines far above the 998 bytes of RFC
 /// 5321.
 const MAX_LINE: usize = 64 * 1024;
+/// Where the ports of the management API have the metrics.
+const METRICS: &str = "/metrics";
 
 /// A kind of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub enum Service {
     AdminHttp,
     /// The management API over TLS.
     AdminHttps,
+    /// The metrics.
+    MetricsHttp,
     /// The settings for mail programs.
     AutoconfigHttps,
     /// The MTA-STS policies.
@@ -49,7 +54,7 @@ pub enum Service {
 }
 
 impl Service {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Smtp,
         Self::Submission,
         Self::Submissions,
@@ -57,6 +62,7 @@ impl Service {
         Self::WebapiHttps,
         Self::AdminHttp,
         Self::AdminHttps,
+        Self::MetricsHttp,
         Self::AutoconfigHttps,
         Self::MtaStsHttps,
     ];
@@ -72,6 +78,7 @@ impl Service {
             Self::WebapiHttps => "webapi_https",
             Self::AdminHttp => "admin_http",
             Self::AdminHttps => "admin_https",
+            Self::MetricsHttp => "metrics_http",
             Self::AutoconfigHttps => "autoconfig_https",
             Self::MtaStsHttps => "mta_sts_https",
         }
@@ -85,6 +92,7 @@ impl Service {
             Self::WebapiHttps => Some(&listener.webapi_https),
             Self::AdminHttp => Some(&listener.admin_http),
             Self::AdminHttps => Some(&listener.admin_https),
+            Self::MetricsHttp => Some(&listener.metrics_http),
             Self::AutoconfigHttps => Some(&listener.autoconfig_https),
             Self::MtaStsHttps => Some(&listener.mta_sts_https),
         }
@@ -108,6 +116,18 @@ impl Service {
             Self::Smtp => Kind::Mx,
             Self::Submission | Self::Submissions => Kind::Submission,
             _ => Kind::Http,
+        }
+    }
+
+    /// The service in the metrics.
+    #[must_use]
+    pub const fn label(self) -> metrics::Listener {
+        match self {
+            Self::Smtp => metrics::Listener::Smtp,
+            Self::Submission => metrics::Listener::Submission,
+            Self::Submissions => metrics::Listener::Submissions,
+            _ if self.is_https() => metrics::Listener::Https,
+            _ => metrics::Listener::Http,
         }
     }
 
@@ -424,6 +444,31 @@ pub struct Apis {
     pub management: Management,
 }
 
+/// The paths of services over HTTP, for the metrics: the longest first.
+#[must_use]
+pub fn paths(services: &[Service], listener: &Listener) -> Vec<(String, Api)> {
+    let mut paths = vec![("/".to_owned(), Api::WellKnown)];
+    for service in services {
+        let Some(http) = service.http(listener) else {
+            continue;
+        };
+        match service {
+            Service::WebapiHttp | Service::WebapiHttps => {
+                paths.push((http.path.clone(), Api::Webapi));
+            }
+            Service::AdminHttp | Service::AdminHttps => {
+                paths.push(("/api".to_owned(), Api::Manage));
+                paths.push(("/api/account/".to_owned(), Api::Account));
+                paths.push((METRICS.to_owned(), Api::Metrics));
+            }
+            Service::MetricsHttp => paths.push((http.path.clone(), Api::Metrics)),
+            _ => {}
+        }
+    }
+    paths.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+    paths
+}
+
 /// A port with services over HTTP.
 #[derive(Debug)]
 pub struct HttpPort<'a> {
@@ -442,6 +487,7 @@ impl HttpPort<'_> {
     pub fn router(self, shared: &SessionContext, apis: &Apis) -> Router {
         let has = |service| self.services.contains(&service);
         let mut router = health::router(shared.store.clone());
+        let mut pages = BTreeMap::new();
         for service in [Service::WebapiHttp, Service::WebapiHttps] {
             if let Some(conf) = service.http(self.listener).filter(|_| has(service)) {
                 router = router.merge(apis.webapi.router(Endpoint {
@@ -457,10 +503,23 @@ impl HttpPort<'_> {
         }
         for service in [Service::AdminHttp, Service::AdminHttps] {
             if let Some(conf) = service.http(self.listener).filter(|_| has(service)) {
-                router = router.merge(apis.management.router(management::Endpoint {
+                let endpoint = management::Endpoint {
                     forwarded_hops: conf.forwarded_hops,
-                }));
+                };
+                router = router.merge(apis.management.router(endpoint));
+                pages.entry(METRICS.to_owned()).or_insert(endpoint);
             }
+        }
+        if let Some(conf) = Service::MetricsHttp.http(self.listener)
+            && has(Service::MetricsHttp)
+        {
+            let endpoint = management::Endpoint {
+                forwarded_hops: conf.forwarded_hops,
+            };
+            pages.insert(conf.path.clone(), endpoint);
+        }
+        for (path, endpoint) in pages {
+            router = router.merge(apis.management.metrics(endpoint, &path));
         }
         let known = WellKnown {
             statics: Arc::clone(&shared.statics),

@@ -22,6 +22,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tracing::{error, info, warn};
+use x509_parser::extensions::GeneralName;
 use zeroize::Zeroizing;
 
 mod handshakes;
@@ -137,6 +138,13 @@ impl Certificates {
         for warning in self.warnings(now) {
             warn!("{warning}");
         }
+    }
+
+    /// The names of the certificates, and when each ends in seconds since 1970.
+    pub(crate) fn ends(&self) -> Vec<(String, i64)> {
+        let loaded = self.loaded.load();
+        let certificates = loaded.keys.iter().filter_map(|pair| pair.cert.first());
+        certificates.flat_map(|cert| ends(cert)).collect()
     }
 
     /// The files of the certificates and keys.
@@ -278,6 +286,23 @@ pub(crate) fn read_private_key(file: &Path) -> anyhow::Result<PrivateKeyDer<'sta
     let pem = Zeroizing::new(lines.concat());
     PrivateKeyDer::from_pem_slice(&pem)
         .with_context(|| format!("failed to read the private key in {shown}"))
+}
+
+/// The names of a certificate with its end.
+fn ends(cert: &CertificateDer<'_>) -> Vec<(String, i64)> {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(cert) else {
+        return Vec::new();
+    };
+    let end = parsed.validity().not_after.timestamp();
+    let names = parsed.subject_alternative_name().ok().flatten();
+    let names = names
+        .into_iter()
+        .flat_map(|names| &names.value.general_names);
+    let names = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(((*name).to_owned(), end)),
+        _ => None,
+    });
+    names.collect()
 }
 
 /// A sentence about the dates of a certificate, if something is wrong with them.

@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use postrider_config::{Changed, Difference, DomainsFile, Live, Static, toml_edit::DocumentMut};
 use postrider_dns::Resolver;
+use postrider_observe::Metrics;
 use postrider_queue::{Dialer, Queue};
 use postrider_receive::{
     RefusalCounts,
@@ -16,7 +17,7 @@ use tracing::{error, info};
 
 use crate::{
     AdminError,
-    op::{certificates::CertificateFiles, logs::Logs},
+    op::{certificates::CertificateFiles, logs::Logs, metrics::Figures},
 };
 
 /// How long the audit log keeps an entry.
@@ -62,6 +63,10 @@ pub struct Context {
     pub logs: Logs,
     /// How often mail, logins and connections were refused.
     pub refusals: Arc<RefusalCounts>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What was found when metrics of the queue were last read.
+    pub figures: Arc<Figures>,
     /// The certificates of the listeners.
     pub certificates: Arc<dyn CertificateFiles>,
     /// The clock.

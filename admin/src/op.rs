@@ -25,6 +25,7 @@ pub mod keys;
 pub mod logins;
 pub mod logs;
 pub mod messages;
+pub mod metrics;
 mod pages;
 pub mod passwords;
 pub mod principals;

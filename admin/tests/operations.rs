@@ -89,6 +89,7 @@ impl Desk {
         let statics = Arc::new(statics);
         let resolver = Arc::new(FakeResolver::default());
         let webhooks = postrider_webhook::Runner::new(WebhookParts {
+            metrics: Arc::default(),
             store: store.clone(),
             tracer: postrider_observe::Tracer::off(),
             config: Arc::clone(&config),
@@ -96,6 +97,7 @@ impl Desk {
             clock: Arc::clone(&clock) as _,
         });
         let queue = Queue::new(postrider_queue::QueueParts {
+            metrics: Arc::default(),
             store: store.clone(),
             tracer: postrider_observe::Tracer::off(),
             config: Arc::clone(&config),
@@ -107,6 +109,7 @@ impl Desk {
             rng: StdRng::seed_from_u64(1),
         });
         let context = Context {
+            metrics: Arc::default(),
             queue: Arc::new(queue.unwrap()),
             logins: Arc::new(Logins::new(store.clone())),
             limiter: Arc::<LoginLimiter>::default(),
@@ -123,6 +126,7 @@ impl Desk {
             dialer: Arc::new(TcpDialer),
             webhooks: Arc::new(webhooks.unwrap().operator()),
             logs: Logs::default(),
+            figures: Arc::default(),
             refusals: Arc::default(),
             certificates: Arc::new(()),
             clock: clock.clone(),

@@ -116,12 +116,12 @@ static ADMIN_HTTPS: [Key; 5] = http!(
     "\"/admin/\"",
     "The admin pages and the management API over TLS."
 );
-static METRICS_HTTP: [Key; 5] = all_later(http!(
+static METRICS_HTTP: [Key; 5] = http!(
     "metrics_http",
     "8010",
     "\"/metrics\"",
-    "The metrics for Prometheus."
-));
+    "The metrics for Prometheus. The ports of the management API have them too, at /metrics."
+);
 static AUTOCONFIG_HTTPS: [Key; 5] = http!(
     "autoconfig_https",
     "443",

@@ -7,7 +7,7 @@ use crate::{
         Default::{Absent, Required, Value},
         Key,
         Kind::{
-            Address, Bool, Domain, Duration, Integer, List, LocalPart, Number, Path, Size,
+            Address, Bool, Domain, Duration, Integer, List, LocalPart, Network, Number, Path, Size,
             SocketAddress, Text, Url, Word,
         },
         Section, key,
@@ -96,6 +96,16 @@ static GENERAL: &[Key] = &[
         LEVELS,
         Absent("log.level"),
         "The level of one module, such as \"postrider_queue\".",
+    ),
+    key(
+        "metrics.allow",
+        List(&Network),
+        Value(
+            "[\"127.0.0.0/8\", \"10.0.0.0/8\", \"172.16.0.0/12\", \"192.168.0.0/16\", \
+                \"169.254.0.0/16\", \"::1\", \"fc00::/7\", \"fe80::/10\"]",
+        ),
+        "The networks whose clients may read the metrics at /metrics: loopback and private networks, \
+            unless this says others.",
     ),
     key(
         "admin_password_file",

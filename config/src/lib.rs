@@ -101,8 +101,8 @@ pub use settings::{
 pub use sources::{OutgoingSource, Pool};
 pub use statics::{
     Acme, CertificateFiles, CertificateSource, Delivery, Eab, HostTlsRpt, HttpService, Limits,
-    Listener, ListenerTls, Log, LoginFailures, OutgoingTls, PerDestination, Policy, Postmaster,
-    QueueConfig, Reports, ResolverConfig, SmtpClient, SmtpService, Static, StoreConfig,
+    Listener, ListenerTls, Log, LoginFailures, MetricsConfig, OutgoingTls, PerDestination, Policy,
+    Postmaster, QueueConfig, Reports, ResolverConfig, SmtpClient, SmtpService, Static, StoreConfig,
     SubmissionService, SubmissionsService, Undelete, WebhookConfig,
 };
 pub use transports::{

@@ -19,9 +19,9 @@ use crate::{
     scalar::{Url, parse_host_port},
     sources,
     statics::{
-        Acme, Delivery, Eab, HostTlsRpt, Limits, Log, LoginFailures, Notes, OutgoingTls,
-        PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig, SmtpClient,
-        Static, StoreConfig, Undelete, WebhookConfig,
+        Acme, Delivery, Eab, HostTlsRpt, Limits, Log, LoginFailures, MetricsConfig, Notes,
+        OutgoingTls, PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig,
+        SmtpClient, Static, StoreConfig, Undelete, WebhookConfig,
     },
     transports::{Direct, Fail, Lmtp, Smarthost, Socks, Transport, TransportAuth, TransportSecret},
     values::{
@@ -128,6 +128,9 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         hostname: hostname.unwrap_or_else(missing_domain),
         user: root.get("user"),
         log: read_log(&log),
+        metrics: MetricsConfig {
+            allow: root.section("metrics").set("allow"),
+        },
         sandbox: root.get("sandbox"),
         admin_password_file: root.opt("admin_password_file"),
         postmaster: Postmaster {

@@ -38,6 +38,8 @@ pub struct Static {
     pub user: String,
     /// The log.
     pub log: Log,
+    /// The metrics.
+    pub metrics: MetricsConfig,
     /// Whether the server takes rights from itself that it does not need.
     pub sandbox: bool,
     /// The file with the hash of the administrator's password.
@@ -148,6 +150,13 @@ pub struct Log {
     pub format: LogFormat,
     /// The levels of single modules.
     pub modules: BTreeMap<String, LogLevel>,
+}
+
+/// `metrics`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// The networks whose clients may read the metrics.
+    pub allow: Vec<Network>,
 }
 
 /// `postmaster`.

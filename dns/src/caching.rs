@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use postrider_observe::{Metrics, metrics::Cached};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     task::AbortHandle,
@@ -32,6 +33,7 @@ use crate::{
 pub struct CachingResolver {
     inner: Arc<Inner>,
     places: Arc<Places>,
+    metrics: Arc<Metrics>,
 }
 
 struct Inner {
@@ -102,7 +104,14 @@ impl CachingResolver {
                 }),
             }),
             places: Arc::default(),
+            metrics: Arc::default(),
         }
+    }
+
+    /// The same resolver, whose hits and misses count here.
+    #[must_use]
+    pub fn counting(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The same resolver for other callers. It shares the cache and the questions that are being
@@ -113,6 +122,7 @@ impl CachingResolver {
         Self {
             inner: Arc::clone(&self.inner),
             places: Arc::default(),
+            metrics: Arc::clone(&self.metrics),
         }
     }
 
@@ -226,9 +236,12 @@ impl Resolver for CachingResolver {
         let resolver = self.clone();
         Box::pin(async move {
             // What is in the cache needs no timer.
+            let cache = &resolver.metrics.dns_cache_total;
             if let Some(Known::Outcome(outcome)) = resolver.known(&question) {
+                cache.with(Cached::Hit).inc();
                 return outcome;
             }
+            cache.with(Cached::Miss).inc();
             in_time(resolver.inner.timeout, resolver.find(question)).await
         })
     }

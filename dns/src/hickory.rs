@@ -18,11 +18,13 @@
 //! | `anchors` | has the keys that validation trusts |
 //! | `upstream` | asks servers one question about one name |
 //! | `chain` | leads along CNAMEs to the records |
+//! | `counted` | counts these questions for the metrics |
 //! | `special` | knows the names that no server is asked about |
 //! | `wire` | turns names, types and records of the wire into those of this crate |
 
 mod anchors;
 mod chain;
+mod counted;
 #[cfg(test)]
 mod server_tests;
 #[cfg(test)]
@@ -44,6 +46,7 @@ use hickory_resolver::{
     Hosts,
     proto::rr::{Name, RecordType as WireType},
 };
+use postrider_observe::Metrics;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -82,6 +85,8 @@ pub struct HickorySettings<'a> {
     pub trust_anchors: TrustAnchors,
     /// The time.
     pub now: Now,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Asks DNS servers.
@@ -97,6 +102,7 @@ struct Inner {
     hosts: Arc<Hosts>,
     timeout: Duration,
     now: Now,
+    metrics: Arc<Metrics>,
 }
 
 /// Servers whose answers are validated, and whether they let us.
@@ -134,7 +140,8 @@ impl HickoryResolver {
     /// # Errors
     /// If the configuration of the system can't be read.
     pub fn new(settings: &HickorySettings<'_>) -> Result<Self, HickorySetupError> {
-        let upstream = |kind| Upstream::new(settings.servers, settings.timeout, kind);
+        let metrics = &settings.metrics;
+        let upstream = |kind| Upstream::new(settings.servers, settings.timeout, kind, metrics);
         let anchors = &settings.trust_anchors;
         let validating = match settings.validate {
             true => Some(Validating {
@@ -154,6 +161,7 @@ impl HickoryResolver {
                 hosts: Arc::new(Hosts::from_system().unwrap_or_default()),
                 timeout: settings.timeout,
                 now: Arc::clone(&settings.now),
+                metrics: Arc::clone(metrics),
             }),
         })
     }
@@ -169,6 +177,7 @@ impl HickoryResolver {
                 hosts: Arc::clone(&self.inner.hosts),
                 timeout: self.inner.timeout,
                 now: Arc::clone(&self.inner.now),
+                metrics: Arc::clone(&self.inner.metrics),
             }),
         }
     }
@@ -270,14 +279,17 @@ impl Resolver for HickoryResolver {
         if servers.is_empty() {
             return None;
         }
-        let plain = Upstream::new(servers, self.inner.timeout, Kind::Authoritative).ok()?;
+        let timeout = self.inner.timeout;
+        let plain =
+            Upstream::new(servers, timeout, Kind::Authoritative, &self.inner.metrics).ok()?;
         Some(Arc::new(Self {
             inner: Arc::new(Inner {
                 plain: Arc::new(plain),
                 validating: None,
                 hosts: Arc::default(),
-                timeout: self.inner.timeout,
+                timeout,
                 now: Arc::clone(&self.inner.now),
+                metrics: Arc::clone(&self.inner.metrics),
             }),
         }))
     }

@@ -9,6 +9,7 @@
 //! | `text` | the page of `/metrics` |
 //! | `point` | values as JSON has them, and how they grew |
 //! | `process` | what the system says of the process |
+//! | `docs` | docs/metrics.md, and what other files of docs name |
 //!
 //! A label has a fixed set of values. So a cell has a fixed place in an array: to count is to add to
 //! one atomic number, with no hash and no lock, and all series of a server take less than 30 KiB. All of
@@ -19,6 +20,8 @@
 //! lock. That is why the few lines of this module are not one of them.
 
 mod cell;
+#[cfg(test)]
+mod docs;
 mod family;
 mod labels;
 mod list;
@@ -29,7 +32,7 @@ mod text;
 pub use cell::{Age, Buckets, Counter, Fast, Gauge, Histogram, Powers, Slow};
 pub use family::{Family, Label, Labels, Named, Series, Value};
 pub use labels::*;
-pub use list::{Build, Definition, Kind, Metrics, Names};
+pub use list::{Build, Definition, Kind, Metrics};
 pub use point::{Point, PointValue};
 pub use process::{PROCESS, Process};
 pub use text::CONTENT_TYPE;

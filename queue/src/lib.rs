@@ -81,7 +81,7 @@ use std::{
 
 use postrider_config::{Live, Static};
 use postrider_dns::Resolver;
-use postrider_observe::Tracer;
+use postrider_observe::{Metrics, Tracer};
 use postrider_store::{Clock, Store};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::sync::{Notify, Semaphore};
@@ -136,6 +136,12 @@ impl Queue {
         &self.tracer
     }
 
+    /// What the queue counts.
+    #[must_use]
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// Whether nothing leaves this machine: localserve without `--deliver`.
     #[must_use]
     pub fn is_local(&self) -> bool {
@@ -161,6 +167,8 @@ pub struct QueueParts {
     pub dialer: Arc<dyn Dialer>,
     /// The place of delivery.
     pub delivery: DeliveryMode,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Randomness for ids and for the spread of retries.
     pub rng: StdRng,
 }
@@ -175,6 +183,7 @@ pub struct Queue {
     resolver: Arc<dyn Resolver>,
     dialer: Arc<dyn Dialer>,
     delivery: DeliveryMode,
+    metrics: Arc<Metrics>,
     rng: Mutex<StdRng>,
     signatures: Signatures,
     plans: Mutex<Plans>,
@@ -270,6 +279,7 @@ impl Queue {
             resolver: parts.resolver,
             dialer: parts.dialer,
             delivery: parts.delivery,
+            metrics: parts.metrics,
             rng: Mutex::new(parts.rng),
             signatures: Signatures::default(),
             plans: Mutex::new(plans),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::Resolver;
-use postrider_observe::Tracer;
+use postrider_observe::{Metrics, Tracer};
 use postrider_queue::Queue;
 use postrider_smtp::{Domain, server::Client};
 use postrider_store::{Clock, Store};
@@ -41,6 +41,8 @@ pub struct SessionContext {
     pub limiter: Arc<LoginLimiter>,
     /// What the sessions know of clients together.
     pub guards: Arc<Guards>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Localserve without `--deliver`: any recipient is taken, and some local-parts ask for a

@@ -73,6 +73,21 @@ impl Held {
         Some((entry.begins, entry.ends))
     }
 
+    /// The names that should have a certificate, and when the first of those of a name ends in
+    /// seconds since 1970; 0: it has none.
+    pub(super) fn ends(&self) -> Vec<(String, i64)> {
+        let (wanted, all) = (self.wanted.load(), self.certificates.load());
+        let ends = wanted.iter().map(|(account, name)| {
+            let entries = all.get(name).into_iter().flatten();
+            let entries = entries.filter(|entry| entry.account == *account);
+            let first = entries
+                .map(|entry| entry.ends.0.div_euclid(1_000_000))
+                .min();
+            (name.clone(), first.unwrap_or_default())
+        });
+        ends.collect()
+    }
+
     /// Sets the names that should have a certificate.
     pub(super) fn want<'a>(&self, wanted: impl Iterator<Item = &'a Wanted>) {
         let wanted = wanted.map(|it| (it.account.clone(), it.name.clone()));

@@ -8,6 +8,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 use instant_acme::Account;
 use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::Resolver;
+use postrider_observe::{Metrics, metrics::Success};
 use postrider_store::{AcmeCertificate, AcmeTry, Clock, Store, StoreError, Time};
 use rcgen::KeyPair;
 use tokio::sync::watch;
@@ -43,6 +44,7 @@ pub struct Worker {
     store: Store,
     clock: Arc<dyn Clock>,
     resolver: Arc<dyn Resolver>,
+    metrics: Arc<Metrics>,
     ways: Vec<Way>,
     /// The accounts that were used, by the name in the configuration.
     accounts: HashMap<String, Account>,
@@ -68,6 +70,8 @@ pub struct WorkerParts {
     pub clock: Arc<dyn Clock>,
     /// The DNS resolver. It keeps no answers, so that a new record is seen at once.
     pub resolver: Arc<dyn Resolver>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The tries of a name or of a CA.
@@ -102,6 +106,7 @@ impl Worker {
             store: parts.store,
             clock: parts.clock,
             resolver: parts.resolver,
+            metrics: parts.metrics,
             accounts: HashMap::new(),
             tried: HashMap::new(),
             cas: HashMap::new(),
@@ -235,6 +240,11 @@ impl Worker {
             Ok(certificate) => self.take(wanted, certificate).await,
             Err(failure) => Err(failure),
         };
+        let result = match &got {
+            Ok(()) => Success::Ok,
+            Err(_) => Success::Failed,
+        };
+        self.metrics.acme_orders_total.with(result).inc();
         if let Err(failure) = got {
             self.failed(wanted, failure, Some(way)).await;
         }

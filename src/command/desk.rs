@@ -163,10 +163,11 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
     let statics = Arc::new(statics);
     let config: Live = Arc::new(ArcSwap::from_pointee(dynamic));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let resolvers = resolvers(&statics.resolver, &clock, None)?;
+    let resolvers = resolvers(&statics.resolver, &clock, None, &Arc::default())?;
     let (resolver, checks) = (resolvers.fresh, resolvers.checks);
     let dialer = Arc::new(TcpDialer);
     let queue = Queue::new(QueueParts {
+        metrics: Arc::default(),
         store: store.clone(),
         tracer: postrider_observe::Tracer::off(),
         config: Arc::clone(&config),
@@ -178,6 +179,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         rng: StdRng::from_rng(&mut rand::rng()),
     })?;
     let webhooks = Runner::new(WebhookParts {
+        metrics: Arc::default(),
         store: store.clone(),
         tracer: postrider_observe::Tracer::off(),
         config: Arc::clone(&config),
@@ -185,6 +187,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         clock: Arc::clone(&clock),
     })?;
     Ok(Context {
+        metrics: Arc::default(),
         queue: Arc::new(queue),
         logins: Arc::new(Logins::new(store.clone())),
         limiter: Arc::<LoginLimiter>::default(),
@@ -201,6 +204,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         webhooks: Arc::new(webhooks.operator()),
         // They are the running server's.
         logs: Logs::default(),
+        figures: Arc::default(),
         refusals: Arc::default(),
         certificates: Arc::new(()),
         clock,

@@ -19,7 +19,10 @@ use crate::{
 };
 
 pub(super) fn serve(conf: &Path) -> anyhow::Result<()> {
-    let prepared = Prepared::new(load_to_start(conf)?)?;
+    let prepared = Prepared::new(Options {
+        watch_records: true,
+        ..load_to_start(conf)?
+    })?;
     prepared.confine()?;
     runtime()?.block_on(async {
         let signals = Signals::new()?;

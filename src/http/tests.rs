@@ -8,6 +8,7 @@ use axum::{
 };
 use futures_util::{StreamExt, stream};
 use hyper::client::conn::http2;
+use postrider_observe::metrics::Listener;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::Notify,
@@ -35,7 +36,7 @@ fn client(buffer: usize) -> (DuplexStream, JoinHandle<Result<(), String>>) {
     let remote = SocketAddr::from(([192, 0, 2, 1], 1234));
     let serving = tokio::spawn(async move {
         let (_running, shutdown) = watch::channel(false);
-        exchange(server, remote, router, shutdown, ()).await
+        exchange(server, remote, (router, Arc::default()), shutdown, ()).await
     });
     (client, serving)
 }
@@ -331,6 +332,7 @@ async fn server() -> (SocketAddr, watch::Sender<bool>, Arc<Held>, JoinHandle<()>
         entrance: entrance(door(), &[], false),
         tls: None,
         handshakes: Arc::default(),
+        requests: Arc::default(),
         submission: None,
     };
     let serving = tokio::spawn(serve(listener, port, router, stopping));
@@ -350,7 +352,7 @@ async fn upgraded(mut request: axum::extract::Request) -> Response<Body> {
 }
 
 fn door() -> Door {
-    Gate::new(10, 10, &[]).door(Kind::Http, false)
+    Gate::new(10, 10, &[]).door(Kind::Http, false, (&Arc::default(), Listener::Http))
 }
 
 /// A connection that sent this request.

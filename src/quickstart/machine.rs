@@ -75,6 +75,7 @@ impl Machine {
 fn resolver() -> anyhow::Result<HickoryResolver> {
     let start = std::time::Instant::now();
     let settings = HickorySettings {
+        metrics: Arc::default(),
         servers: &[],
         timeout: QUESTION,
         validate: true,

@@ -5,24 +5,32 @@ use std::{sync::Arc, time::SystemTime};
 use postrider_admin::op::certificates::{CertificateFiles, Read};
 
 use super::{Certificates, Loaded};
-use crate::services::Bound;
+use crate::{acme::Ends, services::Bound};
 
-/// The certificates of the listeners that have them in files, with the names of the listeners.
+/// The certificates of the listeners.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ListenerCertificates(Vec<(String, Arc<Certificates>)>);
+pub(crate) struct ListenerCertificates {
+    /// Those in files, with the names of the listeners.
+    files: Vec<(String, Arc<Certificates>)>,
+    /// Those by ACME.
+    acme: Option<Ends>,
+}
 
 impl ListenerCertificates {
-    pub(crate) fn of(bound: &[Bound]) -> Self {
+    pub(crate) fn of(bound: &[Bound], acme: Option<Ends>) -> Self {
         let listeners = bound.iter();
         let certificates = listeners.filter_map(|bound| {
             let certificates = bound.files()?;
             Some((bound.name.clone(), Arc::clone(certificates)))
         });
-        Self(certificates.collect())
+        Self {
+            files: certificates.collect(),
+            acme,
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Certificates> {
-        self.0.iter().map(|(_, certificates)| &**certificates)
+        self.files.iter().map(|(_, certificates)| &**certificates)
     }
 }
 
@@ -32,7 +40,7 @@ impl CertificateFiles for ListenerCertificates {
         let now = SystemTime::now();
         let mut read = Read::default();
         let mut all: Vec<(&Certificates, Loaded)> = Vec::new();
-        for (listener, certificates) in &self.0 {
+        for (listener, certificates) in &self.files {
             let key = |number: usize| format!("listeners.{listener}.tls.certs.{number}");
             match certificates.read() {
                 Ok(loaded) => {
@@ -58,6 +66,12 @@ impl CertificateFiles for ListenerCertificates {
             }
         }
         read
+    }
+
+    fn ends(&self) -> Vec<(String, i64)> {
+        let files = self.iter().flat_map(Certificates::ends);
+        let issued = self.acme.iter().flat_map(Ends::all);
+        files.chain(issued).collect()
     }
 }
 
@@ -94,10 +108,13 @@ mod tests {
         let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let (one_files, one) = listener(dirs[0].path(), "one");
         let (two_files, two) = listener(dirs[1].path(), "two");
-        let all = ListenerCertificates(vec![
-            ("one".to_owned(), Arc::clone(&one)),
-            ("two".to_owned(), Arc::clone(&two)),
-        ]);
+        let all = ListenerCertificates {
+            files: vec![
+                ("one".to_owned(), Arc::clone(&one)),
+                ("two".to_owned(), Arc::clone(&two)),
+            ],
+            acme: None,
+        };
         let before = (shown(&one), shown(&two));
         replace(&one_files);
         fs::write(&two_files.cert, "no PEM").unwrap();
@@ -127,7 +144,14 @@ mod tests {
         let key = rcgen::KeyPair::generate().unwrap();
         fs::write(&files.cert, params.self_signed(&key).unwrap().pem()).unwrap();
         fs::write(&files.key, key.serialize_pem()).unwrap();
-        let all = ListenerCertificates(vec![("mail".to_owned(), certificates)]);
+        let all = ListenerCertificates {
+            files: vec![("mail".to_owned(), certificates)],
+            acme: None,
+        };
+        let [(name, end)] = &all.ends()[..] else {
+            panic!("{:?}", all.ends())
+        };
+        assert!(name == "one.test" && *end > 1_800_000_000, "{name} {end}");
         let read = all.read(true);
         let warning = &read.warnings["listeners.mail.tls.certs.0"];
         assert!(warning.contains("expired at 2026-01-01"), "{warning}");

@@ -11,6 +11,7 @@
 //! of its folder has. After a *failed* sync nothing is known about the unsynced bytes. Another sync
 //! proves nothing: the kernel may have dropped them.
 
+pub(crate) mod counted;
 pub(crate) mod overlay;
 pub mod redb_backend;
 pub mod sim;

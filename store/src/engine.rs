@@ -14,6 +14,7 @@ pub(crate) mod model;
 
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,9 +22,9 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
-    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, Lane, LaneHead, Moment,
-    NewText, QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Time,
-    Transaction,
+    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, DiskUse, Lane, LaneHead,
+    Moment, NewText, QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter,
+    Time, Transaction,
     subject::{Applied, Op, Question, Scan},
     table::key::Name,
 };
@@ -92,6 +93,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// How much there is of everything.
     fn counts(&self) -> impl Future<Output = Counts> + Send;
+    /// How much of the disk is used and free.
+    fn disk_use(&self) -> impl Future<Output = io::Result<DiskUse>> + Send;
     /// Tells of changes.
     fn changes(&self) -> &Changes;
     /// From now on the lanes whose heads change are kept.

@@ -43,7 +43,7 @@ pub use filter::{Order, Page};
 pub use message::{Message, Top};
 pub use options::Options;
 pub use pieces::Pieces;
-pub use store::{Counts, Store};
+pub use store::{Counts, DiskUse, Store};
 pub use subject::exports::*;
 pub use text::{Scratch, Text, TextWriter};
 pub use textfile::TextFile;

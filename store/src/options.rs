@@ -1,6 +1,8 @@
 //! How a store is opened.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use postrider_observe::Metrics;
 
 /// The place of the data, and the memory and disk that the store uses.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub struct Options {
     /// The bytes of the disk that the journal's segments and the files of texts leave free. The
     /// index needs them to finish the work that is in the queue already.
     pub min_free: u64,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Options {
@@ -35,6 +39,7 @@ impl Options {
             changes_in_memory: 4 << 20,
             batch_size: 4 << 20,
             min_free: 64 << 20,
+            metrics: Arc::default(),
         }
     }
 }

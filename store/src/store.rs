@@ -3,7 +3,7 @@
 //! Here are the verbs that concern several subjects. Each subject adds its own methods to
 //! [`Store`], in its folder.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -50,6 +50,17 @@ pub struct Counts {
     pub text_bytes: u64,
     /// Records that could not be read since the start, and were set aside. The log names each.
     pub set_aside: u64,
+}
+
+/// How much of the disk a store uses, in bytes. All are 0 in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUse {
+    /// The file of the index. [`Counts`] has the other parts.
+    pub index: u64,
+    /// What is free.
+    pub free: u64,
+    /// The free bytes that are for the work under way: below this, new mail is refused.
+    pub reserve: u64,
 }
 
 impl Store {
@@ -250,6 +261,14 @@ impl Store {
     /// How much there is of everything. This costs nothing.
     pub async fn counts(&self) -> Counts {
         on_engine!(&self.engine, engine => engine.counts().await)
+    }
+
+    /// How much of the disk is used and free.
+    ///
+    /// # Errors
+    /// The errors of the system.
+    pub async fn disk_use(&self) -> io::Result<DiskUse> {
+        on_engine!(&self.engine, engine => engine.disk_use().await)
     }
 }
 

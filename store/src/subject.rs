@@ -365,6 +365,7 @@ subjects! {
     30 reports Reports,
     31 transcripts Transcripts,
     34 undelete Undelete,
+    32 metrics Metrics,
 }
 
 #[cfg(test)]
@@ -441,6 +442,7 @@ mod tests {
                 "dmarc_results DmarcResults(NoteDmarc(",
                 "transcripts Transcripts(KeepTranscripts(",
                 "undelete Undelete(Restore(",
+                "metrics Metrics(KeepMetrics ",
             ]
         );
     }

@@ -20,6 +20,7 @@ const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 async fn questions(zone: Zone) -> Questions {
     let servers = [zone.serve().await];
     let settings = HickorySettings {
+        metrics: Arc::default(),
         servers: &servers,
         timeout: Duration::from_secs(5),
         validate: false,

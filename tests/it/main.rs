@@ -28,6 +28,7 @@ mod limits;
 mod localserve;
 mod log;
 mod logins;
+mod metrics;
 mod mta_sts;
 mod mx;
 mod onward;

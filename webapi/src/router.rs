@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
+use postrider_observe::metrics::{CallResult, Label, Method};
 use postrider_smtp::Domain;
 
 use crate::{
@@ -35,7 +36,41 @@ pub(crate) fn router(context: CallContext) -> Router {
     router.with_state(Arc::new(context))
 }
 
+/// Answers a request, and counts it if it calls a method.
 async fn answer(State(context): State<Arc<CallContext>>, request: Request) -> Response {
+    let method = called(&context.endpoint.path, &request);
+    let metrics = Arc::clone(&context.metrics);
+    let answer = answered(context, request).await;
+    if let Some(method) = method {
+        let result = match answer.status() {
+            status if status.is_server_error() => CallResult::Server,
+            status if status.is_client_error() => CallResult::User,
+            _ => CallResult::Ok,
+        };
+        metrics.webapi_calls_total.with((method, result)).inc();
+    }
+    answer
+}
+
+/// The method that a request calls. Who uses GET reads about a method, except the stream.
+fn called(base: &str, request: &Request) -> Option<Method> {
+    let path = request.uri().path().strip_prefix(base)?;
+    let path = path
+        .strip_prefix("v0/")
+        .or_else(|| path.strip_prefix("v1/"))?;
+    let mut methods = Method::ALL.iter().copied();
+    let method = methods.find(|method| method.text() == path);
+    let method = method.unwrap_or(Method::Other);
+    let is_stream = method == Method::EventStream;
+    let calls = match *request.method() {
+        Verb::POST => !is_stream,
+        Verb::GET => is_stream,
+        _ => false,
+    };
+    calls.then_some(method)
+}
+
+async fn answered(context: Arc<CallContext>, request: Request) -> Response {
     if !knows_host(&context, &request) {
         return text(
             StatusCode::NOT_FOUND,
@@ -119,6 +154,37 @@ fn knows_host(context: &CallContext, request: &Request) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_method_is_counted_by_its_name() {
+        let called = |verb: &str, path: &str| {
+            let request = Request::builder().method(verb).uri(path);
+            called(
+                "/webapi/",
+                &request.body(axum::body::Body::empty()).unwrap(),
+            )
+        };
+        let methods = v0::Method::ALL.into_iter().map(v0::Method::name);
+        let methods = methods.chain(v1::Method::ALL.into_iter().map(v1::Method::name));
+        for name in methods {
+            let method = called("POST", &format!("/webapi/v1/{name}")).unwrap();
+            assert_eq!(method.text(), name);
+        }
+        for (verb, path, expected) in [
+            ("GET", "/webapi/v0/Send", None),
+            (
+                "GET",
+                "/webapi/v1/EventStream?account=a",
+                Some(Method::EventStream),
+            ),
+            ("POST", "/webapi/v0/send", Some(Method::Other)),
+            ("POST", "/webapi/v2/Send", None),
+            ("POST", "/other/v0/Send", None),
+            ("GET", "/webapi/", None),
+        ] {
+            assert_eq!(called(verb, path), expected, "{verb} {path}");
+        }
+    }
 
     #[test]
     fn paths_become_normal() {

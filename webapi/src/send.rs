@@ -12,12 +12,13 @@ mod template;
 
 use std::time::Duration;
 
+use postrider_observe::metrics::By;
 use postrider_queue::{
     AddError, Submission, Submitted, SubmittedRecipient,
     header::{self, Received},
 };
 use postrider_smtp::{Address, ReversePath};
-use postrider_store::{Accept, NewMail, Notify, TextSource, Time, Top};
+use postrider_store::{Accept, Moment, NewMail, Notify, TextSource, Time, Top};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -79,6 +80,7 @@ pub(crate) async fn send(
     once: Option<&Once>,
 ) -> Result<SendResponse, ApiError> {
     let now = context.clock.now();
+    let begun = context.clock.moment();
     if let Some(once) = once
         && let Some(response) = once.earlier(context, user, now).await?
     {
@@ -90,10 +92,12 @@ pub(crate) async fn send(
     let (mut submission, copy) = submission(context, user, prepared, now).await?;
     let message_id = submission.message_id.clone();
     submission.once = once.map(|once| once.for_queue(&message_id, &given, now));
+    let size = submission.size;
     let Some(added) = queue(context, user, submission, &message_id).await? else {
         return once::read(&once::by_another(once, context, user, now).await?);
     };
     drop(allowance);
+    count_accepted(context, (1, added.len()), size, begun);
     if let Some(copy) = copy {
         keep_copy(context, user, copy, now).await?;
     }
@@ -107,6 +111,25 @@ pub(crate) async fn send(
         message_id,
         submissions: submissions.collect(),
     })
+}
+
+/// Counts what was queued, and how long that took since the call was there.
+fn count_accepted(
+    context: &CallContext,
+    (messages, recipients): (usize, usize),
+    bytes: u64,
+    begun: Moment,
+) {
+    let (metrics, by) = (&context.metrics, By::Webapi);
+    metrics
+        .accepted_messages_total
+        .with(by)
+        .add(messages as u64);
+    let counter = metrics.accepted_recipients_total.with(by);
+    counter.add(recipients as u64);
+    metrics.accepted_bytes_total.with(by).add(bytes);
+    let took = context.clock.moment().since(begun);
+    metrics.accept_duration_seconds.with(by).observe(took);
 }
 
 /// Composes a message. Gives the submission for the queue, and the copy for the sender if one is

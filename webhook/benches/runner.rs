@@ -87,6 +87,7 @@ async fn run(store: Store, url: &str, secret: &str, calls: u64) -> Duration {
     );
     let dynamic = Dynamic::parse(&dynamics, "domains.conf", &statics).unwrap();
     let runner = Runner::new(WebhookParts {
+        metrics: Arc::default(),
         store: store.clone(),
         tracer: postrider_observe::Tracer::off(),
         config: Arc::new(ArcSwap::from_pointee(dynamic)),

@@ -15,7 +15,7 @@ use std::{
 };
 
 use postrider_config::{Dynamic, Live, Static, WebhookConfig};
-use postrider_observe::Tracer;
+use postrider_observe::{Metrics, Tracer};
 use postrider_store::{
     ClaimHooks, Clock, Hook, HookAttempt, Moment, SettleHook, Store, StoreError, Time,
 };
@@ -65,6 +65,8 @@ pub struct WebhookParts {
     pub config: Live,
     /// The static configuration.
     pub statics: Arc<Static>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -77,6 +79,7 @@ pub struct Runner {
     config: Live,
     clock: Arc<dyn Clock>,
     settings: WebhookConfig,
+    metrics: Arc<Metrics>,
     /// Results could not be recorded so far. Only one task records at a time.
     unsettled: Arc<AtomicBool>,
     /// The last call could not be made for want of our own means.
@@ -131,6 +134,7 @@ impl Runner {
             tracer,
             config,
             statics,
+            metrics,
             clock,
         } = parts;
         let settings = statics.webhook.clone();
@@ -148,6 +152,7 @@ impl Runner {
             config,
             clock,
             settings,
+            metrics,
             unsettled: Arc::default(),
             used_up: AtomicBool::new(false),
         })
@@ -157,6 +162,12 @@ impl Runner {
     #[must_use]
     pub const fn tracer(&self) -> &Tracer {
         &self.tracer
+    }
+
+    /// What the runner counts.
+    #[must_use]
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The operations of administrators on calls.

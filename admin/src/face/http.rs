@@ -6,6 +6,7 @@
 //! - `parameters`: the query and the body. `paging`: lists.
 //! - `live`: streams.
 //! - `problem`: errors. `once`: repeated requests. `openapi`: the description for programs.
+//! - `page`: the metrics for Prometheus, beside the API.
 //! - `calls`: the calls. Each translates a request into operations, and their output into JSON.
 
 mod access;
@@ -14,6 +15,7 @@ mod live;
 mod login;
 mod once;
 mod openapi;
+mod page;
 mod paging;
 mod parameters;
 mod problem;
@@ -32,6 +34,7 @@ use axum::{
 };
 use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
+use postrider_observe::metrics::PanicIn;
 use postrider_webhook::{Places, Share};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -111,16 +114,19 @@ impl Management {
     /// The routes of a listener: `/api` and everything below it. A request needs the extension
     /// [`ConnectInfo`] with the address of the client.
     pub fn router(&self, endpoint: Endpoint) -> Router {
-        let served = Served {
-            shared: Arc::clone(&self.shared),
-            endpoint,
-        };
         Router::new()
             .route("/api", any(answer))
             .route("/api/", any(answer))
             .route("/api/{*rest}", any(answer))
             .layer(DefaultBodyLimit::disable())
-            .with_state(served)
+            .with_state(self.served(endpoint))
+    }
+
+    fn served(&self, endpoint: Endpoint) -> Served {
+        Served {
+            shared: Arc::clone(&self.shared),
+            endpoint,
+        }
     }
 }
 
@@ -275,6 +281,7 @@ async fn run(
     let key = once::key(&parts.headers, call)?;
     let request = once::request(&parts, &asked.body);
     let shared = Arc::clone(&served.shared);
+    let metrics = Arc::clone(&shared.context.metrics);
     let work = async move {
         let _place = place;
         match key {
@@ -286,6 +293,7 @@ async fn run(
         }
     };
     tokio::spawn(work).await.unwrap_or_else(|panic| {
+        metrics.panics_total.with(PanicIn::Http).inc();
         error!(%panic, "a call of the management API panicked");
         Err(Problem::internal("the server failed"))
     })

@@ -7,11 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::{Listed, Single};
 use crate::{AdminError, Context};
 
-/// The files with the certificates of the listeners. Certificates by ACME are not in files.
+/// The certificates of the listeners. Those by ACME are not in files.
 pub trait CertificateFiles: Send + Sync {
     /// Reads all files. If all load and `check_only` is false, new connections get what was read.
     /// The caller may block.
     fn read(&self, check_only: bool) -> Read;
+
+    /// The names of all certificates, with those by ACME, and when each ends in seconds since 1970.
+    /// 0: the name has none yet.
+    fn ends(&self) -> Vec<(String, i64)>;
 }
 
 /// The warnings and errors about the files. The keys are those of postrider.conf, for example
@@ -28,6 +32,10 @@ pub struct Read {
 impl CertificateFiles for () {
     fn read(&self, _: bool) -> Read {
         Read::default()
+    }
+
+    fn ends(&self) -> Vec<(String, i64)> {
+        Vec::new()
     }
 }
 

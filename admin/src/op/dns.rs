@@ -8,6 +8,7 @@
 //! | `record` | a record as value and as text |
 //! | `check` | compares DNS and services with what should be |
 //! | `lookup` | asks DNS one question |
+//! | `watch` | checks again and again, for the metrics |
 //! | `publish` | writes records at the primary server of their zone |
 //!
 //! All but `lookup` work on a [`World`], so that they run without a server too.
@@ -18,6 +19,7 @@ mod lookup;
 mod publish;
 mod record;
 mod records;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ pub use self::{
     publish::{ChangeItem, LeftItem, Published},
     record::{Need, Purpose, RecordItem, TTL, Wanted},
     records::wanted,
+    watch::watch_records,
 };
 use super::{Operation, Single, Sink};
 use crate::{AdminError, Context};

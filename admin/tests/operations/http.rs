@@ -20,6 +20,8 @@ mod reports;
 mod secrets;
 #[path = "http/settings.rs"]
 mod settings;
+#[path = "http/telemetry.rs"]
+mod telemetry;
 #[path = "http/troubleshoot.rs"]
 mod troubleshoot;
 #[path = "http/undelete.rs"]

@@ -15,6 +15,8 @@ use hickory_resolver::{
     },
 };
 
+use postrider_observe::metrics::DnsResult;
+
 use super::wire::{host, read, wire_type};
 use crate::{ALIASES_MAX, Alias, Answer, DnsError, Negative, Record, RecordType};
 
@@ -35,6 +37,17 @@ pub(super) struct Response {
 }
 
 impl Response {
+    /// What the response says, for the metrics.
+    pub(super) fn result(&self) -> DnsResult {
+        match self.code {
+            ResponseCode::NXDomain => DnsResult::NxDomain,
+            ResponseCode::Refused => DnsResult::Refused,
+            ResponseCode::NoError if self.answers.is_empty() => DnsResult::NoData,
+            ResponseCode::NoError => DnsResult::Ok,
+            _ => DnsResult::ServFail,
+        }
+    }
+
     /// The response to a question about `name`.
     ///
     /// # Errors

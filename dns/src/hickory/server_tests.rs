@@ -87,6 +87,7 @@ impl Server {
 
     fn resolver(&self, timeout: Duration) -> HickoryResolver {
         let settings = HickorySettings {
+            metrics: Arc::default(),
             servers: &[self.address],
             timeout,
             validate: false,

@@ -39,6 +39,7 @@ fn alias(server: &FakeServer, name: &str, target: &str) {
 
 fn resolver(server: &FakeServer) -> HickoryResolver {
     let settings = HickorySettings {
+        metrics: Arc::default(),
         servers: &[server.address()],
         timeout: LIMIT,
         validate: true,
@@ -219,6 +220,7 @@ fn with_a_clock(server: &FakeServer) -> (HickoryResolver, Arc<AtomicU64>) {
     let seconds = Arc::new(AtomicU64::new(0));
     let time = Arc::clone(&seconds);
     let settings = HickorySettings {
+        metrics: Arc::default(),
         servers: &[server.address()],
         timeout: LIMIT,
         validate: true,
@@ -316,6 +318,7 @@ async fn other_trust_anchors_are_not_trusted() {
     let server = server().await;
     let other = FakeServer::start().await.unwrap();
     let settings = HickorySettings {
+        metrics: Arc::default(),
         servers: &[server.address()],
         timeout: LIMIT,
         validate: true,

@@ -16,7 +16,9 @@ use hickory_resolver::{
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{HickorySetupError, chain::Response};
+use postrider_observe::Metrics;
+
+use super::{HickorySetupError, chain::Response, counted::Counted};
 use crate::{DnsError, places::ASKED_MAX};
 
 /// How many questions one TCP connection to a server takes. Beyond, the crate counts it as broken,
@@ -33,6 +35,7 @@ type Servers = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
 pub(super) struct Upstream {
     servers: Asked,
     options: DnsRequestOptions,
+    metrics: Arc<Metrics>,
 }
 
 enum Asked {
@@ -57,6 +60,7 @@ impl Upstream {
         servers: &[SocketAddr],
         timeout: Duration,
         kind: Kind,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, HickorySetupError> {
         let failed = |error: NetError| HickorySetupError::System(error.to_string());
         let servers = match servers {
@@ -94,6 +98,7 @@ impl Upstream {
         Ok(Self {
             servers,
             options: asking,
+            metrics: Arc::clone(metrics),
         })
     }
 
@@ -107,11 +112,14 @@ impl Upstream {
         record_type: WireType,
     ) -> Result<Response, DnsError> {
         let query = Query::query(name.clone(), record_type);
+        let counted = Counted::begin(&self.metrics, record_type);
         let result = match &self.servers {
             Asked::Plain(servers) => servers.lookup(query, self.options).first_answer().await,
             Asked::Validating(servers) => servers.lookup(query, self.options).first_answer().await,
         };
-        Response::read(name, result)
+        let response = Response::read(name, result);
+        counted.end(&response);
+        response
     }
 }
 

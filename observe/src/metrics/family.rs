@@ -167,6 +167,16 @@ impl<C: Default, L: Labels, const N: usize> Named<C, L, N> {
         }
     }
 
+    /// The name under which a name counts.
+    pub(super) fn known<'a>(&self, name: [&'a str; N]) -> [&'a str; N] {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = entries.iter();
+        match entries.any(|(known, _)| known.iter().map(|part| &**part).eq(name)) {
+            true => name,
+            false => [OTHER; N],
+        }
+    }
+
     /// The cells of a name.
     pub fn named(&self, name: [&str; N]) -> Arc<Family<C, L>> {
         let find = |entries: &[Entry<C, L, N>], name: [&str; N]| {

@@ -1,5 +1,7 @@
 //! The list of all metrics.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{
     cell::{Age, Counter, Fast, Gauge, Histogram, Powers, Slow},
     family::{Family, Named, OTHER, Series, Value},
@@ -247,19 +249,6 @@ metrics! {
         "Traces, with what became of them.";
 }
 
-/// The names that the configuration gives to labels.
-#[derive(Clone, Debug, Default)]
-pub struct Names {
-    /// The hooks.
-    pub hooks: Vec<String>,
-    /// The names of certificates.
-    pub certificates: Vec<String>,
-    /// The zones that list clients.
-    pub zones: Vec<String>,
-    /// Our own addresses.
-    pub addresses: Vec<String>,
-}
-
 /// How many names get series of their own. What is beyond counts as `other`.
 const HOOKS: usize = 32;
 const CERTIFICATES: usize = 256;
@@ -292,22 +281,58 @@ impl Metrics {
         }
     }
 
-    /// Sets the names of the configuration, at the start and when it has changed.
-    pub fn set_names(&self, names: &Names) {
-        let one = |names: &[String], limit| limited(names, limit).into_iter().map(|name| [name]);
-        let hooks: Vec<_> = one(&names.hooks, HOOKS).collect();
+    /// Sets the names of the hooks. Beyond 32 they count as `other`.
+    pub fn set_hooks(&self, names: &[String]) {
+        let names = limited(names, HOOKS).into_iter().map(|name| [name]);
+        let hooks: Vec<_> = names.collect();
         self.hook_calls_total.set(hooks.clone());
         self.hook_duration_seconds.set(hooks.clone());
         self.hook_down.set(hooks);
-        let certificates = one(&names.certificates, CERTIFICATES).collect();
-        self.certificate_expiry_timestamp_seconds.set(certificates);
-        let addresses = limited(&names.addresses, ADDRESSES);
-        let zones = limited(&names.zones, ZONES);
+    }
+
+    /// Sets when the certificates of these names end, in seconds since 1970. Beyond 256 names,
+    /// `other` has the first end.
+    pub fn set_certificates(&self, ends: &[(String, i64)]) {
+        let names: Vec<String> = ends.iter().map(|(name, _)| name.clone()).collect();
+        let names = limited(&names, CERTIFICATES).into_iter();
+        let certificates = &self.certificate_expiry_timestamp_seconds;
+        certificates.set(names.map(|name| [name]).collect());
+        let mut first: HashMap<[&str; 1], i64> = HashMap::new();
+        for (name, end) in ends {
+            let known = first.entry(certificates.known([name])).or_insert(*end);
+            *known = (*known).min(*end);
+        }
+        for (name, end) in first {
+            certificates.named(name).set(end);
+        }
+    }
+
+    /// Sets which zones list which addresses of ours. Beyond 16 zones and 16 addresses, `other` says
+    /// whether any of them is listed.
+    pub fn set_listed(&self, zones: &[String], addresses: &[String], listed: &[(String, String)]) {
+        let zones = limited(zones, ZONES);
+        let addresses = limited(addresses, ADDRESSES);
         let pairs = zones.iter().flat_map(|zone| {
             let addresses = addresses.iter();
             addresses.map(move |address| [zone.clone(), address.clone()])
         });
         self.dnsbl_listed.set(pairs.collect());
+        let known = |names: &[Box<str>], name: &str| -> Box<str> {
+            let mut names = names.iter();
+            let known = names.find(|known| ***known == *name);
+            known.cloned().unwrap_or_else(|| OTHER.into())
+        };
+        let listed: HashSet<[Box<str>; 2]> = listed
+            .iter()
+            .map(|(zone, address)| [known(&zones, zone), known(&addresses, address)])
+            .collect();
+        for zone in &zones {
+            for address in &addresses {
+                let is_listed = listed.contains(&[zone.clone(), address.clone()]);
+                let cell = self.dnsbl_listed.named([zone, address]);
+                cell.set(i64::from(is_listed));
+            }
+        }
     }
 
     /// Calls `visit` with each metric and its series. `process` is what the system says now.

@@ -82,7 +82,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::metrics::{By, HookResult, Listener, Names, Reason, Service};
+    use crate::metrics::{By, HookResult, Listener, Reason, Service};
 
     fn series(metrics: &Metrics) -> usize {
         let page = metrics.text(&Process::default());
@@ -106,12 +106,10 @@ mod tests {
             .filter(|line| !line.ends_with(" 0"))
             .collect();
         assert!(values.is_empty(), "{values:?}");
-        metrics.set_names(&Names {
-            hooks: names("hook", 1000),
-            certificates: names("name", 1000),
-            zones: names("zone", 100),
-            addresses: names("address", 100),
-        });
+        metrics.set_hooks(&names("hook", 1000));
+        let ends = names("name", 1000).into_iter().map(|name| (name, 7));
+        metrics.set_certificates(&ends.collect::<Vec<_>>());
+        metrics.set_listed(&names("zone", 100), &names("address", 100), &[]);
         let most = series(&metrics);
         assert!(most < 3_000, "{most}");
         // What others send makes none.
@@ -125,6 +123,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_beyond_the_limits_is_told_as_other() {
+        let metrics = Metrics::default();
+        let mut ends: Vec<_> = (0..300)
+            .map(|at| (format!("name{at}"), 1000 - at))
+            .collect();
+        ends.push(("name0".to_owned(), 2000));
+        metrics.set_certificates(&ends);
+        let listed = [("z0", "a0"), ("z20", "a1"), ("z1", "a20")];
+        let listed = listed.map(|(zone, address)| (zone.to_owned(), address.to_owned()));
+        metrics.set_listed(&names("z", 21), &names("a", 21), &listed);
+        let page = metrics.text(&Process::default());
+        let name = "\npostrider_certificate_expiry_timestamp_seconds";
+        for expected in [
+            format!("{name}{{name=\"name0\"}} 1000\n"),
+            format!("{name}{{name=\"name255\"}} 745\n"),
+            format!("{name}{{name=\"other\"}} 701\n"),
+        ] {
+            assert!(page.contains(&expected), "{expected}");
+        }
+        let lines = page
+            .lines()
+            .filter(|line| line.starts_with("postrider_dnsbl_listed{"));
+        let ones: Vec<_> = lines.filter(|line| line.ends_with(" 1")).collect();
+        let line = |zone: &str, ip: &str| {
+            format!("postrider_dnsbl_listed{{zone=\"{zone}\",ip=\"{ip}\"}} 1")
+        };
+        assert_eq!(
+            ones,
+            [line("z0", "a0"), line("z1", "other"), line("other", "a1")]
+        );
+        // Who gets off a list is off.
+        metrics.set_listed(&names("z", 21), &names("a", 21), &[]);
+        let page = metrics.text(&Process::default());
+        assert!(!page.contains(&line("z0", "a0")));
+    }
+
+    #[test]
     fn values_are_where_they_belong() {
         let metrics = Metrics::default();
         metrics
@@ -135,11 +170,7 @@ mod tests {
         let accepted = metrics.accept_duration_seconds.with(By::Smtp);
         accepted.observe(Duration::from_millis(2));
         accepted.observe(Duration::from_secs(60));
-        let names = Names {
-            hooks: vec!["a\"b\\\n".to_owned()],
-            ..Names::default()
-        };
-        metrics.set_names(&names);
+        metrics.set_hooks(&["a\"b\\\n".to_owned()]);
         metrics.hook_down.named(["a\"b\\\n"]).set(1);
         let page = metrics.text(&Process::default());
         for expected in [

@@ -145,6 +145,7 @@ impl Server {
         let dynamics = Dynamic::parse(dynamics, "domains.conf", &statics).unwrap();
         let store = Store::memory();
         let queue = Queue::new(QueueParts {
+            metrics: Arc::default(),
             store: store.clone(),
             tracer: postrider_observe::Tracer::off(),
             config: Arc::new(ArcSwap::from_pointee(dynamics)),

@@ -51,6 +51,7 @@ impl Zones {
             Self::Signed(server) => {
                 let now: Now = Arc::new(move || clock.age());
                 let settings = HickorySettings {
+                    metrics: Arc::default(),
                     servers: &[server.address()],
                     timeout: LIMIT,
                     validate: true,

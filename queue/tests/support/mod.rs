@@ -87,6 +87,7 @@ fn queue_of(
     leading: &Leading,
 ) -> Arc<Queue> {
     let queue = Queue::new(QueueParts {
+        metrics: Arc::default(),
         store: store.clone(),
         tracer: postrider_observe::Tracer::off(),
         config: Arc::clone(config),

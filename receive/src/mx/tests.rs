@@ -84,6 +84,7 @@ impl World {
         let dns = FakeResolver::default();
         let resolver: Arc<dyn Resolver> = Arc::new(dns.clone());
         let queue = Queue::new(QueueParts {
+            metrics: Arc::default(),
             store: store.clone(),
             tracer: postrider_observe::Tracer::off(),
             config: Arc::clone(&config),
@@ -95,6 +96,7 @@ impl World {
             rng: StdRng::seed_from_u64(1),
         });
         let context = SessionContext {
+            metrics: Arc::default(),
             config,
             queue: Arc::new(queue.unwrap()),
             logins: Arc::new(Logins::new(store.clone())),

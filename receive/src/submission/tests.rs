@@ -69,6 +69,7 @@ impl World {
         );
         let resolver: Arc<dyn postrider_dns::Resolver> = Arc::new(FakeResolver::default());
         let queue = Queue::new(QueueParts {
+            metrics: Arc::default(),
             store: store.clone(),
             tracer: postrider_observe::Tracer::off(),
             config: Arc::clone(&config),
@@ -96,6 +97,7 @@ impl World {
         let zones = Arc::clone(&resolver);
         let guards = crate::Guards::new(&statics, Arc::clone(&clock), zones);
         let context = SessionContext {
+            metrics: Arc::default(),
             guards: Arc::new(guards),
             config,
             queue: Arc::new(queue.unwrap()),

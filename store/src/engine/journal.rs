@@ -47,6 +47,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use postrider_observe::Metrics;
 use tokio::{
     sync::{Semaphore, oneshot},
     task,
@@ -54,10 +55,10 @@ use tokio::{
 
 use super::{Changes, Engine};
 use crate::{
-    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, INLINE_TEXT_MAX, Moment,
-    NewText, QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter,
+    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, DiskUse, INLINE_TEXT_MAX,
+    Moment, NewText, QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter,
     Transaction,
-    disk::Disk,
+    disk::{Disk, Open},
     error::Fault,
     journal::{HeldText, JournalReader, ReadError},
     subject::{Applied, Op, Question, Scan, State, hooks, texts::Place, unit},
@@ -91,6 +92,7 @@ struct Shared {
     disk: Arc<dyn Disk>,
     /// Bytes of the disk that stay free for the index.
     min_free: u64,
+    metrics: Arc<Metrics>,
     room: Arc<IndexRoom>,
     changes: Changes,
     large: LargeTables,
@@ -305,6 +307,19 @@ impl Engine for JournalEngine {
     async fn counts(&self) -> Counts {
         let journal_bytes = self.shared.journal_bytes.load(Ordering::Relaxed);
         counts_of(&self.shared.state(), journal_bytes)
+    }
+
+    async fn disk_use(&self) -> io::Result<DiskUse> {
+        let shared = Arc::clone(&self.shared);
+        let look = move || {
+            let index = shared.disk.open(index::FILE, Open::Existing)?;
+            Ok(DiskUse {
+                index: index.size()?,
+                free: shared.disk.free()?,
+                reserve: shared.min_free,
+            })
+        };
+        task::spawn_blocking(look).await?
     }
 
     fn changes(&self) -> &Changes {

@@ -16,8 +16,9 @@ use tokio::sync::watch;
 
 use super::{Changes, Engine};
 use crate::{
-    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, Lane, Moment, NewText,
-    QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Time, Transaction,
+    Accept, Accepted, Claim, ClaimHooks, Claimed, ClaimedHooks, Counts, DiskUse, Lane, Moment,
+    NewText, QueueId, Settle, SettleHook, StoreError, Text, TextFile, TextId, TextWriter, Time,
+    Transaction,
     subject::{Applied, ModelState, Op, Question, Scan, hooks, unit},
 };
 
@@ -242,6 +243,10 @@ impl Engine for Model {
                 .sum(),
             set_aside: 0,
         }
+    }
+
+    async fn disk_use(&self) -> std::io::Result<DiskUse> {
+        Ok(DiskUse::default())
     }
 
     fn changes(&self) -> &Changes {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use postrider_config::{Live, Static};
+use postrider_observe::Metrics;
 use postrider_queue::Queue;
 use postrider_receive::login::{LoginLimiter, Logins};
 use postrider_smtp::Domain;
@@ -29,6 +30,8 @@ pub struct WebapiParts {
     pub statics: Arc<Static>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Checks passwords and remembers right ones.
     pub logins: Arc<Logins>,
     /// Counts failed logins.
@@ -89,6 +92,7 @@ pub(crate) struct CallContext {
     pub(crate) config: Live,
     pub(crate) statics: Arc<Static>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) logins: Arc<Logins>,
     pub(crate) limiter: Arc<LoginLimiter>,
     pub(crate) unsubscribe_key: UnsubscribeKey,
@@ -106,6 +110,7 @@ impl CallContext {
             config,
             statics,
             clock,
+            metrics,
             logins,
             limiter,
             unsubscribe_key,
@@ -117,6 +122,7 @@ impl CallContext {
             config,
             statics,
             clock,
+            metrics,
             logins,
             limiter,
             unsubscribe_key,

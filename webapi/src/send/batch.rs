@@ -25,7 +25,7 @@ use tokio::{
 use tracing::info;
 
 use super::{
-    Draft, NameAddress, NewFile, Once,
+    Draft, NameAddress, NewFile, Once, count_accepted,
     once::{by_another, saved},
     prepare,
     prepare::{LimitCheck, allow},
@@ -115,6 +115,7 @@ pub(crate) async fn send_all(
     once: Option<&Once>,
 ) -> Result<BatchResponse, ApiError> {
     let now = context.clock.now();
+    let begun = context.clock.moment();
     if let Some(once) = once
         && let Some(answered) = once.answered(context, user, now).await?
     {
@@ -159,6 +160,8 @@ pub(crate) async fn send_all(
         Err(other) => return Err(ApiError::user(other.to_string())),
     };
     drop(allowance);
+    let bytes = stager.total.load(Ordering::Relaxed);
+    count_accepted(context, (count, added.len()), bytes, begun);
     info!(account = user.account, count, "batch queued by webapi");
     let rows = given.into_iter().zip(added).zip(message_ids);
     let submissions = rows.map(|((address, added), message_id)| {

@@ -96,6 +96,7 @@ impl World {
         }
         let (config, statics) = (Arc::new(ArcSwap::from_pointee(dynamic)), Arc::new(statics));
         let queue = Queue::new(postrider_queue::QueueParts {
+            metrics: Arc::default(),
             store: store.clone(),
             tracer: postrider_observe::Tracer::off(),
             config: Arc::clone(&config),
@@ -108,6 +109,7 @@ impl World {
         });
         let (running, stopping) = watch::channel(false);
         let webapi = Webapi::new(WebapiParts {
+            metrics: Arc::default(),
             store: store.clone(),
             queue: Arc::new(queue.unwrap()),
             config,

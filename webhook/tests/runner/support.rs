@@ -167,6 +167,7 @@ impl World {
         let store = Store::memory();
         let clock = ManualClock::new(Time(1_800_000_000_000_000));
         let runner = Runner::new(WebhookParts {
+            metrics: Arc::default(),
             store: store.clone(),
             tracer: postrider_observe::Tracer::off(),
             config: Arc::new(ArcSwap::from_pointee(dynamic)),

@@ -45,6 +45,7 @@ const PROGRAMS: &[&str] = &[
 const SERVICES: &[(&str, &str, &[&str])] = &[
     ("postfix", "postfix", &["stop"]),
     ("postgrey", "service", &["postgrey", "stop"]),
+    ("prometheus", "service", &["prometheus", "stop"]),
 ];
 
 /// Installs the missing mail programs, if this is Debian and we are root.

@@ -4,6 +4,7 @@
 //! [`parts`]. docs/testing.md shows the same list with the last run of each part.
 
 mod generators;
+mod metrics;
 mod opinions;
 mod parts;
 mod record;

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::steps::{cargo_step, run_command};
-use super::{Args, Done, Steps, generators, opinions, schemathesis, slow, smoke};
+use super::{Args, Done, Steps, generators, metrics, opinions, schemathesis, slow, smoke};
 use crate::check::{dependencies, prose};
 use crate::crash::{self, Via};
 use crate::mx;
@@ -101,6 +101,12 @@ pub(super) const PARTS: &[Part] = &[
         level: Level::Plain,
         proves: "dkimpy, authheaders and OpenDKIM sign and verify 300 messages as we do",
         run: opinions_part,
+    },
+    Part {
+        name: "metrics",
+        level: Level::Full,
+        proves: "promtool has nothing to say of the page of metrics and of the alerts, and each alert fires when it should and stays quiet when not",
+        run: |steps, _| metrics::run(steps),
     },
     Part {
         name: "docs",

@@ -13,13 +13,25 @@ pub(super) mod server;
 pub(super) mod settings;
 pub(super) mod spam;
 pub(super) mod suppressions;
+pub(super) mod telemetry;
 pub(super) mod troubleshoot;
 pub(super) mod undelete;
 pub(super) mod webhooks;
 
-use super::{Asked, problem::Problem};
+use serde_json::json;
+
+use super::{Answer, Asked, problem::Problem};
 
 impl Asked {
+    /// A token that opens the call with this path.
+    fn token(&self, opens: &'static str) -> Result<Answer, Problem> {
+        let context = &self.context;
+        let caller = (context.caller.clone(), self.access.clone());
+        let token = self.tokens.give(opens, caller, context.clock.moment());
+        let token = token.ok_or_else(Problem::too_many_tokens)?;
+        Ok(Answer::Data(json!(token)))
+    }
+
     /// A variable element of the path.
     fn element(&self, index: usize) -> &str {
         self.elements.get(index).map_or("", String::as_str)

@@ -2,7 +2,7 @@
 //!
 //! A stream ends when the server stops, and when its caller may not listen any more.
 
-use std::{convert::Infallible, pin::Pin, time::Duration};
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     extract::{
@@ -20,6 +20,7 @@ use axum::{
     },
 };
 use futures_util::{Stream, StreamExt, stream};
+use postrider_observe::{Metrics, metrics::StreamKind};
 use postrider_webhook::Share;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
@@ -53,6 +54,8 @@ pub(super) enum Frame {
         name: &'static str,
         data: Value,
     },
+    /// News without a number: a client can't go on behind them later.
+    News { name: &'static str, data: Value },
     /// A stage of a check. A client can't go on behind it later, so it has no number.
     Stage(Value),
     /// So many events were left out, because the client read too slowly.
@@ -76,6 +79,7 @@ impl Frame {
                 .id(id.to_string())
                 .event(name)
                 .data(data.to_string()),
+            Self::News { name, data } => Event::default().event(name).data(data.to_string()),
             Self::Stage(data) => Event::default().event("event").data(data.to_string()),
             Self::Lost(count) => Event::default().comment(Self::loss(count)),
             Self::Ping => {
@@ -90,7 +94,9 @@ impl Frame {
     fn message(self) -> Option<Message> {
         match self {
             Self::Begin(_) => None,
-            Self::Event { data, .. } | Self::Stage(data) => Some(Message::text(data.to_string())),
+            Self::Event { data, .. } | Self::News { data, .. } | Self::Stage(data) => {
+                Some(Message::text(data.to_string()))
+            }
             Self::Lost(count) => Some(Message::Ping(Self::loss(count).into())),
             Self::Ping | Self::Waiting => Some(Message::Ping("".into())),
         }
@@ -109,9 +115,11 @@ impl Live {
     /// A stream with a place among the caller's streams.
     pub(super) fn new(
         asked: &Asked,
+        kind: StreamKind,
         frames: impl Stream<Item = Frame> + Send + 'static,
     ) -> Result<Self, Problem> {
-        Self::with_pings(asked, frames, Frame::Ping)
+        let counted = Counted::new(&asked.context.metrics, kind);
+        Self::with_pings(asked, frames, Frame::Ping, Some(counted))
     }
 
     /// The same, for clients that know no pings.
@@ -119,13 +127,14 @@ impl Live {
         asked: &Asked,
         frames: impl Stream<Item = Frame> + Send + 'static,
     ) -> Result<Self, Problem> {
-        Self::with_pings(asked, frames, Frame::Waiting)
+        Self::with_pings(asked, frames, Frame::Waiting, None)
     }
 
     fn with_pings(
         asked: &Asked,
         frames: impl Stream<Item = Frame> + Send + 'static,
         ping: Frame,
+        counted: Option<Counted>,
     ) -> Result<Self, Problem> {
         let place = asked.streams.try_take(&asked.access.name, 1);
         let listening = Listening {
@@ -134,6 +143,7 @@ impl Live {
             listener: Listener::new(&asked.context, &asked.access),
             stopping: asked.stopping.clone(),
             _place: place.ok_or_else(Problem::too_many_streams)?,
+            _counted: counted,
         };
         let frames = stream::unfold(listening, |mut listening| async move {
             let frame = listening.next().await?;
@@ -216,6 +226,23 @@ struct Listening {
     listener: Listener,
     stopping: watch::Receiver<bool>,
     _place: Share,
+    _counted: Option<Counted>,
+}
+
+/// An open stream, for the metrics.
+struct Counted(Arc<Metrics>, StreamKind);
+
+impl Counted {
+    fn new(metrics: &Arc<Metrics>, kind: StreamKind) -> Self {
+        metrics.streams.with(kind).inc();
+        Self(Arc::clone(metrics), kind)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.streams.with(self.1).dec();
+    }
 }
 
 impl Listening {

@@ -108,13 +108,13 @@ fn responses(call: &Call) -> Value {
     let mut responses = Map::new();
     let (kind, answer) = match call.answer {
         "bytes" => ("application/octet-stream", json!({})),
-        "stream" | "stages" => ("text/event-stream", json!({"type": "string"})),
+        "stream" | "stages" | "frames" => ("text/event-stream", json!({"type": "string"})),
         answer => ("application/json", with_data(answer)),
     };
     let content = json!({kind: {"schema": answer}});
     let done = json!({"description": "The call succeeded", "content": content});
     responses.insert("200".to_owned(), done);
-    if matches!(call.answer, "stream" | "stages") {
+    if matches!(call.answer, "stream" | "stages" | "frames") {
         let upgraded = "The connection is a WebSocket: a text is the data of one event";
         responses.insert("101".to_owned(), json!({"description": upgraded}));
     }
@@ -233,6 +233,7 @@ mod tests {
         server::Reloaded,
         server::LogEntry,
         events::ToldEvent,
+        crate::face::http::calls::telemetry::shapes::MetricItem,
         crate::face::http::calls::dns::NewDkim,
         crate::face::http::calls::settings::SettingsChange,
         crate::face::http::calls::account::AuthChange,

@@ -10,7 +10,7 @@ use super::{
     Answer, Asked,
     calls::{
         account, destinations, dns, events, hold_rules, principals, queue, reports, retired,
-        server, settings, spam, suppressions, troubleshoot, undelete, webhooks,
+        server, settings, spam, suppressions, telemetry, troubleshoot, undelete, webhooks,
     },
     problem::Problem,
 };
@@ -90,7 +90,7 @@ impl Call {
 
     /// Whether the parameter `token` may stand in the place of a login.
     pub(super) fn takes_token(&self) -> bool {
-        self.answer == "stages"
+        matches!(self.answer, "stages" | "frames")
     }
 
     /// The variable elements of a path, if the path is one of this call.
@@ -330,6 +330,14 @@ pub(super) static CALLS: &[Call] = calls! {
         "List the last lines of the log, newest first." => server::logs;
     read GET "telemetry/refusals" Observe whole ["page,limit,cursor,sort"] ("" -> "[RefusalItem]")
         "List the reasons of refusals, and how often each was given." => server::refusals;
+    read GET "telemetry/metrics" Observe whole ["after,before"] ("" -> "[]MetricItem")
+        "List how the metrics grew in each five minutes, and before in each hour. Values of 0 are left out."
+        => telemetry::metrics;
+    read GET "telemetry/metrics/live" Observe whole ["interval,metrics,token"] ("" -> "frames")
+        "Stream the metrics as they are, at once and each interval." => telemetry::live;
+    read GET "telemetry/live/metrics-token" Observe whole [""] ("" -> "text")
+        "Get a token that opens telemetry/metrics/live within a minute, in the place of a login."
+        => telemetry::metrics_token;
     read GET "account/auth" Account all [""] ("" -> "any")
         "Get the ways to log in to the account of the caller." => account::auth;
     change POST "account/auth" Account all [""] ("[]AuthChange" -> "null")

@@ -50,16 +50,21 @@ async fn log(site: &Site, account: &str, event: Event, recipient: &str) {
 }
 
 /// A stream of server-sent events.
-struct Stream {
+pub(super) struct Stream {
     stream: TcpStream,
     text: String,
 }
 
 impl Stream {
     async fn open(site: &Site, key: &str, query: &str, headers: &str) -> Self {
+        Self::at(site, key, "/api/events/live", query, headers).await
+    }
+
+    /// Opens the stream at this path.
+    pub(super) async fn at(site: &Site, key: &str, path: &str, query: &str, headers: &str) -> Self {
         let mut stream = site.connect().await;
         let request = format!(
-            "GET /api/events/live{query} HTTP/1.1\r\nHost: mail.example.org\r\n\
+            "GET {path}{query} HTTP/1.1\r\nHost: mail.example.org\r\n\
              Authorization: Bearer {key}\r\n{headers}\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -68,7 +73,7 @@ impl Stream {
     }
 
     /// Reads up to the end of this text, and gives all that came since the last call.
-    async fn until(&mut self, end: &str) -> String {
+    pub(super) async fn until(&mut self, end: &str) -> String {
         loop {
             if let Some(at) = self.text.find(end) {
                 let rest = self.text.split_off(at + end.len());
@@ -99,7 +104,7 @@ impl Stream {
     }
 
     /// The next event: its id, its name and its data.
-    async fn event(&mut self) -> (u64, String, Value) {
+    pub(super) async fn event(&mut self) -> (u64, String, Value) {
         let text = self.until("\n\n").await;
         let field = |name: &str| {
             let mut lines = text.lines();

@@ -6,6 +6,8 @@ use std::{
     thread,
 };
 
+use postrider_observe::metrics::PanicIn;
+
 #[cfg(test)]
 use super::gate::Gate;
 use super::{
@@ -215,6 +217,7 @@ impl TellPanic {
 impl Drop for TellPanic {
     fn drop(&mut self) {
         if thread::panicking() {
+            self.shared.metrics.panics_total.with(PanicIn::Store).inc();
             let fault = Fault::Panicked(self.thread);
             tracing::error!(error = %fault, "the store stops");
             self.shared.fail(Fault::Panicked(self.thread).into());

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     OpenError, Options,
-    disk::{Disk, DiskLock, FsDisk},
+    disk::{Disk, DiskLock, FsDisk, counted::CountedDisk},
     error::Fault,
     journal::{Entry, Journal, JournalError, JournalOptions, Position},
     subject::{ENVELOPE, Effects, Op, State},
@@ -98,6 +98,8 @@ impl JournalEngine {
         options: &Options,
         mode: Mode,
     ) -> Result<Self, OpenError> {
+        let metrics = &options.metrics;
+        let disk: Arc<dyn Disk> = Arc::new(CountedDisk::new(disk, Arc::clone(metrics)));
         let folder = Folder(&options.dir);
         let lock = disk.lock(LOCK).map_err(|error| folder.io(LOCK, error))?;
         let lock = lock.ok_or_else(|| OpenError::Locked {
@@ -141,6 +143,7 @@ impl JournalEngine {
             files,
             disk,
             min_free: options.min_free,
+            metrics: Arc::clone(metrics),
             room,
             changes: Changes::default(),
             large,

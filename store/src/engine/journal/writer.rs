@@ -78,6 +78,10 @@ pub(super) struct Writer {
     /// About how many bytes changed since the last freeze.
     weight: usize,
     last_freeze: Instant,
+    /// The bytes of the journal that no checkpoint covers, and those among them that the present
+    /// checkpoint covers.
+    unindexed: u64,
+    being_indexed: u64,
     /// The part of the journal that the present checkpoint covers.
     freezing: Option<Position>,
     /// The position where a replay would begin.
@@ -150,6 +154,8 @@ impl Writer {
             // The replayed operations are not in the index yet.
             weight: 1,
             last_freeze: now(),
+            unindexed: 0,
+            being_indexed: 0,
             freezing: None,
             checkpointed,
             wanted: Vec::new(),

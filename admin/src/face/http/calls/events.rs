@@ -1,6 +1,7 @@
 //! Events: what webhooks tell, as a list and as a stream.
 
 use futures_util::{StreamExt, stream};
+use postrider_observe::metrics::StreamKind;
 use postrider_smtp::Address;
 use postrider_store::{Event, EventFilter, EventId, LoggedEvent, Order};
 use postrider_webhook::codes;
@@ -135,7 +136,7 @@ pub(in super::super) async fn live(asked: Asked) -> Result<Answer, Problem> {
         Some((frame, reader))
     });
     let frames = stream::iter(begin).chain(events);
-    Ok(Answer::Live(Live::new(&asked, frames)?))
+    Ok(Answer::Live(Live::new(&asked, StreamKind::Events, frames)?))
 }
 
 /// An event as a webhook tells it.

@@ -63,11 +63,7 @@ async fn run(check: Check, context: Context, mut client: ToClient) {
 
 /// A token for a stream.
 pub(in super::super) async fn token(asked: Asked) -> Result<Answer, Problem> {
-    let context = &asked.context;
-    let caller = (context.caller.clone(), asked.access.clone());
-    let token = asked.tokens.give(OPENED, caller, context.clock.moment());
-    let token = token.ok_or_else(Problem::too_many_tokens)?;
-    Ok(Answer::Data(json!(token)))
+    asked.token(OPENED)
 }
 
 impl Asked {

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use postrider_dns::{Caa, DnsError, Question, Record, Resolver, is_within};
 
-use super::{About, Found, MANY, Row, Subject, Verdict};
+use super::{About, Found, MANY, Row, Subject, Verdict, World};
 use crate::op::dns::{
-    facts::{Ca, is_private},
+    facts::{Ca, HostFacts, is_private},
     record::content,
 };
 
@@ -166,31 +166,70 @@ fn refusal(records: &[Caa], ca: &Ca) -> Option<String> {
 /// No block list has one of our addresses.
 pub(super) fn dnsbl<'a>(subject: &'a Subject<'a>, resolver: &'a dyn Resolver) -> Row<'a> {
     Box::pin(async move {
-        let world = subject.world;
-        let mut zones: Vec<&str> = Vec::new();
-        let listeners = world.statics.listeners.values();
-        let of_listeners = listeners.flat_map(|listener| &listener.smtp.dnsbls);
-        for zone in world.config.monitor_dnsbls.iter().chain(of_listeners) {
-            if !zones.contains(&zone.ascii()) && zones.len() < MANY {
-                zones.push(zone.ascii());
-            }
-        }
-        let sources = subject.facts.sources.keys();
-        let sources: Vec<IpAddr> = sources.copied().filter(|ip| !is_private(*ip)).collect();
-        let items = zones.iter().flat_map(|zone| {
-            let sources = sources.iter();
+        let lists = subject.world.lists(subject.facts);
+        let items = lists.zones.iter().flat_map(|zone| {
+            let sources = lists.sources.iter();
             sources.map(move |source| listing(zone, *source, resolver))
         });
         futures_util::future::join_all(items).await
     })
 }
 
-async fn listing(zone: &str, address: IpAddr, resolver: &dyn Resolver) -> Found {
+/// The zones that list clients, and our own addresses that should be on no list.
+pub(in super::super) struct Lists {
+    pub(in super::super) zones: Vec<String>,
+    sources: Vec<IpAddr>,
+}
+
+impl World {
+    /// The lists that count, and what should not be on them.
+    pub(in super::super) fn lists(&self, facts: &HostFacts) -> Lists {
+        let mut zones: Vec<String> = Vec::new();
+        let listeners = self.statics.listeners.values();
+        let of_listeners = listeners.flat_map(|listener| &listener.smtp.dnsbls);
+        for zone in self.config.monitor_dnsbls.iter().chain(of_listeners) {
+            let is_known = zones.iter().any(|known| *known == zone.ascii());
+            if !is_known && zones.len() < MANY {
+                zones.push(zone.ascii().to_owned());
+            }
+        }
+        let sources = facts.sources.keys();
+        Lists {
+            zones,
+            sources: sources.copied().filter(|ip| !is_private(*ip)).collect(),
+        }
+    }
+}
+
+impl Lists {
+    /// Our addresses as texts.
+    pub(in super::super) fn addresses(&self) -> Vec<String> {
+        self.sources.iter().map(ToString::to_string).collect()
+    }
+
+    /// Each zone with each address, and the name of their item with a dot at the end.
+    pub(in super::super) fn pairs(&self) -> impl Iterator<Item = (String, String, String)> {
+        self.zones.iter().flat_map(|zone| {
+            let sources = self.sources.iter();
+            sources.map(move |source| {
+                let name = format!("{}.", name_in(zone, *source));
+                (zone.clone(), source.to_string(), name)
+            })
+        })
+    }
+}
+
+/// The name of an address in a zone that lists clients (RFC 5782).
+fn name_in(zone: &str, address: IpAddr) -> String {
     let reversed = Question::reverse(address);
     let reversed = reversed.name();
     let reversed = reversed.trim_end_matches(".in-addr.arpa");
     let reversed = reversed.trim_end_matches(".ip6.arpa");
-    let name = format!("{reversed}.{zone}");
+    format!("{reversed}.{zone}")
+}
+
+async fn listing(zone: &str, address: IpAddr, resolver: &dyn Resolver) -> Found {
+    let name = name_in(zone, address);
     let about = About {
         check: "DNSBL",
         record_type: "DNSBL",

@@ -130,7 +130,15 @@ impl Writer {
         for prepared in requests.iter().flat_map(|ops| &ops.ops) {
             self.batch.push(ENVELOPE, &prepared.encoded, &prepared.text);
         }
-        self.journal.append(&mut self.batch, space)
+        let appended = self.journal.append(&mut self.batch, space)?;
+        let operations = requests.iter().map(|ops| ops.ops.len()).sum::<usize>();
+        let metrics = &self.options.metrics;
+        metrics
+            .store_batch_operations
+            .observe(self.riders.len() + operations);
+        self.unindexed += self.batch.size() as u64;
+        metrics.store_unindexed_bytes.set(self.unindexed);
+        Ok(appended)
     }
 
     /// Applies the appended requests, and answers them.

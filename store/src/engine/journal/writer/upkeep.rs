@@ -1,6 +1,6 @@
 //! Upkeep: checkpoints of the index, and segments of the journal that are no longer needed.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{mem, sync::atomic::Ordering, time::Duration};
 
 use super::{
     super::checkpoint::Job,
@@ -73,6 +73,7 @@ impl Writer {
         self.weight = 0;
         self.last_freeze = now();
         self.freezing = Some(position);
+        self.being_indexed = self.unindexed;
         self.wanted_now.append(&mut self.wanted);
         let counters = counters.into_iter();
         let meta = Meta {
@@ -96,6 +97,12 @@ impl Writer {
     pub(super) fn checkpoint_done(&mut self) -> Result<(), Fault> {
         if let Some(position) = self.freezing.take() {
             self.checkpoint_took = self.last_freeze.elapsed();
+            let metrics = &self.options.metrics;
+            metrics
+                .store_checkpoint_duration_seconds
+                .observe(self.checkpoint_took);
+            self.unindexed -= mem::take(&mut self.being_indexed);
+            metrics.store_unindexed_bytes.set(self.unindexed);
             let passed = self.checkpointed.generation..=position.generation;
             self.candidates.extend(self.journal.generations(passed));
             self.checkpointed = position;

@@ -1,0 +1,175 @@
+//! The metrics: how they grew, and as they are, again and again.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures_util::stream;
+use postrider_observe::metrics::{PointValue, StreamKind};
+use postrider_store::{PointAmount, Time};
+use serde_json::{Map, Value, json};
+
+use super::super::{
+    Answer, Asked,
+    live::{Frame, Live},
+    problem::Problem,
+};
+use crate::op::metrics::Values;
+
+/// How far back the answer goes that asks for no time.
+const BACK: Duration = Duration::from_secs(24 * 60 * 60);
+/// The path of the call that a token opens.
+const OPENED: &str = "telemetry/metrics/live";
+/// Seconds between two frames: without a parameter, and the most.
+const INTERVAL: (u64, u64) = (30, 3600);
+
+/// The points of a time, the oldest first.
+pub(in super::super) async fn metrics(asked: Asked) -> Result<Answer, Problem> {
+    let context = &asked.context;
+    let day = i64::try_from(BACK.as_micros()).unwrap_or(i64::MAX);
+    let after = asked.query.time("after")?;
+    let after = after.unwrap_or(Time(context.clock.now().0 - day));
+    let before = asked.query.time("before")?.unwrap_or(Time(i64::MAX));
+    let since = Time(after.0.saturating_add(1));
+    let points = context.metrics_points(since, before).await?;
+    let items = points.iter().flat_map(|point| {
+        let values = point.values.iter();
+        values.map(|(id, value)| item(id, of_store(*value), Some(point.time)))
+    });
+    Ok(Answer::Data(items.collect()))
+}
+
+/// A token for the stream.
+pub(in super::super) async fn metrics_token(asked: Asked) -> Result<Answer, Problem> {
+    asked.token(OPENED)
+}
+
+/// The stream of all metrics, or of those with the wanted ids.
+pub(in super::super) async fn live(asked: Asked) -> Result<Answer, Problem> {
+    let interval = asked.query.parsed("interval")?.unwrap_or(INTERVAL.0);
+    let interval = Duration::from_secs(interval.clamp(1, INTERVAL.1));
+    let wanted = asked.query.list("metrics").into_iter().map(str::to_owned);
+    let wanted: BTreeSet<String> = wanted.collect();
+    let context = asked.context.clone();
+    let frames = stream::unfold(Duration::ZERO, move |pause| {
+        let (context, wanted) = (context.clone(), wanted.clone());
+        async move {
+            let next = context.clock.moment().after(pause);
+            context.clock.sleep_until_moment(next).await;
+            let values = context.metrics_values().await;
+            let frame = Frame::News {
+                name: "metrics",
+                data: items(&values, &wanted),
+            };
+            Some((frame, interval))
+        }
+    });
+    Ok(Answer::Live(Live::new(
+        &asked,
+        StreamKind::Metrics,
+        frames,
+    )?))
+}
+
+/// The values of these ids; of all if none is wanted.
+fn items(values: &Values, wanted: &BTreeSet<String>) -> Value {
+    let values = values.iter();
+    let wanted = values.filter(|(id, _)| wanted.is_empty() || wanted.contains(*id));
+    wanted.map(|(id, value)| item(id, *value, None)).collect()
+}
+
+const fn of_store(value: PointAmount) -> PointValue {
+    match value {
+        PointAmount::Counter(value) => PointValue::Counter(value),
+        PointAmount::Gauge(value) => PointValue::Gauge(value),
+        PointAmount::Histogram { count, sum } => PointValue::Histogram { count, sum },
+    }
+}
+
+fn item(id: &str, value: PointValue, time: Option<Time>) -> Value {
+    let (kind, members) = match value {
+        PointValue::Counter(value) => ("counter", json!({"value": number(value)})),
+        PointValue::Gauge(value) => ("gauge", json!({"value": number(value)})),
+        PointValue::Histogram { count, sum } => {
+            ("histogram", json!({"count": count, "sum": number(sum)}))
+        }
+    };
+    let mut item = Map::new();
+    item.insert("type".to_owned(), kind.into());
+    item.insert("id".to_owned(), id.into());
+    if let Some(time) = time {
+        item.insert("timestamp".to_owned(), time.to_string().into());
+    }
+    if let Value::Object(members) = members {
+        item.extend(members);
+    }
+    Value::Object(item)
+}
+
+/// A whole number is written without a point: clients hold counts as such.
+fn number(value: f64) -> Value {
+    /// Above, a floating number does not have all digits.
+    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() < WHOLE_MAX {
+        return json!(value as i64);
+    }
+    json!(value)
+}
+
+/// The shapes of the answers, for the description.
+#[cfg(test)]
+pub(in super::super) mod shapes {
+    use utoipa::ToSchema;
+
+    /// The value of a metric.
+    #[derive(ToSchema)]
+    #[expect(dead_code, reason = "only its schema is used")]
+    pub(in super::super::super) struct MetricItem {
+        /// `counter`, `gauge` or `histogram`.
+        r#type: String,
+        /// The id, for example `queue.count` or `postrider.refusals`.
+        id: String,
+        /// The end of the five minutes or of the hour, as RFC 3339. A stream has none.
+        timestamp: Option<String>,
+        /// Of a counter: how much it grew. Of a gauge: what it was.
+        value: Option<f64>,
+        /// Of a histogram: how many observations there were.
+        count: Option<u64>,
+        /// Of a histogram: the sum of the observations.
+        sum: Option<f64>,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_have_no_point() {
+        for (value, text) in [(3.0, "3"), (0.5, "0.5"), (-2.0, "-2"), (1e300, "1e+300")] {
+            assert_eq!(number(value).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn an_item_has_the_members_of_its_kind() {
+        let time = Some(Time(0));
+        for (value, time, expected) in [
+            (
+                PointValue::Counter(2.0),
+                time,
+                r#"{"type":"counter","id":"x","timestamp":"1970-01-01T00:00:00Z","value":2}"#,
+            ),
+            (
+                PointValue::Gauge(0.5),
+                None,
+                r#"{"type":"gauge","id":"x","value":0.5}"#,
+            ),
+            (
+                PointValue::Histogram { count: 2, sum: 3.0 },
+                None,
+                r#"{"type":"histogram","id":"x","count":2,"sum":3}"#,
+            ),
+        ] {
+            assert_eq!(item("x", value, time).to_string(), expected);
+        }
+    }
+}

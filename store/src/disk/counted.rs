@@ -1,0 +1,138 @@
+//! A disk that counts what fails on it, and how long the journal waits for it.
+
+use std::{io, sync::Arc, time::Instant};
+
+use postrider_observe::{Metrics, metrics::StoreOperation};
+
+use super::{Disk, DiskFile, DiskLock, Open, is_full};
+
+/// Another disk, with counts of it. A disk without room has not failed, so that is not counted.
+#[derive(Debug)]
+pub(crate) struct CountedDisk {
+    disk: Arc<dyn Disk>,
+    metrics: Arc<Metrics>,
+}
+
+impl CountedDisk {
+    pub(crate) fn new(disk: Arc<dyn Disk>, metrics: Arc<Metrics>) -> Self {
+        Self { disk, metrics }
+    }
+}
+
+impl Disk for CountedDisk {
+    fn open(&self, name: &str, open: Open) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.disk.open(name, open)?;
+        let part = match name.split('/').next() {
+            Some("journal") => Part::Journal,
+            Some("texts") => Part::Texts,
+            _ => Part::Index,
+        };
+        Ok(Box::new(CountedFile {
+            file,
+            part,
+            metrics: Arc::clone(&self.metrics),
+        }))
+    }
+
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        self.disk.create_dir(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.disk.list(dir)
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let result = self.disk.sync_dir(dir);
+        count(&self.metrics, StoreOperation::Sync, &result);
+        result
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        self.disk.free()
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.disk.lock(name)
+    }
+}
+
+/// What a file belongs to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Part {
+    Journal,
+    Index,
+    Texts,
+}
+
+#[derive(Debug)]
+struct CountedFile {
+    file: Box<dyn DiskFile>,
+    part: Part,
+    metrics: Arc<Metrics>,
+}
+
+impl CountedFile {
+    /// Counts the result of a write or a sync.
+    fn written(&self, in_journal: StoreOperation, result: io::Result<()>) -> io::Result<()> {
+        let operation = match self.part {
+            Part::Journal => in_journal,
+            Part::Index => StoreOperation::Checkpoint,
+            Part::Texts => StoreOperation::Body,
+        };
+        count(&self.metrics, operation, &result);
+        result
+    }
+}
+
+fn count<T>(metrics: &Metrics, operation: StoreOperation, result: &io::Result<T>) {
+    if result.as_ref().is_err_and(|error| !is_full(error)) {
+        metrics.store_errors_total.with(operation).inc();
+    }
+}
+
+impl DiskFile for CountedFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let result = self.file.read_at(buf, offset);
+        count(&self.metrics, StoreOperation::Read, &result);
+        result
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let result = self.file.write_at(buf, offset);
+        self.written(StoreOperation::Append, result)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        let result = self.file.set_size(size);
+        self.written(StoreOperation::Append, result)
+    }
+
+    /// The journal syncs its batches so, and nothing else.
+    fn sync_data(&self) -> io::Result<()> {
+        let begun = Instant::now();
+        let result = self.file.sync_data();
+        if self.part == Part::Journal {
+            let duration = &self.metrics.store_sync_duration_seconds;
+            duration.observe(begun.elapsed());
+        }
+        self.written(StoreOperation::Sync, result)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        let result = self.file.sync_all();
+        self.written(StoreOperation::Sync, result)
+    }
+}
