@@ -3,7 +3,7 @@
 //! In reading order:
 //! - [`cli`], [`command`]: the command line as types, and the commands.
 //! - [`server`], [`services`], [`listener`], `proxied`, [`gate`], `sessions`, [`descriptors`],
-//!   [`tls`], `resolvers`, [`prepared`], [`privileges`], [`sandbox`], [`service_manager`],
+//!   [`tls`], `resolvers`, `loads`, [`prepared`], [`privileges`], [`sandbox`], [`service_manager`],
 //!   `wrong_clock`: from a configuration to a running server.
 //! - [`acme`]: certificates from a CA.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
@@ -29,6 +29,7 @@ pub mod http;
 mod idle;
 mod linger;
 pub mod listener;
+mod loads;
 pub mod localserve;
 pub mod logging;
 mod observed;

@@ -15,12 +15,12 @@ use postrider_admin::{
     op::{dns, logs::Logs, metrics::keep_points, passwords},
 };
 use postrider_config::{
-    DomainsFile, Dynamic, Listener, Live, Outcome, ReadAgain, Static, Watcher, keep_good,
+    DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher, keep_good,
 };
 use postrider_dns::Resolver;
 use postrider_observe::{
     Metrics, Tracer,
-    metrics::{self, Build, ConfigFile, LoadResult},
+    metrics::{self, Build, ConfigFile},
 };
 use postrider_queue::{DeliveryMode, Dialer, Mailboxes, Queue, TcpDialer};
 use postrider_receive::{
@@ -41,6 +41,7 @@ use crate::{
     gate::{Gate, Kind},
     http::{self, RequestCounts},
     listener::Entrance,
+    loads,
     prepared::Prepared,
     resolvers::{Resolvers, resolvers},
     service_manager,
@@ -233,7 +234,10 @@ impl Server {
             server.tasks.spawn(look);
         }
         server.follow_config(applied);
-        server.count_loads(outcomes);
+        loads::at_start(&server.shared.metrics, &server.shared.statics);
+        let metrics = Arc::clone(&server.shared.metrics);
+        let counting = loads::count(metrics, outcomes, server.shutdown.subscribe());
+        server.tasks.spawn(counting);
         server.spawn_workers(control, admin, hooks, watcher);
         server.spawn_services(bound, &apis, local.as_ref(), challenges.as_ref())?;
         Ok(server)
@@ -249,36 +253,6 @@ impl Server {
                     Ok(()) = applied.changed() => queue.follow_config(),
                     _ = stop.wait_for(|stop| *stop) => return,
                 }
-            }
-        });
-    }
-
-    /// Counts how often the configuration was read, and how it went.
-    fn count_loads(&mut self, mut outcomes: watch::Receiver<Outcome>) {
-        let shared = &self.shared;
-        let hooks = shared.statics.hooks.keys();
-        let hooks: Vec<String> = hooks
-            .chain(shared.statics.milters.keys())
-            .cloned()
-            .collect();
-        shared.metrics.set_hooks(&hooks);
-        count_load(&shared.metrics, ConfigFile::Postrider, true);
-        // If a copy stands for a file with errors, the first look of the watcher tells so.
-        count_load(&shared.metrics, ConfigFile::Domains, true);
-        let metrics = Arc::clone(&shared.metrics);
-        let mut stop = self.shutdown.subscribe();
-        self.tasks.spawn(async move {
-            loop {
-                tokio::select! {
-                    Ok(()) = outcomes.changed() => {}
-                    _ = stop.wait_for(|stop| *stop) => return,
-                }
-                let is_good = match &*outcomes.borrow_and_update() {
-                    Outcome::Unchanged => continue,
-                    Outcome::Applied => true,
-                    Outcome::Refused(_) => false,
-                };
-                count_load(&metrics, ConfigFile::Domains, is_good);
             }
         });
     }
@@ -353,7 +327,7 @@ impl Server {
         let statics = &self.shared.statics;
         match Static::load(&statics.path) {
             Ok(read) => {
-                count_load(&self.shared.metrics, ConfigFile::Postrider, true);
+                loads::note(&self.shared.metrics, ConfigFile::Postrider, true);
                 if read != **statics {
                     warn!(
                         file = %statics.path.display(),
@@ -362,7 +336,7 @@ impl Server {
                 }
             }
             Err(errors) => {
-                count_load(&self.shared.metrics, ConfigFile::Postrider, false);
+                loads::note(&self.shared.metrics, ConfigFile::Postrider, false);
                 for problem in &errors {
                     error!("{problem}; the next start would fail");
                 }
@@ -618,17 +592,6 @@ async fn open_store(
         )
     })?;
     Ok((store, control))
-}
-
-/// Counts that a file of the configuration was read.
-fn count_load(metrics: &Metrics, file: ConfigFile, is_good: bool) {
-    let result = match is_good {
-        true => LoadResult::Ok,
-        false => LoadResult::Refused,
-    };
-    metrics.config_loads_total.with((file, result)).inc();
-    let last = metrics.config_last_load_successful.with(file);
-    last.set(i64::from(is_good));
 }
 
 /// Logs which work an administrator stopped.

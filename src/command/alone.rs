@@ -102,7 +102,7 @@ impl Alone {
         let statics = self.statics.as_ref();
         let config = statics.map_or(&system, |statics| &statics.resolver);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let resolvers = resolvers(config, &clock, None)?;
+        let resolvers = resolvers(config, &clock, None, &Arc::default())?;
         let sealers = statics.map(|statics| statics.policy.arc_trusted_sealers.clone());
         let hostname = statics.map(|statics| statics.hostname.to_string());
         Ok(Parts {

@@ -285,8 +285,14 @@ impl Context {
 pub async fn keep_points(context: Context, mut stop: watch::Receiver<bool>) {
     let clock = Arc::clone(&context.clock);
     let mut before = Values::new();
+    let boundary = || clock.now().0.div_euclid(SHORT) * SHORT;
+    let mut next = Time(boundary());
     loop {
-        let next = Time((clock.now().0.div_euclid(SHORT) + 1) * SHORT);
+        // Who is late makes up for one point, and not for more: a clock may be set.
+        next = Time((next.0 + SHORT).max(boundary()));
+        if next.0 > boundary() + SHORT {
+            next = Time(boundary() + SHORT);
+        }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             () = clock.sleep_until(next) => {}

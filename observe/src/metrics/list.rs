@@ -307,8 +307,8 @@ impl Metrics {
         }
     }
 
-    /// Sets which zones list which addresses of ours. Beyond 16 zones and 16 addresses, `other` says
-    /// whether any of them is listed.
+    /// Sets which zones list which addresses of ours. Beyond 16 zones and 16 addresses, `other`
+    /// says whether any of them is listed.
     pub fn set_listed(&self, zones: &[String], addresses: &[String], listed: &[(String, String)]) {
         let zones = limited(zones, ZONES);
         let addresses = limited(addresses, ADDRESSES);

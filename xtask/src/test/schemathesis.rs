@@ -34,8 +34,8 @@ const LIMIT: Duration = Duration::from_secs(5 * 60);
 const CALL_LIMIT: &str = "40";
 /// The time limit for an answer to a request of our own.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// The paths of the streams. The first two do not end, and schemathesis takes each event for a whole
-/// answer. Tests of their own read them.
+/// The paths of the streams. The first two do not end, and schemathesis takes each event for a
+/// whole answer. Tests of their own read them.
 const STREAMS: [&str; 3] = [
     "/api/events/live",
     "/api/telemetry/metrics/live",

@@ -78,7 +78,7 @@ async fn what_the_store_knows_is_read_when_asked() {
         "postrider_queue_messages{state=\"scheduled\"} 2",
         "postrider_queue_messages{state=\"deferred\"} 0",
         "postrider_queue_oldest_seconds 700",
-        "postrider_queue_overdue_seconds 700",
+        "postrider_queue_overdue_seconds 640",
         "postrider_queue_paused 0",
         "postrider_store_records_set_aside 0",
     ] {
@@ -181,6 +181,8 @@ async fn the_points_of_an_hour_are_kept_for_long() {
     tokio::spawn(keep_points(site.desk.context.clone(), stopping));
     let store = &site.desk.context.store;
     let begun = clock.now();
+    // It waits for its first point.
+    tokio::task::yield_now().await;
     for point in 1..=12 {
         metrics.hold_rules.set(point);
         metrics.dsns_total.with(DsnAction::Failed).inc();

@@ -30,7 +30,7 @@ async fn points_are_listed_by_time_and_go() {
         }
         let hour = point(60, PointSpan::Hour);
         store.keep_metrics(hour.clone()).await.unwrap();
-        let list = async |span, since, before, limit| {
+        let list = async |span, since: i64, before: i64, limit| {
             let (since, before) = (at(60 * since), at(60 * before));
             let points = store.list_metrics(span, since, before, limit).await;
             let points = points.unwrap().into_iter();
