@@ -136,3 +136,62 @@ impl DiskFile for CountedFile {
         self.written(StoreOperation::Sync, result)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use postrider_observe::metrics::Label;
+
+    use super::{
+        super::sim::{Calls, SimDisk},
+        *,
+    };
+
+    fn errors(metrics: &Metrics) -> Vec<(&'static str, u64)> {
+        let all = StoreOperation::ALL.iter();
+        let counts =
+            all.map(|operation| (operation.text(), metrics.store_errors_total.with(*operation)));
+        let counts = counts.map(|(text, count)| (text, count.get()));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    #[test]
+    fn failures_count_by_what_they_interrupt() {
+        for (name, call, expected) in [
+            ("journal/1.seg", Calls::Write, "append"),
+            ("journal/1.seg", Calls::Sync, "sync"),
+            ("journal/1.seg", Calls::Read, "read"),
+            ("index.redb", Calls::Write, "checkpoint"),
+            ("index.redb", Calls::Sync, "checkpoint"),
+            ("texts/00/1", Calls::Write, "body"),
+        ] {
+            let sim = Arc::new(SimDisk::new(1));
+            let metrics = Arc::<Metrics>::default();
+            let disk = CountedDisk::new(sim.clone(), Arc::clone(&metrics));
+            for folder in ["journal", "texts", "texts/00"] {
+                disk.create_dir(folder).unwrap();
+            }
+            let file = disk.open(name, Open::New).unwrap();
+            file.write_at(b"text", 0).unwrap();
+            file.sync_data().unwrap();
+            assert_eq!(errors(&metrics), []);
+            let syncs = u64::from(name.starts_with("journal"));
+            assert_eq!(metrics.store_sync_duration_seconds.count(), syncs);
+            sim.fail_call_after(call, 0);
+            let failed = match call {
+                Calls::Write => file.write_at(b"text", 4),
+                Calls::Sync => file.sync_data(),
+                _ => file.read_at(&mut [0; 4], 0),
+            };
+            assert!(failed.is_err(), "{name} {expected}");
+            assert_eq!(errors(&metrics), [(expected, 1)], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_no_failure() {
+        let metrics = Metrics::default();
+        let full = Err::<(), _>(io::ErrorKind::StorageFull.into());
+        count(&metrics, StoreOperation::Append, &full);
+        assert_eq!(errors(&metrics), []);
+    }
+}
