@@ -146,7 +146,7 @@ async fn question(context: &CallContext, user: &User, request: &Data) -> Result<
 
 fn refused(refusal: Refusal) -> Response {
     match refusal {
-        Refusal::Unauthorized(reason) => challenge(text(StatusCode::UNAUTHORIZED, &reason)),
+        Refusal::Unauthorized(_, reason) => challenge(text(StatusCode::UNAUTHORIZED, &reason)),
         Refusal::TooMany(wait) => {
             let answer = text(StatusCode::TOO_MANY_REQUESTS, &too_many_logins(wait));
             retry_after(answer, wait)

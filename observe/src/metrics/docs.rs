@@ -53,9 +53,10 @@ fn named(metrics: &Metrics) {
     metrics.set_listed(&["ZONE".to_owned()], &["IP".to_owned()], &[]);
 }
 
-fn cell(label: &str, values: &[String]) -> String {
-    let values: Vec<&str> = match label {
-        "version" | "commit" => Vec::new(),
+fn cell(name: &str, label: &str, values: &[String]) -> String {
+    let values: Vec<&str> = match name {
+        // They are those of the program that makes this page.
+        "postrider_build_info" => Vec::new(),
         _ => values.iter().map(String::as_str).collect(),
     };
     match values[..] {
@@ -73,10 +74,12 @@ fn document() -> String {
     let process = Process::read();
     metrics.each(&process, &mut |definition, series| {
         let labels = values(&definition, series).into_iter();
-        let labels: Vec<String> = labels.map(|(label, values)| cell(label, &values)).collect();
         let Definition {
             name, kind, help, ..
         } = definition;
+        let labels: Vec<String> = labels
+            .map(|(label, values)| cell(name, label, &values))
+            .collect();
         let (kind, labels) = (kind.name(), labels.join("; "));
         text.push_str(&format!("| `{name}` | {kind} | {labels} | {help} |\n"));
     });

@@ -1,6 +1,9 @@
 //! The list of all metrics.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     cell::{Age, Counter, Fast, Gauge, Histogram, Powers, Slow},
@@ -352,6 +355,25 @@ impl Metrics {
             all.push(definition)
         });
         all
+    }
+}
+
+/// An open stream. It counts until it is dropped.
+#[derive(Debug)]
+pub struct OpenStream(Arc<Metrics>, StreamKind);
+
+impl OpenStream {
+    /// Counts a stream of this kind.
+    #[must_use]
+    pub fn new(metrics: &Arc<Metrics>, kind: StreamKind) -> Self {
+        metrics.streams.with(kind).inc();
+        Self(Arc::clone(metrics), kind)
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams.with(self.1).dec();
     }
 }
 

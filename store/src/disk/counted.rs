@@ -148,8 +148,12 @@ mod tests {
 
     fn errors(metrics: &Metrics) -> Vec<(&'static str, u64)> {
         let all = StoreOperation::ALL.iter();
-        let counts =
-            all.map(|operation| (operation.text(), metrics.store_errors_total.with(*operation)));
+        let counts = all.map(|operation| {
+            (
+                operation.text(),
+                metrics.store_errors_total.with(*operation),
+            )
+        });
         let counts = counts.map(|(text, count)| (text, count.get()));
         counts.filter(|(_, count)| *count > 0).collect()
     }

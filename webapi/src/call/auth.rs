@@ -13,6 +13,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::{Account, DestinationAddress};
+use postrider_observe::metrics::{LoginMechanism, LoginResult, LoginService};
 use postrider_receive::login::{Identity, KeyText, PasswordCheck, Source, plain_login};
 use postrider_smtp::Address;
 use postrider_store::Scope;
@@ -43,8 +44,8 @@ impl User {
 /// Why a caller is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Status 401, with this text.
-    Unauthorized(String),
+    /// Status 401, with this text. The result says for the metrics what is wrong.
+    Unauthorized(LoginResult, String),
     /// Status 429, with the time until the next login is checked.
     TooMany(Duration),
     /// Status 500: the proxy does not give the caller's address.
@@ -67,13 +68,17 @@ pub(crate) async fn authenticate(
     headers: &HeaderMap,
     extensions: &Extensions,
 ) -> Result<User, Refusal> {
-    let unauthorized = |text: &str| Refusal::Unauthorized(text.to_owned());
-    let credentials = credentials(headers)
-        .ok_or_else(|| unauthorized("log in with an address of your account"))?;
+    let malformed = |text: &str| {
+        let result = LoginResult::Malformed;
+        Refusal::Unauthorized(result, text.to_owned())
+    };
+    let credentials =
+        credentials(headers).ok_or_else(|| malformed("log in with an address of your account"))?;
     if let Credentials::Bearer(key) = &credentials
         && KeyText::parse(key).is_none()
     {
-        return Err(unauthorized("the bearer token is not a key"));
+        count(context, LoginResult::Malformed);
+        return Err(malformed("the bearer token is not a key"));
     }
     let ip = remote(context, headers, extensions).ok_or(Refusal::NoAddress)?;
     let source = Source {
@@ -94,14 +99,36 @@ pub(crate) async fn authenticate(
         Credentials::Basic(name, _) if Address::parse(name).is_ok() => name.as_str(),
         _ => "",
     };
+    count(
+        context,
+        match &checked {
+            Ok(_) => LoginResult::Ok,
+            Err(Refusal::Unauthorized(result, _)) => *result,
+            Err(Refusal::TooMany(_)) => LoginResult::Limited,
+            Err(Refusal::NoAddress | Refusal::Failed(_)) => LoginResult::Unavailable,
+        },
+    );
+    if checked.is_ok() {
+        let mechanism = match &credentials {
+            Credentials::Basic(..) => LoginMechanism::Basic,
+            Credentials::Bearer(_) => LoginMechanism::Bearer,
+        };
+        let mechanisms = &context.metrics.authentication_mechanisms_total;
+        mechanisms.with(mechanism).inc();
+    }
     match &checked {
-        Err(Refusal::Unauthorized(_)) => warn!(remote = %ip, user, "webapi login refused"),
+        Err(Refusal::Unauthorized(..)) => warn!(remote = %ip, user, "webapi login refused"),
         Err(Refusal::TooMany(_)) => {
             warn!(remote = %ip, user, "webapi login not checked: limits.login_failures_per_network");
         }
         _ => {}
     }
     checked
+}
+
+fn count(context: &CallContext, result: LoginResult) {
+    let labels = (LoginService::Webapi, result);
+    context.metrics.authentications_total.with(labels).inc();
 }
 
 /// Checks an address and a password. Failures count.
@@ -138,9 +165,12 @@ async fn by_password(
         }
         (Some(_), PasswordCheck::TooWeak) => {
             let text = "the account has one-time codes; log in with an app password or a key";
-            Err(Refusal::Unauthorized(text.into()))
+            Err(Refusal::Unauthorized(LoginResult::Weak, text.into()))
         }
-        _ => Err(Refusal::Unauthorized("wrong address or password".into())),
+        _ => Err(Refusal::Unauthorized(
+            LoginResult::Wrong,
+            "wrong address or password".into(),
+        )),
     }
 }
 
@@ -152,7 +182,7 @@ async fn by_key(
     name: Option<&str>,
     source: &Source,
 ) -> Result<User, Refusal> {
-    let wrong = || Refusal::Unauthorized("wrong key".into());
+    let wrong = || Refusal::Unauthorized(LoginResult::Wrong, "wrong key".into());
     let text = KeyText::parse(text).ok_or_else(wrong)?;
     let key = context.store.api_key(text.id()).await.map_err(|error| {
         error!(%error, "failed to look up a key");
@@ -176,7 +206,7 @@ async fn by_key(
         None => first_address(account).ok_or_else(|| {
             let text =
                 "the account has no address of its own, so use the key as the password of one";
-            Refusal::Unauthorized(text.into())
+            Refusal::Unauthorized(LoginResult::Wrong, text.into())
         })?,
     };
     Ok(User {
@@ -189,7 +219,10 @@ async fn by_key(
 fn enabled(login_disabled: &str) -> Result<(), Refusal> {
     match login_disabled {
         "" => Ok(()),
-        why => Err(Refusal::Unauthorized(format!("login disabled: {why}"))),
+        why => Err(Refusal::Unauthorized(
+            LoginResult::Disabled,
+            format!("login disabled: {why}"),
+        )),
     }
 }
 

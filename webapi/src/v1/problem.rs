@@ -35,7 +35,7 @@ pub(super) fn failed(error: &ApiError) -> Response {
 /// The answer to a caller who is refused.
 pub(super) fn refused(refusal: Refusal) -> Response {
     match refusal {
-        Refusal::Unauthorized(reason) => {
+        Refusal::Unauthorized(_, reason) => {
             challenge(problem(StatusCode::UNAUTHORIZED, "unauthorized", &reason))
         }
         Refusal::TooMany(wait) => {

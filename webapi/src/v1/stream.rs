@@ -11,6 +11,7 @@ use axum::{
     },
 };
 use futures_util::{StreamExt, stream};
+use postrider_observe::metrics::{OpenStream, StreamKind};
 use postrider_store::{EventFilter, EventId, LoggedEvent, Order, StoreError};
 use tokio::sync::watch;
 
@@ -66,6 +67,7 @@ pub(super) async fn stream(context: Arc<CallContext>, user: User, request: Reque
     let start = Sent::default().id(after.0.to_string());
     let start = begin.is_none().then_some(Ok(start));
     let reader = EventReader {
+        _open: OpenStream::new(&context.metrics, StreamKind::Events),
         context,
         filter,
         after,
@@ -95,6 +97,7 @@ async fn newest(context: &CallContext, filter: &EventFilter) -> Result<EventId, 
 
 /// Reads the log as it grows.
 struct EventReader {
+    _open: OpenStream,
     context: Arc<CallContext>,
     filter: EventFilter,
     after: EventId,

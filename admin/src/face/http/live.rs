@@ -2,7 +2,7 @@
 //!
 //! A stream ends when the server stops, and when its caller may not listen any more.
 
-use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::Pin, time::Duration};
 
 use axum::{
     extract::{
@@ -20,7 +20,7 @@ use axum::{
     },
 };
 use futures_util::{Stream, StreamExt, stream};
-use postrider_observe::{Metrics, metrics::StreamKind};
+use postrider_observe::metrics::{OpenStream, StreamKind};
 use postrider_webhook::Share;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
@@ -118,7 +118,7 @@ impl Live {
         kind: StreamKind,
         frames: impl Stream<Item = Frame> + Send + 'static,
     ) -> Result<Self, Problem> {
-        let counted = Counted::new(&asked.context.metrics, kind);
+        let counted = OpenStream::new(&asked.context.metrics, kind);
         Self::with_pings(asked, frames, Frame::Ping, Some(counted))
     }
 
@@ -134,7 +134,7 @@ impl Live {
         asked: &Asked,
         frames: impl Stream<Item = Frame> + Send + 'static,
         ping: Frame,
-        counted: Option<Counted>,
+        counted: Option<OpenStream>,
     ) -> Result<Self, Problem> {
         let place = asked.streams.try_take(&asked.access.name, 1);
         let listening = Listening {
@@ -226,23 +226,7 @@ struct Listening {
     listener: Listener,
     stopping: watch::Receiver<bool>,
     _place: Share,
-    _counted: Option<Counted>,
-}
-
-/// An open stream, for the metrics.
-struct Counted(Arc<Metrics>, StreamKind);
-
-impl Counted {
-    fn new(metrics: &Arc<Metrics>, kind: StreamKind) -> Self {
-        metrics.streams.with(kind).inc();
-        Self(Arc::clone(metrics), kind)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.streams.with(self.1).dec();
-    }
+    _counted: Option<OpenStream>,
 }
 
 impl Listening {

@@ -3,9 +3,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use axum::http::{HeaderMap, header::AUTHORIZATION};
+use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::read_secret_file;
+use postrider_observe::metrics::{LoginMechanism, LoginResult, LoginService};
 use postrider_receive::login::{CodeCheck, Identity, KeyText, PasswordCheck, Source, plain_login};
 use postrider_smtp::{Address, Domain};
 use postrider_store::{Actor, ApiKey};
@@ -22,6 +23,8 @@ use crate::{Caller, Context};
 const ADMIN: &str = "admin";
 /// The beginning of a bearer token that has a name and a key in base64.
 const NAMED: &str = "api_";
+/// The beginning of the text about an account whose logins are refused.
+const DISABLED: &str = "login disabled: ";
 
 /// The credentials of a caller.
 enum Credentials {
@@ -61,6 +64,7 @@ pub(super) async fn login(
             by_account_password(context, name, password, &source).await
         }
     };
+    count(context, &credentials, checked.as_ref().err());
     let (caller, access) = checked.inspect_err(|problem| {
         // Some clients send a key in the place of the name. Only an address may stand in the log.
         let user = match &credentials {
@@ -74,6 +78,33 @@ pub(super) async fn login(
         ..caller
     };
     Ok((caller, access))
+}
+
+/// Counts a login. `problem`: why it was refused.
+fn count(context: &Context, credentials: &Credentials, problem: Option<&Problem>) {
+    let (service, mechanism) = match credentials {
+        Credentials::Key(_) => (LoginService::Admin, LoginMechanism::Bearer),
+        Credentials::Basic(name, _) if name == ADMIN => {
+            (LoginService::Admin, LoginMechanism::Basic)
+        }
+        Credentials::Basic(..) => (LoginService::Account, LoginMechanism::Basic),
+    };
+    let result = match problem {
+        None => LoginResult::Ok,
+        Some(problem) if problem.says(DISABLED) => LoginResult::Disabled,
+        Some(problem) => match problem.status() {
+            StatusCode::UNAUTHORIZED => LoginResult::Wrong,
+            StatusCode::PAYMENT_REQUIRED => LoginResult::Weak,
+            StatusCode::TOO_MANY_REQUESTS => LoginResult::Limited,
+            _ => LoginResult::Unavailable,
+        },
+    };
+    let metrics = &context.metrics;
+    metrics.authentications_total.with((service, result)).inc();
+    if result == LoginResult::Ok {
+        let mechanisms = &metrics.authentication_mechanisms_total;
+        mechanisms.with(mechanism).inc();
+    }
 }
 
 /// The caller that a token stands for, if its key would be let in now. `found`: what is known of
@@ -259,7 +290,7 @@ fn right(check: PasswordCheck) -> Result<(), Problem> {
 fn enabled(login_disabled: &str) -> Result<(), Problem> {
     match login_disabled {
         "" => Ok(()),
-        why => Err(Problem::unauthorized(format!("login disabled: {why}"))),
+        why => Err(Problem::unauthorized(format!("{DISABLED}{why}"))),
     }
 }
 

@@ -144,6 +144,11 @@ impl Problem {
         Self::plain(StatusCode::BAD_REQUEST, detail)
     }
 
+    /// Whether the text begins so.
+    pub(super) fn says(&self, begin: &str) -> bool {
+        self.detail.starts_with(begin)
+    }
+
     /// The caller is not known.
     pub(super) fn unauthorized(detail: impl ToString) -> Self {
         Self::plain(StatusCode::UNAUTHORIZED, detail)
