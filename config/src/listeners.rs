@@ -257,6 +257,12 @@ fn read_http(listener: &Reader<'_>, name: &str, tls: bool) -> HttpService {
     } else if !service.path.ends_with('/') && !name.starts_with("metrics") {
         service.path.push('/');
     }
+    if name.starts_with("metrics") && FIXED.contains(&service.path.trim_end_matches('/')) {
+        reader.wrong(
+            "path",
+            "is the path of something else at the port; choose another one",
+        );
+    }
     if has_fixed_paths(name) && service.path != "/" {
         reader.wrong(
             "path",
@@ -277,6 +283,9 @@ fn read_hops(reader: &Reader<'_>) -> usize {
         }
     }
 }
+
+/// Paths that a port has beside those of its services, without a slash at the end.
+const FIXED: [&str; 2] = ["/healthz", "/api"];
 
 /// Whether a service answers at paths that a standard fixes. They differ from the paths of all
 /// other services.
@@ -397,7 +406,12 @@ impl PortUse {
             change one of the ports"
             ));
         }
-        (self.path.is_some() && self.path == other.path).then(|| {
+        // The path without the last slash leads to the one with it.
+        let path = |port_use: &Self| {
+            let path = port_use.path.as_deref();
+            path.map(|path| path.trim_end_matches('/').to_owned())
+        };
+        (self.path.is_some() && path(self) == path(other)).then(|| {
             format!(
                 "conflicts with listeners.{listener}.{service}: both use the same path of port \
             {port}; change one of the paths"

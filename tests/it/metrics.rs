@@ -81,7 +81,10 @@ async fn all_metrics_are_there_and_count_what_happens() {
         ("accepted_messages_total{by=\"webapi\"}", 1.0),
         ("accepted_recipients_total{by=\"webapi\"}", 2.0),
         ("accept_duration_seconds_count{by=\"webapi\"}", 1.0),
-        ("authentications_total{service=\"webapi\",result=\"ok\"}", 2.0),
+        (
+            "authentications_total{service=\"webapi\",result=\"ok\"}",
+            2.0,
+        ),
         ("authentication_mechanisms_total{mechanism=\"basic\"}", 2.0),
         ("webapi_calls_total{method=\"Send\",result=\"ok\"}", 1.0),
         ("webapi_calls_total{method=\"Send\",result=\"user\"}", 1.0),
