@@ -8,6 +8,9 @@
 //! | `record` | a trace that ended, as it is kept |
 //! | `reading` | the events of a record |
 //! | `tracer` | the start of traces, and their hand-over at the end |
+//! | `recorder` | the thread that writes traces, and the handle of those who read them |
+//! | `files`, `segment`, `index` | the folder of traces, and the format of its files |
+//! | `search` | what is searched, and what is found |
 //!
 //! Who is traced owns its [`Trace`], and adds events to it without a lock and without waiting. At
 //! the end the [`Tracer`] takes it, or drops it if there is no room. So a trace is never a reason
@@ -38,20 +41,31 @@
 
 mod building;
 mod event_type;
+mod files;
+mod index;
 mod key;
 mod reading;
 mod record;
+mod recorder;
+mod search;
+mod segment;
 mod term;
 mod tracer;
 
 pub use self::{
     building::{Data, List, Trace},
     event_type::EventType,
+    files::Limits,
     key::Key,
     reading::{Event, Events, Inner, Value},
     record::Record,
+    recorder::{
+        Followed, HasRoom, Now, Recorder, RecorderParts, Subscription, Traces, TracesError,
+    },
+    search::{Cursor, Page, Query, Words},
+    segment::FileError,
     term::Term,
-    tracer::{Counts, HandedOver, Keep, Tracer, TracerSettings},
+    tracer::{HandedOver, Keep, Tracer, TracerSettings},
 };
 
 /// The most bytes of an event.
@@ -88,5 +102,9 @@ impl Kind {
             Self::Webhook => "webhook",
             Self::Api => "api",
         }
+    }
+
+    fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
     }
 }

@@ -3,12 +3,14 @@
 use std::{
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use super::{Kind, Record, building::Trace};
+use crate::metrics::{Metrics, TraceKind, TraceResult};
 
 /// The most traces, and bytes of them, that wait for the hand-over.
 const WAITING_MAX: usize = 8192;
@@ -19,6 +21,10 @@ const SLOW: i64 = 10_000_000;
 const GOING_ON_MAX: usize = 64 << 20;
 /// What each trace may have beyond that limit.
 const SMALL: usize = 8192;
+/// How long the traces of a moment are collected before they are written.
+const COLLECT: Duration = Duration::from_millis(200);
+/// The longest that a search waits for traces that are being written.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// What of the traces is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,17 +54,6 @@ pub enum Keep {
     Sampled,
 }
 
-/// How many traces ended how, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Kept.
-    pub kept: u64,
-    /// Left out, as an ordinary one.
-    pub sampled: u64,
-    /// Left out, since there was no room.
-    pub dropped: u64,
-}
-
 /// Starts traces and takes them at their end. A clone is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Tracer {
@@ -67,15 +62,23 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Traces, and the place where those that ended are handed over.
+    /// Traces, and the place where those that ended are handed over. Nobody sees what they count.
     #[must_use]
     pub fn new(settings: TracerSettings) -> (Self, HandedOver) {
+        Self::counting(settings, Arc::default())
+    }
+
+    /// The same, which count what becomes of traces.
+    #[must_use]
+    pub fn counting(settings: TracerSettings, metrics: Arc<Metrics>) -> (Self, HandedOver) {
         let shared = Arc::new(Shared {
             next_span: AtomicU64::new(settings.first_span),
             sample: settings.sample,
             going_on: AtomicUsize::new(0),
-            counts: Default::default(),
+            metrics,
             waiting: Mutex::default(),
+            changed: Condvar::new(),
+            written: Condvar::new(),
         });
         let tracer = Self {
             shared: Some(Arc::clone(&shared)),
@@ -87,6 +90,12 @@ impl Tracer {
     #[must_use]
     pub const fn off() -> Self {
         Self { shared: None }
+    }
+
+    /// Whether traces are kept. A caller may leave out work for them otherwise.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.shared.is_some()
     }
 
     /// Starts a trace at `micros`, in microseconds since 1970.
@@ -106,24 +115,27 @@ impl Tracer {
         }
     }
 
-    /// How many traces of a kind ended how.
-    #[must_use]
-    pub fn counts(&self, kind: Kind) -> Counts {
-        let counts = self.shared.as_ref();
-        let counts = counts.and_then(|shared| shared.counts.get(kind as usize));
-        counts.map_or_else(Counts::default, |counts| Counts {
-            kept: counts.kept.load(Relaxed),
-            sampled: counts.sampled.load(Relaxed),
-            dropped: counts.dropped.load(Relaxed),
-        })
+    /// Has what waits written now.
+    pub(super) fn hurry(&self) {
+        if let Some(shared) = &self.shared {
+            shared.waiting().hurry = true;
+            shared.changed.notify_one();
+        }
     }
-}
 
-#[derive(Debug, Default)]
-struct AtomicCounts {
-    kept: AtomicU64,
-    sampled: AtomicU64,
-    dropped: AtomicU64,
+    /// Waits until what was handed over before is written, for some seconds at most.
+    pub(super) fn settle(&self) {
+        let Some(shared) = &self.shared else { return };
+        let mut waiting = shared.waiting();
+        let all = waiting.handed_over;
+        waiting.hurry |= waiting.done < all;
+        shared.changed.notify_one();
+        let is_missing = |waiting: &mut Waiting| waiting.done < all && !waiting.is_closed;
+        let settled = shared
+            .written
+            .wait_timeout_while(waiting, SETTLE, is_missing);
+        drop(settled);
+    }
 }
 
 /// What the tracer, the traces that go on and the recorder share.
@@ -133,8 +145,12 @@ pub(super) struct Shared {
     sample: f64,
     /// The bytes of the buffers of the traces that go on.
     going_on: AtomicUsize,
-    counts: [AtomicCounts; Kind::ALL.len()],
+    metrics: Arc<Metrics>,
     waiting: Mutex<Waiting>,
+    /// There is something for the recorder to do.
+    changed: Condvar,
+    /// Traces were written.
+    written: Condvar,
 }
 
 /// The traces that ended and were not taken yet.
@@ -142,6 +158,11 @@ pub(super) struct Shared {
 struct Waiting {
     records: Vec<Record>,
     bytes: usize,
+    /// How many were handed over so far, and how many of them are written or dropped.
+    handed_over: u64,
+    done: u64,
+    /// Somebody waits, so they are written at once.
+    hurry: bool,
     /// Nobody takes them any more.
     is_closed: bool,
 }
@@ -159,27 +180,42 @@ impl Shared {
     }
 
     pub(super) fn hand_over(&self, record: Record, keep: Keep) {
-        let Some(counts) = self.counts.get(record.kind as usize) else {
-            return;
-        };
         let is_slow = record.ended.saturating_sub(record.started) > SLOW;
         let is_ordinary = keep == Keep::Sampled && !is_slow;
         if is_ordinary && !is_in_share(record.span, self.sample) {
-            counts.sampled.fetch_add(1, Relaxed);
+            self.count(record.kind, TraceResult::Sampled);
             return;
         }
+        let kind = record.kind;
         let mut waiting = self.waiting();
-        let counter = if waiting.is_closed || waiting.fills(1) {
-            &counts.dropped
+        let result = if waiting.is_closed || waiting.fills(1) {
+            TraceResult::Dropped
         } else if is_ordinary && waiting.fills(2) {
-            &counts.sampled
+            TraceResult::Sampled
         } else {
+            let was_empty = waiting.records.is_empty();
             waiting.bytes += record.memory();
             waiting.records.push(record);
-            &counts.kept
+            waiting.handed_over += 1;
+            let is_much = waiting.fills(4);
+            drop(waiting);
+            if was_empty || is_much {
+                self.changed.notify_one();
+            }
+            return;
         };
         drop(waiting);
-        counter.fetch_add(1, Relaxed);
+        self.count(kind, result);
+    }
+
+    fn count(&self, kind: Kind, result: TraceResult) {
+        let kind = match kind {
+            Kind::Session => TraceKind::Session,
+            Kind::Attempt => TraceKind::Attempt,
+            Kind::Webhook => TraceKind::Webhook,
+            Kind::Api => TraceKind::Api,
+        };
+        self.metrics.traces_total.with((kind, result)).inc();
     }
 
     /// Whether a trace that has so many bytes may have more.
@@ -215,11 +251,49 @@ impl HandedOver {
         waiting.bytes = 0;
         mem::take(&mut waiting.records)
     }
+
+    /// Waits until there are traces, and then a moment for more of them, unless there are many or
+    /// somebody waits for them. Without traces it ends after `longest`.
+    pub(super) fn wait(&self, longest: Duration) {
+        let changed = &self.0.changed;
+        let is_idle = |waiting: &mut Waiting| waiting.records.is_empty() && !waiting.hurry;
+        let waited = changed.wait_timeout_while(self.0.waiting(), longest, is_idle);
+        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if !waiting.records.is_empty() {
+            let is_calm = |waiting: &mut Waiting| !waiting.hurry && !waiting.fills(4);
+            let waited = changed.wait_timeout_while(waiting, COLLECT, is_calm);
+            (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        waiting.hurry = false;
+    }
+
+    /// Counts traces that were taken.
+    pub(super) fn count(&self, records: &[Record], are_kept: bool) {
+        let result = match are_kept {
+            true => TraceResult::Kept,
+            false => TraceResult::Dropped,
+        };
+        records.iter().for_each(|it| self.0.count(it.kind, result));
+    }
+
+    /// Says that all that were taken are written or dropped.
+    pub(super) fn done(&self) {
+        let mut waiting = self.0.waiting();
+        waiting.done = waiting.handed_over - waiting.records.len() as u64;
+        drop(waiting);
+        self.0.written.notify_all();
+    }
 }
 
 impl Drop for HandedOver {
     fn drop(&mut self) {
-        self.0.waiting().is_closed = true;
+        let left = {
+            let mut waiting = self.0.waiting();
+            waiting.is_closed = true;
+            mem::take(&mut waiting.records)
+        };
+        self.count(&left, false);
+        self.0.written.notify_all();
     }
 }
 

@@ -1,0 +1,248 @@
+//! By what the traces of a segment are found.
+//!
+//! An index has a number for each trace of its segment, in the order in which they ended. Its file:
+//! magic text (8 bytes), version (u32), number of traces (u32), number of entries (u32), length of
+//! the segment (u64), earliest start, latest start and latest end (i64), largest span (u64), and
+//! the CRC-32C of all that (u32). Then the place of each trace in the segment (u64), and the
+//! entries, sorted: hash of the term (u64), number of the trace (u32).
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::FileExt as _,
+    path::Path,
+};
+
+use super::{
+    Record,
+    reading::Reader,
+    segment::{FileError, HEADER, check_header, header},
+};
+
+const MAGIC: &[u8; 8] = b"PRTRINDX";
+/// The bytes before the places.
+const HEAD: usize = HEADER + 4 + 4 + 8 + 3 * 8 + 8 + 4;
+const PLACE: u64 = 8;
+const ENTRY: u64 = 12;
+
+/// The span of time of some traces, and the largest of their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// When the earliest of them started.
+    pub(super) earliest: i64,
+    /// When the latest of them started.
+    pub(super) latest: i64,
+    /// When the last of them ended.
+    pub(super) ended: i64,
+    pub(super) largest_span: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            earliest: i64::MAX,
+            latest: i64::MIN,
+            ended: i64::MIN,
+            largest_span: 0,
+        }
+    }
+}
+
+impl Bounds {
+    fn add(&mut self, record: &Record) {
+        self.earliest = self.earliest.min(record.started);
+        self.latest = self.latest.max(record.started);
+        self.ended = self.ended.max(record.ended);
+        self.largest_span = self.largest_span.max(record.span);
+    }
+}
+
+/// The index of a segment, in memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Index {
+    places: Vec<u64>,
+    entries: Vec<(u64, u32)>,
+    pub(super) bounds: Bounds,
+}
+
+impl Index {
+    /// Adds the trace at a place.
+    pub(super) fn add(&mut self, place: u64, record: &Record) {
+        let number = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+        self.places.push(place);
+        let entries = record.terms.iter().map(|term| (*term, number));
+        self.entries.extend(entries);
+        self.bounds.add(record);
+    }
+
+    /// The bytes that its file has.
+    pub(super) const fn size(&self) -> u64 {
+        HEAD as u64 + self.places.len() as u64 * PLACE + self.entries.len() as u64 * ENTRY
+    }
+
+    pub(super) fn sort(&mut self) {
+        self.entries.sort_unstable();
+    }
+
+    /// The bytes of its file. It is sorted.
+    pub(super) fn write(&self, length: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.size() as usize);
+        out.extend_from_slice(&header(MAGIC));
+        let counts = [self.places.len(), self.entries.len()];
+        for count in counts {
+            out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
+        }
+        out.extend_from_slice(&length.to_le_bytes());
+        let bounds = self.bounds;
+        for time in [bounds.earliest, bounds.latest, bounds.ended] {
+            out.extend_from_slice(&time.to_le_bytes());
+        }
+        out.extend_from_slice(&bounds.largest_span.to_le_bytes());
+        out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
+        for place in &self.places {
+            out.extend_from_slice(&place.to_le_bytes());
+        }
+        for (hash, number) in &self.entries {
+            out.extend_from_slice(&hash.to_le_bytes());
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out
+    }
+}
+
+/// What both kinds of indexes tell.
+pub(super) trait Lookup {
+    /// How many traces there are.
+    fn count(&self) -> u32;
+    /// Where a trace is in the segment.
+    fn place(&self, number: u32) -> io::Result<Option<u64>>;
+    /// Adds the numbers of the traces with a term.
+    fn find(&self, hash: u64, found: &mut Vec<u32>) -> io::Result<()>;
+}
+
+impl Lookup for Index {
+    fn count(&self) -> u32 {
+        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    }
+
+    fn place(&self, number: u32) -> io::Result<Option<u64>> {
+        Ok(self.places.get(number as usize).copied())
+    }
+
+    /// The index of the open segment is not sorted: it is small, and gets entries all the time.
+    fn find(&self, hash: u64, found: &mut Vec<u32>) -> io::Result<()> {
+        let entries = self.entries.iter().filter(|(it, _)| *it == hash);
+        found.extend(entries.map(|(_, number)| *number));
+        Ok(())
+    }
+}
+
+/// The start of the file of an index.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    places: u32,
+    entries: u32,
+    /// The length of the segment.
+    pub(super) length: u64,
+    pub(super) bounds: Bounds,
+}
+
+impl Head {
+    /// The start of the file of an index. None: it is not there, or is not whole.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, FileError> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(FileError::io(path)(error)),
+        };
+        let mut bytes = Vec::with_capacity(HEAD);
+        let read = (&mut file).take(HEAD as u64).read_to_end(&mut bytes);
+        read.map_err(FileError::io(path))?;
+        if !check_header(path, MAGIC, &bytes)? {
+            return Ok(None);
+        }
+        let size = file.metadata().map_err(FileError::io(path))?.len();
+        Ok(Self::parse(&bytes).filter(|head| head.size() == size))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (head, checksum) = bytes.split_last_chunk::<4>()?;
+        let mut from = Reader(head);
+        from.take(HEADER)?;
+        let head_read = Self {
+            places: from.u32()?,
+            entries: from.u32()?,
+            length: from.u64()?,
+            bounds: Bounds {
+                earliest: from.i64()?,
+                latest: from.i64()?,
+                ended: from.i64()?,
+                largest_span: from.u64()?,
+            },
+        };
+        let is_whole = from.0.is_empty() && crc32c::crc32c(head) == u32::from_le_bytes(*checksum);
+        is_whole.then_some(head_read)
+    }
+
+    /// The bytes of the file.
+    pub(super) const fn size(&self) -> u64 {
+        HEAD as u64 + self.places as u64 * PLACE + self.entries as u64 * ENTRY
+    }
+}
+
+/// An index in its file.
+#[derive(Debug)]
+pub(super) struct InFile {
+    pub(super) head: Head,
+    pub(super) file: File,
+}
+
+impl InFile {
+    fn entry(&self, at: u32) -> io::Result<(u64, u32)> {
+        let mut bytes = [0; ENTRY as usize];
+        let places = HEAD as u64 + u64::from(self.head.places) * PLACE;
+        self.file
+            .read_exact_at(&mut bytes, places + u64::from(at) * ENTRY)?;
+        let mut from = Reader(&bytes);
+        Ok((
+            from.u64().unwrap_or_default(),
+            from.u32().unwrap_or_default(),
+        ))
+    }
+}
+
+impl Lookup for InFile {
+    fn count(&self) -> u32 {
+        self.head.places
+    }
+
+    fn place(&self, number: u32) -> io::Result<Option<u64>> {
+        if number >= self.head.places {
+            return Ok(None);
+        }
+        let mut bytes = [0; PLACE as usize];
+        self.file
+            .read_exact_at(&mut bytes, HEAD as u64 + u64::from(number) * PLACE)?;
+        Ok(Some(u64::from_le_bytes(bytes)))
+    }
+
+    fn find(&self, hash: u64, found: &mut Vec<u32>) -> io::Result<()> {
+        let (mut low, mut high) = (0, self.head.entries);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.entry(middle)?.0 < hash {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        while low < self.head.entries {
+            let (it, number) = self.entry(low)?;
+            if it != hash {
+                break;
+            }
+            found.push(number);
+            low += 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,335 @@
+//! The thread that writes traces, and the handle of those who read them.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::sync::broadcast;
+use tracing::{info, warn};
+
+use super::{
+    Page, Query, Record, Tracer, TracerSettings,
+    files::{Files, Limits},
+    segment::FileError,
+    tracer::HandedOver,
+};
+use crate::Metrics;
+
+/// How many traces a subscriber may be behind. Then it loses the oldest.
+const BEHIND_MAX: usize = 512;
+/// How often old traces are looked for when none come.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// The time now, in microseconds since 1970.
+pub type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
+/// Whether the disk has room for traces.
+pub type HasRoom = Box<dyn Fn() -> bool + Send>;
+
+/// What a recorder needs.
+pub struct RecorderParts {
+    /// The folder of the traces. It is made if it is not there.
+    pub dir: PathBuf,
+    /// What is kept.
+    pub limits: Limits,
+    /// The share of ordinary traces that are kept, from 0 to 1.
+    pub sample: f64,
+    /// Counts what becomes of traces.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub now: Now,
+    /// Whether the disk has room for traces. It is asked before each write.
+    pub has_room: HasRoom,
+}
+
+impl std::fmt::Debug for RecorderParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecorderParts")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes the traces that end, on a thread of its own. When it is dropped, it writes what waits and
+/// ends.
+#[derive(Debug)]
+pub struct Recorder {
+    tracer: Tracer,
+    traces: Traces,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Recorder {
+    /// Opens the folder, and begins to write.
+    ///
+    /// # Errors
+    /// If the disk fails, or a newer program wrote the traces. Then nothing was changed.
+    pub fn start(parts: RecorderParts) -> Result<Self, FileError> {
+        let files = Arc::new(Files::open(&parts.dir, parts.limits)?);
+        let now = u64::try_from((parts.now)()).unwrap_or(0);
+        let settings = TracerSettings {
+            sample: parts.sample,
+            // Numbers by the clock rise, also if traces were left out before the restart. Those on
+            // the disk tell if somebody set the clock back.
+            first_span: now.max(files.largest_span() + 1),
+        };
+        let (tracer, handed_over) = Tracer::counting(settings, parts.metrics);
+        let live = broadcast::Sender::new(BEHIND_MAX);
+        let following = live.downgrade();
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
+            files: Arc::clone(&files),
+            handed_over,
+            live,
+            now: parts.now,
+            has_room: parts.has_room,
+            stop: Arc::clone(&stop),
+            state: State::Writing,
+        };
+        let thread = std::thread::Builder::new().name("traces".to_owned());
+        let thread = thread.spawn(move || writer.run());
+        let thread = thread.map_err(FileError::io(&parts.dir))?;
+        let traces = Traces {
+            source: Source::Open(files),
+            tracer: tracer.clone(),
+            live: Some(following),
+        };
+        Ok(Self {
+            tracer,
+            traces,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// What starts traces.
+    #[must_use]
+    pub const fn tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
+    /// What reads traces.
+    #[must_use]
+    pub const fn traces(&self) -> &Traces {
+        &self.traces
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        self.tracer.hurry();
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Whether traces are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Writing,
+    /// The disk has too little room.
+    NoRoom,
+    /// The disk failed.
+    Failed,
+}
+
+struct Writer {
+    files: Arc<Files>,
+    handed_over: HandedOver,
+    live: broadcast::Sender<Arc<Record>>,
+    now: Now,
+    has_room: HasRoom,
+    stop: Arc<AtomicBool>,
+    state: State,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            // Asked before the last traces are taken: none may come between.
+            let is_last = self.stop.load(Relaxed);
+            if !is_last {
+                self.handed_over.wait(LOOK);
+            }
+            let records = self.handed_over.take();
+            self.write(&records);
+            self.publish(records);
+            if is_last {
+                break;
+            }
+            self.handed_over.done();
+        }
+        if let Err(error) = self.files.close() {
+            warn!(%error, "failed to close the traces");
+        }
+        self.handed_over.done();
+    }
+
+    fn write(&mut self, records: &[Record]) {
+        let state = match (self.has_room)() {
+            true => self.try_write(records),
+            false => State::NoRoom,
+        };
+        self.handed_over.count(records, state == State::Writing);
+        let before = std::mem::replace(&mut self.state, state);
+        match (before, state) {
+            (State::NoRoom | State::Failed, State::Writing) => info!("traces are written again"),
+            (State::Writing, State::NoRoom) => {
+                warn!("the disk has little room, so no traces are written");
+            }
+            _ => {}
+        }
+    }
+
+    fn try_write(&self, records: &[Record]) -> State {
+        let written = self.files.add(records);
+        let written = written.and_then(|()| self.files.expire((self.now)()));
+        match written {
+            Ok(()) => State::Writing,
+            Err(error) => {
+                if self.state != State::Failed {
+                    warn!(%error, "failed to write traces");
+                }
+                State::Failed
+            }
+        }
+    }
+
+    fn publish(&self, records: Vec<Record>) {
+        if self.live.receiver_count() > 0 {
+            for record in records {
+                // Without a receiver nobody misses it.
+                let _ = self.live.send(Arc::new(record));
+            }
+        }
+    }
+}
+
+/// Reads traces: the search in their files, and those that end now. A clone is cheap.
+#[derive(Clone, Debug)]
+pub struct Traces {
+    source: Source,
+    tracer: Tracer,
+    /// The writer has the sender, so that all subscriptions end with it.
+    live: Option<broadcast::WeakSender<Arc<Record>>>,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// The files that the recorder writes.
+    Open(Arc<Files>),
+    /// A folder, which is read for each search.
+    Folder(PathBuf),
+    /// There are none, for this reason.
+    Off(Arc<str>),
+}
+
+/// Why traces can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TracesError {
+    /// There are none, for this reason.
+    #[error("{0}")]
+    Off(Arc<str>),
+    /// A file can't be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl Traces {
+    /// No traces, and the sentence that says why.
+    #[must_use]
+    pub fn off(why: &str) -> Self {
+        Self {
+            source: Source::Off(why.into()),
+            tracer: Tracer::off(),
+            live: None,
+        }
+    }
+
+    /// The traces in a folder, while no recorder writes there. Each search reads the folder, and
+    /// changes nothing.
+    #[must_use]
+    pub fn in_folder(dir: &Path) -> Self {
+        Self {
+            source: Source::Folder(dir.to_owned()),
+            tracer: Tracer::off(),
+            live: None,
+        }
+    }
+
+    fn files(&self) -> Result<Arc<Files>, TracesError> {
+        match &self.source {
+            Source::Open(files) => Ok(Arc::clone(files)),
+            Source::Folder(dir) => Ok(Arc::new(Files::read(dir)?)),
+            Source::Off(why) => Err(TracesError::Off(Arc::clone(why))),
+        }
+    }
+
+    /// Searches, newest first, until `is_over` says that it took long enough. What ended before the
+    /// call is found. It reads files, so it is not for an async task.
+    ///
+    /// # Errors
+    /// If there are no traces, or the disk fails.
+    pub fn search(
+        &self,
+        query: &Query<'_>,
+        is_over: &mut dyn FnMut() -> bool,
+    ) -> Result<Page, TracesError> {
+        let files = self.files()?;
+        self.tracer.settle();
+        Ok(files.search(query, is_over)?)
+    }
+
+    /// How far back the traces go: when the earliest started, in microseconds since 1970. None:
+    /// there are none yet.
+    ///
+    /// # Errors
+    /// If traces are off.
+    pub fn earliest(&self) -> Result<Option<i64>, TracesError> {
+        Ok(self.files()?.earliest())
+    }
+
+    /// The traces that are kept from now on, as they end. None: traces are off, so none will come.
+    #[must_use]
+    pub fn subscribe(&self) -> Option<Subscription> {
+        let live = self.live.as_ref()?.upgrade()?;
+        Some(Subscription(live.subscribe()))
+    }
+}
+
+/// The traces that end, for one who follows them.
+#[derive(Debug)]
+pub struct Subscription(broadcast::Receiver<Arc<Record>>);
+
+/// What a subscriber gets.
+#[derive(Clone, Debug)]
+pub enum Followed {
+    /// A trace that ended.
+    Trace(Arc<Record>),
+    /// So many traces were lost, since the subscriber was too slow.
+    Lost(u64),
+}
+
+impl Subscription {
+    /// The next trace. None: the server stops, no more come. What it waits for is not lost if the
+    /// future is dropped.
+    pub async fn next(&mut self) -> Option<Followed> {
+        match self.0.recv().await {
+            Ok(record) => Some(Followed::Trace(record)),
+            Err(broadcast::error::RecvError::Lagged(count)) => Some(Followed::Lost(count)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

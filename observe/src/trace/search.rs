@@ -1,0 +1,278 @@
+//! What is searched in the traces, and what is found.
+
+use std::{fmt, io, str::FromStr};
+
+use super::{Event, Kind, Record, Term, Value, index::Lookup};
+
+/// What is searched. All conditions have to hold.
+pub struct Query<'a> {
+    /// Each of them has to hold, by at least one of its terms.
+    pub terms: Vec<Vec<Term<'a>>>,
+    /// What the trace is about. None: anything.
+    pub kind: Option<Kind>,
+    /// The trace started at this moment or later, in microseconds since 1970.
+    pub after: Option<i64>,
+    /// The trace started before this moment, in microseconds since 1970.
+    pub before: Option<i64>,
+    /// Where the search goes on. None: at the newest trace.
+    pub cursor: Option<Cursor>,
+    /// The most traces of a page.
+    pub limit: usize,
+    /// Any other condition, such as what the caller may see.
+    pub allows: &'a dyn Fn(&Record) -> bool,
+}
+
+impl Query<'_> {
+    /// A search for any traces, at most so many.
+    #[must_use]
+    pub fn any(limit: usize) -> Self {
+        Self {
+            terms: Vec::new(),
+            kind: None,
+            after: None,
+            before: None,
+            cursor: None,
+            limit,
+            allows: &|_| true,
+        }
+    }
+
+    /// Whether a trace is what is searched.
+    pub(super) fn matches(&self, record: &Record) -> bool {
+        let mut terms = self.terms.iter();
+        terms.all(|terms| terms.iter().any(|term| record.has(*term)))
+            && self.kind.is_none_or(|kind| record.kind == kind)
+            && self.after.is_none_or(|after| record.started >= after)
+            && self.before.is_none_or(|before| record.started < before)
+            && (self.allows)(record)
+    }
+
+    /// The numbers and places of the traces that have the terms by an index, in order.
+    pub(super) fn candidates(&self, index: &impl Lookup) -> io::Result<Vec<(u32, u64)>> {
+        let mut numbers: Option<Vec<u32>> = None;
+        for terms in &self.terms {
+            let mut found = Vec::new();
+            for term in terms {
+                index.find(term.hash(), &mut found)?;
+            }
+            found.sort_unstable();
+            found.dedup();
+            if let Some(before) = numbers {
+                found.retain(|number| before.binary_search(number).is_ok());
+            }
+            numbers = Some(found);
+        }
+        let numbers = numbers.unwrap_or_else(|| (0..index.count()).collect());
+        let mut candidates = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            if let Some(place) = index.place(number)? {
+                candidates.push((number, place));
+            }
+        }
+        Ok(candidates)
+    }
+}
+
+impl fmt::Debug for Query<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Query")
+            .field("terms", &self.terms)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a search goes on: the traces before this place match next. It stays right when newer
+/// traces come, and when old ones go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    pub(super) segment: u32,
+    pub(super) record: u32,
+}
+
+impl Cursor {
+    /// The cursor for which this trace is the next one.
+    pub(super) const fn behind(self) -> Self {
+        Self {
+            segment: self.segment,
+            record: self.record.saturating_add(1),
+        }
+    }
+}
+
+/// As clients get it and send it back.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.segment, self.record)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (segment, record) = text.split_once('-').ok_or(())?;
+        let number = |text| u32::from_str_radix(text, 16).map_err(|_| ());
+        Ok(Self {
+            segment: number(segment)?,
+            record: number(record)?,
+        })
+    }
+}
+
+/// What a search found.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The traces, newest end first.
+    pub records: Vec<Record>,
+    /// Where the search goes on. None: it came to the end.
+    pub next: Option<Cursor>,
+}
+
+/// Words that a trace has to have, anywhere in its values. Words in quotes belong together. Letters
+/// are compared without their case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words(Vec<String>);
+
+impl Words {
+    /// The words of a text that somebody typed.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut words = Vec::new();
+        // The parts at odd places were between quotes.
+        for (at, part) in text.split('"').enumerate() {
+            match at % 2 {
+                0 => words.extend(part.split_whitespace().map(str::to_lowercase)),
+                _ => words.extend(Some(part.trim().to_lowercase()).filter(|it| !it.is_empty())),
+            }
+        }
+        Self(words)
+    }
+
+    /// Whether there are no words: each trace has all of them.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether all words are in a trace.
+    #[must_use]
+    pub fn are_in(&self, record: &Record) -> bool {
+        if self.0.is_empty() {
+            return true;
+        }
+        let mut missing: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        strike(&mut missing, &record.session);
+        for id in &record.queues {
+            strike(&mut missing, &id.to_string());
+        }
+        strike(&mut missing, &record.span.to_string());
+        for event in record.events() {
+            if missing.is_empty() {
+                return true;
+            }
+            strike_event(&mut missing, &event);
+        }
+        missing.is_empty()
+    }
+}
+
+fn strike(missing: &mut Vec<&str>, text: &str) {
+    if !missing.is_empty() && !text.is_empty() {
+        let text = text.to_lowercase();
+        missing.retain(|word| !text.contains(word));
+    }
+}
+
+fn strike_event(missing: &mut Vec<&str>, event: &Event) {
+    strike(missing, event.event.name());
+    for (_, value) in &event.values {
+        strike_value(missing, value);
+    }
+}
+
+fn strike_value(missing: &mut Vec<&str>, value: &Value) {
+    match value {
+        Value::Text(text) => strike(missing, text),
+        Value::Number(number) => strike(missing, &number.to_string()),
+        Value::List(list) => list.iter().for_each(|value| strike_value(missing, value)),
+        Value::Event(inner) => {
+            strike(missing, inner.event.name());
+            let values = inner.values.iter();
+            values.for_each(|(_, value)| strike_value(missing, value));
+        }
+        Value::Bool(_) | Value::Time(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::{EventType, Key, Trace, Tracer, TracerSettings};
+
+    fn record(fill: impl FnOnce(&mut Trace)) -> Record {
+        let (tracer, handed_over) = Tracer::new(TracerSettings::default());
+        let mut trace = tracer.start(Kind::Session, 5);
+        fill(&mut trace);
+        tracer.finish(trace, crate::trace::Keep::Always);
+        handed_over.take().remove(0)
+    }
+
+    #[test]
+    fn words_are_parsed_as_people_type_them() {
+        for (text, words) in [
+            ("", &[][..]),
+            (" \t ", &[]),
+            ("One two", &["one", "two"]),
+            ("a \"b  C\" d", &["a", "b  c", "d"]),
+            ("\"\" x", &["x"]),
+            ("x \"to the end", &["x", "to the end"]),
+        ] {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(Words::parse(text), Words(words), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_words_have_to_be_somewhere() {
+        let record = record(|trace| {
+            trace.index(Term::Session("7h3kq0v9x2mc.1"));
+            trace.index(Term::Queue(7301));
+            trace.event(6, EventType::SmtpRcptTo, |data| {
+                data.texts(Key::To, ["Gone@Remote.test"]);
+                data.number(Key::Code, 550);
+                data.inner(Key::Result, EventType::SmtpSpfFromFail, |data| {
+                    data.text(Key::Details, "not this client");
+                });
+            });
+        });
+        for (text, is_found) in [
+            ("", true),
+            ("gone@remote.test", true),
+            ("GONE 550", true),
+            ("smtp.rcpt-to", true),
+            ("spf-from-fail", true),
+            ("\"this client\"", true),
+            ("client this", true),
+            ("\"client this\"", false),
+            ("7h3kq0v9x2mc", true),
+            ("7301 gone", true),
+            ("7302", false),
+            ("gone 551", false),
+        ] {
+            assert_eq!(Words::parse(text).are_in(&record), is_found, "{text}");
+        }
+    }
+
+    #[test]
+    fn cursors_lead_back() {
+        let cursor = Cursor {
+            segment: 0xab,
+            record: 17,
+        };
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        for text in ["", "-", "1", "1-", "x-1", "1-1-1", "100000000-1"] {
+            assert_eq!(text.parse::<Cursor>(), Err(()), "{text}");
+        }
+    }
+}
