@@ -45,5 +45,6 @@ pub mod services;
 mod sessions;
 mod sparing;
 pub mod tls;
+pub mod traces;
 pub mod wellknown;
 mod wrong_clock;

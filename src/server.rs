@@ -48,6 +48,7 @@ use crate::{
     services::{self, Apis, Bound, HttpPort, Service, Services},
     sessions::{self, OnHttps, Sessions},
     tls::{HandshakeFailures, ListenerCertificates},
+    traces::Tracing,
 };
 
 /// The interval between two checks of certificates.
@@ -130,6 +131,7 @@ pub struct Server {
     addresses: Vec<(String, SocketAddr)>,
     certificates: ListenerCertificates,
     logs: Logs,
+    tracing: Tracing,
     domains_conf: ReadAgain,
     gate: Arc<Gate>,
     handshakes: Arc<HandshakeFailures>,
@@ -165,8 +167,8 @@ impl Server {
         let (resolver, dialer) = (options.resolver.clone(), Arc::clone(&options.dialer));
         let (config, metrics) = (&options.statics.resolver, &options.metrics);
         let resolvers = resolvers(config, &options.clock, resolver, metrics)?;
-        let tracer = Tracer::off();
-        let shared = session_context(options, store, tracer, &resolvers)?;
+        let tracing = Tracing::start(&options.statics, metrics, &options.clock);
+        let shared = session_context(options, store, tracing.tracer.clone(), &resolvers)?;
         let hooks = Runner::new(WebhookParts {
             store: shared.store.clone(),
             tracer: shared.tracer.clone(),
@@ -204,6 +206,7 @@ impl Server {
             addresses: Vec::new(),
             certificates: ListenerCertificates::of(&bound, acme.as_ref().map(Acme::ends)),
             logs,
+            tracing,
             domains_conf: watcher.read_again(),
             shutdown,
             tasks: JoinSet::new(),
@@ -389,6 +392,7 @@ impl Server {
             self.tasks.shutdown().await;
         }
         self.shared.store.close().await;
+        self.tracing.end().await;
         info!("stopped");
     }
 
@@ -414,6 +418,7 @@ impl Server {
             webhooks: Arc::new(hooks.operator()),
             domains,
             logs: self.logs.clone(),
+            traces: self.tracing.traces.clone(),
             refusals: Arc::clone(&shared.guards.refusals),
             metrics: Arc::clone(&shared.metrics),
             figures: Arc::default(),

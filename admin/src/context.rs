@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use postrider_config::{Changed, Difference, DomainsFile, Live, Static, toml_edit::DocumentMut};
 use postrider_dns::Resolver;
-use postrider_observe::Metrics;
+use postrider_observe::{Metrics, trace::Traces};
 use postrider_queue::{Dialer, Queue};
 use postrider_receive::{
     RefusalCounts,
@@ -61,6 +61,8 @@ pub struct Context {
     pub domains: Arc<DomainsFile>,
     /// The last lines of the log.
     pub logs: Logs,
+    /// What happened to sessions, messages and calls.
+    pub traces: Traces,
     /// How often mail, logins and connections were refused.
     pub refusals: Arc<RefusalCounts>,
     /// What is counted.

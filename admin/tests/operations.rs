@@ -23,7 +23,7 @@ mod rotate;
 #[path = "operations/tls_keys.rs"]
 mod tls_keys;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use postrider_admin::{
@@ -40,11 +40,12 @@ use postrider_admin::{
 };
 use postrider_config::{DomainsFile, Dynamic, Static, toml_edit};
 use postrider_dns::FakeResolver;
+use postrider_observe::trace::{Limits, Recorder, RecorderParts};
 use postrider_queue::{DeliveryMode, Queue, TcpDialer};
 use postrider_receive::login::{Identity, LoginLimiter, Logins, Source};
 use postrider_store::{
-    ApiKeyId, AuditFilter, HoldRuleId, ManualClock, NewSuppression, Options, QueueId, Scope, Store,
-    SuppressingReply, Time,
+    ApiKeyId, AuditFilter, Clock, HoldRuleId, ManualClock, NewSuppression, Options, QueueId, Scope,
+    Store, SuppressingReply, Time,
 };
 use postrider_webhook::WebhookParts;
 use rand::{SeedableRng, rngs::StdRng};
@@ -68,6 +69,7 @@ struct Desk {
     context: Context,
     resolver: Arc<FakeResolver>,
     clock: Arc<ManualClock>,
+    recorder: Recorder,
     _stop: watch::Sender<bool>,
 }
 
@@ -108,8 +110,22 @@ impl Desk {
             delivery: DeliveryMode::Remote,
             rng: StdRng::seed_from_u64(1),
         });
+        let now = Arc::clone(&clock);
+        let recorder = Recorder::start(RecorderParts {
+            dir: dir.path().join("traces"),
+            limits: Limits {
+                keep: Duration::from_secs(7 * 24 * 60 * 60),
+                max_size: 16 << 20,
+            },
+            sample: 1.0,
+            metrics: Arc::default(),
+            now: Arc::new(move || now.now().0),
+            has_room: Box::new(|| true),
+        });
+        let recorder = recorder.unwrap();
         let context = Context {
             metrics: Arc::default(),
+            traces: recorder.traces().clone(),
             queue: Arc::new(queue.unwrap()),
             logins: Arc::new(Logins::new(store.clone())),
             limiter: Arc::<LoginLimiter>::default(),
@@ -140,6 +156,7 @@ impl Desk {
             context,
             resolver,
             clock,
+            recorder,
             _stop: stop,
         }
     }
@@ -262,7 +279,7 @@ async fn a_suppression_is_added_once_looked_up_and_removed() {
 async fn a_suppression_shows_the_reply_that_made_it_and_its_end() {
     let desk = Desk::open();
     let now = desk.context.clock.now();
-    let end = now.after(std::time::Duration::from_secs(60));
+    let end = now.after(Duration::from_secs(60));
     let new = |base: &str, until| NewSuppression {
         account: "app".to_owned(),
         base: base.to_owned(),

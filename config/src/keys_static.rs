@@ -12,6 +12,7 @@ use crate::{
         },
         Section, key,
     },
+    traces,
     values::{
         DmarcHandling, LogFormat, LogLevel, OnBlock, ReportsTls, RequireTls, StoreEngine,
         TsigAlgorithm,
@@ -40,6 +41,7 @@ pub(crate) static SECTIONS: &[Section] = &[
         intro: "",
         keys: &[keys_queue::QUEUE, FLOW],
     },
+    traces::SECTION,
     keys_oauth::SECTION,
     keys_listeners::SECTION,
     keys_transports::SECTION,

@@ -65,6 +65,7 @@ mod sources;
 mod statics;
 mod suggest;
 mod tables;
+mod traces;
 mod transports;
 mod values;
 mod watch;
@@ -105,6 +106,7 @@ pub use statics::{
     Postmaster, QueueConfig, Reports, ResolverConfig, SmtpClient, SmtpService, Static, StoreConfig,
     SubmissionService, SubmissionsService, Undelete, WebhookConfig,
 };
+pub use traces::TracesConfig;
 pub use transports::{
     Direct, Fail, Lmtp, Smarthost, Socks, Transport, TransportAuth, TransportSecret,
 };

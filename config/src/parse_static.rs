@@ -23,6 +23,7 @@ use crate::{
         OutgoingTls, PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig,
         SmtpClient, Static, StoreConfig, Undelete, WebhookConfig,
     },
+    traces,
     transports::{Direct, Fail, Lmtp, Smarthost, Socks, Transport, TransportAuth, TransportSecret},
     values::{
         DmarcHandling, KeepTranscripts, LogFormat, LogLevel, Mechanism, OnBlock, ReportsTls,
@@ -171,6 +172,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         providers: Arc::new(providers),
         policy: read_policy(&root.section("policy")),
         default_mailboxes: read_mailboxes(root, "default_mailboxes"),
+        traces: traces::read(&root.section("traces")),
         store: StoreConfig {
             engine: store.opt("engine").unwrap_or(StoreEngine::Redb),
             segment_size: store.get("segment_size"),

@@ -17,6 +17,7 @@ use crate::{
     providers::Providers,
     quantity::Size,
     sources::{OutgoingSource, Pool},
+    traces::TracesConfig,
     transports::Transport,
     values::{
         DmarcHandling, KeepTranscripts, LogFormat, LogLevel, Network, OnBlock, ReportsTls,
@@ -92,6 +93,8 @@ pub struct Static {
     pub policy: Policy,
     /// The mailboxes of a new account.
     pub default_mailboxes: Vec<String>,
+    /// The traces.
+    pub traces: TracesConfig,
     /// The store.
     pub store: StoreConfig,
     pub(crate) notes: Notes,

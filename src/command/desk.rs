@@ -17,6 +17,7 @@ use postrider_admin::{
     op::{Gone, Operation, Single, Sink, logs::Logs},
 };
 use postrider_config::{DomainsFile, Live, Static};
+use postrider_observe::{Tracer, trace::Traces};
 use postrider_queue::{DeliveryMode, Queue, QueueParts, TcpDialer};
 use postrider_receive::login::{LoginLimiter, Logins};
 use postrider_store::{Actor, Clock, OpenError, Store, SystemClock};
@@ -28,7 +29,9 @@ use super::{
     output::{List, until_closed},
     runtime,
 };
-use crate::{files::DATA_LOCK, privileges, resolvers::resolvers, services::store_options};
+use crate::{
+    files::DATA_LOCK, privileges, resolvers::resolvers, services::store_options, traces::TRACES,
+};
 
 /// How long a server may take from opening its store to answering commands.
 const SERVER_STARTS: Duration = Duration::from_secs(10);
@@ -166,10 +169,11 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
     let resolvers = resolvers(&statics.resolver, &clock, None, &Arc::default())?;
     let (resolver, checks) = (resolvers.fresh, resolvers.checks);
     let dialer = Arc::new(TcpDialer);
+    let traces = Traces::in_folder(&statics.data_dir.join(TRACES));
     let queue = Queue::new(QueueParts {
         metrics: Arc::default(),
         store: store.clone(),
-        tracer: postrider_observe::Tracer::off(),
+        tracer: Tracer::off(),
         config: Arc::clone(&config),
         statics: Arc::clone(&statics),
         clock: Arc::clone(&clock),
@@ -181,7 +185,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
     let webhooks = Runner::new(WebhookParts {
         metrics: Arc::default(),
         store: store.clone(),
-        tracer: postrider_observe::Tracer::off(),
+        tracer: Tracer::off(),
         config: Arc::clone(&config),
         statics: Arc::clone(&statics),
         clock: Arc::clone(&clock),
@@ -202,6 +206,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         checks,
         dialer,
         webhooks: Arc::new(webhooks.operator()),
+        traces,
         // They are the running server's.
         logs: Logs::default(),
         figures: Arc::default(),

@@ -44,6 +44,10 @@ fn defaults_of_postrider_conf() {
     assert_eq!(config.queue.delay_dsn_after, 4 * HOUR);
     assert_eq!(config.queue.max_concurrency, 500);
     assert_eq!(config.queue.retry_spread, 0.1);
+    let traces = &config.traces;
+    assert!(traces.enabled);
+    assert_eq!(traces.keep, 7 * 24 * HOUR);
+    assert_eq!((traces.max_size.0, traces.sample), (1 << 30, 1.0));
     assert_eq!(config.queue.keep_transcripts, KeepTranscripts::Failed);
     let destination = &config.queue.per_destination;
     assert_eq!(destination.connections, 10);
