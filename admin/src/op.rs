@@ -37,6 +37,7 @@ pub mod server;
 pub mod stops;
 pub mod suppression;
 pub mod tls_keys;
+pub mod traces;
 pub mod transcripts;
 pub mod undelete;
 pub mod webhook;
@@ -228,6 +229,9 @@ macro_rules! operations {
             SettingGet($crate::op::config::settings::Get) = "setting.get",
             SettingSet($crate::op::config::settings::Set) = "setting.set",
             HooksImport($crate::op::config::hooks::Import) = "hooks.import",
+            TraceFind($crate::op::traces::Find) = "trace.find",
+            TraceStory($crate::op::traces::Story) = "trace.story",
+            TraceFollow($crate::op::traces::Follow) = "trace.follow",
             LogList($crate::op::logs::List) = "log.list",
             RefusalList($crate::op::refusals::List) = "refusal.list",
             AuditList($crate::op::audit::List) = "audit.list",

@@ -22,6 +22,8 @@ mod secrets;
 mod settings;
 #[path = "http/telemetry.rs"]
 mod telemetry;
+#[path = "http/traces.rs"]
+mod traces;
 #[path = "http/troubleshoot.rs"]
 mod troubleshoot;
 #[path = "http/undelete.rs"]

@@ -14,6 +14,7 @@ pub(super) mod settings;
 pub(super) mod spam;
 pub(super) mod suppressions;
 pub(super) mod telemetry;
+pub(super) mod traces;
 pub(super) mod troubleshoot;
 pub(super) mod undelete;
 pub(super) mod webhooks;
@@ -23,7 +24,7 @@ use serde_json::json;
 use super::{Answer, Asked, problem::Problem};
 
 impl Asked {
-    /// A token that opens the call with this path.
+    /// A token that opens the call with this path, as this caller.
     fn token(&self, opens: &'static str) -> Result<Answer, Problem> {
         let context = &self.context;
         let caller = (context.caller.clone(), self.access.clone());

@@ -178,6 +178,19 @@ fn schema(name: &str) -> Value {
         "text" => json!({"type": "string"}),
         "principal-id" => json!({"type": "integer"}),
         "any" => json!({}),
+        "traces" => json!({
+            "type": "object",
+            "required": ["items", "total"],
+            "properties": {
+                "items": {
+                    "type": "array",
+                    "items": {"oneOf": [{"type": "integer"}, schema("TraceEvent")]},
+                },
+                "total": {"type": "integer"},
+                "more": {"type": "boolean"},
+                "next": {"type": "string"},
+            },
+        }),
         name => json!({"$ref": format!("#/components/schemas/{name}")}),
     }
 }
@@ -217,7 +230,7 @@ mod tests {
     use crate::{
         face::http::calls::{
             events::shapes as events, principals::shapes as principals, queue::shapes,
-            server::shapes as server,
+            server::shapes as server, traces::shapes as traces,
         },
         op,
     };
@@ -234,6 +247,7 @@ mod tests {
         server::LogEntry,
         events::ToldEvent,
         crate::face::http::calls::telemetry::shapes::MetricItem,
+        traces::TraceEvent,
         crate::face::http::calls::dns::NewDkim,
         crate::face::http::calls::settings::SettingsChange,
         crate::face::http::calls::account::AuthChange,

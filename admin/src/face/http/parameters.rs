@@ -65,6 +65,11 @@ impl Query {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The names of the parameters.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.pairs.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Whether a parameter is `1` or `true`.
     pub(super) fn flag(&self, name: &str) -> bool {
         matches!(self.text(name), Some("1" | "true"))

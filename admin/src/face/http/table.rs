@@ -10,7 +10,7 @@ use super::{
     Answer, Asked,
     calls::{
         account, destinations, dns, events, hold_rules, principals, queue, reports, retired,
-        server, settings, spam, suppressions, telemetry, troubleshoot, undelete, webhooks,
+        server, settings, spam, suppressions, telemetry, traces, troubleshoot, undelete, webhooks,
     },
     problem::Problem,
 };
@@ -90,7 +90,7 @@ impl Call {
 
     /// Whether the parameter `token` may stand in the place of a login.
     pub(super) fn takes_token(&self) -> bool {
-        matches!(self.answer, "stages" | "frames")
+        self.parameters.split(',').any(|name| name == "token")
     }
 
     /// The variable elements of a path, if the path is one of this call.
@@ -328,6 +328,19 @@ pub(super) static CALLS: &[Call] = calls! {
         ("" -> "stream") "Stream what webhooks tell, as it happens." => events::live;
     read GET "logs" Observe whole ["filter,page,limit,cursor,sort"] ("" -> "[LogEntry]")
         "List the last lines of the log, newest first." => server::logs;
+    read GET "telemetry/traces" Observe all
+        ["type,queue_id,filter,before,after,kind,session,message_id,sender,recipient,remote_ip,account,hook,values,page,limit,cursor"]
+        ("" -> "traces") "List the numbers of traces, newest first, or with values=1 one event of each."
+        => traces::list;
+    read GET "telemetry/trace/{id}" Observe all [""] ("" -> "[]TraceEvent")
+        "Get the events of a trace. For several traces, with commas between their numbers, the answer is an array of such arrays."
+        => traces::get;
+    read GET "telemetry/live/tracing-token" Observe all [""] ("" -> "text")
+        "Get a token that opens a stream of traces within a minute, in the place of a login."
+        => traces::token;
+    read GET "telemetry/traces/live" Observe all ["filter,token"] ("" -> "stages")
+        "Stream the traces that end. Further parameters, such as remote-ip, are values that an event of the trace has to have."
+        => traces::live;
     read GET "telemetry/refusals" Observe whole ["page,limit,cursor,sort"] ("" -> "[RefusalItem]")
         "List the reasons of refusals, and how often each was given." => server::refusals;
     read GET "telemetry/metrics" Observe whole ["after,before"] ("" -> "[]MetricItem")

@@ -57,16 +57,14 @@ pub(super) struct Stream {
 
 impl Stream {
     async fn open(site: &Site, key: &str, query: &str, headers: &str) -> Self {
-        Self::at(site, key, "/api/events/live", query, headers).await
+        let login = format!("Authorization: Bearer {key}\r\n{headers}");
+        Self::at(site, &format!("/api/events/live{query}"), &login).await
     }
 
-    /// Opens the stream at this path.
-    pub(super) async fn at(site: &Site, key: &str, path: &str, query: &str, headers: &str) -> Self {
+    /// The stream at a path, with these header fields.
+    pub(super) async fn at(site: &Site, path: &str, headers: &str) -> Self {
         let mut stream = site.connect().await;
-        let request = format!(
-            "GET {path}{query} HTTP/1.1\r\nHost: mail.example.org\r\n\
-             Authorization: Bearer {key}\r\n{headers}\r\n"
-        );
+        let request = format!("GET {path} HTTP/1.1\r\nHost: mail.example.org\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let text = String::new();
         Self { stream, text }
@@ -277,9 +275,18 @@ async fn socket(
     login: &str,
     origin: Option<&str>,
 ) -> Result<WebSocketStream<TcpStream>, u16> {
-    let mut request = "ws://mail.example.org/api/events/live"
-        .into_client_request()
-        .unwrap();
+    socket_at(site, "/api/events/live", login, origin).await
+}
+
+/// The same, at a path.
+pub(super) async fn socket_at(
+    site: &Site,
+    path: &str,
+    login: &str,
+    origin: Option<&str>,
+) -> Result<WebSocketStream<TcpStream>, u16> {
+    let request = format!("ws://mail.example.org{path}");
+    let mut request = request.into_client_request().unwrap();
     let headers = request.headers_mut();
     headers.insert("authorization", HeaderValue::from_str(login).unwrap());
     if let Some(origin) = origin {

@@ -231,7 +231,7 @@ async fn the_stream_has_the_wanted_metrics_again_and_again() {
     let token = token.data().as_str().unwrap().to_owned();
     let query = format!("?token={token}&interval=30&metrics=postrider.dns_cache");
     let path = "/api/telemetry/metrics/live";
-    let mut stream = Stream::at(&site, "", path, &query, "").await;
+    let mut stream = Stream::at(&site, &format!("{path}{query}"), "").await;
     let head = stream.until("\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let (_, name, data) = stream.event().await;

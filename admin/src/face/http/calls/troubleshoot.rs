@@ -6,7 +6,6 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use postrider_smtp::Address;
 use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::super::{

@@ -1,0 +1,302 @@
+//! Traces: what happened to sessions, messages and calls, step by step.
+//!
+//! - `item`: traces and events as the faces show them. `sentence`: an event in words.
+//! - `story`: all traces of a message, in order. `follow`: those that end now.
+
+mod follow;
+mod item;
+mod sentence;
+mod story;
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use postrider_observe::trace::{
+    EventType, Key, Kind, Query, Record, Term, Traces, TracesError, Words,
+};
+use postrider_store::Time;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    follow::{Follow, FollowItem},
+    item::{TraceEvent, TraceItem, is_about, shown_event},
+    story::{Stories, Story, StoryItem},
+};
+use super::Single;
+use crate::{AdminError, Context};
+
+/// How long a search may take. It then tells where it goes on.
+const BUDGET: Duration = Duration::from_secs(2);
+/// The most traces of an answer.
+pub const TRACES_MAX: usize = 1000;
+/// The most traces of an answer that has one event of each, or only their numbers.
+pub const BRIEF_MAX: usize = 10_000;
+
+/// What a caller may see: a tenant sees less than everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
+    /// The accounts of the tenant.
+    pub accounts: BTreeSet<String>,
+    /// The domains of the tenant, in lower case.
+    pub domains: BTreeSet<String>,
+}
+
+impl Sight {
+    /// Whether a tenant may see a trace: it belongs to accounts of the tenant, or it is that of a
+    /// received message and has recipients of the tenant's domains only.
+    #[must_use]
+    pub fn has(&self, record: &Record) -> bool {
+        if !record.owners.is_empty() {
+            return record.owners.iter().all(|it| self.accounts.contains(it));
+        }
+        record.kind == Kind::Session
+            && !record.has_more_domains
+            && !record.domains.is_empty()
+            && record.domains.iter().all(|it| self.domains.contains(it))
+    }
+}
+
+/// Finds traces, newest first. All conditions that are given have to hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Find {
+    /// Traces with one of these numbers.
+    pub spans: Vec<u64>,
+    /// Traces with an event of one of these types, such as `smtp.rcpt-to`. An unknown type is in no
+    /// trace.
+    pub types: Vec<String>,
+    /// `session`, `attempt`, `webhook` or `api`.
+    pub kind: Option<String>,
+    /// The name of a session, or of one transaction of it.
+    pub session: Option<String>,
+    /// The id of a queued message.
+    pub queue: Option<u64>,
+    /// A Message-ID.
+    pub message_id: Option<String>,
+    /// The reverse-path.
+    pub sender: Option<String>,
+    /// A recipient.
+    pub recipient: Option<String>,
+    /// The address of the other side.
+    pub remote_ip: Option<IpAddr>,
+    /// An account.
+    pub account: Option<String>,
+    /// The id of a webhook call.
+    pub hook: Option<u64>,
+    /// Words that have to be in the trace; those in double quotes belong together.
+    pub words: String,
+    /// Traces that started at this time or later.
+    pub after: Option<Time>,
+    /// Traces that started before this time.
+    pub before: Option<Time>,
+    /// Where an earlier search was to go on.
+    pub cursor: Option<String>,
+    /// The most traces, 10,000 at most.
+    pub limit: usize,
+    /// Each trace has one event only: the one that says most.
+    pub brief: bool,
+    /// What the caller may see; None: everything.
+    pub sight: Option<Sight>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// The traces, newest first.
+    pub traces: Vec<TraceItem>,
+    /// The cursor with which the search goes on; None: it came to the end. A search for words ends
+    /// after 2 seconds, so there may be more where nothing was found.
+    pub next: Option<String>,
+}
+
+impl Single for Find {
+    type Output = Found;
+
+    async fn answer(self, context: &Context) -> Result<Found, AdminError> {
+        reading(context, move |traces| self.search(traces)).await
+    }
+}
+
+impl Find {
+    fn search(&self, traces: &Traces) -> Result<Found, AdminError> {
+        let Some(terms) = self.terms() else {
+            return Ok(Found::default());
+        };
+        let kind = self.kind.as_deref().map(|name| {
+            let kinds = Kind::ALL.iter().copied();
+            kinds.into_iter().find(|kind| kind.name() == name)
+        });
+        if kind == Some(None) {
+            return Ok(Found::default());
+        }
+        let cursor = self.cursor.as_deref().map(str::parse).transpose();
+        let words = Words::parse(&self.words);
+        let max = if self.brief { BRIEF_MAX } else { TRACES_MAX };
+        let query = Query {
+            terms,
+            kind: kind.flatten(),
+            after: self.after.map(|time| time.0),
+            before: self.before.map(|time| time.0),
+            cursor: cursor
+                .map_err(|()| AdminError::invalid("this is no cursor of traces").at("cursor"))?,
+            limit: if self.limit == 0 {
+                max
+            } else {
+                self.limit.min(max)
+            },
+            allows: &|record| {
+                let is_seen = self.sight.as_ref().is_none_or(|sight| sight.has(record));
+                is_seen && words.are_in(record)
+            },
+        };
+        let page = traces.search(&query, &mut over_budget())?;
+        let show = |record| match self.brief {
+            true => TraceItem::brief(record, &self.types),
+            false => TraceItem::whole(record),
+        };
+        Ok(Found {
+            traces: page.records.iter().map(show).collect(),
+            next: page.next.map(|cursor| cursor.to_string()),
+        })
+    }
+
+    /// The terms of the index. None: nothing can match.
+    fn terms(&self) -> Option<Vec<Vec<Term<'_>>>> {
+        let mut terms: Vec<Vec<Term<'_>>> = Vec::new();
+        if !self.spans.is_empty() {
+            terms.push(self.spans.iter().map(|span| Term::Span(*span)).collect());
+        }
+        if !self.types.is_empty() {
+            let types = self.types.iter();
+            let known: Vec<_> = types
+                .filter_map(|name| EventType::from_name(name))
+                .collect();
+            if known.is_empty() {
+                return None;
+            }
+            terms.push(known.into_iter().map(Term::Type).collect());
+        }
+        let single = [
+            self.session.as_deref().map(Term::Session),
+            self.queue.map(Term::Queue),
+            self.message_id.as_deref().map(Term::MessageId),
+            self.sender.as_deref().map(Term::Sender),
+            self.recipient.as_deref().map(Term::Recipient),
+            self.remote_ip.map(Term::RemoteIp),
+            self.account.as_deref().map(Term::Account),
+            self.hook.map(Term::Hook),
+        ];
+        terms.extend(single.into_iter().flatten().map(|term| vec![term]));
+        Some(terms)
+    }
+}
+
+/// Reads traces on a thread that may wait for the disk.
+async fn reading<T: Send + 'static>(
+    context: &Context,
+    read: impl FnOnce(&Traces) -> Result<T, AdminError> + Send + 'static,
+) -> Result<T, AdminError> {
+    let traces = context.traces.clone();
+    let read = tokio::task::spawn_blocking(move || read(&traces)).await;
+    read.map_err(AdminError::internal)?
+}
+
+/// Whether a search has taken too long.
+fn over_budget() -> impl FnMut() -> bool {
+    let until = Instant::now() + BUDGET;
+    move || Instant::now() > until
+}
+
+impl From<TracesError> for AdminError {
+    fn from(error: TracesError) -> Self {
+        match error {
+            TracesError::Off(_) => Self::unavailable(error),
+            TracesError::File(_) => Self::internal(error),
+        }
+    }
+}
+
+/// The value of a filter of a stream: an event has it if one of its values with the key has the
+/// text. Names are those of the keys, or with dashes: `remote-ip` is `remoteIp`.
+#[must_use]
+pub fn key_of_parameter(name: &str) -> Option<Key> {
+    let keys = Key::ALL.iter().copied();
+    keys.into_iter().find(|key| {
+        let known = key.name().chars().flat_map(|c| {
+            let dash = c.is_ascii_uppercase().then_some('-');
+            dash.into_iter().chain([c.to_ascii_lowercase()])
+        });
+        key.name() == name || known.eq(name.chars())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: Kind, owners: &[&str], domains: &[&str], more: bool) -> Record {
+        let (tracer, handed_over) = postrider_observe::Tracer::new(Default::default());
+        let trace = tracer.start(kind, 0);
+        tracer.finish(trace, postrider_observe::Keep::Always);
+        let mut record = handed_over.take().remove(0);
+        let texts = |texts: &[&str]| texts.iter().map(|it| (*it).to_owned()).collect();
+        record.owners = texts(owners);
+        record.domains = texts(domains);
+        record.has_more_domains = more;
+        record
+    }
+
+    #[test]
+    fn a_tenant_sees_what_is_wholly_its_own() {
+        let sight = Sight {
+            accounts: ["app".to_owned(), "info".to_owned()].into(),
+            domains: ["a.test".to_owned(), "b.test".to_owned()].into(),
+        };
+        for (kind, owners, domains, more, is_seen) in [
+            (
+                Kind::Attempt,
+                &["app"][..],
+                &["remote.test"][..],
+                false,
+                true,
+            ),
+            (Kind::Attempt, &["app", "info"], &[], false, true),
+            (Kind::Attempt, &["app", "other"], &[], false, false),
+            (Kind::Attempt, &[], &["a.test"], false, false),
+            (Kind::Webhook, &["other"], &[], false, false),
+            (Kind::Api, &["info"], &[], false, true),
+            (Kind::Session, &["app"], &["remote.test"], false, true),
+            (Kind::Session, &["other"], &["a.test"], false, false),
+            (Kind::Session, &[], &["a.test"], false, true),
+            (Kind::Session, &[], &["a.test", "b.test"], false, true),
+            (Kind::Session, &[], &["a.test", "c.test"], false, false),
+            (Kind::Session, &[], &["a.test"], true, false),
+            (Kind::Session, &[], &[], false, false),
+        ] {
+            let record = record(kind, owners, domains, more);
+            assert_eq!(
+                sight.has(&record),
+                is_seen,
+                "{kind:?} {owners:?} {domains:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn parameters_of_streams_are_names_of_keys() {
+        for (name, key) in [
+            ("remote-ip", Some(Key::RemoteIp)),
+            ("remoteIp", Some(Key::RemoteIp)),
+            ("from", Some(Key::From)),
+            ("queue-id", Some(Key::QueueId)),
+            ("remote_ip", None),
+            ("filter", None),
+            ("", None),
+        ] {
+            assert_eq!(key_of_parameter(name), key, "{name}");
+        }
+    }
+}

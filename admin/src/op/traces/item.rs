@@ -1,0 +1,320 @@
+//! Traces and events as the faces show them.
+
+use postrider_observe::trace::{Event, EventType, Inner, Key, Kind, Record, Value};
+use postrider_store::Time;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, json};
+
+use super::sentence::sentence;
+
+/// A trace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TraceItem {
+    /// Its number.
+    pub id: u64,
+    /// `session`, `attempt`, `webhook` or `api`.
+    pub kind: String,
+    /// When it started, in RFC 3339.
+    pub start: String,
+    /// When its last event was, in RFC 3339.
+    pub end: String,
+    /// The name of the session or the call; empty: it has none.
+    pub session: String,
+    /// The accounts that it belongs to.
+    pub accounts: Vec<String>,
+    /// The ids of the queued messages that it is about.
+    pub queue_ids: Vec<u64>,
+    /// What happened, oldest first.
+    pub events: Vec<TraceEvent>,
+}
+
+/// An event of a trace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TraceEvent {
+    /// What its type means.
+    pub text: String,
+    /// The event in words.
+    pub details: String,
+    /// When it happened, in RFC 3339.
+    #[serde(rename = "createdAt")]
+    pub created_at: String,
+    /// Its type, such as `smtp.rcpt-to`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its values, with names that Stalwart has too.
+    pub data: Map<String, serde_json::Value>,
+    /// Its values with names of ours.
+    #[serde(flatten)]
+    pub ours: Map<String, serde_json::Value>,
+}
+
+impl TraceItem {
+    /// A trace with all its events.
+    pub(super) fn whole(record: &Record) -> Self {
+        let mut events: Vec<_> = record.events().map(|event| shown_event(&event)).collect();
+        if let Some(first) = events.first_mut() {
+            first.number(record.span);
+        }
+        Self::with(record, events)
+    }
+
+    /// A trace with the event that says most: one of the wanted types, else how a message was
+    /// queued, or the start of an attempt, else the first. It has sender, recipient and size, if
+    /// any event has them.
+    pub(super) fn brief(record: &Record, types: &[String]) -> Self {
+        let mut events = record.events();
+        let mut best: Option<(u8, Event)> = None;
+        let mut known: Vec<(Key, Value)> = Vec::new();
+        for event in &mut events {
+            for (key, value) in &event.values {
+                let is_wanted = matches!(key, Key::From | Key::To | Key::Size);
+                if is_wanted && !known.iter().any(|(it, _)| it == key) {
+                    known.push((*key, value.clone()));
+                }
+            }
+            let rank = if types.iter().any(|name| name == event.event.name()) {
+                3
+            } else if is_main(event.event) {
+                2
+            } else {
+                1
+            };
+            if best.as_ref().is_none_or(|(best, _)| *best < rank) {
+                best = Some((rank, event));
+            }
+        }
+        let event = best.map(|(_, mut event)| {
+            known.retain(|(key, _)| event.value(*key).is_none());
+            let mut shown = shown_event(&event);
+            event.values = known;
+            shown.data.extend(data(&event.values, false));
+            shown.number(record.span);
+            shown
+        });
+        Self::with(record, event.into_iter().collect())
+    }
+
+    fn with(record: &Record, events: Vec<TraceEvent>) -> Self {
+        Self {
+            id: record.span,
+            kind: record.kind.name().to_owned(),
+            start: Time(record.started).to_string(),
+            end: Time(record.ended).to_string(),
+            session: record.session.clone(),
+            accounts: record.owners.clone(),
+            queue_ids: record.queues.clone(),
+            events,
+        }
+    }
+}
+
+impl TraceEvent {
+    /// Adds the number of the trace.
+    fn number(&mut self, span: u64) {
+        self.data.insert(Key::SpanId.name().to_owned(), json!(span));
+    }
+}
+
+/// Whether events of this type say what a trace is about.
+const fn is_main(event: EventType) -> bool {
+    matches!(
+        event,
+        EventType::QueueQueueMessage
+            | EventType::QueueQueueMessageAuthenticated
+            | EventType::QueueQueueDsn
+            | EventType::DeliveryAttemptStart
+    )
+}
+
+/// An event as the faces show it.
+#[must_use]
+pub fn shown_event(event: &Event) -> TraceEvent {
+    TraceEvent {
+        text: event.event.text().to_owned(),
+        details: sentence(event),
+        created_at: Time(event.micros).to_string(),
+        kind: event.event.name().to_owned(),
+        data: data(&event.values, false),
+        ours: data(&event.values, true),
+    }
+}
+
+/// Whether a message, a session or an address is what an event is about: one of its values with the
+/// key has the text.
+#[must_use]
+pub fn is_about(event: &Event, key: Key, text: &str) -> bool {
+    let has = |value: &Value| match value {
+        Value::Text(it) => it.to_lowercase().contains(text),
+        Value::Number(number) => number.to_string() == text,
+        Value::Bool(_) | Value::Time(_) | Value::List(_) | Value::Event(_) => false,
+    };
+    let values = event.values.iter().filter(|(it, _)| *it == key);
+    values.into_iter().any(|(_, value)| match value {
+        Value::List(list) => list.iter().any(has),
+        value => has(value),
+    })
+}
+
+/// The values with names of ours, or with those that Stalwart has.
+fn data(values: &[(Key, Value)], ours: bool) -> Map<String, serde_json::Value> {
+    let wanted = values.iter().filter(|(key, _)| key.is_ours() == ours);
+    let shown = wanted.map(|(key, value)| (key.name().to_owned(), shown(value)));
+    shown.collect()
+}
+
+fn shown(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Text(text) => json!(text),
+        Value::Number(number) => json!(number),
+        Value::Bool(flag) => json!(flag),
+        Value::Time(micros) => json!(Time(*micros).to_string()),
+        Value::List(list) => list.iter().map(shown).collect(),
+        Value::Event(inner) => shown_inner(inner),
+    }
+}
+
+fn shown_inner(inner: &Inner) -> serde_json::Value {
+    let event = Event {
+        micros: 0,
+        event: inner.event,
+        values: inner.values.clone(),
+    };
+    let mut shown = json!({
+        "type": inner.event.name(),
+        "text": inner.event.text(),
+        "details": sentence(&event),
+        "data": data(&inner.values, false),
+    });
+    if let Some(shown) = shown.as_object_mut() {
+        shown.extend(data(&inner.values, true));
+    }
+    shown
+}
+
+/// The word for a kind, for people.
+pub(super) const fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Session => "session",
+        Kind::Attempt => "attempt",
+        Kind::Webhook => "webhook",
+        Kind::Api => "call",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_observe::{
+        Keep, Trace, Tracer,
+        trace::{Term, TracerSettings},
+    };
+
+    use super::*;
+
+    fn record(fill: impl FnOnce(&mut Trace)) -> Record {
+        let (tracer, handed_over) = Tracer::new(TracerSettings {
+            first_span: 7,
+            ..TracerSettings::default()
+        });
+        let mut trace = tracer.start(Kind::Session, 0);
+        fill(&mut trace);
+        tracer.finish(trace, Keep::Always);
+        handed_over.take().remove(0)
+    }
+
+    #[test]
+    fn values_have_the_types_of_the_contract() {
+        let record = record(|trace| {
+            trace.index(Term::Session("abc.1"));
+            trace.event(1_000_000, EventType::SmtpRcptTo, |data| {
+                data.texts(Key::To, ["a@b.test"]);
+                data.flag(Key::Tls, false);
+                data.time(Key::NextRetry, 2_000_000);
+                data.text(Key::Session, "abc.1");
+                data.inner(Key::Result, EventType::SmtpSpfFromFail, |data| {
+                    data.number(Key::Code, 3);
+                    data.text(Key::Class, "x");
+                });
+            });
+        });
+        let item = TraceItem::whole(&record);
+        let event = serde_json::to_value(&item.events[0]).unwrap();
+        assert_eq!(
+            event,
+            json!({
+                "text": "RCPT TO",
+                "details": event["details"],
+                "createdAt": "1970-01-01T00:00:01Z",
+                "type": "smtp.rcpt-to",
+                "data": {
+                    "to": ["a@b.test"],
+                    "tls": false,
+                    "nextRetry": "1970-01-01T00:00:02Z",
+                    "result": {
+                        "type": "smtp.spf-from-fail",
+                        "text": EventType::SmtpSpfFromFail.text(),
+                        "details": event["data"]["result"]["details"],
+                        "data": {"code": 3},
+                        "class": "x",
+                    },
+                    "spanId": 7,
+                },
+                "session": "abc.1",
+            })
+        );
+        let back: TraceEvent = serde_json::from_value(event).unwrap();
+        assert_eq!(back, item.events[0]);
+        assert_eq!((item.id, item.kind.as_str()), (7, "session"));
+    }
+
+    #[test]
+    fn one_event_of_each_has_sender_recipient_and_size() {
+        let record = record(|trace| {
+            trace.event(1, EventType::SmtpConnectionStart, |_| {});
+            trace.event(2, EventType::SmtpMailFrom, |data| {
+                data.text(Key::From, "a@b.test");
+                data.number(Key::Size, 9);
+            });
+            trace.event(3, EventType::SmtpRcptTo, |data| {
+                data.text(Key::To, "c@d.test")
+            });
+            trace.event(4, EventType::QueueQueueMessage, |data| {
+                data.number(Key::QueueId, 5);
+                data.number(Key::Size, 10);
+            });
+        });
+        let brief = |types: &[&str]| {
+            let types: Vec<String> = types.iter().map(|name| (*name).to_owned()).collect();
+            let item = TraceItem::brief(&record, &types);
+            assert_eq!(item.events.len(), 1);
+            item.events[0].clone()
+        };
+        let event = brief(&[]);
+        assert_eq!(event.kind, "queue.queue-message");
+        let data =
+            json!({"queueId": 5, "size": 10, "from": "a@b.test", "to": "c@d.test", "spanId": 7});
+        assert_eq!(serde_json::Value::Object(event.data), data);
+        let event = brief(&["smtp.connection-start"]);
+        assert_eq!(event.kind, "smtp.connection-start");
+        assert_eq!(event.data["size"], 9);
+    }
+
+    #[test]
+    fn an_event_is_about_what_its_values_have() {
+        let record = record(|trace| {
+            trace.event(1, EventType::SmtpRcptTo, |data| {
+                data.texts(Key::To, ["Ann@b.test", "x@y.test"]);
+                data.number(Key::QueueId, 12);
+            });
+        });
+        let event = record.events().next().unwrap();
+        for (key, text, is) in [
+            (Key::To, "ann@b", true),
+            (Key::To, "y.test", true),
+            (Key::From, "ann@b", false),
+            (Key::QueueId, "12", true),
+            (Key::QueueId, "1", false),
+        ] {
+            assert_eq!(is_about(&event, key, text), is, "{key:?} {text}");
+        }
+    }
+}

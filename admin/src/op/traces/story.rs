@@ -1,0 +1,395 @@
+//! The story of a message: all traces that have its queue id, by time.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use postrider_observe::trace::{Event, EventType, Key, Kind, Query, Record, Term, Traces};
+use postrider_store::Time;
+use serde::{Deserialize, Serialize};
+
+use super::{Sight, Single, item::word, over_budget, reading};
+use crate::{AdminError, Context, op::traces::TraceItem};
+
+/// The most stories of an answer, and the most traces of a story.
+const STORIES_MAX: usize = 20;
+const TRACES_MAX: usize = 200;
+/// How many traces are looked through for the messages that they are about.
+const LOOK_MAX: usize = 500;
+
+/// Tells the stories of the messages that a text leads to: the id of a queued message, a number of
+/// a trace or of a webhook call, the name of a session, the address of a sender or a recipient, a
+/// Message-ID, or the IP address of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Story {
+    /// The text.
+    pub of: String,
+    /// Traces that started at this time or later.
+    #[serde(default)]
+    pub since: Option<Time>,
+    /// What the caller may see; None: everything.
+    #[serde(default)]
+    pub sight: Option<Sight>,
+}
+
+/// The stories that were found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stories {
+    /// The stories, the newest last.
+    pub stories: Vec<StoryItem>,
+    /// There are more, older ones.
+    pub more: bool,
+    /// How far back traces go, in RFC 3339; None: there are none.
+    pub earliest: Option<String>,
+}
+
+/// The story of a message. A trace that is about no queued message is a story of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoryItem {
+    /// The id of the queued message; None: the trace is about none.
+    pub queue_id: Option<u64>,
+    /// What it is about and how it ended, in words.
+    pub title: String,
+    /// The traces, oldest first.
+    pub traces: Vec<TraceItem>,
+}
+
+impl Single for Story {
+    type Output = Stories;
+
+    async fn answer(self, context: &Context) -> Result<Stories, AdminError> {
+        if self.of.trim().is_empty() {
+            return Err(AdminError::invalid("this leads to no message").at("of"));
+        }
+        reading(context, move |traces| self.tell(traces)).await
+    }
+}
+
+impl Story {
+    fn tell(&self, traces: &Traces) -> Result<Stories, AdminError> {
+        let terms = self.terms();
+        let found = self.search(traces, terms.clone(), LOOK_MAX)?;
+        let mut more = found.len() == LOOK_MAX;
+        let mut told = BTreeSet::new();
+        let mut stories: Vec<(i64, StoryItem)> = Vec::new();
+        for record in found {
+            let ids = self.messages(&record);
+            let is_alone = ids.is_empty();
+            for id in ids {
+                if !told.insert(id) {
+                    continue;
+                }
+                if stories.len() >= STORIES_MAX {
+                    more = true;
+                    break;
+                }
+                let mut of = self.search(traces, vec![Term::Queue(id)], TRACES_MAX)?;
+                of.sort_by_key(|record| (record.started, record.span));
+                let start = of.first().map_or(record.started, |first| first.started);
+                stories.push((start, StoryItem::of(Some(id), &of)));
+            }
+            if is_alone && stories.len() < STORIES_MAX {
+                let alone = StoryItem::of(None, std::slice::from_ref(&record));
+                stories.push((record.started, alone));
+            }
+        }
+        stories.sort_by_key(|(start, story)| (*start, story.queue_id));
+        let earliest = traces.earliest()?;
+        Ok(Stories {
+            stories: stories.into_iter().map(|(_, story)| story).collect(),
+            more,
+            earliest: earliest.map(|micros| Time(micros).to_string()),
+        })
+    }
+
+    fn search(
+        &self,
+        traces: &Traces,
+        terms: Vec<Term<'_>>,
+        limit: usize,
+    ) -> Result<Vec<Record>, AdminError> {
+        let query = Query {
+            terms: vec![terms],
+            after: self.since.map(|time| time.0),
+            allows: &|record| self.sees(record),
+            ..Query::any(limit)
+        };
+        Ok(traces.search(&query, &mut over_budget())?.records)
+    }
+
+    /// Whether the caller may see a trace.
+    pub(super) fn sees(&self, record: &Record) -> bool {
+        self.sight.as_ref().is_none_or(|sight| sight.has(record))
+    }
+
+    /// The messages of a trace that the text is about.
+    pub(super) fn messages(&self, record: &Record) -> Vec<u64> {
+        messages(record, &self.terms())
+    }
+
+    /// All that the text may mean.
+    pub(super) fn terms(&self) -> Vec<Term<'_>> {
+        let text = self.of.trim();
+        if text.starts_with('<') {
+            return vec![Term::MessageId(text)];
+        }
+        if text.contains('@') {
+            let (sender, recipient) = (Term::Sender(text), Term::Recipient(text));
+            return vec![sender, recipient, Term::MessageId(text)];
+        }
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return vec![Term::RemoteIp(address)];
+        }
+        let mut terms = vec![Term::Session(text)];
+        if let Ok(number) = text.parse() {
+            terms.extend([Term::Queue(number), Term::Span(number), Term::Hook(number)]);
+        }
+        terms
+    }
+}
+
+/// The messages of a trace that the terms are about. A trace of one call with many recipients has
+/// many messages: those of other recipients, and other messages than a number names, are left out.
+fn messages(record: &Record, terms: &[Term<'_>]) -> Vec<u64> {
+    for term in terms {
+        match term {
+            Term::Queue(id) if record.queues.contains(id) => return vec![*id],
+            Term::Recipient(address) => {
+                let to: Vec<u64> = record
+                    .events()
+                    .filter_map(|it| is_for(&it, address))
+                    .collect();
+                if !to.is_empty() {
+                    return to;
+                }
+            }
+            _ => {}
+        }
+    }
+    record.queues.clone()
+}
+
+/// The message that an event is about, if it is for this recipient alone.
+fn is_for(event: &Event, address: &str) -> Option<u64> {
+    let to = event.text(Key::To)?;
+    let is_same = to.to_lowercase() == address.to_lowercase();
+    event.number(Key::QueueId).filter(|_| is_same)
+}
+
+impl StoryItem {
+    fn of(queue_id: Option<u64>, records: &[Record]) -> Self {
+        Self {
+            queue_id,
+            title: title(queue_id, records),
+            traces: records.iter().map(TraceItem::whole).collect(),
+        }
+    }
+}
+
+/// An address that a story is about. Events of the message itself know it best: a session may have
+/// several senders and recipients.
+#[derive(Default)]
+struct Named {
+    exact: Option<String>,
+    any: Option<String>,
+}
+
+impl Named {
+    fn learn(&mut self, event: &Event, key: Key, is_exact: bool) {
+        let Some(text) = event.text(key) else { return };
+        let place = match is_exact {
+            true => &mut self.exact,
+            false => &mut self.any,
+        };
+        place.get_or_insert_with(|| text.to_owned());
+    }
+
+    fn best(self) -> Option<String> {
+        self.exact.or(self.any)
+    }
+}
+
+/// What a story is about and how it ended.
+fn title(queue_id: Option<u64>, records: &[Record]) -> String {
+    let (mut sender, mut recipient) = (Named::default(), Named::default());
+    let mut account = None;
+    let (mut end, mut attempts) = ("queued", 0_u64);
+    for record in records {
+        account = account.or_else(|| record.owners.first().cloned());
+        for event in record.events() {
+            let id = event.number(Key::QueueId);
+            if event.event == EventType::DeliveryAttemptStart {
+                // It has the numbers of the first message of the transaction.
+                let number = event.number(Key::Attempt).filter(|_| id == queue_id);
+                attempts = number.unwrap_or(attempts + 1);
+            }
+            if id.is_some() && id != queue_id {
+                continue;
+            }
+            sender.learn(&event, Key::From, id.is_some());
+            recipient.learn(&event, Key::To, id.is_some());
+            end = ended(event.event).unwrap_or(end);
+        }
+    }
+    let mut title = match (queue_id, records.first()) {
+        (Some(id), _) => format!("message {id}"),
+        (None, Some(record)) if !record.session.is_empty() => {
+            format!("{} {}", word(record.kind), record.session)
+        }
+        (None, Some(record)) => format!("{} {}", word(record.kind), record.span),
+        (None, None) => return String::new(),
+    };
+    if let Some(account) = account {
+        title.push_str(&format!(" of account {account}"));
+    }
+    if let Some(sender) = sender.best() {
+        title.push_str(&format!(", from {}", or_null(&sender)));
+    }
+    if let Some(recipient) = recipient.best() {
+        title.push_str(&format!(", to {recipient}"));
+    }
+    if queue_id.is_some() {
+        title.push_str(&format!(": {end}"));
+        let has_attempts = records.iter().any(|record| record.kind == Kind::Attempt);
+        if has_attempts && attempts > 0 {
+            title.push_str(&format!(" at attempt {attempts}"));
+        }
+    }
+    title
+}
+
+const fn or_null(address: &str) -> &str {
+    if address.is_empty() { "<>" } else { address }
+}
+
+/// How a message stands after an event. None: the event changes nothing of that.
+const fn ended(event: EventType) -> Option<&'static str> {
+    match event {
+        EventType::DeliveryDelivered => Some("delivered"),
+        EventType::DeliveryFailed => Some("failed"),
+        EventType::QueueRescheduled => Some("deferred"),
+        EventType::MessageIngestHam => Some("kept"),
+        EventType::MessageIngestSpam => Some("kept as junk"),
+        EventType::PostriderSuppressed => Some("suppressed"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_observe::{
+        Keep, Trace, Tracer,
+        trace::{HandedOver, TracerSettings},
+    };
+
+    use super::*;
+
+    fn ended_trace(
+        (tracer, handed_over): &(Tracer, HandedOver),
+        kind: Kind,
+        fill: impl FnOnce(&mut Trace),
+    ) -> Record {
+        let mut trace = tracer.start(kind, 0);
+        fill(&mut trace);
+        tracer.finish(trace, Keep::Always);
+        handed_over.take().remove(0)
+    }
+
+    /// A call that queued two messages.
+    fn call(of: &(Tracer, HandedOver)) -> Record {
+        ended_trace(of, Kind::Api, |trace| {
+            trace.index(Term::Account("app"));
+            trace.event(1, EventType::PostriderApiStart, |data| {
+                data.text(Key::Type, "Send");
+                data.text(Key::From, "app@sender.test");
+            });
+            for (id, to) in [(1, "a@b.test"), (2, "C@d.test")] {
+                trace.index(Term::Queue(id));
+                trace.index(Term::Recipient(to));
+                trace.event(2, EventType::QueueQueueMessage, |data| {
+                    data.number(Key::QueueId, id);
+                    data.text(Key::To, to);
+                });
+            }
+        })
+    }
+
+    #[test]
+    fn a_text_leads_to_all_that_it_may_mean() {
+        for (text, expected) in [
+            ("<i@b.test>", vec![Term::MessageId("<i@b.test>")]),
+            (
+                " a@b.test ",
+                vec![
+                    Term::Sender("a@b.test"),
+                    Term::Recipient("a@b.test"),
+                    Term::MessageId("a@b.test"),
+                ],
+            ),
+            (
+                "7301",
+                vec![
+                    Term::Session("7301"),
+                    Term::Queue(7301),
+                    Term::Span(7301),
+                    Term::Hook(7301),
+                ],
+            ),
+            ("7h3kq0v9x2mc.1", vec![Term::Session("7h3kq0v9x2mc.1")]),
+            ("::1", vec![Term::RemoteIp("::1".parse().unwrap())]),
+        ] {
+            let story = Story {
+                of: text.to_owned(),
+                ..Story::default()
+            };
+            assert_eq!(story.terms(), expected);
+        }
+    }
+
+    #[test]
+    fn only_the_messages_that_were_asked_for_are_told() {
+        let of = Tracer::new(TracerSettings::default());
+        let record = call(&of);
+        for (term, expected) in [
+            (Term::Recipient("c@d.test"), vec![2]),
+            (Term::Sender("app@sender.test"), vec![1, 2]),
+            (Term::Queue(1), vec![1]),
+            (Term::Queue(3), vec![1, 2]),
+        ] {
+            assert_eq!(messages(&record, &[term]), expected, "{term:?}");
+        }
+    }
+
+    #[test]
+    fn a_title_says_what_it_is_and_how_it_ended() {
+        let of = Tracer::new(TracerSettings::default());
+        let mut records = vec![call(&of)];
+        let told = |records: &[Record]| title(Some(2), records);
+        let begin = "message 2 of account app, from app@sender.test, to C@d.test";
+        assert_eq!(told(&records), format!("{begin}: queued"));
+        for (attempt, end, expected) in [
+            (1, EventType::QueueRescheduled, "deferred at attempt 1"),
+            (2, EventType::DeliveryFailed, "failed at attempt 2"),
+        ] {
+            let record = ended_trace(&of, Kind::Attempt, |trace| {
+                trace.event(5, EventType::DeliveryAttemptStart, |data| {
+                    data.number(Key::Attempt, attempt);
+                });
+                // Another message of the same transaction.
+                trace.event(6, EventType::DeliveryDelivered, |data| {
+                    data.number(Key::QueueId, 9);
+                });
+                trace.event(6, end, |data| data.number(Key::QueueId, 2));
+                trace.event(7, EventType::DeliveryDelivered, |data| {
+                    data.number(Key::QueueId, 9);
+                });
+            });
+            records.push(record);
+            assert_eq!(told(&records), format!("{begin}: {expected}"));
+        }
+        let alone = ended_trace(&of, Kind::Session, |trace| {
+            trace.index(Term::Session("7h3kq0v9x2mc"));
+            trace.event(1, EventType::SmtpMailFrom, |data| data.text(Key::From, ""));
+        });
+        assert_eq!(title(None, &[alone]), "session 7h3kq0v9x2mc, from <>");
+    }
+}
