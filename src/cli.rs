@@ -18,6 +18,7 @@ mod moment;
 mod queue;
 mod reports;
 mod tlspubkey;
+mod trace;
 mod undelete;
 mod webhook;
 
@@ -48,6 +49,7 @@ pub use queue::{
 };
 pub use reports::{ReportFilter, ReportType, Reports};
 pub use tlspubkey::TlsPubkey;
+pub use trace::Trace;
 pub use undelete::{Purge, Undelete};
 pub use webhook::{HookFilter, HookSelection, RetiredHookFilter, RetiredHooks, Webhook};
 
@@ -145,6 +147,10 @@ pub enum Command {
     /// Remove now what was deleted, not when its time is over.
     #[command(subcommand)]
     Purge(Purge),
+    /// Tell step by step what happened to a message, or to all messages from or to an address: the
+    /// session or the call that brought it, each attempt to deliver it, and the webhook calls. The
+    /// command fails if there is no trace of it.
+    Trace(Trace),
     /// Teach the junk filter, and ask it why a message is junk.
     #[command(subcommand)]
     Junk(Junk),

@@ -31,6 +31,7 @@ mod serve;
 mod stops;
 mod suppression;
 mod tlspubkey;
+mod trace;
 mod undelete;
 mod verify;
 pub mod visible;
@@ -86,6 +87,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dns(command) => dns::run(conf, command),
         Command::Undelete(command) => undelete::run(&Desk::of(conf)?, command),
         Command::Purge(command) => undelete::purge(&Desk::of(conf)?, command),
+        Command::Trace(options) => trace::run(&Desk::of(conf)?, &Running::of(conf)?, options),
         Command::Junk(command) => junk::run(&Running::of(conf)?, command),
         Command::Login(command) => login::run(&Running::of(conf)?, command),
         Command::Webapi(options) => webapi::run(options),

@@ -33,13 +33,14 @@ use crate::{
     cli,
     files::write_private,
     services::all_certificates,
+    traces::TRACES,
 };
 
 /// How long to look whether the server ended the connection.
 const LOOK: Duration = Duration::from_millis(50);
 /// What the store has in its folder, and what belongs to a process. The list of the store's files
 /// names the first.
-const NOT_OTHER: &[&str] = &["journal", "texts", "lock", "traces"];
+const NOT_OTHER: &[&str] = &["journal", "texts", "lock", TRACES];
 
 /// Keeps the files of the store while they are copied.
 enum Source {
@@ -273,9 +274,11 @@ fn take_others(copier: &mut Copier, places: &Places, traces: bool) -> anyhow::Re
             let Some(text) = name.to_str() else {
                 continue;
             };
-            let is_traces = traces && text == "traces";
-            let hidden = text.starts_with('.') && text.ends_with(".new");
-            if NOT_OTHER.contains(&text) && !is_traces || text.starts_with("index.") || hidden {
+            let is_traces = name.starts_with(TRACES);
+            // A file that is being made under another name.
+            let is_new = text.ends_with(".new") && (text.starts_with('.') || is_traces);
+            let is_wanted = is_traces && traces;
+            if NOT_OTHER.contains(&text) && !is_wanted || text.starts_with("index.") || is_new {
                 continue;
             }
             let kind = entry.file_type()?;
@@ -283,7 +286,13 @@ fn take_others(copier: &mut Copier, places: &Places, traces: bool) -> anyhow::Re
                 names.push(name);
             } else if kind.is_file() {
                 let target = format!("{}/{text}", places.name);
-                copier.take(&entry.path(), &target, None, Way::Copy)?;
+                let taken = copier.take(&entry.path(), &target, None, Way::Copy);
+                // The oldest traces go while the server runs. A segment that grows is taken as far
+                // as it is.
+                let is_gone = is_traces && !entry.path().exists();
+                if !is_gone {
+                    taken?;
+                }
             }
         }
     }
