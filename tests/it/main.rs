@@ -47,5 +47,6 @@ mod strangers;
 mod submission;
 mod support;
 mod tls;
+mod traces;
 mod undelete;
 mod webapi;
