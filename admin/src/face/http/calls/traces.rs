@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::stream;
+use postrider_observe::metrics::StreamKind;
 use postrider_observe::trace::{Event, Followed, Key, Record, Subscription, Words};
 use postrider_store::Time;
 use serde_json::{Map, Value, json};
@@ -175,7 +176,7 @@ pub(in super::super) async fn live(asked: Asked) -> Result<Answer, Problem> {
         let frame = reader.next().await?;
         Some((frame, reader))
     });
-    Ok(Answer::Live(Live::new(&asked, frames)?))
+    Ok(Answer::Live(Live::new(&asked, StreamKind::Traces, frames)?))
 }
 
 /// Which traces a stream has.
