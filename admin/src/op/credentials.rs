@@ -427,10 +427,12 @@ impl Prepared {
         if change.is_empty() {
             return Ok(());
         }
-        context.check_account(&account)?;
         let described = described(&change);
         let context = &context.carrying(Change::NAME, &account, &described);
-        let made = make(context, &account, change).await;
+        let made = match context.check_account(&account) {
+            Ok(()) => make(context, &account, change).await,
+            Err(error) => Err(error),
+        };
         context
             .record(Change::NAME, &account, &described, made)
             .await?;
