@@ -149,6 +149,8 @@ impl Context {
         let counts = self.store.counts().await;
         let disk = self.store.disk_use().await;
         let disk = disk.map_err(|error| StoreError::Read(error.into()))?;
+        let traces = self.traces.clone();
+        let traces = tokio::task::spawn_blocking(move || traces.bytes()).await;
         metrics.suppressions.set(counts.suppressions);
         metrics.hold_rules.set(counts.hold_rules);
         metrics.store_records_set_aside.set(counts.set_aside);
@@ -156,6 +158,7 @@ impl Context {
             (StorePart::Journal, counts.journal_bytes),
             (StorePart::Bodies, counts.text_bytes),
             (StorePart::Index, disk.index),
+            (StorePart::Traces, traces.unwrap_or_default()),
         ] {
             metrics.store_bytes.with(part).set(bytes);
         }

@@ -124,6 +124,13 @@ impl Files {
         self.state().bounds().map(|it| it.earliest).min()
     }
 
+    /// The bytes of all files.
+    pub(super) fn size(&self) -> u64 {
+        let state = self.state();
+        let open: u64 = state.open.iter().map(Open::size).sum();
+        open + state.sealed_size()
+    }
+
     /// Writes traces. If that fails, the open segment is sealed, and the next traces begin another.
     pub(super) fn add(&self, records: &[Record]) -> Result<(), FileError> {
         let mut state = self.state();
@@ -186,7 +193,7 @@ impl Files {
         }
         let oldest = now.saturating_sub(keep);
         let open: u64 = state.open.iter().map(Open::size).sum();
-        let mut size: u64 = open + state.sealed.values().map(|it| it.size).sum::<u64>();
+        let mut size = open + state.sealed_size();
         while let Some(first) = state.sealed.first_entry() {
             let is_old = first.get().bounds.ended < oldest;
             // The open segment needs its room before it has it.
@@ -293,6 +300,10 @@ impl Files {
 }
 
 impl State {
+    fn sealed_size(&self) -> u64 {
+        self.sealed.values().map(|it| it.size).sum()
+    }
+
     fn read(dir: &Path) -> Result<Self, FileError> {
         let mut state = Self::default();
         let entries = match fs::read_dir(dir) {

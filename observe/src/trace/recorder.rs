@@ -289,6 +289,16 @@ impl Traces {
         Ok(files.search(query, is_over)?)
     }
 
+    /// The bytes of the files that a recorder writes; 0 without one. It waits while traces are
+    /// written, so it is not for an async task.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match &self.source {
+            Source::Open(files) => files.size(),
+            Source::Folder(_) | Source::Off(_) => 0,
+        }
+    }
+
     /// How far back the traces go: when the earliest started, in microseconds since 1970. None:
     /// there are none yet.
     ///

@@ -80,6 +80,8 @@ fn what_ended_before_a_search_is_found() {
         assert_eq!(found(recorder.traces(), queue), [span]);
     }
     assert_eq!(world.counts(), (20, 0));
+    assert!(recorder.traces().bytes() > 0);
+    assert_eq!(Traces::off("none").bytes(), 0);
 }
 
 #[test]
