@@ -47,6 +47,17 @@ pub struct GreyAttempt {
     pub max_rows: u64,
 }
 
+/// What the greylist says about an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greyness {
+    /// The sender has to come again.
+    Waits,
+    /// The sender came again after its time, and passes for the first time.
+    Passes,
+    /// The sender or its network passed before.
+    Known,
+}
+
 /// A sender or a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Row {
@@ -273,20 +284,25 @@ questions! {
 }
 
 impl Store {
-    /// Whether a sender passes the greylist. The attempt is remembered.
+    /// Whether a sender passes the greylist, and why. The attempt is remembered.
     ///
     /// # Errors
     /// If the rows can't be read, or the attempt can't be made durable.
-    pub async fn try_greylist(&self, attempt: GreyAttempt) -> Result<bool, StoreError> {
+    pub async fn try_greylist(&self, attempt: GreyAttempt) -> Result<Greyness, StoreError> {
         let GreyAttempt {
             sender, network, ..
         } = attempt;
         let [known, around] = self.ask(Rows { sender, network }).await?;
         let answer = Answer::new(known, around, attempt.now);
-        match answer.changes() {
-            false => Ok(answer.passes()),
-            true => self.change_by(Try(attempt)).await,
-        }
+        let passes = match answer.changes() {
+            false => answer.passes(),
+            true => self.change_by(Try(attempt)).await?,
+        };
+        Ok(match (passes, answer) {
+            (false, _) => Greyness::Waits,
+            (true, Answer::Pass { .. }) => Greyness::Known,
+            (true, _) => Greyness::Passes,
+        })
     }
 
     /// The key of the hashes of the greylist. The first call sets it to `fresh`, which is random.
