@@ -4,7 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use postrider_config::Network;
-use postrider_observe::metrics::Accepted as Counted;
+use postrider_observe::{
+    Metrics,
+    metrics::{self, Accepted as Counted},
+};
 use postrider_receive::refusals::{RefusalCounts, reason};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
@@ -107,7 +110,23 @@ pub(crate) struct Entrance {
     /// The answer to a client without a place. Empty: the connection is closed without one.
     pub(crate) refusal: fn(Full) -> Vec<u8>,
     /// Where refused connections are counted. None: nowhere, since they bring no mail.
-    pub(crate) refusals: Option<Arc<RefusalCounts>>,
+    pub(crate) refusals: Option<RefusedConnections>,
+}
+
+/// Counts the refused connections of a service over SMTP.
+#[derive(Clone, Debug)]
+pub(crate) struct RefusedConnections {
+    pub(crate) counts: Arc<RefusalCounts>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) service: metrics::Service,
+}
+
+impl RefusedConnections {
+    /// Counts a connection that is refused for the reason with this name.
+    pub(crate) fn count(&self, name: &str) {
+        let labels = (self.service, self.counts.count(name).reason);
+        self.metrics.refusals_total.with(labels).inc();
+    }
 }
 
 /// The addresses of a connection that count. Behind a proxy they are those of its client.

@@ -40,7 +40,7 @@ use crate::{
     expiry::expire_history,
     gate::{Gate, Kind},
     http::{self, RequestCounts},
-    listener::Entrance,
+    listener::{Entrance, RefusedConnections},
     loads,
     prepared::Prepared,
     resolvers::{Resolvers, resolvers},
@@ -515,6 +515,7 @@ impl Server {
                     OnHttps {
                         sessions: self.sessions(&listener, service, None, local),
                         door: self.entrance(&listener, service).door,
+                        refusals: self.refused_connections(service),
                     }
                 });
                 let port = http::Port {
@@ -548,7 +549,19 @@ impl Server {
             door: door.exempting(listener.xclient_from.clone().into()),
             proxies: listener.proxy_from.clone().into(),
             refusal: sessions::refusal(service),
-            refusals: Some(Arc::clone(&self.shared.guards.refusals)),
+            refusals: Some(self.refused_connections(service)),
+        }
+    }
+
+    /// Where the refused connections of a service over SMTP are counted.
+    fn refused_connections(&self, service: Service) -> RefusedConnections {
+        RefusedConnections {
+            counts: Arc::clone(&self.shared.guards.refusals),
+            metrics: Arc::clone(&self.shared.metrics),
+            service: match service {
+                Service::Smtp => metrics::Service::Smtp,
+                _ => metrics::Service::Submission,
+            },
         }
     }
 

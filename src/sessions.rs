@@ -17,7 +17,7 @@ use tracing::debug;
 
 use crate::{
     gate::{Door, Full},
-    listener::{self, Accepted, Ends, Entrance},
+    listener::{self, Accepted, Ends, Entrance, RefusedConnections},
     services::Service,
     tls::HandshakeFailures,
 };
@@ -61,6 +61,8 @@ pub(crate) struct OnHttps {
     pub(crate) sessions: Sessions,
     /// The way to a place as a client of submission.
     pub(crate) door: Door,
+    /// Where clients without a place are counted.
+    pub(crate) refusals: RefusedConnections,
 }
 
 impl Sessions {
@@ -78,12 +80,14 @@ impl Sessions {
                 ends,
                 place,
             } = accepted;
-            let session = self.session(stream, ends, stop.clone());
+            let client = self.client(ends);
+            let name = client.session;
+            let session = self.session(client, stream, stop.clone());
             let held = (place, running.subscribe());
             let handshakes = Arc::clone(&self.handshakes);
             tokio::spawn(async move {
                 if let Err(error) = session.await {
-                    tell(&error, ends, &handshakes);
+                    tell(name, &error, ends, &handshakes);
                 }
                 drop(held);
             });
@@ -96,13 +100,12 @@ impl Sessions {
     /// take its memory twice.
     fn session(
         &self,
+        client: Box<Client>,
         stream: TcpStream,
-        ends: Ends,
         stop: watch::Receiver<bool>,
     ) -> Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>> {
         let (shared, hostname) = (self.shared.clone(), self.hostname.clone());
         let (config, tls) = (Arc::clone(&self.config), self.tls.clone());
-        let client = self.client(ends);
         match self.service {
             Service::Smtp if config.auth => {
                 let handler = LocalSession::new(shared, hostname);
@@ -117,8 +120,12 @@ impl Sessions {
                 ))
             }
             service => {
-                let handler = SubmissionSession::new(shared, hostname);
                 let implicit = service == Service::Submissions;
+                let handler = SubmissionSession::new(shared, hostname);
+                let handler = match implicit {
+                    true => handler.under_tls(),
+                    false => handler,
+                };
                 Box::pin(smtp::serve(
                     client, stream, config, tls, implicit, handler, stop,
                 ))
@@ -127,7 +134,8 @@ impl Sessions {
     }
 
     fn client(&self, ends: Ends) -> Box<Client> {
-        let mut client = Client::new(SessionId(rand::random()), ends.remote, ends.local);
+        let id = SessionId::of(rand::random());
+        let mut client = Client::new(id, ends.remote, ends.local);
         let peer = ends.remote.ip().to_canonical();
         client.xclient = self
             .xclient_from
@@ -140,7 +148,7 @@ impl Sessions {
 impl OnHttps {
     /// Counts a client that gets no place.
     pub(crate) fn count(&self, full: Full) {
-        self.sessions.shared.guards.refusals.count(full.reason());
+        self.refusals.count(full.reason());
     }
 
     /// Serves a connection whose handshake is done, and proved this.
@@ -153,18 +161,22 @@ impl OnHttps {
     ) {
         let sessions = &self.sessions;
         let handler = SubmissionSession::new(sessions.shared.clone(), sessions.hostname.clone());
+        let handler = handler.on_https();
         let (client, config) = (sessions.client(ends), Arc::clone(&sessions.config));
+        let name = client.session;
         let served = smtp::serve_secured(client, stream, proof, config, handler, stop);
         if let Err(error) = served.await {
-            tell(&error, ends, &sessions.handshakes);
+            tell(name, &error, ends, &sessions.handshakes);
         }
     }
 }
 
-fn tell(error: &ServeError, ends: Ends, handshakes: &HandshakeFailures) {
-    let remote = ends.remote;
+fn tell(session: SessionId, error: &ServeError, ends: Ends, handshakes: &HandshakeFailures) {
     match error {
-        ServeError::Handshake(error) => handshakes.tell(remote, error),
-        ServeError::Connection(error) => debug!(%remote, %error, "session ended early"),
+        ServeError::Handshake(error) => handshakes.tell(ends.remote, error),
+        ServeError::Connection(error) => {
+            let remote = ends.remote.ip().to_canonical();
+            debug!(%session, %remote, %error, "session ended early");
+        }
     }
 }

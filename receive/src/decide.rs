@@ -149,6 +149,23 @@ pub enum Suspicion {
 }
 
 impl Suspicion {
+    /// The name, for traces and the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FromUnclear => "from_unclear",
+            Self::DmarcFail => "dmarc_fail",
+            Self::NoAnswer => "no_answer",
+            Self::SpfFails => "spf_fails",
+            Self::History => "history",
+            Self::Words => "words",
+            Self::Listed => "listed",
+            Self::Refused => "refused",
+            Self::TakesAll => "takes_all",
+            Self::RulesetTakesRejects => "ruleset_takes_rejects",
+        }
+    }
+
     /// The reason in words, for the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

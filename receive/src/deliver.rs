@@ -9,7 +9,7 @@ use std::{
 use postrider_config::{Account, Dynamic};
 use postrider_queue::{
     Arrived, READ_MAX, ReturnEffects,
-    header::{self, Header, Received},
+    header::{Header, Received},
 };
 use postrider_smtp::{
     Address, ReversePath,
@@ -27,7 +27,7 @@ use tracing::{debug, warn};
 use crate::{
     SessionContext,
     checks::{ForwardChain, results::AuthenticationResults},
-    decide::{Delivery, Outcome, Refusal, Suspicion},
+    decide::{Delivery, Outcome, Suspicion},
     facts::{Facts, RecipientFacts, Target},
     intake::ReceivedText,
     junk::senders::forwarded_field,
@@ -67,7 +67,7 @@ pub(crate) struct Incoming<'a> {
     pub(crate) queued: Option<&'a Queued>,
 }
 
-/// A mail that was made, for the log.
+/// A mail in a mailbox that was made, for the log and the trace.
 #[derive(Debug)]
 pub(crate) struct Made {
     pub(crate) account: String,
@@ -75,8 +75,6 @@ pub(crate) struct Made {
     pub(crate) to: String,
     /// Why it is in the junk mailbox. None if it is not.
     pub(crate) junk: Option<Suspicion>,
-    /// The reply that refuses the mail. Empty if the account takes it.
-    pub(crate) refused: String,
 }
 
 impl Incoming<'_> {
@@ -145,7 +143,7 @@ impl Incoming<'_> {
 
     /// Our Received field.
     fn received(&self, now: Time) -> Received<'_> {
-        let id = header::random_id(&mut rand::rng());
+        let id = self.client.name().to_string();
         let received = Received::smtp(self.hostname, self.client, self.transaction, id, now);
         match self.queued {
             None => received,
@@ -217,7 +215,7 @@ impl SessionContext {
     /// addresses the transaction names. A report about an earlier message adds notes, events and
     /// suppressions.
     ///
-    /// The mails in mailboxes come first in both results, in the same order.
+    /// The mails in mailboxes have the same order in both results.
     ///
     /// # Errors
     /// If the store can't be read.
@@ -265,8 +263,8 @@ impl SessionContext {
             }
         }
         for delivery in deliveries {
-            if let Outcome::Rejects { mailbox, refusal } = &delivery.outcome {
-                records.add_reject(delivery, mailbox, refusal);
+            if let Outcome::Rejects { mailbox, .. } = &delivery.outcome {
+                records.add_reject(delivery, mailbox);
             }
         }
         let onward = self.onward(config, &incoming, &received).await?;
@@ -304,13 +302,12 @@ impl<'a> Records<'a> {
             account: target.account.clone(),
             to: recipient.address.unicode(),
             junk,
-            refused: String::new(),
         });
         Ok(())
     }
 
     /// Keeps the message for an account that refuses it, unless it gets the message otherwise.
-    fn add_reject(&mut self, delivery: &'a Delivery, mailbox: &str, refusal: &Refusal) {
+    fn add_reject(&mut self, delivery: &'a Delivery, mailbox: &str) {
         let Some((recipient, target, account)) = self.parties(delivery) else {
             return;
         };
@@ -332,12 +329,6 @@ impl<'a> Records<'a> {
             key: self.incoming.key(),
             until: is_bound.then(|| self.now.after(REJECTS_KEPT)),
             limit: is_bound.then_some(limit),
-        });
-        self.made.push(Made {
-            account: target.account.clone(),
-            to: recipient.address.unicode(),
-            junk: None,
-            refused: refusal.reply().to_string(),
         });
     }
 

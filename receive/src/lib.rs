@@ -17,7 +17,8 @@
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`network`], [`rates`]: the networks of clients, and how much may come from each.
 //! - [`slow`]: answers that come late. [`guards`]: what all sessions know of clients together.
-//! - [`refusals`]: how often something was refused, by reason.
+//! - [`refusals`]: how often something was refused, by reason. `observer`: what others see of a
+//!   session, in the log, in metrics and in its trace.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
 //!   our own. `work`: work that takes long.
 //!
@@ -39,6 +40,7 @@ mod mailboxes;
 pub mod memory;
 pub mod mx;
 pub mod network;
+mod observer;
 pub mod rates;
 pub mod refusals;
 mod reply;

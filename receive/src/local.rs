@@ -6,7 +6,7 @@
 use postrider_smtp::{
     Reply,
     sasl::{Login, ScramOffer, ScramRequest, Verdict},
-    server::{Client, Handler, MailFrom, RcptTo, Transaction},
+    server::{Client, Event, Handler, MailFrom, RcptTo, Transaction},
 };
 
 use crate::{MxSession, SessionContext, SubmissionSession};
@@ -28,6 +28,12 @@ impl LocalSession {
             submission: SubmissionSession::new(context, hostname),
             logged_in: false,
         }
+    }
+
+    /// The session is one for others, whichever of the two answers. The one that does has the
+    /// observer of the session.
+    const fn swap_observers(&mut self) {
+        std::mem::swap(&mut self.mx.observer, &mut self.submission.observer);
     }
 }
 
@@ -55,9 +61,13 @@ impl Handler for LocalSession {
     }
 
     async fn login(&mut self, client: &Client, login: &Login) -> Verdict {
-        let user = self.submission.login(client, login).await?;
-        self.logged_in = true;
-        Ok(user)
+        self.swap_observers();
+        let verdict = self.submission.login(client, login).await;
+        match verdict.is_ok() {
+            true => self.logged_in = true,
+            false => self.swap_observers(),
+        }
+        verdict
     }
 
     async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
@@ -93,11 +103,15 @@ impl Handler for LocalSession {
     fn restart(&mut self) {
         self.mx.restart();
         self.submission.restart();
-        self.logged_in = false;
+        if std::mem::take(&mut self.logged_in) {
+            self.swap_observers();
+        }
     }
 
-    fn refused(&mut self, reason: &'static str) {
-        // Both count in the same place.
-        self.mx.refused(reason);
+    fn happened(&mut self, client: &Client, event: &Event) {
+        match self.logged_in {
+            true => self.submission.happened(client, event),
+            false => self.mx.happened(client, event),
+        }
     }
 }

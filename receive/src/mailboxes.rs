@@ -9,6 +9,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use postrider_config::Dynamic;
+use postrider_observe::metrics::By;
 use postrider_queue::{
     Mailboxes, READ_MAX, Taken, TakenWay, Taking,
     header::{self, Header},
@@ -19,16 +20,16 @@ use postrider_smtp::{
 };
 use postrider_store::{Accept, NewText, Origin, Queued, StoreError};
 use tokio::sync::OnceCell;
-use tracing::info;
 
 use crate::{
     SessionContext,
     checks::{dkim::BodyHashes, plain_fields},
-    decide::{Delivery, Outcome, Role, Stage, Suspicion, decide, decide_end},
-    deliver::{Incoming, Made},
+    decide::{Delivery, Outcome, Role, Stage, decide, decide_end},
+    deliver::Incoming,
     facts::Facts,
     intake::ReceivedText,
     mx::{add_answers, add_usage},
+    observer::{TakenMessage, count_verdicts, first_of, shown_verdict},
     resolve::{asks_for_fields, resolve},
     work::long_work,
 };
@@ -61,6 +62,7 @@ impl LocalMailboxes {
 
     async fn take_one(&self, config: &Dynamic, message: &Queued) -> Result<Taken, StoreError> {
         let context = &self.context;
+        let begun = context.clock.moment();
         let policy = context.policy(Role::Mx, config);
         let stored = context.store.queued_message(message).await?;
         let header_max = context.statics.limits.header_size.0;
@@ -120,7 +122,7 @@ impl LocalMailboxes {
         };
         let nowhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         let incoming = Incoming {
-            client: &Client::new(SessionId(0), nowhere, nowhere),
+            client: &Client::new(SessionId::default(), nowhere, nowhere),
             config,
             hostname: context.statics.hostname.ascii(),
             transaction: &transaction,
@@ -132,7 +134,21 @@ impl LocalMailboxes {
             queued: Some(message),
         };
         let (records, made) = context.mailbox_records(incoming).await?;
-        log(message, &made);
+        let accounts: Vec<&str> = made.iter().map(|made| made.account.as_str()).collect();
+        let taken = TakenMessage {
+            by: By::Local,
+            transaction: &transaction,
+            account: first_of(&accounts),
+            queue: &[message.id.0],
+            mails: &[],
+            message_id: &message.common.message_id,
+            size: message.common.size,
+            verdict: shown_verdict(&decision.deliveries),
+            took: context.clock.moment().since(begun),
+        };
+        taken.count(&context.metrics);
+        taken.tell_of_our_own();
+        count_verdicts(&context.metrics, &decision.deliveries);
         Ok(Taken {
             reply: Reply::ok("delivered here"),
             command: END,
@@ -206,20 +222,5 @@ fn refused(reply: Reply, command: &'static str) -> Taken {
         command,
         way: TakenWay::Mailbox,
         records: Accept::default(),
-    }
-}
-
-fn log(message: &Queued, made: &[Made]) {
-    for made in made {
-        info!(
-            id = message.id.0,
-            account = made.account,
-            from = %message.reverse_path,
-            to = made.to,
-            message_id = message.common.message_id,
-            junk = made.junk.map_or("", Suspicion::as_str),
-            refused = made.refused,
-            "mail received from our own queue"
-        );
     }
 }

@@ -12,27 +12,32 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use postrider_config::Dynamic;
+use postrider_observe::{
+    metrics::{By, Listener, TimedCheck},
+    trace::EventType,
+};
 use postrider_queue::header::Header;
 use postrider_smtp::{
-    BodyType, Domain, EnhancedCode, Reply, ReplyCode, ReversePath,
+    BodyType, Domain, Reply, ReversePath,
     bounce::Reading,
     sasl::{self, Login},
-    server::{Client, Handler, MailFrom, RcptTo, Transaction},
+    server::{Client, Event, Handler, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::{Accepted, NewText, StoreError, TextSource};
+use postrider_store::{NewText, StoreError, TextSource};
 use tokio::sync::OnceCell;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     SessionContext,
     checks::{Checked, ClientCheck, MessageChecks, plain_fields, results::without_forged},
-    decide::{EndDecision, Refusal, Role, Stage, Suspicion, Verdict, decide, decide_end},
-    deliver::{Incoming, Made},
+    decide::{EndDecision, Refusal, Role, Stage, Verdict, decide, decide_end},
+    deliver::Incoming,
     facts::{Facts, LoginFacts, PlainField, RecipientFacts},
     forward::may_forward,
     intake::{HeaderEdit, Intake},
     junk::IncomingMail,
     login::PasswordCheck,
+    observer::{Observer, TakenMessage, count_verdicts, first_of, shown_verdict},
     reply::{no_message_reply, store_reply},
     resolve::{asks_for_fields, resolve},
     slow::Mistakes,
@@ -73,6 +78,7 @@ pub struct MxSession {
     /// Whether accounts know good mail of the client, as far as they were asked in this
     /// transaction.
     met: HashMap<String, bool>,
+    pub(crate) observer: Observer,
 }
 
 impl MxSession {
@@ -91,6 +97,7 @@ impl MxSession {
             greylisted: 0,
             remote: None,
             met: HashMap::new(),
+            observer: Observer::new(Listener::Smtp),
         }
     }
 
@@ -151,13 +158,20 @@ impl MxSession {
         let mut decision = decide_now(&self.facts);
         if decision.refusal.is_none() {
             let (context, facts) = (&self.context, &mut self.facts);
+            let begun = context.clock.moment();
             let asked = ask_filters(context, config, facts, client, transaction, text, &decision);
-            asked.await.map_err(|error| store_reply(&error))?;
+            if asked.await.map_err(|error| store_reply(&error))? {
+                let took = context.clock.moment().since(begun);
+                let durations = &context.metrics.check_duration_seconds;
+                durations.with(TimedCheck::Content).observe(took);
+            }
             decision = decide_now(&self.facts);
         }
+        let zones = &self.rules.dnsbls;
         if is_checked
             && decision.is_unsure()
-            && let Some(listed) = self.listed(client).await
+            && let Some(listed) =
+                client::listed(&self.context, &mut self.observer, zones, client).await
         {
             let recipients = self.facts.recipients.iter_mut();
             let targets = recipients.flat_map(RecipientFacts::targets_mut);
@@ -179,6 +193,7 @@ impl MxSession {
 
     /// Stores the message. The reply is positive only when the message is durable.
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
+        let begun = self.context.clock.moment();
         let intake = self.intake.take().ok_or_else(no_message_reply)?;
         let (context, facts, checks) = (&self.context, &mut self.facts, &mut self.checks);
         let (text, _memory) = intake
@@ -196,6 +211,8 @@ impl MxSession {
             }
             None => Checked::default(),
         };
+        self.observer
+            .checked(&self.context, &checked.results, &checked.took);
         self.facts.authentication = Some(Box::new(checked.results));
         let reading = OnceCell::new();
         let learnt = self.learn_of_recipients(transaction, &text.text, &reading);
@@ -205,6 +222,8 @@ impl MxSession {
         let config = self.context.dynamic();
         let decision = self.decide_end(client, transaction, &text.text, is_checked, &config);
         let decision = decision.await?;
+        self.observer.decided(&self.context, &self.facts, &decision);
+        count_verdicts(&self.context.metrics, &decision.deliveries);
         let seen = self.reported(client, transaction, &decision, &config);
         let incoming = Incoming {
             client,
@@ -242,61 +261,59 @@ impl MxSession {
         if let Some(refusal) = &decision.refusal {
             // The sender learns of the refusal, so a copy of the mail is no promise.
             if let Err(error) = accepted {
-                warn!(session = %client.session, %error, "failed to keep refused mail");
+                warn!(%error, "failed to keep refused mail");
             }
             self.count_for_report(seen);
             return Err(self.refuse_explained(refusal, checked.spf.as_ref()).await);
         }
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         self.count_for_report(seen);
-        Ok(self.tell(client, transaction, (&accepted, &made), text.size))
-    }
-
-    /// Logs what became of a message that was taken. Gives the reply.
-    fn tell(
-        &self,
-        client: &Client,
-        transaction: &Transaction,
-        (accepted, made): (&Accepted, &[Made]),
-        size: u64,
-    ) -> Reply {
+        let took = self.context.clock.moment().since(begun);
+        let verdict = shown_verdict(&decision.deliveries);
         let message_id = self.facts.header.as_ref().map_or("", Header::message_id);
-        let ids: Vec<String> = accepted.mails.iter().map(ToString::to_string).collect();
-        // Refused mail has no number here: an account keeps each only once.
-        let none = std::iter::repeat(String::new());
-        for (id, made) in ids.iter().cloned().chain(none).zip(made) {
-            info!(
-                session = %client.session,
-                remote = %client.remote,
-                mail = id,
-                account = made.account,
-                from = %transaction.mail.reverse_path,
-                to = made.to,
-                message_id,
-                size,
-                junk = made.junk.map_or("", Suspicion::as_str),
-                refused = made.refused,
-                "mail received"
-            );
-        }
-        let queued: Vec<String> = accepted.queue.iter().map(ToString::to_string).collect();
-        if !queued.is_empty() {
-            info!(
-                session = %client.session,
-                remote = %client.remote,
-                queue = queued.join(","),
-                from = %transaction.mail.reverse_path,
-                message_id,
-                size,
-                "mail passed on"
-            );
-        }
-        let text = match ids.is_empty() {
-            true => format!("queued as {}", queued.join(",")),
-            false => format!("delivered as {}", ids.join(",")),
+        let mails: Vec<u64> = accepted.mails.iter().map(|id| id.0).collect();
+        let queue: Vec<u64> = accepted.queue.iter().map(|id| id.0).collect();
+        let mut accounts: Vec<&str> = made.iter().map(|made| made.account.as_str()).collect();
+        accounts.dedup();
+        let taken = TakenMessage {
+            by: By::Smtp,
+            transaction,
+            account: first_of(&accounts),
+            queue: &queue,
+            mails: &mails,
+            message_id,
+            size: text.size,
+            verdict,
+            took,
         };
-        Reply::new(ReplyCode::OK, Some(EnhancedCode::OK), text)
+        self.observer.taken(&self.context, client, &taken);
+        for made in &made {
+            let party = (made.account.as_str(), made.to.as_str());
+            self.observer
+                .delivered(&self.context, party, made.junk, &taken);
+        }
+        for id in &queue {
+            // The report about success is the last one.
+            let event = match staged {
+                Some(_) if queue.last() == Some(id) => EventType::QueueQueueDsn,
+                _ => EventType::QueueQueueMessage,
+            };
+            self.observer
+                .queued(&self.context, event, *id, None, &taken);
+        }
+        Ok(reply_to_taken(&mails, &queue))
     }
+}
+
+/// The reply to a message that was taken, with the ids of its mails, or else of its messages in the
+/// queue.
+fn reply_to_taken(mails: &[u64], queue: &[u64]) -> Reply {
+    let (what, ids) = match mails {
+        [] => ("queued", queue),
+        mails => ("delivered", mails),
+    };
+    let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+    Reply::ok(format!("{what} as {}", ids.join(",")))
 }
 
 /// Adds how much mail the accounts of a recipient have, as far as they have a quota.
@@ -340,7 +357,7 @@ pub(crate) async fn add_answers(
 }
 
 /// Adds what the junk filters of the accounts know of the message, for the targets that would take
-/// it otherwise: filters are much work. Localserve has none.
+/// it otherwise: filters are much work. Localserve has none. Gives whether a filter was asked.
 async fn ask_filters(
     context: &SessionContext,
     config: &Dynamic,
@@ -349,9 +366,9 @@ async fn ask_filters(
     transaction: &Transaction,
     text: &NewText,
     decision: &EndDecision,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     if context.simulate {
-        return Ok(());
+        return Ok(false);
     }
     let reverse_path = &transaction.mail.reverse_path;
     let mut mail = IncomingMail::new(context, client, reverse_path, facts, text);
@@ -363,12 +380,13 @@ async fn ask_filters(
             asked.push((delivery, known.await?));
         }
     }
+    let is_asked = !asked.is_empty();
     for (delivery, known) in asked {
         if let Some(target) = delivery.target_mut(facts) {
             target.junk = known.map(Box::new);
         }
     }
-    Ok(())
+    Ok(is_asked)
 }
 
 /// Adds the header section to the facts, without the fields that pretend to be ours, and decides
@@ -432,7 +450,9 @@ impl Handler for MxSession {
         self.facts.size = mail.size;
         let begun = self.begin(client, mail).await;
         // No transaction begins.
-        begun.inspect_err(|_| self.reset())
+        begun.inspect_err(|_| self.reset())?;
+        self.observer.mail(&self.context, client, mail);
+        Ok(())
     }
 
     async fn rcpt(
@@ -462,6 +482,7 @@ impl Handler for MxSession {
         let from = &transaction.mail.reverse_path;
         self.ask_greylist(client, from, &recipient, &config).await?;
         self.facts.recipients.push(recipient);
+        self.observer.rcpt(&self.context, rcpt);
         Ok(())
     }
 
@@ -521,7 +542,7 @@ impl Handler for MxSession {
         self.unknown = Mistakes::default();
     }
 
-    fn refused(&mut self, reason: &'static str) {
-        self.context.guards.refusals.count(reason);
+    fn happened(&mut self, client: &Client, event: &Event) {
+        self.observer.happened(&self.context, client, event);
     }
 }

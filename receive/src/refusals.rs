@@ -6,7 +6,10 @@
 //! | [`Refusal::name`](crate::decide::Refusal::name) | what the decision refuses |
 //! | [`reason`] | what else is refused: failures of our own, texts that can't be taken, connections |
 //!
-//! A refusal is counted once, where its reply is written.
+//! A refusal is counted once, where its reply is written. Each name has a [`Meaning`]: the reason
+//! that metrics and the log tell, of which there are few, and the event of a trace.
+
+mod meaning;
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +18,7 @@ use std::{
 
 use postrider_smtp::reason as protocol;
 
+pub use self::meaning::Meaning;
 use crate::decide;
 
 /// The names of reasons that neither the protocol nor the decision has.
@@ -73,13 +77,20 @@ impl Default for RefusalCounts {
 }
 
 impl RefusalCounts {
-    /// Counts a refusal for a reason. One that is not known counts as
+    /// Counts a refusal for a reason, and gives what it means. One that is not known counts as
     /// [`OTHER`](postrider_smtp::reason::OTHER).
-    pub fn count(&self, reason: &str) {
+    pub fn count(&self, reason: &str) -> Meaning {
         let count = self.0.get(reason).or_else(|| self.0.get(protocol::OTHER));
         if let Some(count) = count {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        Self::meaning(reason)
+    }
+
+    /// What the name of a reason means.
+    #[must_use]
+    pub fn meaning(reason: &str) -> Meaning {
+        Meaning::of(reason).unwrap_or(Meaning::OTHER)
     }
 
     /// All reasons in the order of their names, with the number of refusals since the start.
@@ -92,6 +103,8 @@ impl RefusalCounts {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use postrider_observe::metrics::{Label, Reason};
 
     use super::*;
 
@@ -119,6 +132,32 @@ mod tests {
             ("mail_loop", 2),
         ];
         assert_eq!(counted(&counts), expected);
+    }
+
+    #[test]
+    fn each_reason_has_a_meaning() {
+        let lists = [protocol::ALL, decide::NAMES, reason::ALL];
+        for name in lists.into_iter().flatten() {
+            assert!(Meaning::of(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_table_in_the_docs_has_all_meanings() {
+        let docs = include_str!("../../docs/operations.md");
+        let lists = [protocol::ALL, decide::NAMES, reason::ALL];
+        for reason in Reason::ALL {
+            let mut names: Vec<String> = Vec::new();
+            for name in lists.into_iter().flatten() {
+                let name = format!("`{name}`");
+                let meaning = Meaning::of(name.trim_matches('`'));
+                if meaning.is_some_and(|it| it.reason == *reason) && !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            let row = format!("| `{}` | {} |\n", reason.text(), names.join(", "));
+            assert!(names.is_empty() || docs.contains(&row), "{row}");
+        }
     }
 
     #[test]

@@ -10,6 +10,10 @@ mod urgency;
 use std::collections::BTreeSet;
 
 use postrider_config::Dynamic;
+use postrider_observe::{
+    metrics::{AccountLimit, By, Listener},
+    trace::EventType,
+};
 use postrider_queue::{
     AddError, LimitError, SubmittedRecipient,
     header::{self, Received},
@@ -18,10 +22,9 @@ use postrider_smtp::{
     EnhancedCode, ForwardPath, Notify, Reply, ReplyCode, Ret, ReversePath,
     convert::TextNeeds,
     sasl::{Login, ScramOffer, ScramRequest, Verdict},
-    server::{Client, Handler, MailFrom, RcptTo, Transaction},
+    server::{Client, Event, Handler, MailFrom, RcptTo, Transaction},
 };
 use postrider_store::{Time, Top};
-use tracing::info;
 
 use self::{
     header_section::{Fields, complete_header},
@@ -32,6 +35,7 @@ use crate::{
     decide::{self, Refusal, Role, Stage, decide},
     facts::{Facts, LoggedIn, RecipientFacts, Resolution},
     intake::{Intake, ReceivedText},
+    observer::{Observer, TakenMessage},
     refusals::reason,
     reply::{no_message_reply, store_reply},
     resolve::{address_of, resolve},
@@ -53,6 +57,7 @@ pub struct SubmissionSession {
     /// The exchange of SCRAM that is under way.
     exchange: Option<ScramExchange>,
     message: Option<Message>,
+    pub(crate) observer: Observer,
 }
 
 /// A message that is coming in.
@@ -67,6 +72,7 @@ impl SubmissionSession {
     #[must_use]
     pub fn new(context: SessionContext, hostname: String) -> Self {
         Self {
+            observer: Observer::new(Listener::Submission),
             context,
             hostname,
             counted: false,
@@ -74,6 +80,24 @@ impl SubmissionSession {
             failed: Mistakes::default(),
             exchange: None,
             message: None,
+        }
+    }
+
+    /// The same on a connection that begins with TLS.
+    #[must_use]
+    pub fn under_tls(self) -> Self {
+        Self {
+            observer: Observer::new(Listener::Submissions),
+            ..self
+        }
+    }
+
+    /// The same on a port for HTTPS, which counts its handshakes itself.
+    #[must_use]
+    pub fn on_https(self) -> Self {
+        Self {
+            observer: Observer::new(Listener::Https),
+            ..self
         }
     }
 
@@ -93,6 +117,7 @@ impl SubmissionSession {
 
     /// Queues the message. The reply is positive only when the message is durable.
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
+        let begun = self.context.clock.moment();
         self.decide(Stage::End(transaction)).answer()?;
         let Message { intake, mut fields } = self.message.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
@@ -112,33 +137,47 @@ impl SubmissionSession {
         let recipients = recipients.into_iter().collect();
         let queue = &self.context.queue;
         let allowed = queue.allow(&login.account, recipients, None).await;
-        let allowance = allowed.map_err(|error| limit_reply(&error))?;
-        let message_id = submission.message_id.clone();
+        let allowance = allowed.map_err(|error| {
+            if let Some(limit) = limit_of(&error) {
+                self.context.metrics.account_limits_total.with(limit).inc();
+            }
+            limit_reply(&error)
+        })?;
+        let (message_id, size) = (submission.message_id.clone(), submission.size);
+        let account = submission.account.clone();
         let added = self.context.queue.add(submission).await;
         let added = added.map_err(|error| add_reply(&error))?;
         drop(allowance);
-        let ids: Vec<String> = added.iter().map(|added| added.id.to_string()).collect();
-        let ids = ids.join(",");
-        info!(
-            queue = ids,
-            session = %client.session,
-            remote = %client.remote,
-            account = login.account,
-            from = %transaction.mail.reverse_path,
-            to = recipients_of(transaction),
-            message_id,
-            "message queued"
-        );
-        Ok(Reply::new(
-            ReplyCode::OK,
-            Some(EnhancedCode::OK),
-            format!("queued as {ids}"),
-        ))
+        let ids: Vec<u64> = added.iter().map(|added| added.id.0).collect();
+        let taken = TakenMessage {
+            by: By::Submission,
+            transaction,
+            account,
+            queue: &ids,
+            mails: &[],
+            message_id: &message_id,
+            size,
+            verdict: "",
+            took: self.context.clock.moment().since(begun),
+        };
+        self.observer.taken(&self.context, client, &taken);
+        let mut recipients = transaction.recipients.iter();
+        for id in &ids {
+            // Each has one, unless a recipient was named twice.
+            let to = recipients
+                .next()
+                .filter(|_| ids.len() == transaction.recipients.len());
+            let to = to.map(|rcpt| &rcpt.forward_path);
+            let event = EventType::QueueQueueMessageAuthenticated;
+            self.observer.queued(&self.context, event, *id, to, &taken);
+        }
+        let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+        Ok(Reply::ok(format!("queued as {}", ids.join(","))))
     }
 
     /// The trace field for the top of the message: Received (RFC 5321 §4.4).
     fn trace(&self, client: &Client, transaction: &Transaction) -> Top {
-        let id = header::random_id(&mut rand::rng());
+        let id = client.name().to_string();
         let now = self.context.clock.now();
         let received = Received::smtp(&self.hostname, client, transaction, id, now);
         Top::new(received.to_string()).unwrap_or_default()
@@ -161,15 +200,6 @@ impl SubmissionSession {
         let login = self.facts.login.as_ref();
         login.ok_or_else(|| Refusal::LoginRequired.reply())
     }
-}
-
-/// The recipients for the log, with blanks between them.
-fn recipients_of(transaction: &Transaction) -> String {
-    let recipients = transaction.recipients.iter();
-    let shown: Vec<String> = recipients
-        .map(|rcpt| rcpt.forward_path.to_string())
-        .collect();
-    shown.join(" ")
 }
 
 fn submission(
@@ -233,6 +263,15 @@ pub(crate) const fn stored_notify(notify: Notify) -> postrider_store::Notify {
     }
 }
 
+/// The limit of an account that refuses a submission. None: the store fails.
+const fn limit_of(error: &LimitError) -> Option<AccountLimit> {
+    match error {
+        LimitError::Messages { .. } => Some(AccountLimit::Messages),
+        LimitError::FirstTime { .. } => Some(AccountLimit::FirstTime),
+        LimitError::Store(_) => None,
+    }
+}
+
 fn limit_reply(error: &LimitError) -> Reply {
     match error {
         LimitError::Store(error) => store_reply(error),
@@ -290,7 +329,9 @@ impl Handler for SubmissionSession {
             Ok(found) => found,
             Err(reply) => return Err(self.refuse_login(client, reply).await),
         };
-        // The log has the name that the client gave.
+        self.observer
+            .logged_in(&self.context, client, login.mechanism, &found);
+        // The session has the name that the client gave.
         let user = match login.user.as_str() {
             "" => found.address.to_string(),
             user => user.to_owned(),
@@ -299,9 +340,11 @@ impl Handler for SubmissionSession {
         Ok(user)
     }
 
-    async fn mail(&mut self, _: &Client, mail: &MailFrom) -> Result<(), Reply> {
+    async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
         self.decide(Stage::Mail(mail)).answer()?;
-        urgency::check(&mail.delivery, self.context.clock.now())
+        urgency::check(&mail.delivery, self.context.clock.now())?;
+        self.observer.mail(&self.context, client, mail);
+        Ok(())
     }
 
     async fn rcpt(
@@ -322,7 +365,9 @@ impl Handler for SubmissionSession {
             false => resolve(&policy, &rcpt.forward_path),
         };
         let verdict = decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy);
-        verdict.answer()
+        verdict.answer()?;
+        self.observer.rcpt(&self.context, rcpt);
+        Ok(())
     }
 
     async fn data(&mut self, client: &Client, _: &Transaction) -> Result<(), Reply> {
@@ -376,8 +421,8 @@ impl Handler for SubmissionSession {
         self.exchange = None;
     }
 
-    fn refused(&mut self, reason: &'static str) {
-        self.context.guards.refusals.count(reason);
+    fn happened(&mut self, client: &Client, event: &Event) {
+        self.observer.happened(&self.context, client, event);
     }
 }
 

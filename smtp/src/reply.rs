@@ -61,6 +61,16 @@ impl Reply {
         self
     }
 
+    /// The same reply with the name of the session or the transaction at its end, in parentheses. By
+    /// that name the log and the traces tell what led to the reply.
+    #[must_use]
+    pub(crate) fn named(&self, name: impl fmt::Display) -> Self {
+        Self {
+            text: format!("{} ({name})", self.text).into(),
+            ..self.clone()
+        }
+    }
+
     /// 250 with 2.0.0.
     #[must_use]
     pub fn ok(text: impl Into<Cow<'static, str>>) -> Self {

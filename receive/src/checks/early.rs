@@ -1,8 +1,9 @@
 //! The checks of a client and its sender. The names of the client are asked for when it connects,
 //! and SPF when it names a sender. Both go on while the text arrives.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use postrider_observe::metrics::TimedCheck;
 use postrider_smtp::{ReversePath, server::Client};
 use tokio::sync::{SetOnce, oneshot};
 
@@ -27,7 +28,8 @@ pub(crate) struct ClientCheck {
 #[derive(Clone, Debug)]
 struct ClientNames {
     address: IpAddr,
-    result: Arc<SetOnce<IprevResult>>,
+    /// The result, and how long it took.
+    result: Arc<SetOnce<(IprevResult, Duration)>>,
 }
 
 impl ClientCheck {
@@ -41,10 +43,12 @@ impl ClientCheck {
         let result = Arc::clone(&names.result);
         let (running, ended) = oneshot::channel::<()>();
         tokio::spawn(async move {
+            let begun = questions.moment();
             tokio::select! {
                 names = iprev(&questions, address) => {
+                    let took = questions.moment().since(begun);
                     // Nobody else sets it.
-                    let _ = result.set(names);
+                    let _ = result.set((names, took));
                 }
                 _ = ended => {}
             }
@@ -103,19 +107,23 @@ pub(super) fn early_checks(
     let (check, reverse_path) = (spf.clone(), reverse_path.clone());
     let known = known.map(|known| known.names.clone());
     let known = known.filter(|names| names.address == address);
+    let timing = questions.clone();
     let names = async move {
         if let Some(known) = &known {
             tokio::select! {
-                result = known.result.wait() => if result.outcome != IprevOutcome::TempError {
+                known = known.result.wait() => if known.0.outcome != IprevOutcome::TempError {
+                    let (result, took) = known;
+                    questions.note(TimedCheck::Iprev, *took);
                     return result.clone();
                 },
                 () = questions.sleep(TIME_LIMIT) => {}
             }
         }
-        iprev(&questions, address).await
+        let names = iprev(&questions, address);
+        questions.timed(TimedCheck::Iprev, names).await
     };
     let results = Background::start(async move {
-        let spf = check.mail_from(&reverse_path);
+        let spf = timing.timed(TimedCheck::Spf, check.mail_from(&reverse_path));
         tokio::join!(names, spf)
     });
     EarlyChecks { results, spf }

@@ -243,7 +243,7 @@ mod tests {
             let remote = (examination.client.unwrap(), 25).into();
             let client = Client {
                 helo: Some("mx.example.org".to_owned()),
-                ..Client::new(SessionId(0), remote, remote)
+                ..Client::new(SessionId::default(), remote, remote)
             };
             let mut checks = MessageChecks::start(questions.renewed(), &client, &path, None);
             let (section, body) = split(text);

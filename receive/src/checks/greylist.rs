@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use hmac::{Hmac, Mac};
-use postrider_store::{GreyAttempt, Store, StoreError, Time};
+use postrider_store::{GreyAttempt, Greyness, Store, StoreError, Time};
 use sha2::Sha256;
 use tokio::sync::OnceCell;
 
@@ -86,20 +86,21 @@ pub struct Greylist {
 }
 
 impl Greylist {
-    /// Whether a sender passes, since it or its network came before. The attempt is remembered.
+    /// Whether a sender passes, since it or its network came before, and why. The attempt is
+    /// remembered.
     /// `from` is the domain of the reverse-path, and `rcpt` the recipient in the form that all
     /// spellings of the address have in common.
     ///
     /// # Errors
     /// If the store can't be read or changed.
-    pub async fn passes(
+    pub async fn attempt(
         &self,
         store: &Store,
         client: IpAddr,
         from: &str,
         rcpt: &str,
         now: Time,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Greyness, StoreError> {
         let read = || store.greylist_secret(rand::random());
         let secret = self.secret.get_or_try_init(read).await?;
         let network = network_of(client).to_string();
@@ -212,8 +213,8 @@ mod tests {
         let minute = 60_000_000;
         let passes = async |client: &str, from, rcpt: &str, minutes: i64| {
             let (client, now) = (client.parse().unwrap(), Time(minutes * minute));
-            let passes = greylist.passes(&store, client, from, rcpt, now).await;
-            passes.unwrap()
+            let greyness = greylist.attempt(&store, client, from, rcpt, now).await;
+            greyness.unwrap() != Greyness::Waits
         };
         assert!(!passes("192.0.2.7", "a.test", "ann@example.org", 0).await);
         for (client, from, rcpt, expected) in [
@@ -233,9 +234,9 @@ mod tests {
         let later = Greylist::default();
         let client = "192.0.2.7".parse().unwrap();
         let found = later
-            .passes(&store, client, "a.test", "ann@example.org", Time(minute))
+            .attempt(&store, client, "a.test", "ann@example.org", Time(minute))
             .await;
-        assert!(found.unwrap());
+        assert_eq!(found.unwrap(), Greyness::Known);
         // A second sender makes the network known.
         assert!(passes("192.0.2.7", "b.test", "ann@example.org", 2).await);
         assert!(passes("192.0.2.200", "c.test", "eve@example.org", 2).await);

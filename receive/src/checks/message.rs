@@ -12,6 +12,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use postrider_observe::metrics::TimedCheck;
 use postrider_smtp::{Domain, Host, ReversePath, canonical::Form, server::Client};
 use postrider_store::Time;
 
@@ -23,7 +24,7 @@ use super::{
     early::{ClientCheck, EarlyChecks, Peer, early_checks},
     from::from_domain,
     iprev::IprevResult,
-    questions::Questions,
+    questions::{Questions, Took},
     results::AuthenticationResults,
     sender::{SenderDomain, sender_domain},
     spf::{SpfCheck, SpfResult},
@@ -90,8 +91,10 @@ impl MessageChecks {
         let sender = sender.and_then(|sender| sender.host.domain()).cloned();
         let records = sender.map(|sender| {
             let questions = questions.clone();
-            let asked = async move { Records::default().and_of(&questions, &sender).await };
-            Background::start(asked)
+            Background::start(async move {
+                let asked = Records::default().and_of(&questions, &sender);
+                questions.timed(TimedCheck::Dmarc, asked).await
+            })
         });
         Self {
             early: peer.map(|peer| early_checks(&questions, peer, reverse_path, known)),
@@ -162,7 +165,8 @@ impl MessageChecks {
             let (earlier, questions) = (self.records.take(), self.questions.renewed());
             self.records = Some(Background::start(async move {
                 let known = records(earlier).await;
-                known.and_above(&questions, &from).await
+                let asked = known.and_above(&questions, &from);
+                questions.timed(TimedCheck::Dmarc, asked).await
             }));
         }
         if !dkim.is_empty() {
@@ -170,7 +174,10 @@ impl MessageChecks {
             // The time that the text took so far is no time of these questions.
             let questions = self.questions.renewed();
             let check = Arc::clone(&dkim);
-            let keys = Background::start(async move { check.keys(&questions).await });
+            let keys = Background::start(async move {
+                let asked = check.keys(&questions);
+                questions.timed(TimedCheck::Dkim, asked).await
+            });
             self.signatures = Some(Signatures { dkim, keys });
         }
         needs
@@ -203,18 +210,24 @@ impl MessageChecks {
             dkim_passed: &with(DkimOutcome::Pass),
             dkim_unanswered: &with(DkimOutcome::TempError),
         };
-        let mut alignment = match &self.from {
-            Some(from) => {
-                let known = records(self.records).await;
-                Some(Alignment::new(&questions, known, from).await)
-            }
+        let known = match &self.from {
+            Some(from) => Some((records(self.records).await, from)),
             None => None,
         };
-        let dmarc = dmarc::check(input, alignment.as_mut()).await;
+        let check = async {
+            let mut alignment = match known {
+                Some((known, from)) => Some(Alignment::new(&questions, known, from).await),
+                None => None,
+            };
+            let dmarc = dmarc::check(input, alignment.as_mut()).await;
+            (alignment, dmarc)
+        };
+        let (mut alignment, dmarc) = questions.timed(TimedCheck::Dmarc, check).await;
         // Last, so that a long chain takes no questions from the others.
         let (mut arc, mut vouching, mut forward) = (None, Vouching::default(), None);
         if let Some(chain) = self.arc {
-            let verified = chain.verify(&questions, body, now).await;
+            let verify = chain.verify(&questions, body, now);
+            let verified = questions.timed(TimedCheck::Arc, verify).await;
             // What did not fail needs nobody.
             if let (DmarcOutcome::Fail, Some(alignment)) = (dmarc.outcome, &mut alignment) {
                 vouching = vouches(&chain, &verified, alignment, trusted).await;
@@ -242,6 +255,7 @@ impl MessageChecks {
             results,
             chain: forward,
             spf: spf_check,
+            took: questions.took(),
         })
     }
 }
@@ -254,6 +268,8 @@ pub(crate) struct Checked {
     pub(crate) chain: Option<ForwardChain>,
     /// The check of SPF, for its explanation. None if it was not made.
     pub(crate) spf: Option<SpfCheck>,
+    /// How long the checks took.
+    pub(crate) took: Took,
 }
 
 /// The records that were asked for, if anything did.

@@ -7,12 +7,13 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use postrider_dns::{Answer, DnsError, Lookup, Resolver};
+use postrider_observe::metrics::{Label, TimedCheck};
 use postrider_store::{Clock, Moment, Sleep};
 use tokio::sync::Semaphore;
 
@@ -37,6 +38,20 @@ pub struct Questions {
 struct Limits {
     left: AtomicU32,
     in_flight: Semaphore,
+    /// The microseconds that each check took so far, and one more, so that zero stands for none.
+    took: [AtomicU64; TimedCheck::ALL.len()],
+}
+
+/// How long the checks of a message took.
+#[derive(Debug, Default)]
+pub struct Took([Option<Duration>; TimedCheck::ALL.len()]);
+
+impl Took {
+    /// The time of a check. None: it was not made.
+    #[must_use]
+    pub fn of(&self, check: TimedCheck) -> Option<Duration> {
+        self.0.get(check.place()).copied().flatten()
+    }
 }
 
 impl Questions {
@@ -51,6 +66,7 @@ impl Questions {
             shared: Arc::new(Limits {
                 left: AtomicU32::new(MAX_QUESTIONS),
                 in_flight: Semaphore::new(MAX_IN_FLIGHT),
+                took: Default::default(),
             }),
         }
     }
@@ -100,6 +116,39 @@ impl Questions {
                 Err(refused("the time for the checks of the message is over"))
             }
         }
+    }
+
+    /// Does a part of a check, and notes how long it took.
+    pub async fn timed<T>(&self, check: TimedCheck, work: impl Future<Output = T>) -> T {
+        let begun = self.clock.moment();
+        let result = work.await;
+        self.note(check, self.clock.moment().since(begun));
+        result
+    }
+
+    /// Notes how long a part of a check took.
+    pub fn note(&self, check: TimedCheck, took: Duration) {
+        let Some(sum) = self.shared.took.get(check.place()) else {
+            return;
+        };
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX - 1);
+        let add = |sum: u64| Some(sum.max(1).saturating_add(micros));
+        // It gives a sum always.
+        let _ = sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// How long the checks took so far.
+    #[must_use]
+    pub fn took(&self) -> Took {
+        Took(std::array::from_fn(|at| {
+            let sum = self.shared.took.get(at)?.load(Ordering::Relaxed);
+            sum.checked_sub(1).map(Duration::from_micros)
+        }))
+    }
+
+    /// The moment of the clock.
+    pub(super) fn moment(&self) -> Moment {
+        self.clock.moment()
     }
 
     /// Waits so long.

@@ -81,6 +81,15 @@ pub enum Skip {
 }
 
 impl Skip {
+    /// The name, for traces.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::NamedBeside => "named_beside",
+            Self::Author => "author",
+        }
+    }
+
     /// Whether a target gets no copy. A target that is no member of a list gets one.
     pub(super) fn of(case: &Case<'_>) -> Option<Self> {
         let member = case.target.member.as_ref()?;

@@ -3,10 +3,12 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use postrider_config::Dynamic;
+use postrider_observe::metrics::Greylisted;
 use postrider_smtp::{
-    Reply, ReversePath,
+    Domain, Reply, ReversePath,
     server::{Client, MailFrom},
 };
+use postrider_store::Greyness;
 
 use super::MxSession;
 use crate::{
@@ -17,6 +19,7 @@ use crate::{
     decide::{Refusal, Role, Stage},
     facts::{RecipientFacts, Target},
     junk::{Listed, senders::Senders},
+    observer::Observer,
     rates::{Exceeded, RateCounter},
     reply::store_reply,
     resolve::reports_to,
@@ -212,27 +215,28 @@ impl MxSession {
             }
         }
         if self.greylisted >= REMEMBERED {
+            context
+                .metrics
+                .greylist_total
+                .with(Greylisted::Deferred)
+                .inc();
             return Err(Refusal::Greylisted.reply());
         }
-        let greylist = &context.guards.greylist;
+        let (greylist, counts) = (&context.guards.greylist, &context.metrics.greylist_total);
         let (domain, to) = (from.host.ascii(), &recipient.address);
         // Names behind a separator are without number.
         let to = config.canonical(to).unwrap_or_else(|| config.plain(to));
-        let passes = greylist.passes(&context.store, remote, &domain, &to, context.clock.now());
-        match passes.await {
-            Ok(true) => Ok(()),
-            Ok(false) => {
+        let attempt = greylist.attempt(&context.store, remote, &domain, &to, context.clock.now());
+        match attempt.await.map_err(|error| store_reply(&error))? {
+            Greyness::Known => counts.with(Greylisted::Known).inc(),
+            Greyness::Passes => counts.with(Greylisted::Passed).inc(),
+            Greyness::Waits => {
+                counts.with(Greylisted::Deferred).inc();
                 self.greylisted += 1;
-                Err(Refusal::Greylisted.reply())
+                return Err(Refusal::Greylisted.reply());
             }
-            Err(error) => Err(store_reply(&error)),
         }
-    }
-
-    /// The zone of this listener that lists the client.
-    pub(super) async fn listed(&self, client: &Client) -> Option<Listed> {
-        let dnsbls = &self.context.guards.dnsbls;
-        dnsbls.look_up(&self.rules.dnsbls, client.remote.ip()).await
+        Ok(())
     }
 
     /// Counts a message for the accounts of its recipients, whatever they do with it.
@@ -248,4 +252,22 @@ impl MxSession {
         let counted = rates.take_message(remote, accounts.iter().copied(), size, now);
         counted.map_err(|exceeded| Refusal::AccountFlooded(exceeded).reply())
     }
+}
+
+/// The first of these zones that lists the client.
+pub(super) async fn listed(
+    context: &SessionContext,
+    observer: &mut Observer,
+    zones: &[Domain],
+    client: &Client,
+) -> Option<Listed> {
+    if zones.is_empty() {
+        return None;
+    }
+    let begun = context.clock.moment();
+    let dnsbls = &context.guards.dnsbls;
+    let listed = dnsbls.look_up(zones, client.remote.ip()).await;
+    let took = context.clock.moment().since(begun);
+    observer.looked_up(context, listed.as_ref(), took);
+    listed
 }

@@ -7,6 +7,7 @@ mod explained;
 mod forward;
 mod guards;
 mod junk;
+mod observed;
 mod rejects;
 mod reported;
 mod reports;
@@ -156,7 +157,7 @@ fn client(remote: &str) -> Client {
     Client {
         helo: Some("mail.remote.test".to_owned()),
         esmtp: true,
-        ..Client::new(SessionId(1), remote, "203.0.113.1:25".parse().unwrap())
+        ..Client::new(SessionId::of(1), remote, "203.0.113.1:25".parse().unwrap())
     }
 }
 

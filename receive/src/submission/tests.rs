@@ -134,7 +134,7 @@ fn shown(verdict: Verdict) -> String {
 
 fn client() -> Client {
     let remote: SocketAddr = "192.0.2.9:2525".parse().unwrap();
-    Client::new(SessionId(1), remote, remote)
+    Client::new(SessionId::of(1), remote, remote)
 }
 
 fn login(mechanism: Mechanism, user: &str, evidence: Evidence) -> Login {
@@ -282,7 +282,7 @@ async fn an_offer_without_a_proof_is_a_failed_login() {
 /// A client on this machine, whose answers are never late.
 fn near() -> Client {
     let remote: SocketAddr = "127.0.0.1:2525".parse().unwrap();
-    Client::new(SessionId(1), remote, remote)
+    Client::new(SessionId::of(1), remote, remote)
 }
 
 #[tokio::test]

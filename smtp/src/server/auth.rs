@@ -4,13 +4,15 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::{
+    event::{RefusedLogin, shown_user},
     line::{self, LineError},
+    replies::About,
     session::{Next, Session},
     state::{Stage, State},
     transaction::bad_sequence,
 };
 use crate::{
-    Address, EnhancedCode, Reply, ReplyCode, reason,
+    EnhancedCode, Reply, ReplyCode, reason,
     sasl::{Exchange, Mechanism, Pending, ScramOffer, ScramStart, Step, Terms, TlsProof, Verdict},
 };
 
@@ -83,7 +85,7 @@ impl Session {
             bad_sequence("not now")
         } else {
             match Mechanism::of(mechanism).filter(|it| self.terms().offers(*it)) {
-                Some(mechanism) => return self.begin(Exchange::new(mechanism), initial),
+                Some(mechanism) => return self.begin(mechanism, initial),
                 None => Reply::fixed(
                     ReplyCode::PARAMETER_NOT_IMPLEMENTED,
                     Some(EnhancedCode::INVALID_ARGUMENTS),
@@ -96,7 +98,9 @@ impl Session {
     }
 
     /// Begins an exchange. `=` is an empty first response (RFC 4954 §4).
-    fn begin(&mut self, exchange: Exchange, initial: Option<&str>) -> State {
+    fn begin(&mut self, mechanism: Mechanism, initial: Option<&str>) -> State {
+        self.mechanism = Some(mechanism);
+        let exchange = Exchange::new(mechanism);
         match initial {
             None => {
                 let challenge = exchange.first_challenge();
@@ -125,7 +129,24 @@ impl Session {
         };
         let (code, text, reason) = fault;
         let reply = Reply::fixed(ReplyCode::PARAMETER_ERROR, Some(code), text).because(reason);
-        self.refuse(&reply, State::ExpectCommand(Stage::Idle))
+        self.refuse_login("", &reply)
+    }
+
+    /// The login of this user, which the exchange is about.
+    fn login_of(&self, user: &str) -> About {
+        About {
+            login: self.mechanism.map(|mechanism| RefusedLogin {
+                mechanism,
+                user: shown_user(user),
+            }),
+            ..About::default()
+        }
+    }
+
+    /// Refuses a login. It may go on with another one.
+    fn refuse_login(&mut self, user: &str, reply: &Reply) -> State {
+        let idle = State::ExpectCommand(Stage::Idle);
+        self.refuse_about(self.login_of(user), reply, idle)
     }
 
     /// Ends an exchange whose refusal is known and logged. Whatever the client answers to the error
@@ -143,11 +164,9 @@ impl Session {
         let line = match line::take(&mut self.input, LINE_MAX) {
             Ok(Some(line)) => line,
             Ok(None) => return (State::ExpectAuthLine(exchange), Next::Wait),
-            Err(_) => {
-                self.input.clear();
-                return (self.refuse_and_close(&TOO_LONG, None), Next::Again);
-            }
+            Err(_) => return (self.close_too_long(self.login_of("")), Next::Again),
         };
+        self.heard_more();
         let state = match line::text(&line, LINE_MAX) {
             Ok(line) => self.respond(*exchange, line),
             Err(error) => {
@@ -155,7 +174,7 @@ impl Session {
                     LineError::TooLong => TOO_LONG,
                     error => error.reply(),
                 };
-                self.refuse(&reply, State::ExpectCommand(Stage::Idle))
+                self.refuse_login("", &reply)
             }
         };
         (state, Next::Again)
@@ -166,7 +185,7 @@ impl Session {
             Step::Challenge(exchange, challenge) => {
                 // The client may leave now, and the log must have the refusal.
                 if let Some((user, reply)) = exchange.refusal() {
-                    self.note_refusal(reply, &shown(user));
+                    self.note_refusal(reply, self.login_of(user));
                 }
                 let challenge = STANDARD.encode(challenge);
                 let reply = Reply::new(ReplyCode::CHALLENGE, None, challenge);
@@ -180,11 +199,7 @@ impl Session {
                 let reply = Reply::fixed(ReplyCode::AUTHENTICATED, code, "logged in");
                 self.say(&reply, State::ExpectCommand(Stage::Idle))
             }
-            Step::Refused { user, reply } => self.refuse_about(
-                Some(shown(&user)),
-                &reply,
-                State::ExpectCommand(Stage::Idle),
-            ),
+            Step::Refused { user, reply } => self.refuse_login(&user, &reply),
         }
     }
 
@@ -194,19 +209,14 @@ impl Session {
         self.progress(step)
     }
 
+    /// There are no keys for an exchange of SCRAM.
+    pub(super) fn refuse_keys(&mut self, start: &ScramStart, reply: &Reply) -> State {
+        self.refuse_login(&start.request().user, reply)
+    }
+
     /// The verdict on a login has come.
     pub(super) fn decided(&mut self, pending: Pending, verdict: Verdict) -> State {
         let step = pending.verdict(verdict);
         self.progress(step)
-    }
-}
-
-/// The user of a login as the log shows it. Some clients send a key or a password in the place of
-/// the user, so a user that is no address is not told.
-fn shown(user: &str) -> String {
-    match Address::parse(user) {
-        Ok(_) => user.to_owned(),
-        Err(_) if user.is_empty() => String::new(),
-        Err(_) => "(not an address)".to_owned(),
     }
 }

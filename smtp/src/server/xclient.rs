@@ -131,7 +131,7 @@ impl Session {
         told.apply(&mut self.client);
         // A certificate and keys of the peer prove nothing about its client.
         self.tls_proof = None;
-        tracing::info!(session = %self.client.session, %peer, remote = %self.client.remote, "XCLIENT");
+        tracing::debug!(session = %self.client.session, %peer, remote = %self.client.remote, "XCLIENT");
         self.begin_anew();
         State::AwaitGreeting { anew: true }
     }
@@ -146,7 +146,7 @@ mod tests {
 
     fn client(remote: &str) -> Client {
         let local = "127.0.0.1:25".parse().unwrap();
-        let mut client = Client::new(SessionId(1), remote.parse().unwrap(), local);
+        let mut client = Client::new(SessionId::of(1), remote.parse().unwrap(), local);
         client.login = Some("ann@example.org".to_owned());
         client.helo = Some("proxy.example".to_owned());
         client.esmtp = true;

@@ -137,7 +137,7 @@ fn texts(bytes: &[u8], step: usize) -> Vec<Vec<u8>> {
     };
     let now = Instant::now();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 25));
-    let client = Client::new(SessionId(1), address, address);
+    let client = Client::new(SessionId::of(1), address, address);
     let mut session = Session::new(Arc::new(config), client, false, now);
     let (mut whole, mut text) = (Vec::new(), Vec::new());
     let mut pieces = bytes.chunks(step.max(1));
@@ -154,7 +154,7 @@ fn texts(bytes: &[u8], step: usize) -> Vec<Vec<u8>> {
                 assert!(text.len() <= SIZE_MAX);
             }
             Some(Output::Reset) => text.clear(),
-            Some(Output::Refused(_)) => {}
+            Some(Output::Happened(..)) => {}
             Some(Output::Restart | Output::StartTls) => panic!("nobody may ask for that"),
             Some(Output::Closed) => return whole,
             None => match pieces.next() {

@@ -17,7 +17,9 @@ use std::{
 use postrider_smtp::{
     BodyType, EnhancedCode, Reply, ReplyCode, TlsInfo, reason,
     sasl::ScramOffer,
-    server::{Answer, Client, Output, Question, SaslConfig, Session, SessionConfig, SessionId},
+    server::{
+        Answer, Client, Event, Output, Question, SaslConfig, Session, SessionConfig, SessionId,
+    },
 };
 
 /// The reason of all refusals of the policy.
@@ -75,7 +77,7 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
     };
     let now = Instant::now();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 25));
-    let mut client = Client::new(SessionId(1), address, address);
+    let mut client = Client::new(SessionId::of(1), address, address);
     client.xclient = bit(3);
     let mut session = Session::new(Arc::new(config), client, bit(5), now);
     let mut outcome = Outcome::default();
@@ -127,7 +129,11 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
                 text.clear();
                 continue;
             }
-            Some(Output::Refused(reason)) => {
+            Some(Output::Happened(_, event)) => {
+                let Event::Refused(refused) = event else {
+                    continue;
+                };
+                let reason = refused.reply.reason().unwrap_or(reason::OTHER);
                 // The session names each refusal of its own.
                 let is_named = reason::ALL.contains(&reason) && reason != reason::OTHER;
                 assert!(is_named || reason == POLICY, "{reason}");

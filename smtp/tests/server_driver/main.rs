@@ -15,7 +15,7 @@ use postrider_smtp::{
     EnhancedCode, HandshakeFailure, Reply, ReplyCode, TlsInfo, reason,
     sasl::{Evidence, Login, ScramKeys, ScramOffer, ScramRequest, Verdict, key_fingerprint},
     server::{
-        AnyClientCertificate, Client, Handler, MailFrom, RcptTo, SaslConfig, ServeError,
+        AnyClientCertificate, Client, Event, Handler, MailFrom, RcptTo, SaslConfig, ServeError,
         SessionConfig, SessionId, Transaction, serve,
     },
 };
@@ -43,6 +43,8 @@ struct Seen {
     restarts: usize,
     /// The reasons of refusals.
     refused: Vec<&'static str>,
+    /// The steps of the connection.
+    steps: Vec<&'static str>,
 }
 
 /// A handler that accepts everything but mail to `nobody`, and texts above 1,000,000 bytes.
@@ -135,8 +137,16 @@ impl Handler for Taker {
         self.seen.lock().unwrap().restarts += 1;
     }
 
-    fn refused(&mut self, reason: &'static str) {
-        self.seen.lock().unwrap().refused.push(reason);
+    fn happened(&mut self, _: &Client, event: &Event) {
+        let mut seen = self.seen.lock().unwrap();
+        match event {
+            Event::Refused(refused) => seen.refused.push(refused.reply.reason().unwrap_or("")),
+            Event::Connected => seen.steps.push("connected"),
+            Event::Secured { .. } => seen.steps.push("secured"),
+            Event::HandshakeFailed { .. } => seen.steps.push("handshake failed"),
+            Event::Ended => seen.steps.push("ended"),
+            Event::Hello | Event::Replaced | Event::Replied { .. } => {}
+        }
     }
 }
 
@@ -260,7 +270,7 @@ async fn start_taker(
         io.write_all(early).await.unwrap();
         socket.readable().await.unwrap();
     }
-    let mut client = Client::new(SessionId(1), remote, socket.local_addr().unwrap());
+    let mut client = Client::new(SessionId::of(1), remote, socket.local_addr().unwrap());
     client.xclient = true;
     let seen = Arc::clone(&handler.seen);
     let (shutdown, stop) = watch::channel(false);
@@ -339,6 +349,7 @@ async fn the_handler_learns_the_reason_of_each_refusal() {
     closed(&mut io).await;
     let seen = server.seen.lock().unwrap();
     assert_eq!(seen.refused, [reason::SYNTAX, "nobody", reason::SEQUENCE]);
+    assert_eq!(seen.steps, ["connected", "ended"]);
 }
 
 #[tokio::test]
@@ -429,7 +440,9 @@ async fn a_client_without_a_place_gets_no_handshake() {
         io.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, b"");
         server.task.await.unwrap().unwrap();
-        assert_eq!(server.seen.lock().unwrap().refused, ["full"]);
+        let seen = server.seen.lock().unwrap();
+        assert_eq!(seen.refused, ["full"]);
+        assert_eq!(seen.steps, ["connected", "ended"]);
     }
 }
 
@@ -558,6 +571,8 @@ async fn a_client_that_never_finishes_the_handshake_is_given_up() {
     tokio::time::pause();
     let error = server.task.await.unwrap().unwrap_err();
     assert_eq!(error.handshake(), Some(HandshakeFailure::Timeout));
+    let steps = server.seen.lock().unwrap().steps.clone();
+    assert_eq!(steps, ["connected", "handshake failed", "ended"]);
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ pub fn proxy_header(from: &str) -> Vec<u8> {
 /// A session with our server.
 pub struct Client {
     stream: BufReader<Box<dyn Stream>>,
+    /// The name of the session or the transaction in the last reply that had one.
+    pub name: String,
 }
 
 impl Client {
@@ -43,6 +45,7 @@ impl Client {
     pub fn over(stream: Box<dyn Stream>) -> Self {
         Self {
             stream: BufReader::new(stream),
+            name: String::new(),
         }
     }
 
@@ -84,8 +87,8 @@ impl Client {
         self.stream.get_mut().flush().await.unwrap();
     }
 
-    /// The next reply, with its lines joined by `\n`. Empty if the server has closed the
-    /// connection.
+    /// The next reply, with its lines joined by `\n`, without the name at its end. Empty if the
+    /// server has closed the connection.
     pub async fn reply(&mut self) -> String {
         let mut reply = String::new();
         loop {
@@ -94,7 +97,11 @@ impl Client {
             if patiently("a reply", read).await.unwrap_or(0) == 0 {
                 return reply;
             }
-            reply.push_str(line.trim_end());
+            let (text, name) = split_name(line.trim_end());
+            reply.push_str(text);
+            if let Some(name) = name {
+                self.name = name.to_owned();
+            }
             if line.as_bytes().get(3) != Some(&b'-') {
                 return reply;
             }
@@ -125,6 +132,7 @@ impl Client {
         let stream = super::tls::connect(client.stream.into_inner()).await;
         Self {
             stream: BufReader::new(Box::new(stream)),
+            name: client.name,
         }
     }
 
@@ -150,5 +158,22 @@ impl Client {
         }
         self.expect("DATA", "354").await;
         self.command(&format!("{text}\r\n.")).await
+    }
+}
+
+/// Splits a line of a reply into its text, and the name of the session at its end:
+/// ` (7h3kq0v9x2mc.1)`.
+fn split_name(line: &str) -> (&str, Option<&str>) {
+    let is_name = |name: &str| {
+        let (session, number) = name.split_once('.').unwrap_or((name, "0"));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        session.len() == 12 && digits(session) && number.parse::<u32>().is_ok()
+    };
+    let split = line
+        .strip_suffix(')')
+        .and_then(|line| line.rsplit_once(" ("));
+    match split.filter(|(_, name)| is_name(name)) {
+        Some((text, name)) => (text, Some(name)),
+        None => (line, None),
     }
 }

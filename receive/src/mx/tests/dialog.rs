@@ -12,16 +12,16 @@ use super::{
 };
 
 /// A client and a session of the protocol, with the policy of the MX.
-struct Dialog {
+pub(super) struct Dialog {
     session: Session,
-    handler: MxSession,
+    pub(super) handler: MxSession,
     now: Instant,
 }
 
 impl Dialog {
-    async fn new(world: &World, remote: &str) -> (Self, String) {
+    pub(super) async fn new(world: &World, remote: &str) -> (Self, String) {
         let listener = "127.0.0.1:25".parse().unwrap();
-        let client = Client::new(SessionId(1), remote.parse().unwrap(), listener);
+        let client = Client::new(SessionId::of(1), remote.parse().unwrap(), listener);
         let minute = 60 * SECOND;
         let config = SessionConfig {
             hostname: Domain::parse("mx.example.org").unwrap(),
@@ -45,23 +45,24 @@ impl Dialog {
         };
         let now = Instant::now();
         let mut dialog = Self {
-            session: Session::new(Arc::new(config), client, false, now),
+            session: Session::new(Arc::new(config), client.clone(), false, now),
             handler: world.session(),
             now,
         };
+        dialog.handler.happened(&client, &Event::Connected);
         let greeting = dialog.say("").await;
         (dialog, greeting)
     }
 
     /// Says lines, and gives what the server says to them.
-    async fn say(&mut self, lines: &str) -> String {
+    pub(super) async fn say(&mut self, lines: &str) -> String {
         let (session, handler) = (&mut self.session, &mut self.handler);
         session.receive(lines.as_bytes(), self.now);
         let mut heard = String::new();
         while let Some(output) = session.poll_output() {
             match output {
                 Output::Send(bytes) => {
-                    heard.push_str(std::str::from_utf8(&bytes).unwrap());
+                    heard.push_str(&without_names(std::str::from_utf8(&bytes).unwrap()));
                     session.wrote(self.now);
                 }
                 Output::Ask(client, question) => {
@@ -89,13 +90,21 @@ impl Dialog {
                 }
                 Output::Reset => handler.reset(),
                 Output::Restart => handler.restart(),
-                Output::Refused(reason) => handler.refused(reason),
+                Output::Happened(client, event) => handler.happened(client, &event),
                 Output::Closed => return heard + "closed",
                 Output::StartTls => panic!("no TLS is offered"),
             }
         }
         heard
     }
+}
+
+/// The replies without the name of the session at their ends.
+fn without_names(replies: &str) -> String {
+    let mut parts = replies.split(" (000000000001");
+    let first = parts.next().unwrap_or_default();
+    let rest = parts.filter_map(|part| part.split_once(')').map(|(_, rest)| rest));
+    std::iter::once(first).chain(rest).collect()
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! What a client is asked for before its text.
 
 use futures_util::FutureExt;
-use postrider_smtp::sasl::{Evidence, Mechanism};
+use postrider_smtp::{
+    sasl::{Evidence, Mechanism},
+    server::{Refused, SessionName},
+};
 
 use super::{junk::call, *};
 use crate::{SubmissionSession, mx::MxRules};
@@ -23,7 +26,8 @@ fn said<T>(session: &mut impl Handler, answer: Result<T, Reply>) -> String {
     let Err(reply) = answer else {
         return String::new();
     };
-    session.refused(reply.reason().unwrap());
+    let refused = Refused::of_session(SessionName::default(), reply.clone());
+    session.happened(&client(STRANGER), &Event::Refused(Box::new(refused)));
     reply.to_string()
 }
 

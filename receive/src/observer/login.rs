@@ -1,0 +1,145 @@
+//! Logins of a session.
+
+use postrider_observe::{
+    metrics::{Label, LoginMechanism, LoginResult, LoginService},
+    trace::{EventType, Key, Term},
+};
+use postrider_smtp::{
+    sasl::{Mechanism, ScramHash},
+    server::{Client, RefusedLogin},
+};
+use tracing::{info, warn};
+
+use super::{Observer, given};
+use crate::{SessionContext, facts::LoggedIn};
+
+impl Observer {
+    /// A client has logged in.
+    pub(crate) fn logged_in(
+        &mut self,
+        context: &SessionContext,
+        client: &Client,
+        mechanism: Mechanism,
+        login: &LoggedIn,
+    ) {
+        let metrics = &context.metrics;
+        let labels = (LoginService::Submission, LoginResult::Ok);
+        metrics.authentications_total.with(labels).inc();
+        let by = &metrics.authentication_mechanisms_total;
+        by.with(mechanism_of(mechanism)).inc();
+        info!(
+            service = LoginService::Submission.text(),
+            remote = %client.remote.ip().to_canonical(),
+            login = %login.address,
+            account = login.account,
+            mechanism = mechanism.name(),
+            "login"
+        );
+        self.trace.belongs_to(&login.account);
+        self.add(context, EventType::AuthSuccess, |data| {
+            data.text(Key::AccountName, &login.account);
+            data.display(Key::Id, &login.address);
+            data.text(Key::Type, mechanism.name());
+        });
+    }
+
+    /// A login was refused, for the reason with this name. Gives the account that it was for.
+    pub(super) fn login_refused(
+        &mut self,
+        context: &SessionContext,
+        client: &Client,
+        login: &RefusedLogin,
+        name: &str,
+    ) -> Option<String> {
+        let result = result_of(name);
+        let labels = (LoginService::Submission, result);
+        context.metrics.authentications_total.with(labels).inc();
+        let config = context.dynamic();
+        let found = config.login(&login.user);
+        let account = found.map(|found| found.account.to_owned());
+        let remote = client.remote.ip().to_canonical();
+        let service = LoginService::Submission.text();
+        let (user, mechanism) = (given(&login.user), login.mechanism.name());
+        let session = client.name();
+        match result {
+            LoginResult::Limited => warn!(
+                %session,
+                service,
+                %remote,
+                login = user,
+                account = account.as_deref(),
+                mechanism,
+                "logins limited"
+            ),
+            result => warn!(
+                %session,
+                service,
+                %remote,
+                login = user,
+                account = account.as_deref(),
+                mechanism,
+                reason = result.text(),
+                "login refused"
+            ),
+        }
+        if let Some(account) = &account {
+            self.trace.index(Term::Account(account));
+        }
+        account
+    }
+}
+
+/// What the name of a refusal says about a login.
+fn result_of(name: &str) -> LoginResult {
+    match name {
+        "login_disabled" => LoginResult::Disabled,
+        "password_too_weak" => LoginResult::Weak,
+        "too_many_logins" => LoginResult::Limited,
+        "no_scram_keys" | "token_unchecked" | "login_unchecked" => LoginResult::Unavailable,
+        "login_syntax" | "login_given_up" | "line_too_long" | "syntax" => LoginResult::Malformed,
+        _ => LoginResult::Wrong,
+    }
+}
+
+const fn mechanism_of(mechanism: Mechanism) -> LoginMechanism {
+    match mechanism {
+        Mechanism::External => LoginMechanism::External,
+        Mechanism::ScramPlus(ScramHash::Sha256) => LoginMechanism::ScramSha256Plus,
+        Mechanism::ScramPlus(ScramHash::Sha1) => LoginMechanism::ScramSha1Plus,
+        Mechanism::Scram(ScramHash::Sha256) => LoginMechanism::ScramSha256,
+        Mechanism::Scram(ScramHash::Sha1) => LoginMechanism::ScramSha1,
+        Mechanism::Plain => LoginMechanism::Plain,
+        Mechanism::Login => LoginMechanism::Login,
+        Mechanism::OauthBearer => LoginMechanism::OauthBearer,
+        Mechanism::Xoauth2 => LoginMechanism::Xoauth2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mechanism_counts_under_its_own_name() {
+        for mechanism in Mechanism::ALL {
+            let label = mechanism_of(mechanism).text();
+            assert!(label.eq_ignore_ascii_case(mechanism.name()), "{label}");
+        }
+    }
+
+    #[test]
+    fn a_name_tells_the_result() {
+        for (name, result) in [
+            ("bad_credentials", LoginResult::Wrong),
+            ("may_not_act_as", LoginResult::Wrong),
+            ("too_many_failed_logins", LoginResult::Wrong),
+            ("too_many_logins", LoginResult::Limited),
+            ("password_too_weak", LoginResult::Weak),
+            ("login_disabled", LoginResult::Disabled),
+            ("token_unchecked", LoginResult::Unavailable),
+            ("login_given_up", LoginResult::Malformed),
+        ] {
+            assert_eq!(result_of(name), result, "{name}");
+        }
+    }
+}

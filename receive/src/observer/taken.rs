@@ -1,0 +1,331 @@
+//! The decision about a message, and what becomes of it.
+
+use std::time::Duration;
+
+use postrider_observe::{
+    metrics::{By, Label, Metrics, Verdict as Outcomes},
+    trace::{EventType, Keep, Key, Term},
+};
+use postrider_smtp::{
+    ForwardPath,
+    server::{Client, Transaction},
+};
+use tracing::{Value, debug, field::Empty, info};
+
+use super::{Observer, given, millis};
+use crate::{
+    SessionContext,
+    decide::{Delivery, EndDecision, Outcome, Refusal, Suspicion},
+    facts::Facts,
+    junk::Acceptance,
+};
+
+/// The most names in a line of the log.
+const NAMES: usize = 5;
+/// The most deliveries of a message that its trace tells of. A list may have many members.
+const SHOWN: usize = 20;
+
+/// A message that was taken, for its line of the log.
+#[derive(Debug)]
+pub(crate) struct TakenMessage<'a> {
+    pub(crate) by: By,
+    pub(crate) transaction: &'a Transaction,
+    /// The account that sent the message, or those that got it.
+    pub(crate) account: String,
+    /// The ids of the messages in the queue.
+    pub(crate) queue: &'a [u64],
+    /// The ids of the mails in mailboxes.
+    pub(crate) mails: &'a [u64],
+    pub(crate) message_id: &'a str,
+    pub(crate) size: u64,
+    /// What the decision was. Empty: there was none.
+    pub(crate) verdict: &'static str,
+    /// The time from the last byte of the message on.
+    pub(crate) took: Duration,
+}
+
+impl TakenMessage<'_> {
+    /// Counts the message.
+    pub(crate) fn count(&self, metrics: &Metrics) {
+        let by = self.by;
+        let recipients = self.transaction.recipients.len() as u64;
+        metrics.accepted_messages_total.with(by).inc();
+        metrics.accepted_recipients_total.with(by).add(recipients);
+        metrics.accepted_bytes_total.with(by).add(self.size);
+        metrics.accept_duration_seconds.with(by).observe(self.took);
+    }
+
+    /// Writes the line of a message of our own queue that goes to a mailbox of ours. No client
+    /// brought it.
+    pub(crate) fn tell_of_our_own(&self) {
+        info!(
+            by = self.by.text(),
+            account = given(&self.account),
+            from = %self.transaction.mail.reverse_path,
+            to = self.transaction.shown_recipients(),
+            queue = Ids::of(self.queue).value(),
+            message_id = given(self.message_id),
+            size = self.size,
+            verdict = given(self.verdict),
+            elapsed_ms = millis(self.took),
+            "accepted"
+        );
+    }
+}
+
+impl Observer {
+    /// What was decided about a message, for each recipient.
+    pub(crate) fn decided(
+        &mut self,
+        context: &SessionContext,
+        facts: &Facts,
+        decision: &EndDecision,
+    ) {
+        if decision.deliveries.iter().any(Delivery::is_junk) {
+            self.keep = Keep::Always;
+        }
+        for delivery in decision.deliveries.iter().take(SHOWN) {
+            if let Some(party) = delivery.target(facts) {
+                self.classified(context, party);
+            }
+            self.decided_one(context, facts, delivery);
+        }
+    }
+
+    fn decided_one(&mut self, context: &SessionContext, facts: &Facts, delivery: &Delivery) {
+        let Some((recipient, target)) = delivery.target(facts) else {
+            return;
+        };
+        let decided = Decided::of(delivery);
+        let (to, account) = (&recipient.address, &target.account);
+        let Decided {
+            result,
+            rule,
+            details,
+        } = decided;
+        debug!(%to, account, result, rule, details, "decided");
+        self.add(context, EventType::PostriderDecision, |data| {
+            data.display(Key::To, to);
+            data.text(Key::AccountName, account);
+            data.text(Key::Result, result);
+            data.text(Key::Rule, rule);
+            if let Some(differs) = &delivery.differs {
+                data.text(Key::Policy, differs);
+            }
+            if let Outcome::Refused(refusal) | Outcome::Rejects { refusal, .. } = &delivery.outcome
+            {
+                data.number(Key::Code, refusal.reply().code().get().into());
+            }
+            data.text_if_any(Key::Details, details);
+        });
+    }
+
+    /// A message was taken: its line of the log, its counts, and the index of its trace.
+    pub(crate) fn taken(
+        &mut self,
+        context: &SessionContext,
+        client: &Client,
+        taken: &TakenMessage<'_>,
+    ) {
+        taken.count(&context.metrics);
+        let elapsed = context.clock.moment().since(self.began);
+        let (queue, mail) = (Ids::of(taken.queue), Ids::of(taken.mails));
+        info!(
+            session = %client.name(),
+            by = taken.by.text(),
+            remote = %client.remote.ip().to_canonical(),
+            helo = client.helo.as_deref(),
+            tls = client.tls.as_ref().map(|tls| tls.version.as_str()),
+            account = given(&taken.account),
+            login = client.login.as_deref(),
+            from = %taken.transaction.mail.reverse_path,
+            to = taken.transaction.shown_recipients(),
+            queue = queue.value(),
+            mail = mail.value(),
+            message_id = given(taken.message_id),
+            size = taken.size,
+            verdict = given(taken.verdict),
+            elapsed_ms = millis(elapsed),
+            "accepted"
+        );
+        if self.trace.is_on() && !taken.message_id.is_empty() {
+            self.trace.index(Term::MessageId(taken.message_id));
+        }
+    }
+
+    /// A message is in the queue.
+    pub(crate) fn queued(
+        &mut self,
+        context: &SessionContext,
+        event: EventType,
+        id: u64,
+        to: Option<&ForwardPath>,
+        taken: &TakenMessage<'_>,
+    ) {
+        if !self.trace.is_on() {
+            return;
+        }
+        self.trace.index(Term::Queue(id));
+        self.add(context, event, |data| {
+            data.number(Key::QueueId, id);
+            data.display(Key::From, &taken.transaction.mail.reverse_path);
+            if let Some(to) = to {
+                data.display(Key::To, to);
+            }
+            data.number(Key::Size, taken.size);
+            data.text_if_any(Key::MessageId, taken.message_id);
+            data.text_if_any(Key::AccountName, &taken.account);
+        });
+    }
+
+    /// A mail is in a mailbox. `junk` says why it is junk.
+    pub(crate) fn delivered(
+        &mut self,
+        context: &SessionContext,
+        (account, to): (&str, &str),
+        junk: Option<Suspicion>,
+        taken: &TakenMessage<'_>,
+    ) {
+        let event = match junk {
+            Some(_) => EventType::MessageIngestSpam,
+            None => EventType::MessageIngestHam,
+        };
+        if self.trace.is_on() {
+            self.trace.index(Term::Account(account));
+        }
+        self.add(context, event, |data| {
+            data.text(Key::AccountName, account);
+            data.text(Key::To, to);
+            data.number(Key::Size, taken.size);
+            data.text_if_any(Key::MessageId, taken.message_id);
+            if let Some(junk) = junk {
+                data.text(Key::Reason, junk.as_str());
+            }
+        });
+    }
+}
+
+/// Counts what becomes of a message, for each delivery.
+pub(crate) fn count_verdicts(metrics: &Metrics, deliveries: &[Delivery]) {
+    for delivery in deliveries {
+        if let Some(verdict) = verdict_of(delivery) {
+            metrics.verdicts_total.with(verdict).inc();
+        }
+    }
+}
+
+/// What becomes of a message. None: a member of a list gets no copy.
+fn verdict_of(delivery: &Delivery) -> Option<Outcomes> {
+    Some(match &delivery.outcome {
+        Outcome::Mailbox { junk: Some(_), .. } | Outcome::Lmtp { junk: Some(_), .. } => {
+            Outcomes::Junk
+        }
+        Outcome::Mailbox { .. }
+        | Outcome::Lmtp { .. }
+        | Outcome::Forward(_)
+        | Outcome::Relay(_) => Outcomes::Inbox,
+        Outcome::Rejects { .. } => Outcomes::Rejects,
+        Outcome::Refused(refusal) if refusal.reply().code().is_transient() => Outcomes::Deferred,
+        Outcome::Refused(_) => Outcomes::Refused,
+        Outcome::Skipped(_) => return None,
+    })
+}
+
+/// The verdict about a message that somebody takes, for the log.
+pub(crate) fn shown_verdict(deliveries: &[Delivery]) -> &'static str {
+    let verdicts = || deliveries.iter().filter_map(verdict_of);
+    let is_there = |wanted| verdicts().any(|verdict| verdict == wanted);
+    let shown = [Outcomes::Inbox, Outcomes::Junk, Outcomes::Rejects];
+    let shown = shown.into_iter().find(|wanted| is_there(*wanted));
+    shown.map_or("", Label::text)
+}
+
+/// The first five names with blanks between them, and `+N` for N more.
+pub(crate) fn first_of(names: &[&str]) -> String {
+    let (first, more) = names.split_at_checked(NAMES).unwrap_or((names, &[]));
+    match more.len() {
+        0 => first.join(" "),
+        more => format!("{} +{more}", first.join(" ")),
+    }
+}
+
+/// A decision in words.
+struct Decided {
+    result: &'static str,
+    /// The rule that decided.
+    rule: &'static str,
+    /// The rule in a sentence. Empty: the rule says it all.
+    details: &'static str,
+}
+
+impl Decided {
+    fn of(delivery: &Delivery) -> Self {
+        let good = |result| Self {
+            result,
+            rule: match delivery.acceptance {
+                Acceptance::Known => "known",
+                Acceptance::Unsure => "unsure",
+                Acceptance::Stranger => "stranger",
+            },
+            details: "",
+        };
+        let junk = |junk: &Suspicion| Self {
+            result: "junk",
+            rule: junk.name(),
+            details: junk.as_str(),
+        };
+        let refused = |result, refusal: &Refusal| Self {
+            result,
+            rule: refusal.name(),
+            details: "",
+        };
+        match &delivery.outcome {
+            Outcome::Mailbox { junk: Some(it), .. } | Outcome::Lmtp { junk: Some(it), .. } => {
+                junk(it)
+            }
+            Outcome::Mailbox { .. } => good("inbox"),
+            Outcome::Lmtp { .. } => good("lmtp"),
+            Outcome::Forward(_) => good("forward"),
+            Outcome::Relay(_) => Self {
+                result: "relay",
+                rule: "return_address",
+                details: "",
+            },
+            Outcome::Rejects { refusal, .. } => refused("rejects", refusal),
+            Outcome::Refused(refusal) => refused("refused", refusal),
+            Outcome::Skipped(skip) => Self {
+                result: "skipped",
+                rule: skip.name(),
+                details: "",
+            },
+        }
+    }
+}
+
+/// Ids for a line of the log: none, a number, or several in a text.
+enum Ids {
+    None,
+    One(u64),
+    Several(String),
+}
+
+impl Ids {
+    fn of(ids: &[u64]) -> Self {
+        match ids {
+            [] => Self::None,
+            [id] => Self::One(*id),
+            ids => {
+                let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+                Self::Several(ids.join(","))
+            }
+        }
+    }
+
+    fn value(&self) -> &dyn Value {
+        match self {
+            Self::None => &Empty,
+            Self::One(id) => id,
+            Self::Several(ids) => ids,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What a session says and tells: its replies to the client, refusals among them, and what the
+//! policy is told of.
+//!
+//! Each reply is written here, and each refusal is noted here, once.
+
+use std::time::Duration;
+
+use super::{
+    auth::TOO_LONG,
+    event::{Event, Refused, RefusedLogin, Verb},
+    handler::Transaction,
+    line::LineError,
+    session::Session,
+    state::State,
+};
+use crate::{EnhancedCode, Reply, ReplyCode, reason, sasl::Mechanism};
+
+/// The bytes of a command line that the log shows at most.
+const SHOWN_MAX: usize = 256;
+
+impl Session {
+    /// Tells the policy what happened.
+    pub(super) fn happened(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// A command has come.
+    pub(super) const fn heard(&mut self, verb: Verb) {
+        self.verb = Some(verb);
+        self.heard = self.now;
+    }
+
+    /// More of the command has come that was heard last: its text, or a line of its exchange.
+    pub(super) const fn heard_more(&mut self) {
+        self.heard = self.now;
+    }
+
+    /// The time since the command, or the last part of it, had come.
+    pub(super) fn took(&self) -> Duration {
+        self.now.saturating_duration_since(self.heard)
+    }
+
+    /// A transaction begins, and gets its number.
+    pub(super) fn begin_transaction(&mut self) {
+        self.transactions = self.transactions.saturating_add(1);
+        self.client.transaction = self.transactions;
+    }
+
+    /// A reply to the last command is written.
+    fn replied(&mut self, code: ReplyCode) {
+        let Some(verb) = self.verb else { return };
+        if !code.is_intermediate() {
+            self.verb = None;
+        }
+        let took = self.took();
+        self.happened(Event::Replied { verb, code, took });
+    }
+
+    /// Writes a reply, in UTF-8 if the client asked for that (RFC 6531 §3.7.4.1).
+    pub(super) fn write(&mut self, reply: &Reply, utf8: bool) {
+        if utf8 {
+            reply.write_utf8_to(&mut self.output);
+        } else {
+            reply.write_to(&mut self.output);
+        }
+        self.replied(reply.code());
+    }
+
+    /// Writes a reply of the session's own, whose text is ASCII.
+    pub(super) fn say(&mut self, reply: &Reply, next: State) -> State {
+        self.write(reply, false);
+        next
+    }
+
+    /// Refuses a command. Then the next state is `next`, unless the connection ends.
+    pub(super) fn refuse(&mut self, reply: &Reply, next: State) -> State {
+        let about = next.transaction().map(About::sender).unwrap_or_default();
+        self.refuse_about(about, reply, next)
+    }
+
+    /// As [`Self::refuse`], with whom the refusal is about.
+    pub(super) fn refuse_about(&mut self, about: About, reply: &Reply, next: State) -> State {
+        self.note_refusal(reply, about);
+        let transaction = next.transaction();
+        let utf8 = transaction.is_some_and(|transaction| transaction.mail.smtputf8);
+        self.refuse_as(reply, utf8, next)
+    }
+
+    /// Writes a refusal that is noted, in UTF-8 or ASCII. A permanent refusal counts as an error
+    /// of the client, unless it is about an unknown recipient beside a right one: old lists of
+    /// recipients have many. The connection ends after too many errors, and after a 421.
+    pub(super) fn refuse_as(&mut self, reply: &Reply, utf8: bool, next: State) -> State {
+        if reply.code() == ReplyCode::UNAVAILABLE {
+            return self.close_refused(reply);
+        }
+        self.write(&reply.named(self.client.name()), utf8);
+        let has_recipient = next
+            .transaction()
+            .is_some_and(|it| !it.recipients.is_empty());
+        let is_unknown = reply.enhanced() == Some(EnhancedCode::UNKNOWN_MAILBOX);
+        if reply.code().is_permanent() && !(is_unknown && has_recipient) {
+            self.errors += 1;
+            if usize::try_from(self.errors).unwrap_or(usize::MAX) > self.config.max_errors {
+                let reply = Reply::fixed(
+                    ReplyCode::UNAVAILABLE,
+                    Some(EnhancedCode::SECURITY_TRANSIENT),
+                    "too many errors, closing",
+                )
+                .because(reason::TOO_MANY_ERRORS);
+                return self.refuse_and_close(&reply, None);
+            }
+        }
+        next
+    }
+
+    /// Tells the policy of a refusal. Each comes here once, where its reply is written.
+    pub(super) fn note_refusal(&mut self, reply: &Reply, about: About) {
+        let About { from, to, login } = about;
+        self.happened(Event::Refused(Box::new(Refused {
+            name: self.client.name(),
+            reply: reply.clone(),
+            from,
+            to,
+            login,
+        })));
+    }
+
+    /// Refuses to go on: writes a last reply. The refusal is about the sender of the transaction.
+    pub(super) fn refuse_and_close(
+        &mut self,
+        reply: &Reply,
+        transaction: Option<&Transaction>,
+    ) -> State {
+        self.note_refusal(reply, transaction.map(About::sender).unwrap_or_default());
+        self.close_refused(reply)
+    }
+
+    /// Writes a last refusal, which is noted.
+    fn close_refused(&mut self, reply: &Reply) -> State {
+        self.say(&reply.named(self.client.name()), State::Closing)
+    }
+
+    /// A line of AUTH is longer than any. Its rest must not become another line.
+    pub(super) fn close_too_long(&mut self, about: About) -> State {
+        self.input.clear();
+        self.note_refusal(&TOO_LONG, about);
+        self.close_refused(&TOO_LONG)
+    }
+
+    /// The input is not a line. Its rest must not become one.
+    pub(super) fn close_for(&mut self, error: LineError) -> State {
+        self.input.clear();
+        self.refuse_and_close(&error.reply(), None)
+    }
+
+    /// Logs bytes that are sent. None of them is secret.
+    pub(super) fn trace_sent(&self, bytes: &[u8]) {
+        tracing::trace!(
+            session = %self.client.name(),
+            remote = %self.client.remote.ip().to_canonical(),
+            output = %bytes.escape_ascii(),
+            "sent"
+        );
+    }
+
+    /// Logs a command line. What follows the mechanism of AUTH may be a password.
+    pub(super) fn trace_heard(&self, line: &[u8]) {
+        tracing::trace!(
+            session = %self.client.name(),
+            remote = %self.client.remote.ip().to_canonical(),
+            input = %masked(line),
+            "received"
+        );
+    }
+}
+
+/// A command line without the secrets that it may have.
+fn masked(line: &[u8]) -> String {
+    let line = line.trim_ascii_end();
+    let shown = line.get(..SHOWN_MAX).unwrap_or(line);
+    let mut words = shown
+        .split(|byte| matches!(byte, b' ' | b'\t'))
+        .filter(|it| !it.is_empty());
+    let verb = words.next().unwrap_or_default();
+    match (verb.get(..4), words.next()) {
+        // Whatever is like AUTH may be meant as such.
+        (Some(first), mechanism) if first.eq_ignore_ascii_case(b"AUTH") => {
+            let mechanism = mechanism.and_then(|it| std::str::from_utf8(it).ok());
+            let mechanism = mechanism.and_then(|it| Mechanism::of(&it.to_ascii_uppercase()));
+            format!("AUTH {} ***", mechanism.map_or("***", Mechanism::name))
+        }
+        _ => shown.escape_ascii().to_string(),
+    }
+}
+
+/// Whom a refusal is about.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    /// The sender.
+    pub(super) from: String,
+    /// The recipients.
+    pub(super) to: String,
+    /// The login.
+    pub(super) login: Option<RefusedLogin>,
+}
+
+impl About {
+    /// The sender of a transaction.
+    pub(super) fn sender(transaction: &Transaction) -> Self {
+        Self {
+            from: transaction.mail.reverse_path.to_string(),
+            ..Self::default()
+        }
+    }
+
+    /// All of a transaction.
+    pub(super) fn message(transaction: &Transaction) -> Self {
+        Self {
+            to: transaction.shown_recipients(),
+            ..Self::sender(transaction)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::masked;
+
+    #[test]
+    fn a_command_line_is_shown_without_secrets() {
+        let long = "x".repeat(9000);
+        for (line, shown) in [
+            ("MAIL FROM:<a@b.test>\r\n", "MAIL FROM:<a@b.test>"),
+            ("AUTH PLAIN AGFubgBzZWNyZXQ=\r\n", "AUTH PLAIN ***"),
+            ("auth login\r\n", "AUTH LOGIN ***"),
+            ("AUTH\tPLAIN secret", "AUTH PLAIN ***"),
+            ("AUTHPLAIN secret", "AUTH *** ***"),
+            ("AUTH secret", "AUTH *** ***"),
+            (&format!("AUTH PLAIN {long}"), "AUTH PLAIN ***"),
+            (&long, &long[..256]),
+        ] {
+            assert_eq!(masked(line.as_bytes()), shown);
+        }
+    }
+}
