@@ -13,7 +13,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::{Account, DestinationAddress};
-use postrider_observe::metrics::{LoginMechanism, LoginResult, LoginService};
+use postrider_observe::metrics::{Label, LoginMechanism, LoginResult, LoginService};
 use postrider_receive::login::{Identity, KeyText, PasswordCheck, Source, plain_login};
 use postrider_smtp::Address;
 use postrider_store::Scope;
@@ -95,9 +95,13 @@ pub(crate) async fn authenticate(
         },
     };
     // Some clients send a key in the place of the name. Only an address may stand in the log.
-    let user = match &credentials {
-        Credentials::Basic(name, _) if Address::parse(name).is_ok() => name.as_str(),
-        _ => "",
+    let login = match &credentials {
+        Credentials::Basic(name, _) if Address::parse(name).is_ok() => Some(name.as_str()),
+        _ => None,
+    };
+    let mechanism = match &credentials {
+        Credentials::Basic(..) => LoginMechanism::Basic,
+        Credentials::Bearer(_) => LoginMechanism::Bearer,
     };
     count(
         context,
@@ -109,17 +113,17 @@ pub(crate) async fn authenticate(
         },
     );
     if checked.is_ok() {
-        let mechanism = match &credentials {
-            Credentials::Basic(..) => LoginMechanism::Basic,
-            Credentials::Bearer(_) => LoginMechanism::Bearer,
-        };
         let mechanisms = &context.metrics.authentication_mechanisms_total;
         mechanisms.with(mechanism).inc();
     }
+    let (service, mechanism) = (LoginService::Webapi.text(), mechanism.text());
     match &checked {
-        Err(Refusal::Unauthorized(..)) => warn!(remote = %ip, user, "webapi login refused"),
+        Err(Refusal::Unauthorized(result, _)) => {
+            let reason = result.text();
+            warn!(service, remote = %ip, login, mechanism, reason, "login refused");
+        }
         Err(Refusal::TooMany(_)) => {
-            warn!(remote = %ip, user, "webapi login not checked: limits.login_failures_per_network");
+            warn!(service, remote = %ip, login, mechanism, "logins limited");
         }
         _ => {}
     }
