@@ -167,6 +167,7 @@ impl Queue {
             ..Accept::default()
         };
         let accepted = self.store.accept(accept).await?;
+        self.see_new_holds(&accepted.queue).await;
         Ok(submitted(&accepted.queue, named))
     }
 
@@ -206,7 +207,10 @@ impl Queue {
             .map(|staged| (staged.message, staged.text))
             .unzip();
         match self.store.accept_all(messages, once).await {
-            Ok(queue) => Ok(submitted(&queue, named)),
+            Ok(queue) => {
+                self.see_new_holds(&queue).await;
+                Ok(submitted(&queue, named))
+            }
             Err(error) => {
                 self.forget(texts).await;
                 Err(error.into())

@@ -16,20 +16,24 @@
 //! | `paused` | what an administrator pauses meanwhile, and senders whose mail waits |
 //! | `giving_back` | what makes way for others meanwhile |
 //! | `counting` | the connections, counted for reports about TLS |
+//! | `connections` | the connections, counted for metrics |
 //! | `transaction` | which messages go in which transaction, envelopes, and what the replies mean |
 //! | `conversion` | the form of a message for a host that lacks an extension |
 //! | `probe` | the question for a recipient, without a message |
 //! | `transcripts` | what was said to the hosts |
+//! | `happenings`, `traced` | what happened, step by step, and the traces made of it |
 //! | `signing` | which messages need which signatures, and the signatures that are known |
 
 mod addresses;
 mod again;
 mod attempt;
+mod connections;
 mod conversion;
 mod counting;
 mod dialing;
 mod endpoint;
 mod giving_back;
+mod happenings;
 mod host;
 mod lacks;
 mod paused;
@@ -39,16 +43,19 @@ mod race;
 mod signing;
 mod sources;
 mod tls;
+mod traced;
 mod transaction;
 mod transcripts;
 
 use std::time::Duration;
 
 use postrider_config::Dynamic;
+use postrider_observe::metrics::Usage;
 use postrider_smtp::client::Connection;
 use postrider_store::{Lane, Moment, QueueId, Queued, Transcript};
 
 pub(crate) use addresses::{Addresses, Mark, Peer};
+pub(crate) use happenings::{said, tell_said};
 pub(crate) use race::Families;
 pub(crate) use signing::{Signatures, nearest_domain, signs};
 
@@ -60,10 +67,12 @@ use crate::{
     settle::{EndedAttempt, Postponed},
     source::{Source, Sources},
     tls::{Proven, Requested, Rule},
+    traces::AttemptTrace,
 };
 use addresses::Place;
 use again::Preference;
 use attempt::OngoingAttempt;
+use connections::OpenCount;
 
 /// A connection that is kept for more messages.
 pub(crate) struct KeptConnection {
@@ -83,6 +92,7 @@ pub(crate) struct KeptConnection {
     place: Place,
     opened: Opened,
     sent: Sent,
+    counted: OpenCount,
 }
 
 /// What was sent over a connection.
@@ -108,6 +118,11 @@ impl KeptConnection {
     pub(crate) fn mean(&self) -> Duration {
         let count = u32::try_from(self.sent.transactions).unwrap_or(u32::MAX);
         self.sent.took / count.max(1)
+    }
+
+    /// Says whether the connection is in use from now on, or waits for messages.
+    pub(crate) fn set_usage(&mut self, usage: Usage) {
+        self.counted.set(usage);
     }
 
     /// Ends when the address is full and another connection waits for a place.
@@ -167,6 +182,8 @@ struct Alike {
 #[derive(Debug, Default)]
 pub(crate) struct Delivered {
     pub(crate) ended: Vec<EndedAttempt>,
+    /// The traces of the attempts that ended. Empty if there are no traces.
+    pub(crate) traces: Vec<AttemptTrace>,
     /// The messages that were not attempted.
     pub(crate) postponed: Vec<Postponed>,
     /// The lanes whose messages no source of ours may send before this moment.
@@ -208,7 +225,12 @@ impl Queue {
             self.leave_out_nameless(sources, &slot.pace).await;
             let attempt = OngoingAttempt::new(self, config, plan, (alike, messages), slot);
             let part = self.deliver_alike(attempt, kept).await;
-            delivered.ended.extend(part.ended);
+            let before = delivered.traces.len();
+            delivered.traces.extend(part.traces);
+            delivered.ended.extend(part.ended.into_iter().map(|ended| {
+                let trace = before + ended.trace;
+                EndedAttempt { trace, ..ended }
+            }));
             delivered.postponed.extend(part.postponed);
             delivered.held.extend(part.held);
             delivered.given_back.extend(part.given_back);

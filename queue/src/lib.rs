@@ -19,6 +19,7 @@
 //! | `mailboxes` | mail for our own domains |
 //! | `local`, [`simulate`] | the delivery of localserve |
 //! | `settle`, `judge`, `suppress` | what the result of an attempt means and changes |
+//! | `observed`, `traces` | what people see of messages: lines of the log, counts, traces |
 //! | `returned` | mail that reports on messages sent earlier |
 //! | `reports` | reports to other domains: about TLS, and about DMARC |
 //! | `operate`, `explain`, [`check`] | what administrators do and ask |
@@ -47,6 +48,7 @@ mod local;
 mod mailboxes;
 pub mod mta_sts;
 mod next_hop;
+mod observed;
 mod operate;
 mod passed;
 mod private;
@@ -62,6 +64,7 @@ mod socks;
 mod source;
 mod suppress;
 mod tls;
+mod traces;
 
 #[cfg(test)]
 #[path = "../../tests/it/support/https.rs"]

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use postrider_observe::metrics::AccountLimit;
 use postrider_smtp::Address;
 use postrider_store::{Sent, Store, StoreError};
 
@@ -228,6 +229,24 @@ impl Queue {
     /// # Errors
     /// If the account would pass a limit.
     pub async fn allow(
+        &self,
+        account: &str,
+        recipients: Vec<Address>,
+        key: Option<&str>,
+    ) -> Result<Option<Allowance>, LimitError> {
+        let allowed = self.reserve(account, recipients, key).await;
+        let limit = match &allowed {
+            Err(LimitError::Messages { .. }) => Some(AccountLimit::Messages),
+            Err(LimitError::FirstTime { .. }) => Some(AccountLimit::FirstTime),
+            Ok(_) | Err(LimitError::Store(_)) => None,
+        };
+        if let Some(limit) = limit {
+            self.metrics.account_limits_total.with(limit).inc();
+        }
+        allowed
+    }
+
+    async fn reserve(
         &self,
         account: &str,
         recipients: Vec<Address>,

@@ -2,6 +2,7 @@
 //! as if it came by SMTP, unless an address asks for a failure.
 
 use postrider_config::Dynamic;
+use postrider_observe::metrics::Event;
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode};
 use postrider_store::{Arrival, NewMail, Queued, Settle, TextSource, Top};
 
@@ -31,12 +32,17 @@ impl Queue {
             block: self.usual_block(),
             start,
             hop: LastHop::Mailbox,
+            tried: true,
+            trace: 0,
         };
-        let mut settle = self.settlement(config, ended).await;
+        let mut settle = self.settlement_alone(config, ended).await;
         if let Some(mail) = arrival {
             let index = u32::try_from(settle.mails.len()).unwrap_or(u32::MAX);
             if let Some(account) = config.accounts.get(&mail.account) {
                 let told = postrider_webhook::incoming(&mail, account, index);
+                if told.is_some() {
+                    self.metrics.events_total.with(Event::Incoming).inc();
+                }
                 settle.hooks.extend(told);
             }
             settle.mails.push(mail);

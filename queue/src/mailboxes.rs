@@ -109,8 +109,10 @@ impl Queue {
                 TakenWay::On => LastHop::SendsDsns,
                 TakenWay::OnToSeveral => LastHop::SendsNoDsns,
             },
+            tried: true,
+            trace: 0,
         };
-        let mut settle = self.settlement(config, ended).await;
+        let mut settle = self.settlement_alone(config, ended).await;
         add(taken.records, text, &mut settle);
         settle
     }

@@ -10,9 +10,12 @@ use postrider_store::{
     Change, Event, HoldFilter, HoldRuleId, Order, Page, QueueFilter, QueueId, Queued, Settle,
     Store, StoreError,
 };
-use tracing::info;
+use tracing::debug;
 
-use crate::Queue;
+use crate::{
+    Queue, observed,
+    traces::{self, ChangeKind},
+};
 
 /// How many messages are read and changed at once.
 const PAGE: usize = 500;
@@ -56,7 +59,7 @@ pub enum EndAs {
 }
 
 impl Queue {
-    /// Changes the messages that match.
+    /// Changes the messages that match. The log names `who` wants it.
     ///
     /// # Errors
     /// If a transport is unknown or the store fails.
@@ -65,6 +68,7 @@ impl Queue {
         store: &Store,
         filter: &QueueFilter,
         change: &Change,
+        who: &str,
     ) -> Result<ChangedCount, OperateError> {
         if let Some(transport) = &change.transport
             && !transport.is_empty()
@@ -79,6 +83,7 @@ impl Queue {
             let ids: Vec<QueueId> = page.items.iter().map(|message| message.id).collect();
             if !ids.is_empty() {
                 count.changed += store.change(ids, change, self.clock.now()).await?;
+                self.see_change(&page.items, change, who);
                 self.try_now(&page.items, change);
             }
             let held = page.items.iter();
@@ -94,16 +99,17 @@ impl Queue {
                 None => break,
             }
         }
-        info!(
+        debug!(
             ?filter,
             ?change,
+            who,
             count = count.changed,
-            "changed by an administrator"
+            "messages changed"
         );
         Ok(count)
     }
 
-    /// Ends the messages that match.
+    /// Ends the messages that match. The log names `who` wants it.
     ///
     /// # Errors
     /// If the store fails.
@@ -112,18 +118,20 @@ impl Queue {
         store: &Store,
         filter: &QueueFilter,
         end: EndAs,
+        who: &str,
     ) -> Result<EndedCount, StoreError> {
         let event = match end {
             EndAs::Fail => Event::Failed,
             EndAs::Drop => Event::Canceled,
         };
         // These are the words of the contract, for both.
-        self.end_matching(store, filter, event, "delivery canceled by admin", None)
-            .await
+        let by = (who, "delivery canceled by admin");
+        self.end_matching(store, filter, event, by, None).await
     }
 
     /// Ends all messages of an account that was removed, as if their delivery had failed. `before`
-    /// is the configuration with the account: its webhook gets the events.
+    /// is the configuration with the account: its webhook gets the events. The log names `who` wants
+    /// it.
     ///
     /// # Errors
     /// If the store fails.
@@ -131,13 +139,14 @@ impl Queue {
         &self,
         account: &str,
         before: &Dynamic,
+        who: &str,
     ) -> Result<EndedCount, StoreError> {
         let filter = QueueFilter {
             account: Some(account.to_owned()),
             ..QueueFilter::default()
         };
-        let text = "the account was removed by an administrator";
-        self.end_matching(&self.store, &filter, Event::Failed, text, Some(before))
+        let by = (who, "the account was removed by an administrator");
+        self.end_matching(&self.store, &filter, Event::Failed, by, Some(before))
             .await
     }
 
@@ -151,8 +160,9 @@ impl Queue {
         filter: &QueueFilter,
         login: &Address,
     ) -> Result<EndedCount, StoreError> {
-        let text = format!("delivery canceled by {}", login.unicode());
-        self.end_matching(&self.store, filter, Event::Canceled, &text, None)
+        let who = login.unicode();
+        let text = format!("delivery canceled by {who}");
+        self.end_matching(&self.store, filter, Event::Canceled, (&who, &text), None)
             .await
     }
 
@@ -163,7 +173,7 @@ impl Queue {
         store: &Store,
         filter: &QueueFilter,
         event: Event,
-        text: &str,
+        (who, text): (&str, &str),
         config: Option<&Dynamic>,
     ) -> Result<EndedCount, StoreError> {
         let mut count = EndedCount::default();
@@ -176,26 +186,36 @@ impl Queue {
             for message in &page.items {
                 settles.push(self.ended(config, message, event, text).await);
             }
-            for ended in store.settle(settles).await? {
+            let reported: Vec<bool> = settles.iter().map(|it| it.text.is_some()).collect();
+            let ended = store.settle(settles).await?;
+            let mut changes = Vec::new();
+            for ((message, reported), ended) in page.items.iter().zip(reported).zip(ended) {
                 count.ended += u64::from(ended);
                 count.in_delivery += u64::from(!ended);
+                if ended {
+                    changes.push((message, ChangeKind::Ended(event)));
+                    self.see_ended(message, event, (who, text), reported);
+                }
             }
+            let now = self.clock.now();
+            traces::changed(&self.tracer, now, (who, text), &changes);
             match page.next {
                 Some(next) => after = Some(next),
                 None => break,
             }
         }
-        info!(
+        debug!(
             ?filter,
             event = event.name(),
-            ended = count.ended,
-            text,
+            who,
+            count = count.ended,
             "messages ended"
         );
         Ok(count)
     }
 
-    /// Adds a hold rule for new and queued messages. Returns how many queued messages it holds.
+    /// Adds a hold rule for new and queued messages. Returns how many queued messages it holds. The
+    /// log names `who` wants it.
     ///
     /// # Errors
     /// If the store fails. If it fails after the rule was added, the rule stays, and queued
@@ -204,6 +224,7 @@ impl Queue {
         &self,
         store: &Store,
         rule: HoldFilter,
+        who: &str,
     ) -> Result<(HoldRuleId, u64), StoreError> {
         let id = store.add_hold_rule(rule.clone(), self.clock.now()).await?;
         let filter = QueueFilter {
@@ -227,17 +248,23 @@ impl Queue {
         let mut after = None;
         loop {
             let page = self.page(&filter, after).await?;
-            let matching = page.items.iter().filter(|message| rule.matches(message));
-            let ids: Vec<QueueId> = matching.map(|message| message.id).collect();
+            let matching = || page.items.iter().filter(|message| rule.matches(message));
+            let ids: Vec<QueueId> = matching().map(|message| message.id).collect();
             if !ids.is_empty() {
                 count += store.change(ids, &hold, self.clock.now()).await?;
+                let reason = format!("hold rule {}", id.0);
+                matching().for_each(|message| observed::held(message, (who, Some(&reason))));
+                let changes = matching().map(|message| (message, ChangeKind::Held));
+                let changes: Vec<_> = changes.collect();
+                let now = self.clock.now();
+                traces::changed(&self.tracer, now, (who, &reason), &changes);
             }
             match page.next {
                 Some(next) => after = Some(next),
                 None => break,
             }
         }
-        info!(id = id.0, ?rule, count, "hold rule added");
+        debug!(rule = id.0, filter = ?rule, who, count, "hold rule added");
         Ok((id, count))
     }
 
@@ -268,6 +295,46 @@ impl Queue {
         }
         if !lanes.is_empty() {
             self.sites.look_again();
+        }
+    }
+
+    /// Tells what a change does to messages, which are as they were before it.
+    fn see_change(&self, messages: &[Queued], change: &Change, who: &str) {
+        let kind = |message: &Queued| match change.hold {
+            Some(hold) if hold == message.hold => ChangeKind::Changed,
+            Some(true) => ChangeKind::Held,
+            Some(false) => ChangeKind::Released,
+            None => ChangeKind::Changed,
+        };
+        let changes: Vec<_> = messages.iter().map(|it| (it, kind(it))).collect();
+        for (message, kind) in &changes {
+            match kind {
+                ChangeKind::Held => observed::held(message, (who, None)),
+                ChangeKind::Released => observed::released(message, who),
+                ChangeKind::Changed | ChangeKind::Ended(_) => {}
+            }
+        }
+        traces::changed(&self.tracer, self.clock.now(), (who, ""), &changes);
+    }
+
+    /// Tells which of these new messages a hold rule holds.
+    pub(crate) async fn see_new_holds(&self, ids: &[QueueId]) {
+        if self.store.counts().await.hold_rules == 0 {
+            return;
+        }
+        for ids in ids.chunks(PAGE) {
+            let filter = QueueFilter {
+                ids: ids.to_vec(),
+                hold: Some(true),
+                ..QueueFilter::default()
+            };
+            // They are held all the same, so no failure is told here.
+            let held = self.page(&filter, None).await.map(|page| page.items);
+            let held = held.unwrap_or_default();
+            let by = ("hold rule", None);
+            held.iter().for_each(|message| observed::held(message, by));
+            let changes: Vec<_> = held.iter().map(|it| (it, ChangeKind::Held)).collect();
+            traces::changed(&self.tracer, self.clock.now(), ("hold rule", ""), &changes);
         }
     }
 

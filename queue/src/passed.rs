@@ -93,7 +93,7 @@ impl Queue {
         let size = fields.len() as u64 + message.common.size;
         fields.extend_from_slice(top);
         warn!(
-            id = message.id.0,
+            queue = message.id.0,
             account = account.as_str(),
             mailbox,
             from = %sender,

@@ -27,6 +27,7 @@
 mod complaint;
 
 use postrider_config::Dynamic;
+use postrider_observe::metrics::SuppressedBy;
 use postrider_smtp::{
     Address, Domain, EnhancedCode, ReversePath,
     bounce::{Reading, Recipient, Report, Said},
@@ -36,13 +37,14 @@ use postrider_store::{
     Attempt, Event, Found, NewEvent, NewHook, NewSuppression, Note, OutgoingEvent, QueueId, Queued,
     Reference, StoreError, Time,
 };
-use tracing::info;
+use tracing::debug;
 
 use crate::{
     Queue,
     passed::is_sent,
     settle::logged,
     suppress::{Consequence, Failure, HeardFrom},
+    traces::AttemptTrace,
 };
 
 use std::{collections::HashMap, time::Duration};
@@ -351,14 +353,21 @@ impl Queue {
             Some(account) => self.consequence(account, message, &failure, now).await,
             None => Consequence::default(),
         };
-        info!(
-            id = message.id.0,
+        debug!(
+            queue = message.id.0,
             to = %message.recipient,
             event = heard.event.name(),
             code = heard.code,
             text = heard.text,
             "heard of a message"
         );
+        let mut trace = AttemptTrace::unattempted(&self.tracer, now, message);
+        trace.heard(now, message, heard.event, (heard.code, heard.text));
+        if let Some(entry) = &consequence.entry {
+            let listed = (entry, SuppressedBy::Dsn);
+            self.see_listed(message, listed, &mut trace);
+        }
+        trace.finish_unattempted(&self.tracer);
         returned.notes.push(Note {
             id: message.id,
             result: Attempt {
@@ -372,6 +381,7 @@ impl Queue {
             }
             return;
         }
+        self.see_event(heard.event);
         let failed = matches!(heard.event, Event::Failed | Event::Delayed);
         let outgoing = OutgoingEvent {
             event: heard.event,

@@ -34,6 +34,7 @@ use std::{
 };
 
 use postrider_config::Providers;
+use postrider_observe::metrics::PanicIn;
 use postrider_store::{
     Claim, Lane, Moment, NewText, Outcome, Party, QueueId, Queued, Settle, StoreError, Time,
     Transcript, Which,
@@ -380,7 +381,7 @@ impl Queue {
         while let Err(error) = result {
             if ending || !may_pass(&error) {
                 let ids: Vec<u64> = again.iter().map(|settle| settle.id.0).collect();
-                error!(?ids, %error, "the results of attempts are not stored; these messages are sent again after the next start");
+                error!(queue = ?ids, %error, "the results of attempts are not stored; these messages are sent again after the next start");
                 return;
             }
             if !self.faults.is_unsettled() {
@@ -652,6 +653,8 @@ impl QueueLoop {
             }
             Err(panic) => {
                 error!(%panic, "a delivery worker failed; its messages are attempted again later");
+                let panics = &self.queue.metrics.panics_total;
+                panics.with(PanicIn::Delivery).inc();
                 let now = self.queue.now();
                 // Its claims end by themselves.
                 self.lapse = Some(now.moment.after(LEASE));

@@ -1,35 +1,35 @@
 //! Turns the result of an attempt into one change of state: retry or end, history, event, DSN.
 //! There is no other place for this.
 
+mod report;
 mod times;
 
 use std::time::Duration;
 
 use postrider_config::{Account, Dynamic};
+use postrider_observe::metrics::SuppressedBy;
 use postrider_smtp::{
-    Address, Cause, DeliveryStatus, EnhancedCode,
+    Cause, DeliveryStatus, EnhancedCode,
     bounce::{Class, Said},
-    dsn::{self, Action, Report, Reported, Returned},
+    dsn::Action,
 };
 use postrider_store::{
-    Attempt, Event, NewEvent, NewMail, NewText, Outcome, OutgoingEvent, Party, Queued, Settle,
-    Suppression, TextSource, Time, Top,
+    Attempt, Event, NewEvent, Outcome, OutgoingEvent, Party, Queued, Settle, Suppression, Time,
 };
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::{
-    Queue, deadline, header,
+    Queue, deadline,
     judge::{self, Block},
+    observed::{self, AttemptOutcome, Seen},
     passed::{is_sent, sender},
     reports, route,
     schedule::{self, Wait},
     suppress::{Consequence, Failure, HeardFrom},
+    traces::AttemptTrace,
 };
 
 pub use times::Outlook;
-
-/// How much of a message is read to find its header section for a DSN.
-const HEADER_MAX: u64 = 64 * 1024;
 
 /// An attempt that ended.
 #[derive(Clone, Debug)]
@@ -43,6 +43,10 @@ pub(crate) struct EndedAttempt {
     pub(crate) start: Time,
     /// The host or mailbox that took the message.
     pub(crate) hop: LastHop,
+    /// False: the message ends without an attempt.
+    pub(crate) tried: bool,
+    /// The place of its trace among those of the delivery.
+    pub(crate) trace: usize,
 }
 
 /// A claimed message that goes back to the queue without an attempt.
@@ -90,28 +94,58 @@ struct Fate {
     consequence: Consequence,
 }
 
-/// Logs the end of an attempt: one line with all its facts as fields.
-fn log(message: &Queued, status: &DeliveryStatus, outcome: Event) {
-    info!(
-        id = message.id.0,
-        account = message.common.account,
-        outcome = outcome.name(),
-        code = status.code,
-        enhanced_code = status.enhanced.map(|code| code.to_string()),
-        stage = status.command.as_deref(),
-        remote = status.remote,
-        from = %message.reverse_path,
-        to = %message.recipient,
-        message_id = message.common.message_id,
-        attempt = message.attempts,
-        text = status.text,
-        "attempt ended"
-    );
+impl Fate {
+    const fn attempt(&self) -> AttemptOutcome {
+        match (self.event, self.outcome) {
+            (Event::Delivered, _) => AttemptOutcome::Delivered,
+            (_, Outcome::Retry(next)) => AttemptOutcome::Deferred(next),
+            _ => AttemptOutcome::Failed,
+        }
+    }
 }
 
 impl Queue {
-    /// The change of state after an attempt.
-    pub(crate) async fn settlement(&self, config: &Dynamic, ended: EndedAttempt) -> Settle {
+    /// The change of state after an attempt that has no trace yet.
+    pub(crate) async fn settlement_alone(&self, config: &Dynamic, ended: EndedAttempt) -> Settle {
+        let tried = ended.tried;
+        let mut trace = match tried {
+            true => self.trace_alone(&ended),
+            false => AttemptTrace::unattempted(&self.tracer, ended.start, &ended.message),
+        };
+        let settle = self.settlement(config, ended, &mut trace).await;
+        match tried {
+            true => trace.finish(&self.tracer, self.clock.now()),
+            false => trace.finish_unattempted(&self.tracer),
+        }
+        settle
+    }
+
+    /// The trace of an attempt that came to no host, or needed none.
+    fn trace_alone(&self, ended: &EndedAttempt) -> AttemptTrace {
+        let (message, status) = (&ended.message, &ended.status);
+        let mut trace = AttemptTrace::start(&self.tracer, ended.start, &[message]);
+        if trace.is_on() {
+            let now = self.clock.now();
+            trace.unplanned(now, message, status);
+            trace.said(now.0, message, status);
+        }
+        trace
+    }
+
+    /// Ends the traces of attempts whose messages have their results.
+    pub(crate) fn end_traces(&self, traces: Vec<AttemptTrace>) {
+        let now = self.clock.now();
+        let ends = traces.into_iter();
+        ends.for_each(|trace| trace.finish(&self.tracer, now));
+    }
+
+    /// The change of state after an attempt. `trace` is that of the attempt.
+    pub(crate) async fn settlement(
+        &self,
+        config: &Dynamic,
+        ended: EndedAttempt,
+        trace: &mut AttemptTrace,
+    ) -> Settle {
         let EndedAttempt {
             message,
             status,
@@ -119,11 +153,14 @@ impl Queue {
             block,
             start,
             hop,
+            tried,
+            trace: _,
         } = ended;
         let status = judge::in_the_end(status, message.attempts);
         let now = self.clock.now();
         let (attempts, on_block) = (message.attempts, block.on_block);
         let waits = !status.is_success() && !judge::is_final(&status, known, attempts, on_block);
+        let class = observed::class_of(&status, known);
         let (status, known) = match waits && self.is_expired(&message) {
             true => (expire(status), None),
             false => (status, known),
@@ -131,7 +168,18 @@ impl Queue {
         let account = config.accounts.get(&message.common.account);
         let said = (&status, known, block);
         let fate = self.fate(&message, account, said, hop, now).await;
-        log(&message, &status, fate.event);
+        let took = now.since(start);
+        let seen = Seen {
+            message: &message,
+            outcome: fate.attempt(),
+            status: &status,
+            class,
+            took: tried.then_some(took),
+        };
+        self.see_result(&seen, trace);
+        if let Some(entry) = &fate.consequence.entry {
+            self.see_listed(&message, (entry, SuppressedBy::Reply), trace);
+        }
         let mut outgoing = event(&message, fate.event, &status, now);
         outgoing.suppressing = fate.consequence.entry.is_some();
         let mut settle = Settle {
@@ -140,7 +188,7 @@ impl Queue {
             party: Party::Claimant,
             attempt: Some(Attempt {
                 blames: fate.consequence.blames,
-                ..attempt(&status, start, now.since(start))
+                ..attempt(&status, start, took)
             }),
             outcome: fate.outcome,
             route: match fate.outcome {
@@ -157,8 +205,9 @@ impl Queue {
         };
         self.tell(config, &message, outgoing, &mut settle);
         if let Some((action, until)) = fate.report {
-            self.add_report(config, &message, action, &status, until, &mut settle)
-                .await;
+            let about = (action, &status, until);
+            let into = (&mut settle, trace);
+            self.add_report(config, &message, about, into).await;
         }
         if fate.event == Event::Failed {
             self.keep_untold(config, &message, &mut settle);
@@ -201,8 +250,10 @@ impl Queue {
                 block: self.usual_block(),
                 start: now,
                 hop: LastHop::SendsNoDsns,
+                tried: false,
+                trace: 0,
             };
-            return self.settlement(config, ended).await;
+            return self.settlement_alone(config, ended).await;
         }
         // What is to be told, and the end of the message, wait for no site.
         let told_at = deadline::told_at(&message, settings.delay_dsn_after + stood_still);
@@ -210,7 +261,7 @@ impl Queue {
         let tells = (!message.delay_told).then_some(told_at);
         let sooner = tells.into_iter().chain(ends).filter(|at| *at > now);
         let until = sooner.fold(until, Time::min);
-        debug!(id = message.id.0, %until, %status, "postponed without an attempt");
+        debug!(queue = message.id.0, next = %until, reason = %status, "postponed without an attempt");
         let mut settle = Settle {
             id: message.id,
             fence: message.fence,
@@ -236,9 +287,11 @@ impl Queue {
                     true => self.expires(&message).max(until),
                     false => self.gives_up_at(&message, until),
                 };
-                let (action, last) = (Action::Delayed, Some(last));
-                self.add_report(config, &message, action, &status, last, &mut settle)
-                    .await;
+                let mut trace = AttemptTrace::unattempted(&self.tracer, now, &message);
+                let about = (Action::Delayed, &status, Some(last));
+                let into = (&mut settle, &mut trace);
+                self.add_report(config, &message, about, into).await;
+                trace.finish_unattempted(&self.tracer);
             }
         }
         settle
@@ -258,8 +311,10 @@ impl Queue {
             block: self.usual_block(),
             start: self.clock.now(),
             hop: LastHop::SendsNoDsns,
+            tried: false,
+            trace: 0,
         };
-        self.settlement(config, ended).await
+        self.settlement_alone(config, ended).await
     }
 
     /// The change of state for a message whose recipient is on the suppression list: its end,
@@ -275,9 +330,12 @@ impl Queue {
             entry.original, entry.created, entry.reason
         );
         let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::UNKNOWN_MAILBOX, text);
-        info!(id = message.id.0, to = %message.recipient, "suppressed");
-        self.end(config, message, Event::Suppressed, &status, Party::Claimant)
-            .await
+        let mut trace = AttemptTrace::unattempted(&self.tracer, self.clock.now(), message);
+        self.see_suppressed(message, &entry.reason, &mut trace);
+        let end = (Event::Suppressed, &status, Party::Claimant);
+        let settle = self.end(config, message, end, &mut trace).await;
+        trace.finish_unattempted(&self.tracer);
+        settle
     }
 
     /// The change of state when an administrator or an application ends a message: `Failed`, as if
@@ -289,18 +347,52 @@ impl Queue {
         event: Event,
         text: &str,
     ) -> Settle {
-        let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::SYSTEM, text);
-        self.end(config, message, event, &status, Party::Administrator)
+        let status = ordered(text);
+        let end = (event, &status, Party::Administrator);
+        // What became of it is told when it has ended.
+        self.end(config, message, end, &mut AttemptTrace::off())
             .await
+    }
+
+    /// Tells that a message ended as [`ended`](Self::ended) says. `reported`: its sender got a
+    /// report.
+    pub(crate) fn see_ended(
+        &self,
+        message: &Queued,
+        event: Event,
+        (who, text): (&str, &str),
+        reported: bool,
+    ) {
+        let status = ordered(text);
+        let mut trace = AttemptTrace::unattempted(&self.tracer, self.clock.now(), message);
+        match event {
+            Event::Canceled => self.see_canceled(message, (who, text)),
+            _ => {
+                let seen = Seen {
+                    message,
+                    outcome: AttemptOutcome::Failed,
+                    status: &status,
+                    class: None,
+                    took: None,
+                };
+                self.see_result(&seen, &mut trace);
+            }
+        }
+        if is_sent(message) {
+            self.see_event(event);
+        }
+        if let Some(to) = sender(message).filter(|_| reported) {
+            self.see_dsn(message, to, (Action::Failed, &status), &mut trace);
+        }
+        trace.finish_unattempted(&self.tracer);
     }
 
     async fn end(
         &self,
         config: &Dynamic,
         message: &Queued,
-        event: Event,
-        status: &DeliveryStatus,
-        party: Party,
+        (event, status, party): (Event, &DeliveryStatus, Party),
+        trace: &mut AttemptTrace,
     ) -> Settle {
         let now = self.clock.now();
         let account = config.accounts.get(&message.common.account);
@@ -328,8 +420,9 @@ impl Queue {
         };
         self.tell(config, message, outgoing, &mut settle);
         if event != Event::Canceled && wants_failure_mail(message, account) {
-            self.add_report(config, message, Action::Failed, status, None, &mut settle)
-                .await;
+            let about = (Action::Failed, status, None);
+            let into = (&mut settle, trace);
+            self.add_report(config, message, about, into).await;
         }
         if event == Event::Failed {
             self.keep_untold(config, message, &mut settle);
@@ -357,38 +450,15 @@ impl Queue {
         }
         let name = &message.common.account;
         let account = config.accounts.get(name);
+        if settle.party == Party::Claimant {
+            self.see_event(outgoing.event);
+        }
         let logged = logged(message, account, &outgoing);
         settle.events.extend(logged);
         let to = &message.recipient;
         let hook =
             account.and_then(|account| postrider_webhook::outgoing(name, account, to, outgoing));
         settle.hooks.extend(hook);
-    }
-
-    async fn add_report(
-        &self,
-        config: &Dynamic,
-        message: &Queued,
-        action: Action,
-        status: &DeliveryStatus,
-        until: Option<Time>,
-        settle: &mut Settle,
-    ) {
-        let now = self.clock.now();
-        let Some((to, text)) = self.report(message, action, status, until, now).await else {
-            return;
-        };
-        if is_sent(message) {
-            let mail = self.dsn_mail(config, message, text.len() as u64, now);
-            settle.mails.push(mail);
-        } else {
-            let account = &message.common.account;
-            let require_tls = message.common.require_tls == Some(true);
-            let report = (&*text, TextSource::New);
-            let report = self.report_to(account, to, report, require_tls, now);
-            settle.queue.push(report);
-        }
-        settle.text = Some(NewText::Inline(text.into()));
     }
 
     async fn fate(
@@ -466,97 +536,11 @@ impl Queue {
             consequence: Consequence::default(),
         }
     }
+}
 
-    /// The sender of a message, and the text of a DSN to it. None if the message has no sender.
-    async fn report<'a>(
-        &self,
-        message: &'a Queued,
-        action: Action,
-        status: &DeliveryStatus,
-        until: Option<Time>,
-        now: Time,
-    ) -> Option<(&'a Address, Vec<u8>)> {
-        // The null reverse-path never gets a DSN (RFC 5321 §4.5.5).
-        let to = sender(message)?;
-        // A reply of 5xx may delay a message. The status of a delay is 4.x.x (RFC 3464 §2.3.4).
-        let status = &DeliveryStatus {
-            permanent: status.permanent && action == Action::Failed,
-            ..status.clone()
-        };
-        let hostname = self.statics.hostname.ascii();
-        let from = self.mailer();
-        let stored = self.store.queued_message(message).await.ok()?;
-        // Nobody may read the text of a message with REQUIRETLS in a report (RFC 8689 §5).
-        let full =
-            message.common.ret_full == Some(true) && message.common.require_tls != Some(true);
-        let wanted = if full {
-            stored.len().min(HEADER_MAX * 4)
-        } else {
-            stored.len().min(HEADER_MAX)
-        };
-        let text = stored.beginning(wanted).await.ok()?;
-        let returned = if full && wanted == stored.len() {
-            Returned::Full(&text)
-        } else {
-            Returned::Headers(header::section(&text))
-        };
-        let (message_id, boundary) = {
-            let mut rng = self.rng();
-            (
-                header::message_id(&mut *rng, hostname),
-                header::random_id(&mut *rng).replace(['-', '_'], "x"),
-            )
-        };
-        let envid = Some(message.common.envid.as_str()).filter(|envid| !envid.is_empty());
-        let orcpt = Some(message.orcpt.as_str()).filter(|orcpt| !orcpt.is_empty());
-        let text = dsn::compose(&Report {
-            reporting_mta: hostname,
-            from: &from,
-            to,
-            message_id: &message_id,
-            date: now.timestamp(),
-            boundary: &boundary,
-            envid,
-            arrival: Some(message.common.queued.timestamp()),
-            original_message_id: &message.common.message_id,
-            smtputf8: message.common.smtputf8,
-            recipients: &[Reported {
-                recipient: &message.recipient,
-                orcpt,
-                action,
-                status,
-                last_attempt: message.last_attempt.map(Time::timestamp),
-                will_retry_until: until.map(Time::timestamp),
-            }],
-            returned,
-        });
-        Some((to, text))
-    }
-
-    /// A DSN goes to the Inbox of the sending account. If the account is gone, the postmaster gets
-    /// it.
-    fn dsn_mail(&self, config: &Dynamic, message: &Queued, size: u64, now: Time) -> NewMail {
-        let sender = &message.common.account;
-        let (account, mailbox) = if config.accounts.contains_key(sender) {
-            (sender.clone(), "Inbox".to_owned())
-        } else {
-            (
-                self.statics.postmaster.account.clone(),
-                self.statics.postmaster.mailbox.clone(),
-            )
-        };
-        NewMail {
-            account,
-            mailbox,
-            top: Top::EMPTY,
-            text: TextSource::New,
-            size,
-            received: now,
-            flags: Vec::new(),
-            dsn: true,
-            smtp: None,
-        }
-    }
+/// The status of a message that somebody ended, with the words of its history.
+fn ordered(text: &str) -> DeliveryStatus {
+    DeliveryStatus::permanent(Cause::Local, EnhancedCode::SYSTEM, text)
 }
 
 fn wants_mail(account: Option<&Account>) -> bool {

@@ -30,7 +30,7 @@ use std::{
 use postrider_config::{QueueConfig, Rate};
 use postrider_store::{Moment, SiteLimit, SiteOrder, SitePause, Store, StoreError, Time};
 use tokio::sync::{Notify, watch};
-use tracing::info;
+use tracing::debug;
 
 use kept::Kept;
 pub use view::{SiteAddress, SiteError, SiteHost, SiteView};
@@ -403,7 +403,7 @@ impl Queue {
         let mut probed = false;
         for pace in self.paces_of(target) {
             if pace.ask_for_probe(true, now.moment) {
-                info!(site = %pace.site(), "an administrator asked for a probe of a site");
+                debug!(site = %pace.site(), "an administrator asked for a probe of a site");
                 probed = true;
             }
         }
@@ -458,7 +458,7 @@ impl Queue {
             self.sites.forget(&site);
             let site = site.to_string();
             store.forget_site(&site).await?;
-            info!(%site, "what was learnt of a site is forgotten");
+            debug!(%site, "what was learnt of a site is forgotten");
             forgotten.push(site);
         }
         // Lanes that wait for the end of what is forgotten.
@@ -496,7 +496,7 @@ impl Queue {
         if !store.set_site_order(order.clone()).await? {
             return Err(SiteOrderError::TooMany);
         }
-        info!(?order, "an administrator changed what is wanted for a site");
+        debug!(?order, "an administrator changed what is wanted for a site");
         self.put_in_force(order, now);
         Ok(())
     }

@@ -56,6 +56,8 @@ mod sources;
 mod support;
 #[path = "queue/tls.rs"]
 mod tls;
+#[path = "queue/traces.rs"]
+mod traces;
 #[path = "queue/transcripts.rs"]
 mod transcripts;
 

@@ -356,7 +356,11 @@ async fn hold_rules_are_for_what_is_queued_and_what_comes() {
         recipient_domain: Some("remote.test".parse().unwrap()),
         ..HoldFilter::default()
     };
-    let (id, held) = world.queue.add_hold_rule(&world.store, rule).await.unwrap();
+    let (id, held) = world
+        .queue
+        .add_hold_rule(&world.store, rule, "ann")
+        .await
+        .unwrap();
     assert_eq!(held, 1);
     let [new] = world.add(Message::to(&["y@remote.test"])).await;
     let other = HoldFilter {
@@ -366,7 +370,7 @@ async fn hold_rules_are_for_what_is_queued_and_what_comes() {
     };
     let (_, held) = world
         .queue
-        .add_hold_rule(&world.store, other)
+        .add_hold_rule(&world.store, other, "ann")
         .await
         .unwrap();
     assert_eq!(held, 0);
@@ -385,7 +389,7 @@ async fn hold_rules_are_for_what_is_queued_and_what_comes() {
     );
     let released = world
         .queue
-        .change(&world.store, &to("@remote.test"), &hold(false))
+        .change(&world.store, &to("@remote.test"), &hold(false), "ann")
         .await;
     assert_eq!(released.unwrap().changed, 2);
     assert_eq!(world.events(1).await, [(new, Event::Delivered)]);
@@ -406,13 +410,13 @@ async fn administrators_change_and_end_messages() {
     };
     let error = world
         .queue
-        .change(&world.store, &to("a@"), &change)
+        .change(&world.store, &to("a@"), &change, "ann")
         .await
         .unwrap_err();
     assert!(matches!(error, OperateError::UnknownTransport(name) if name == "nowhere"));
     let ended = world
         .queue
-        .end_all(&world.store, &to("a@"), EndAs::Fail)
+        .end_all(&world.store, &to("a@"), EndAs::Fail, "ann")
         .await
         .unwrap();
     assert_eq!(
@@ -424,7 +428,7 @@ async fn administrators_change_and_end_messages() {
     );
     world
         .queue
-        .change(&world.store, &to("b@"), &hold(true))
+        .change(&world.store, &to("b@"), &hold(true), "ann")
         .await
         .unwrap();
     let soon = Change {
@@ -433,14 +437,14 @@ async fn administrators_change_and_end_messages() {
     };
     let count = world
         .queue
-        .change(&world.store, &to("b@"), &soon)
+        .change(&world.store, &to("b@"), &soon, "ann")
         .await
         .unwrap();
     assert_eq!((count.changed, count.held), (1, 1));
     // A held message can be ended too.
     let ended = world
         .queue
-        .end_all(&world.store, &to("b@"), EndAs::Drop)
+        .end_all(&world.store, &to("b@"), EndAs::Drop, "ann")
         .await
         .unwrap();
     assert_eq!(ended.ended, 1);
@@ -460,7 +464,7 @@ async fn administrators_change_and_end_messages() {
     };
     let count = world
         .queue
-        .change(&world.store, &to("c@"), &kick)
+        .change(&world.store, &to("c@"), &kick, "ann")
         .await
         .unwrap();
     assert_eq!((count.changed, count.held), (1, 0));

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use postrider_config::Dynamic;
 use postrider_observe::{
-    metrics::{AccountLimit, By, Listener},
+    metrics::{By, Listener},
     trace::EventType,
 };
 use postrider_queue::{
@@ -137,12 +137,7 @@ impl SubmissionSession {
         let recipients = recipients.into_iter().collect();
         let queue = &self.context.queue;
         let allowed = queue.allow(&login.account, recipients, None).await;
-        let allowance = allowed.map_err(|error| {
-            if let Some(limit) = limit_of(&error) {
-                self.context.metrics.account_limits_total.with(limit).inc();
-            }
-            limit_reply(&error)
-        })?;
+        let allowance = allowed.map_err(|error| limit_reply(&error))?;
         let (message_id, size) = (submission.message_id.clone(), submission.size);
         let account = submission.account.clone();
         let added = self.context.queue.add(submission).await;
@@ -260,15 +255,6 @@ pub(crate) const fn stored_notify(notify: Notify) -> postrider_store::Notify {
         failure: notify.failure,
         delay: notify.delay,
         given: true,
-    }
-}
-
-/// The limit of an account that refuses a submission. None: the store fails.
-const fn limit_of(error: &LimitError) -> Option<AccountLimit> {
-    match error {
-        LimitError::Messages { .. } => Some(AccountLimit::Messages),
-        LimitError::FirstTime { .. } => Some(AccountLimit::FirstTime),
-        LimitError::Store(_) => None,
     }
 }
 

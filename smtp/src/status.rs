@@ -3,7 +3,7 @@
 //! The value is made where the result is known. It goes unchanged to the history, the webhook, the
 //! DSN and the log.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,21 @@ impl DeliveryStatus {
         }
     }
 
+    /// The name and the address of [`remote`](Self::remote). None if they are not known: a socket of
+    /// this machine has no address, and a local failure has neither.
+    #[must_use]
+    pub fn host(&self) -> (Option<&str>, Option<IpAddr>) {
+        let Some(remote) = self.remote.as_deref() else {
+            return (None, None);
+        };
+        let parts = remote.strip_suffix(']');
+        let parts = parts.and_then(|remote| remote.rsplit_once(" ["));
+        match parts {
+            Some((host, ip)) => (Some(host), ip.parse().ok()),
+            None => (Some(remote), None),
+        }
+    }
+
     /// The stage of the command. None if it has none, like RSET, or without a command.
     #[must_use]
     pub fn stage(&self) -> Option<Stage> {
@@ -219,6 +234,22 @@ mod tests {
         );
         assert_eq!(status.diagnostic().unwrap(), "550 5.1.1 no such user");
         assert_eq!(status.status(), EnhancedCode::UNKNOWN_MAILBOX);
+    }
+
+    #[test]
+    fn the_remote_has_a_name_and_may_have_an_address() {
+        for (remote, host, ip) in [
+            ("mx.test [192.0.2.1]", "mx.test", Some("192.0.2.1")),
+            ("mx.test [2001:db8::1]", "mx.test", Some("2001:db8::1")),
+            ("192.0.2.1 [192.0.2.1]", "192.0.2.1", Some("192.0.2.1")),
+            ("mx.test", "mx.test", None),
+            ("/run/lmtp [1]/socket", "/run/lmtp [1]/socket", None),
+        ] {
+            let status = DeliveryStatus::transient(Cause::Connect, EnhancedCode::SYSTEM, "");
+            assert_eq!(status.host(), (None, None));
+            let ip = ip.map(|ip| ip.parse().unwrap());
+            assert_eq!(status.with_remote(remote).host(), (Some(host), ip));
+        }
     }
 
     #[test]

@@ -118,7 +118,10 @@ impl Add {
             sender: parse(self.sender, "sender")?,
             recipient: parse(self.recipient, "recipient")?,
         };
-        let (id, held) = context.queue.add_hold_rule(&context.store, filter).await?;
+        let (queue, store) = (&context.queue, &context.store);
+        let (id, held) = queue
+            .add_hold_rule(store, filter, &context.caller.name)
+            .await?;
         Ok(Added { id: id.0, held })
     }
 }

@@ -509,17 +509,19 @@ impl Work<'_> {
             ids,
             ..QueueFilter::default()
         };
+        let who = context.caller.name.as_str();
         let (done, in_delivery) = match self {
             Self::Change(change) => (
                 context
                     .queue
-                    .change(&context.store, &filter, change)
+                    .change(&context.store, &filter, change, who)
                     .await?
                     .changed,
                 0,
             ),
             Self::End(how) => {
-                let count = context.queue.end_all(&context.store, &filter, how).await?;
+                let (queue, store) = (&context.queue, &context.store);
+                let count = queue.end_all(store, &filter, how, who).await?;
                 (count.ended, count.in_delivery)
             }
         };

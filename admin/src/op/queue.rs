@@ -169,7 +169,12 @@ impl Single for Modify {
         let context = &context.carrying("queue.modify", "queue", &self);
         let changed = context
             .queue
-            .change(&context.store, &self.filter, &self.change)
+            .change(
+                &context.store,
+                &self.filter,
+                &self.change,
+                &context.caller.name,
+            )
             .await;
         let changed = changed.map_err(AdminError::from);
         let count = context
@@ -222,7 +227,7 @@ impl Single for End {
         let context = &context.carrying("queue.end", "queue", &self);
         let ended = context
             .queue
-            .end_all(&context.store, &self.filter, how)
+            .end_all(&context.store, &self.filter, how, &context.caller.name)
             .await;
         let ended = ended.map_err(AdminError::from);
         let count = context.record("queue.end", "queue", &self, ended).await?;

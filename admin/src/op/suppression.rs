@@ -1,10 +1,11 @@
 //! Suppression lists: the addresses that an account does not send to.
 
+use postrider_observe::metrics::SuppressedBy;
 use postrider_queue::base_address;
 use postrider_smtp::Address;
 use postrider_store::{NewSuppression, SuppressingReply, Suppression, base_in_list};
 use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{Operation, Single, Sink, pages::send_pages};
 use crate::{AdminError, Context};
@@ -149,7 +150,7 @@ impl Add {
             original: address.unicode(),
             created: context.clock.now(),
             manual: true,
-            reason,
+            reason: reason.clone(),
             reply: None,
             until: None,
         };
@@ -157,7 +158,16 @@ impl Add {
             let text = format!("{base} is on the list of {account} already");
             return Err(AdminError::conflict(text).at("address"));
         }
-        info!(account, base, "suppression added by an administrator");
+        info!(
+            account,
+            to = %address,
+            who = context.caller.name,
+            reason,
+            action = "listed",
+            "suppressed"
+        );
+        let by = SuppressedBy::Manual;
+        context.metrics.suppressed_total.with(by).inc();
         Ok(())
     }
 }
@@ -205,10 +215,7 @@ impl Remove {
             };
             return Err(AdminError::not_found(text).at("address"));
         }
-        info!(
-            account,
-            base, list, "suppression removed by an administrator"
-        );
+        debug!(account, base, list, "suppression removed");
         Ok(())
     }
 }

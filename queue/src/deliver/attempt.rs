@@ -15,21 +15,24 @@ use postrider_smtp::{
 };
 use postrider_store::{QueueId, Queued, Time};
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::{
     Alike, Delivered, KeptConnection, Sent,
     addresses::{Peer, Place},
     again::Preference,
+    connections::OpenCount,
     endpoint::{Endpoint, Unconnected, no_token, unreached},
+    happenings::{Happened, Happenings, HostRef, ip_of},
     lacks::Lacks,
+    traced::Traced,
     transcripts::{Ends, Transcripts},
 };
 use crate::{
     Queue,
     faults::OwnFault,
     judge::{self, Block},
-    next_hop::Plan,
+    next_hop::{Hop, Plan},
     run::Slot,
     settle::{EndedAttempt, LastHop, Postponed},
     source::{Source, Sources},
@@ -88,6 +91,10 @@ pub(super) struct OngoingAttempt<'a> {
     pub(super) lacks: Lacks,
     /// What was said to hosts.
     pub(super) transcripts: Transcripts,
+    /// What happened so far.
+    pub(super) happenings: Happenings,
+    /// Which messages share a trace.
+    pub(super) traced: Traced,
 }
 
 /// How the visit of an address begins.
@@ -118,6 +125,7 @@ impl<'a> OngoingAttempt<'a> {
             EnhancedCode::NO_ANSWER,
             "no host could be tried",
         );
+        let start = queue.clock.now();
         Self {
             queue,
             config,
@@ -125,7 +133,7 @@ impl<'a> OngoingAttempt<'a> {
             requested: alike.requested,
             sources: alike.sources,
             preference: alike.preference,
-            start: queue.clock.now(),
+            start,
             slot,
             end: Instant::now() + queue.statics.delivery.message_time,
             trouble: Trouble::default(),
@@ -147,6 +155,8 @@ impl<'a> OngoingAttempt<'a> {
             failed_by_policy: false,
             lacks: Lacks::default(),
             transcripts: Transcripts::new(queue.statics.queue.keep_transcripts),
+            happenings: Happenings::new(start, queue.tracer.is_on()),
+            traced: Traced::default(),
         }
     }
 
@@ -177,6 +187,8 @@ impl<'a> OngoingAttempt<'a> {
     /// Sends the messages over a connection that was open before.
     pub(super) async fn send_again(&mut self, kept: &mut KeptConnection) {
         let peer = kept.place.address().clone();
+        let (host, ip) = (HostRef::of(&kept.hop, self.plan), ip_of(&peer));
+        self.happenings.note(|| Happened::Reused { host, ip });
         let ends = Ends {
             host: &kept.hop.name,
             peer: &peer,
@@ -214,7 +226,7 @@ impl<'a> OngoingAttempt<'a> {
         let rule = rule.filter(|rule| rule.scope == ReplyScope::Source);
         let rest = rule.and_then(|rule| Some((rule.class, rule.rest?)));
         if let Some((class, rest)) = rest {
-            info!(site = %self.plan.site, ?rest, %status, "the site rests after a reply");
+            debug!(site = %self.plan.site, ?rest, %status, "the site rests after a reply");
             let now = self.queue.clock.moment();
             let pace = &self.slot.pace;
             pace.rest_as_told(status, (class, rest), from, now);
@@ -247,12 +259,22 @@ impl<'a> OngoingAttempt<'a> {
             status,
             start: self.start,
             hop,
+            tried: true,
+            trace: 0,
         });
     }
 
     /// Notes that no connection is to be made to a host, as the rules of TLS say.
-    fn refused(&mut self, host: &str, refusal: Refusal) {
-        self.failed_by_policy |= self.mta_sts(host) == MtaStsFact::NotListed;
+    fn refused(&mut self, hop: &Hop, refusal: Refusal) {
+        let host = hop.name.as_str();
+        let by_policy = self.mta_sts(host) == MtaStsFact::NotListed;
+        self.failed_by_policy |= by_policy;
+        let (Refusal::ForNow(status) | Refusal::Lacks(status)) = &refusal;
+        self.happenings.note(|| Happened::RefusedByRules {
+            host: HostRef::of(hop, self.plan),
+            by_policy,
+            status: Box::new(status.clone()),
+        });
         match refusal {
             Refusal::ForNow(status) => {
                 self.trouble.refused = true;
@@ -496,6 +518,7 @@ impl<'a> OngoingAttempt<'a> {
             }
         };
         self.reached = true;
+        let counted = OpenCount::busy(&queue.metrics);
         if place.opened(clock.moment()) {
             queue.sites.note_soon();
         }
@@ -523,6 +546,7 @@ impl<'a> OngoingAttempt<'a> {
                 place,
                 opened,
                 sent,
+                counted,
             });
             if let Some(old) = old {
                 tokio::spawn(old.quit());

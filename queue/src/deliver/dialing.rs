@@ -6,12 +6,16 @@ use std::{
 };
 
 use postrider_config::Socks;
+use postrider_observe::metrics::Connected;
 use postrider_smtp::{Host, client::Link};
+use tokio::time::Instant;
 
 use super::{
     addresses::Peer,
     attempt::OngoingAttempt,
+    connections::undialed,
     endpoint::{Endpoint, Unconnected, unreached},
+    happenings::{Happened, ends_of},
 };
 use crate::{
     dial::BindError,
@@ -40,11 +44,28 @@ impl OngoingAttempt<'_> {
     pub(super) async fn dial(&self, endpoint: &Endpoint<'_>) -> Result<Link, Unconnected> {
         let (queue, pace) = (self.queue, &self.slot.pace);
         let taken = pace.take_connect(&endpoint.source, queue.clock.moment());
-        let tokens = taken.map_err(Unconnected::NotBefore)?;
+        let (host, ip) = ends_of(endpoint, self.plan);
+        let tokens = taken.map_err(|until| {
+            self.happenings.note(|| Happened::NoToken { host, ip });
+            Unconnected::NotBefore(until)
+        })?;
         if pace.has_long_connect_rates() {
             queue.sites.note_soon();
         }
+        let began = Instant::now();
         let dialed = self.dial_now(endpoint).await;
+        self.happenings.note(|| {
+            let took = began.elapsed();
+            match &dialed {
+                Ok(link) => Happened::Connected {
+                    host,
+                    ip,
+                    from: link.local_ip(),
+                    took,
+                },
+                Err(error) => error.happened((host, ip), took),
+            }
+        });
         if matches!(dialed, Err(Unconnected::Ours(..))) {
             // The host saw nothing of it.
             pace.put_back_connect(&endpoint.source, tokens, queue.clock.moment());
@@ -78,18 +99,33 @@ impl OngoingAttempt<'_> {
         dialing: impl Future<Output = io::Result<T>>,
     ) -> Result<Link, Unconnected> {
         let limit = self.queue.statics.smtp_client.connect_timeout;
-        let theirs = |text| Unconnected::Theirs(unreached(endpoint, text).into());
+        let theirs = |text, result| {
+            self.count_undialed(result);
+            Unconnected::Theirs(unreached(endpoint, text).into())
+        };
         match tokio::time::timeout(limit, dialing).await {
             Ok(Ok(connected)) => Ok(connected.into()),
             Ok(Err(error)) => Err(match self.own_fault_of(&error) {
                 Some(fault) => Unconnected::Ours(fault, error),
-                None => theirs(format!("connecting to {}: {error}", endpoint.door())),
+                None => {
+                    let text = format!("connecting to {}: {error}", endpoint.door());
+                    theirs(text, undialed(&error))
+                }
             }),
-            Err(_) => Err(theirs(format!(
-                "connecting to {} took longer than {limit:?}",
-                endpoint.door()
-            ))),
+            Err(_) => {
+                let text = format!(
+                    "connecting to {} took longer than {limit:?}",
+                    endpoint.door()
+                );
+                Err(theirs(text, Connected::Timeout))
+            }
         }
+    }
+
+    /// Counts a connection that could not be made.
+    pub(super) fn count_undialed(&self, result: Connected) {
+        let counts = &self.queue.metrics.outgoing_connections_total;
+        counts.with(result).inc();
     }
 
     /// The fault of ours that an error of a dialer tells. None: the fault is not ours.
@@ -112,7 +148,10 @@ impl OngoingAttempt<'_> {
         endpoint: &Endpoint<'_>,
     ) -> Result<Link, Unconnected> {
         let limit = self.queue.statics.smtp_client.connect_timeout;
-        let theirs = |text| Unconnected::Theirs(unreached(endpoint, text).into());
+        let theirs = |text, result| {
+            self.count_undialed(result);
+            Unconnected::Theirs(unreached(endpoint, text).into())
+        };
         let mut stream = self.greeted_proxy(proxy).await.map_err(|error| {
             let fault = OwnFault::of(&error).unwrap_or(OwnFault::Settings);
             Unconnected::Ours(fault, named(proxy, &error))
@@ -126,19 +165,25 @@ impl OngoingAttempt<'_> {
                 Ok(stream)
             }
             Ok(Err(SocksError::Unclear(text))) if reached.has_other(&name, address, now()) => {
-                Err(theirs(format!("connecting to {door}: {text}")))
+                let text = format!("connecting to {door}: {text}");
+                Err(theirs(text, Connected::Unreachable))
             }
             Ok(Err(SocksError::Unclear(text))) => {
                 let error = named(proxy, &io::Error::other(text));
                 Err(Unconnected::Ours(OwnFault::Settings, error))
             }
-            Ok(Err(SocksError::Host(text))) => Err(theirs(format!("connecting to {door}: {text}"))),
+            Ok(Err(SocksError::Host(text))) => {
+                let text = format!("connecting to {door}: {text}");
+                Err(theirs(text, Connected::Unreachable))
+            }
             Ok(Err(SocksError::Proxy(error))) => {
                 Err(Unconnected::Ours(OwnFault::Settings, named(proxy, &error)))
             }
-            Err(_) => Err(theirs(format!(
-                "connecting to {door} through the proxy took longer than {limit:?}"
-            ))),
+            Err(_) => {
+                let text =
+                    format!("connecting to {door} through the proxy took longer than {limit:?}");
+                Err(theirs(text, Connected::Timeout))
+            }
         }
     }
 

@@ -1,15 +1,21 @@
 //! One connection: from its endpoint to an open session.
 
-use std::{borrow::Cow, io, pin::pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use postrider_smtp::{
     Cause, DeliveryStatus, EnhancedCode, Host,
     client::{Connection, Link, Options, Recorder, Remote, TlsMode, Unopened},
 };
 use postrider_store::Moment;
+use tokio::time::Instant;
 
 use super::{
-    addresses::Peer, attempt::OngoingAttempt, counting::HostSeen, tls::Protection,
+    addresses::Peer,
+    attempt::OngoingAttempt,
+    connections::{count_opened, count_unopened},
+    counting::HostSeen,
+    happenings::{Happened, HostRef, ends_of},
+    tls::Protection,
     transcripts::Ends,
 };
 use crate::{
@@ -31,6 +37,27 @@ pub(super) enum Unconnected {
     Theirs(Unopened),
     /// The rate of connections is used up. None is to be made before.
     NotBefore(Moment),
+}
+
+impl Unconnected {
+    /// The step that no connection was made to an address.
+    pub(super) fn happened(
+        &self,
+        (host, ip): (HostRef, Option<IpAddr>),
+        took: Duration,
+    ) -> Happened {
+        let reason: Box<str> = match self {
+            Self::NotBefore(_) => return Happened::NoToken { host, ip },
+            Self::Ours(_, error) => error.to_string().into(),
+            Self::Theirs(unopened) => unopened.status.text.as_str().into(),
+        };
+        Happened::Unconnected {
+            host,
+            ip,
+            reason,
+            took,
+        }
+    }
 }
 
 /// An address to try.
@@ -76,7 +103,23 @@ impl OngoingAttempt<'_> {
             ..Options::new(Host::Domain(endpoint.source.ehlo.clone()), tls)
         };
         let opening = Connection::open(stream, endpoint.remote(), options);
+        let began = Instant::now();
         let opened = self.open(endpoint, opening).await;
+        match &opened {
+            Ok(connection) => count_opened(&self.queue.metrics, connection),
+            Err(unopened) => count_unopened(&self.queue.metrics, unopened),
+        }
+        if let Err(unopened) = &opened {
+            let (host, ip) = ends_of(endpoint, self.plan);
+            self.happenings.note(|| Happened::Unopened {
+                host,
+                ip,
+                status: Box::new(unopened.status.clone()),
+                fault: unopened.tls.clone(),
+                rule: endpoint.protection.rule(),
+                took: began.elapsed(),
+            });
+        }
         opened.map_err(Unconnected::Theirs)
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use postrider_observe::metrics::Connected;
 use postrider_smtp::client::Link;
 use tokio::time::Instant;
 use tracing::debug;
@@ -11,6 +12,7 @@ use super::{
     addresses::{Peer, Place},
     attempt::{OngoingAttempt, Visit},
     endpoint::{Endpoint, Unconnected, unreached},
+    happenings::ends_of,
     race::{self, race},
 };
 
@@ -179,7 +181,14 @@ impl OngoingAttempt<'_> {
                 true => dialing.await,
                 false => {
                     let dialed = tokio::time::timeout(race::NEXT_AFTER, dialing).await;
-                    dialed.unwrap_or_else(|_| Err(late(&endpoint)))
+                    dialed.unwrap_or_else(|_| {
+                        let late = late(&endpoint);
+                        self.count_undialed(Connected::Timeout);
+                        let ends = ends_of(&endpoint, self.plan);
+                        let step = || late.happened(ends, race::NEXT_AFTER);
+                        self.happenings.note(step);
+                        Err(late)
+                    })
                 }
             };
             let error = match dialed {

@@ -162,7 +162,7 @@ impl OngoingAttempt<'_> {
     pub(super) fn postpone_for_us(&mut self, message: Queued, status: DeliveryStatus) {
         let clock = &self.queue.clock;
         if self.queue.faults.tell(clock.moment()) {
-            error!(id = message.id.0, %status, "messages wait for a fault of ours; no attempt counts");
+            error!(queue = message.id.0, %status, "messages wait for a fault of ours; no attempt counts");
         }
         self.postponed.push(Postponed {
             message,

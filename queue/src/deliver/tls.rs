@@ -8,12 +8,15 @@ use postrider_smtp::{
     client::{Connection, Link, Recorder, Tls, TlsFault, TlsMode, Unopened},
 };
 use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
     addresses::Peer,
     attempt::OngoingAttempt,
+    connections::count_tls,
     endpoint::{Endpoint, Unconnected},
+    happenings::{Happened, TlsVersion, ends_of},
 };
 use crate::{
     next_hop::{self, Hop, HostTlsa},
@@ -195,6 +198,38 @@ impl OngoingAttempt<'_> {
     /// waits for the session: a check teaches nothing. The first session uses `link`, if it is
     /// given. All of them are recorded.
     pub(super) async fn connect_protected(
+        &self,
+        endpoint: &Endpoint<'_>,
+        link: Option<Link>,
+        recorder: Option<&Recorder>,
+    ) -> Result<(Connection, Proven), Unconnected> {
+        let began = Instant::now();
+        let opened = self.try_protected(endpoint, link, recorder).await;
+        let by = (endpoint.protection.rule(), self.requested);
+        let metrics = &self.queue.metrics;
+        match &opened {
+            Ok((connection, _)) => count_tls(metrics, by, Some(connection)),
+            Err(Unconnected::Theirs(Unopened { tls: Some(_), .. })) => {
+                count_tls(metrics, by, None);
+            }
+            Err(_) => {}
+        }
+        if let Ok((connection, proven)) = &opened {
+            let (host, ip) = ends_of(endpoint, self.plan);
+            self.happenings.note(|| Happened::Opened {
+                host,
+                ip,
+                tls: connection.tls().map(|tls| TlsVersion::named(&tls.version)),
+                rule: endpoint.protection.rule(),
+                proven: *proven,
+                login: endpoint.login.is_some(),
+                took: began.elapsed(),
+            });
+        }
+        opened
+    }
+
+    async fn try_protected(
         &self,
         endpoint: &Endpoint<'_>,
         link: Option<Link>,

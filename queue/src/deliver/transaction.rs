@@ -19,7 +19,9 @@ use postrider_store::{Moment, Pieces, Queued, Scratch, StoreError, Time, Transac
 use super::{
     Sent,
     attempt::OngoingAttempt,
+    connections::count_lost,
     conversion::{self, Formed},
+    happenings::Happened,
     paused::sender_domain,
     transcripts::Ends,
 };
@@ -149,6 +151,7 @@ impl OngoingAttempt<'_> {
             let began = self.queue.clock.moment();
             connection.begin_if(self.may_begin(&groups));
             let results = connection.send(batch).await;
+            count_lost(&self.queue.metrics, &results, connection.usable());
             let begun = || results.iter().filter(|result| !was_not_begun(result));
             if let Some(tokens) = tokens {
                 let used = begun().map(|result| result.recipients.len()).sum();
@@ -159,6 +162,7 @@ impl OngoingAttempt<'_> {
             sent.took += self.queue.clock.moment().since(began);
             self.observe(&results, transactions, ends, began);
             self.transcripts.sent(ends, connection, &groups, &results);
+            self.traced.sent(&self.happenings, &groups);
             let mut again = more;
             for (group, result) in groups.into_iter().zip(results) {
                 let mut recipients = result.recipients.iter();
@@ -171,6 +175,11 @@ impl OngoingAttempt<'_> {
                         result.status.permanent = false;
                     }
                     again = again || result.again == Again::NewTransaction;
+                    let is_last = result.status.is_success() || result.status.permanent;
+                    if !is_last {
+                        let said = || Happened::Said(message.id, Box::new(result.status.clone()));
+                        self.happenings.note(said);
+                    }
                     if result.again == Again::AnotherHost {
                         self.lacks.note(message.id, host, result.status.clone());
                         self.pending.push((message, result.status));

@@ -15,6 +15,8 @@ use postrider_store::{
     TranscriptTls,
 };
 
+use tokio::time::Instant;
+
 use super::addresses::Peer;
 use crate::{
     source::{Source, Via},
@@ -35,11 +37,18 @@ pub(super) struct Ends<'a> {
 pub(super) struct Transcripts {
     keep: KeepTranscripts,
     /// What was said of messages.
-    of: HashMap<QueueId, Transcript>,
+    of: HashMap<QueueId, Recorded>,
     /// What was said on the last connection that got nowhere.
-    nowhere: Option<Transcript>,
+    nowhere: Option<Recorded>,
     /// The transcripts of messages that have their results.
-    kept: Vec<(QueueId, Transcript)>,
+    kept: Vec<(QueueId, Recorded)>,
+}
+
+/// A transcript, and the moment that its times count from.
+#[derive(Clone)]
+pub(super) struct Recorded {
+    pub(super) transcript: Transcript,
+    pub(super) since: Instant,
 }
 
 impl Transcripts {
@@ -54,7 +63,7 @@ impl Transcripts {
 
     /// A recorder for a connection. None: no transcript is kept.
     pub(super) fn recorder(&self) -> Option<Recorder> {
-        let now = || tokio::time::Instant::now().into_std();
+        let now = || Instant::now().into_std();
         (self.keep != KeepTranscripts::None).then(|| Recorder::new(now()))
     }
 
@@ -76,26 +85,30 @@ impl Transcripts {
         if !self.wants(false) {
             return;
         }
-        let recording = match recorder {
-            Some(recorder) => recorder.recording(None),
+        let (recording, since) = match recorder {
+            Some(recorder) => (recorder.recording(None), recorder.started().into()),
             // It came to no session.
-            None => Recording {
-                lines: vec![Line {
-                    at: Duration::ZERO,
-                    direction: Direction::Note,
-                    text: unopened.status.text.clone(),
-                }],
-                left_out: 0,
-            },
+            None => {
+                let recording = Recording {
+                    lines: vec![Line {
+                        at: Duration::ZERO,
+                        direction: Direction::Note,
+                        text: unopened.status.text.clone(),
+                    }],
+                    left_out: 0,
+                };
+                (recording, Instant::now())
+            }
         };
         let certificate = unopened
             .tls
             .as_ref()
             .and_then(|tls| tls.certificate.clone());
-        self.nowhere = Some(Transcript {
+        let transcript = Transcript {
             certificate: certificate.map(TranscriptCertificate::from),
             ..ends.transcript(recording)
-        });
+        };
+        self.nowhere = Some(Recorded { transcript, since });
     }
 
     /// Groups of messages were sent over a connection.
@@ -123,7 +136,8 @@ impl Transcripts {
                     left_out: said.left_out,
                     ..facts.clone()
                 };
-                self.of.insert(message.id, transcript);
+                let since = recorder.started().into();
+                self.of.insert(message.id, Recorded { transcript, since });
             }
         }
     }
@@ -134,14 +148,22 @@ impl Transcripts {
         if !self.wants(success) {
             return;
         }
-        if let Some(said) = said.or_else(|| self.nowhere.clone()) {
-            self.kept.push((id, Transcript { start, ..said }));
+        if let Some(mut said) = said.or_else(|| self.nowhere.clone()) {
+            said.transcript.start = start;
+            self.kept.push((id, said));
         }
+    }
+
+    /// What was said last of a message that has its result.
+    pub(super) fn of_ended(&self, id: QueueId) -> Option<&Recorded> {
+        let mut kept = self.kept.iter();
+        kept.find(|(of, _)| *of == id).map(|(_, said)| said)
     }
 
     /// The transcripts of messages that have their results.
     pub(super) fn into_kept(self) -> Vec<(QueueId, Transcript)> {
-        self.kept
+        let kept = self.kept.into_iter();
+        kept.map(|(id, said)| (id, said.transcript)).collect()
     }
 }
 

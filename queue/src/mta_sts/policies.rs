@@ -24,7 +24,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch},
     task::JoinSet,
 };
-use tracing::{debug, error, info};
+use tracing::{debug, error};
 
 use super::{
     Policy,
@@ -409,7 +409,7 @@ impl Policies {
             only_public: self.parts.only_public,
         };
         let policy = fetch::policy(&client, domain).await?;
-        info!(domain, id, mode = %policy.mode, "fetched an MTA-STS policy");
+        debug!(domain, id, mode = %policy.mode, "fetched an MTA-STS policy");
         self.keep(domain, id, &policy, kept).await;
         let domain = domain.to_owned();
         let fetched = Some(Arc::new(Applied { domain, policy }));
@@ -472,7 +472,7 @@ impl Policies {
     }
 
     async fn failed(&self, domain: &str, kept: Option<&StsPolicy>, error: &FetchError) {
-        info!(domain, %error, "no new MTA-STS policy");
+        debug!(domain, %error, "no new MTA-STS policy");
         let clock = &self.parts.clock;
         let Some(kept) = kept else {
             return self

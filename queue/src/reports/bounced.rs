@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_smtp::{Cause, DeliveryStatus};
 use postrider_store::{Origin, Queued};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::schedule::ATTEMPTS_MAX;
 use crate::Queue;
@@ -33,7 +33,7 @@ impl Queue {
         }
         let address = message.recipient.to_string();
         let until = self.clock.now().after(REST);
-        info!(%address, %until, "the address takes no reports, and gets none until then");
+        debug!(%address, %until, "the address takes no reports, and gets none until then");
         if let Err(error) = self.store.rest_report_address(&address, until).await {
             warn!(%error, %address, "the address of a report that bounced gets further ones");
         }

@@ -19,7 +19,7 @@ use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::{
     Sender,
@@ -174,7 +174,7 @@ impl Queue {
         match self.try_report(&mut report).await {
             Ok(Progress::Finished) => return self.store.finish_report(&report).await.map(drop),
             Ok(Progress::Left) => {}
-            Err(error) => info!(?kind, domain, %error, "a report could not be sent"),
+            Err(error) => debug!(?kind, domain, %error, "a report could not be sent"),
         }
         report.attempts += 1;
         let first_due = schedule::due(report.kind, report.day, &report.domain);
@@ -313,7 +313,7 @@ impl Queue {
         let is_too_big = |size: usize| {
             let is_too_big = size as u64 > size_max;
             if is_too_big {
-                info!(
+                debug!(
                     ?kind,
                     domain, uri, size, "a report is too big for its address"
                 );
@@ -335,7 +335,7 @@ impl Queue {
                 }
                 self.queue_report(config, (written, sender), (to, uri), message_id, &text)
                     .await?;
-                info!(?kind, domain, uri, "a report is queued");
+                debug!(?kind, domain, uri, "a report is queued");
                 Ok(Progress::Finished)
             }
             Target::Https { .. } if is_too_big(written.body.len()) => Ok(Progress::Finished),
@@ -351,18 +351,18 @@ impl Queue {
                 let content = (written.media_type(), written.body.clone());
                 match client.post((host, *port), path, content).await {
                     Ok(200..300) => {
-                        info!(?kind, domain, uri, "a report is sent");
+                        debug!(?kind, domain, uri, "a report is sent");
                         Ok(Progress::Finished)
                     }
                     Ok(status) => {
-                        info!(
+                        debug!(
                             ?kind,
                             domain, uri, status, "the host does not take a report"
                         );
                         Ok(Progress::Left)
                     }
                     Err(error) => {
-                        info!(?kind, domain, uri, %error, "a report could not be sent");
+                        debug!(?kind, domain, uri, %error, "a report could not be sent");
                         Ok(Progress::Left)
                     }
                 }
@@ -454,6 +454,7 @@ impl Queue {
             }],
         };
         route::note(&mut message, &self.config.load());
+        let common = message.common.clone();
         let mut writer = self.store.text_writer();
         writer.write(text).await?;
         let accept = Accept {
@@ -470,7 +471,13 @@ impl Queue {
             ..Accept::default()
         };
         match self.store.accept(accept).await {
-            Ok(_) | Err(StoreError::DoneBefore) => Ok(()),
+            Ok(accepted) => {
+                if let Some(id) = accepted.queue.first() {
+                    self.see_own(*id, &common, to);
+                }
+                Ok(())
+            }
+            Err(StoreError::DoneBefore) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -18,12 +18,12 @@
 //! - Accounts that send from other domains neither hear of the complaint nor hide it from others.
 
 use postrider_config::Dynamic;
+use postrider_observe::metrics::SuppressedBy;
 use postrider_smtp::{Address, bounce::Complaint};
 use postrider_store::{Attempt, Event, Note, OutgoingEvent, Queued, Reference, StoreError, Time};
-use tracing::info;
 
 use super::{Arrived, FOUND_MAX, Queue, ReturnEffects, Trust, is_for_complaints, message, unicode};
-use crate::{settle::logged, suppress::new_entry};
+use crate::{observed, settle::logged, suppress::new_entry, traces::AttemptTrace};
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -147,12 +147,20 @@ impl Queue {
         let now = self.clock.now();
         let kind = &complaint.feedback_type;
         let proven = trust == Trust::Proof;
-        info!(id = message.id.0, to = %message.recipient, kind, proven, "complaint");
+        observed::complaint(message, kind, proven);
         let account = config.accounts.get(&message.common.account);
         let entry = account.filter(|_| proven).map(|account| {
             let reason = format!("complaint: {kind}");
             new_entry(account, message, reason, None, now)
         });
+        let mut trace = AttemptTrace::unattempted(&self.tracer, now, message);
+        trace.heard(now, message, Event::Complained, (0, kind));
+        if let Some(entry) = &entry {
+            let listed = (entry, SuppressedBy::Complaint);
+            self.see_listed(message, listed, &mut trace);
+        }
+        trace.finish_unattempted(&self.tracer);
+        self.see_event(Event::Complained);
         let text = format!("complaint by the recipient ({kind})");
         returned.notes.push(Note {
             id: message.id,

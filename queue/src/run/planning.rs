@@ -56,8 +56,10 @@ impl Queue {
                 block: self.usual_block(),
                 start,
                 hop: LastHop::SendsNoDsns,
+                tried: true,
+                trace: 0,
             };
-            settles.push(self.settlement(&config, ended).await);
+            settles.push(self.settlement_alone(&config, ended).await);
         }
         self.settle(settles).await;
     }

@@ -12,7 +12,7 @@ use postrider_config::{CertainRoutes, Dynamic};
 use postrider_smtp::Host;
 use postrider_store::{Lane, Queued, Reroute, StoreError, Time};
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{debug, error};
 
 use super::{LANES_PAGE, STORE_RETRY, released};
 use crate::{Queue, route};
@@ -55,7 +55,7 @@ impl Queue {
             };
             match &moved {
                 Ok(0) => {}
-                Ok(count) => info!(count, "messages that wait have other routes now"),
+                Ok(count) => debug!(count, "messages that wait have other routes now"),
                 Err(error) => error!(%error, "failed to move messages that have other routes now"),
             }
             tokio::select! {

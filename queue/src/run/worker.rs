@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use postrider_config::Dynamic;
+use postrider_observe::metrics::Usage;
 use postrider_store::{Lane, Moment, QueueId, Queued, Settle, Transcript, Which};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{error, warn};
@@ -13,6 +14,7 @@ use crate::{
     deliver::KeptConnection,
     next_hop::{Plan, Site},
     schedule::{ClaimedBatch, Counts, LEASE, PLACE_COST, Share, Tokens, Turn, cost},
+    traces::AttemptTrace,
 };
 
 /// Delivers to one site over one connection.
@@ -312,6 +314,18 @@ impl Worker {
 
     /// Waits for a turn, if there is a connection worth keeping. Returns false when none came.
     async fn wait(&mut self) -> bool {
+        let Some(kept) = &mut self.kept else {
+            return false;
+        };
+        kept.set_usage(Usage::Idle);
+        let woken = self.wait_idle().await;
+        if let Some(kept) = &mut self.kept {
+            kept.set_usage(Usage::Busy);
+        }
+        woken
+    }
+
+    async fn wait_idle(&self) -> bool {
         let Some(kept) = &self.kept else {
             return false;
         };
@@ -425,11 +439,15 @@ impl Worker {
                 let given_back = delivered.given_back.iter();
                 settles.extend(given_back.map(|message| released(message, None)));
                 back.extend(delivered.given_back);
+                let mut traces = delivered.traces;
                 for ended in delivered.ended {
-                    let settle = queue.settlement(&config, ended).await;
+                    let mut off = AttemptTrace::off();
+                    let trace = traces.get_mut(ended.trace).unwrap_or(&mut off);
+                    let settle = queue.settlement(&config, ended, trace).await;
                     counts.note(settle.outcome);
                     settles.push(settle);
                 }
+                queue.end_traces(traces);
                 for postponed in delivered.postponed {
                     settles.push(queue.postponement(&config, postponed).await);
                 }

@@ -215,7 +215,7 @@ impl Halts {
         now: Moment,
     ) {
         if self.now(now).is_none() {
-            warn!(%site, reason = %status, "a site refused our login, and rests");
+            warn!(%site, reason = %status, "our login is refused");
         }
         self.rest(site, LOGIN_REST, status, now);
     }
@@ -348,14 +348,15 @@ impl Halts {
         if let Some(halt) = &halt {
             let reason = &halt.status;
             match new {
-                SiteState::Blocked => {
-                    warn!(%site, %old, %new, %reason, "a site blocks us");
+                _ if old == new => {
+                    debug!(%site, state = %new, %reason, "the state of a site lasts")
                 }
-                _ if old != new => info!(%site, %old, %new, %reason, "the state of a site changed"),
-                _ => debug!(%site, %new, %reason, "the state of a site lasts"),
+                // Nobody but a person can do something about it.
+                SiteState::Blocked => warn!(%site, from = %old, to = %new, %reason, "site state"),
+                _ => info!(%site, from = %old, to = %new, %reason, "site state"),
             }
         } else if old != new {
-            info!(%site, %old, %new, "the state of a site changed");
+            info!(%site, from = %old, to = %new, "site state");
         }
         self.halt = halt;
     }

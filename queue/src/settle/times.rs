@@ -25,7 +25,7 @@ impl Queue {
     /// When the time of a message is over: as long after it was first due as all waits between
     /// attempts take together. It stands still while the site or the domain is paused. This depends
     /// on nothing that a restart forgets.
-    pub(super) fn expires(&self, message: &Queued) -> Time {
+    pub(crate) fn expires(&self, message: &Queued) -> Time {
         let waits = self.all_waits() + self.stood_still(message);
         message.first_due.after(waits)
     }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use postrider_smtp::{DeliveryStatus, EnhancedCode};
+use postrider_smtp::EnhancedCode;
 use postrider_store::{Moment, SiteOrder, Time};
 
 use super::{Now, SiteSource, Sites};
@@ -109,10 +109,10 @@ pub struct SiteAddress {
 impl SiteError {
     fn of(error: &LastError, now: Now) -> Self {
         let LastError { at, status, class } = error;
-        let (host, ip) = host_of(status);
+        let (host, ip) = status.host();
         Self {
             time: now.time_of(*at),
-            host,
+            host: host.unwrap_or_default().to_owned(),
             ip,
             stage: status.command.as_deref().unwrap_or_default().to_owned(),
             code: status.code,
@@ -120,19 +120,6 @@ impl SiteError {
             text: status.text.chars().take(TEXT_MAX).collect(),
             class: class.name(),
         }
-    }
-}
-
-/// The name and the address of the host of a status. It is written as `name [ip]`.
-fn host_of(status: &DeliveryStatus) -> (String, Option<IpAddr>) {
-    let remote = status.remote.as_deref().unwrap_or_default();
-    match remote.rsplit_once(" [") {
-        Some((host, rest)) => {
-            let ip = rest.trim_end_matches(']');
-            let ip = ip.strip_prefix("IPv6:").unwrap_or(ip);
-            (host.to_owned(), ip.parse().ok())
-        }
-        None => (remote.to_owned(), None),
     }
 }
 

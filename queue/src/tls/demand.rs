@@ -89,6 +89,18 @@ pub(crate) enum Proven {
     Dane,
 }
 
+impl Proven {
+    /// The name in traces.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Encrypted => "encrypted",
+            Self::Pkix => "pkix",
+            Self::Dane => "dane",
+        }
+    }
+}
+
 /// The TLSA records of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsaFact<'a> {

@@ -52,7 +52,7 @@ async fn a_submitters_own_fromid_is_for_one_recipient_and_once() {
     // Even if only the history has the message.
     world
         .queue
-        .end_all(&world.store, &QueueFilter::default(), EndAs::Drop)
+        .end_all(&world.store, &QueueFilter::default(), EndAs::Drop, "ann")
         .await
         .unwrap();
     let again = own("ann+order7@example.org", &["y@remote.test"]);

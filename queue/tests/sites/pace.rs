@@ -196,7 +196,7 @@ async fn a_busy_site_rests() {
     };
     world
         .queue
-        .change(&world.store, &only, &held)
+        .change(&world.store, &only, &held, "ann")
         .await
         .unwrap();
     let queued = settled(&world).await;
@@ -376,7 +376,7 @@ async fn a_kick_asks_for_one_probe_at_the_site_of_its_messages() {
     let change = async |domain: &str, time: Time| {
         let queue = &world.queue;
         queue
-            .change(&world.store, &to(domain), &due_at(time))
+            .change(&world.store, &to(domain), &due_at(time), "ann")
             .await
             .unwrap();
         settled(&world).await;
@@ -410,7 +410,7 @@ async fn a_block_ends_with_a_probe_that_an_administrator_asks_for() {
     for _ in 0..2 {
         world
             .queue
-            .change(&world.store, &to("x.test"), &due_at(world.now()))
+            .change(&world.store, &to("x.test"), &due_at(world.now()), "ann")
             .await
             .unwrap();
         settled(&world).await;

@@ -275,7 +275,10 @@ async fn a_change_of_an_administrator_ends_in_the_route_of_today() {
             transport: transport.map(str::to_owned),
             ..Change::default()
         };
-        let changed = world.queue.change(&world.store, &only, &change).await;
+        let changed = world
+            .queue
+            .change(&world.store, &only, &change, "ann")
+            .await;
         assert_eq!(changed.unwrap().changed, 1);
     };
     change(Some(true), None).await;

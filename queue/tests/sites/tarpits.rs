@@ -171,7 +171,7 @@ async fn a_failed_connection_counts_for_one_message() {
     };
     world
         .queue
-        .change(&world.store, &all, &now_due)
+        .change(&world.store, &all, &now_due, "ann")
         .await
         .unwrap();
     world.dialed_until("192.0.2.1", dialed + 2).await;

@@ -66,7 +66,7 @@ async fn the_time_of_a_message_counts_from_when_it_was_first_due_also_after_a_re
     };
     world
         .queue
-        .change(&world.store, &only_held, &hold(true))
+        .change(&world.store, &only_held, &hold(true), "ann")
         .await
         .unwrap();
     let mut failed = BTreeMap::new();
@@ -77,7 +77,7 @@ async fn the_time_of_a_message_counts_from_when_it_was_first_due_also_after_a_re
     }
     world
         .queue
-        .change(&world.store, &only_held, &hold(false))
+        .change(&world.store, &only_held, &hold(false), "ann")
         .await
         .unwrap();
     // Both come to a site that is down for four hours by now, and neither fails for that.

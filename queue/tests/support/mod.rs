@@ -15,6 +15,10 @@ use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::FakeResolver;
+use postrider_observe::{
+    Metrics, Tracer,
+    trace::{HandedOver, TracerSettings},
+};
 use postrider_queue::{
     AddError, DeliveryMode, Dialer, Dialing, Queue, QueueParts, Submission, Submitted,
     SubmittedRecipient, TcpDialer, header::Header,
@@ -64,6 +68,24 @@ impl Dialer for Leading {
     }
 }
 
+/// What people see of a queue.
+pub(crate) struct Observed {
+    tracer: Tracer,
+    pub(crate) traces: HandedOver,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Default for Observed {
+    fn default() -> Self {
+        let (tracer, traces) = Tracer::new(TracerSettings::default());
+        Self {
+            tracer,
+            traces,
+            metrics: Arc::default(),
+        }
+    }
+}
+
 /// The choices of a test.
 #[derive(Default)]
 pub(crate) struct Setup<'a> {
@@ -84,12 +106,12 @@ fn queue_of(
     statics: &Arc<Static>,
     clock: &ManualClock,
     resolver: &FakeResolver,
-    leading: &Leading,
+    (leading, observed): (&Leading, &Observed),
 ) -> Arc<Queue> {
     let queue = Queue::new(QueueParts {
-        metrics: Arc::default(),
+        metrics: Arc::clone(&observed.metrics),
         store: store.clone(),
-        tracer: postrider_observe::Tracer::off(),
+        tracer: observed.tracer.clone(),
         config: Arc::clone(config),
         statics: Arc::clone(statics),
         clock: Arc::new(clock.clone()),
@@ -107,6 +129,7 @@ pub(crate) struct World {
     pub(crate) clock: ManualClock,
     pub(crate) resolver: FakeResolver,
     leading: Leading,
+    pub(crate) observed: Observed,
     pub(crate) queue: Arc<Queue>,
     pub(crate) config: Live,
     statics: Arc<Static>,
@@ -173,7 +196,9 @@ impl World {
         let leading = Leading::default();
         let config = Arc::new(ArcSwap::from_pointee(dynamic));
         let statics = Arc::new(statics);
-        let queue = queue_of(&store, &config, &statics, &clock, &resolver, &leading);
+        let observed = Observed::default();
+        let around = (&leading, &observed);
+        let queue = queue_of(&store, &config, &statics, &clock, &resolver, around);
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(Arc::clone(&queue).run(stopped));
         Self {
@@ -181,6 +206,7 @@ impl World {
             clock,
             resolver,
             leading,
+            observed,
             queue,
             config,
             statics,
@@ -201,7 +227,7 @@ impl World {
             &self.statics,
             &self.clock,
             &self.resolver,
-            &self.leading,
+            (&self.leading, &self.observed),
         );
         self.running = tokio::spawn(Arc::clone(&self.queue).run(stopped));
     }
@@ -218,7 +244,7 @@ impl World {
             &self.statics,
             &self.clock,
             &self.resolver,
-            &self.leading,
+            (&self.leading, &self.observed),
         );
         self.running = tokio::spawn(Arc::clone(&self.queue).run(stopped));
     }

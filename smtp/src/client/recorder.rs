@@ -201,6 +201,12 @@ impl Recorder {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// When the recording began.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.tape().start
+    }
+
     /// Notes what happened beside the dialog.
     pub fn note(&self, text: &str, now: Instant) {
         self.tape()

@@ -343,7 +343,8 @@ pub(super) async fn clear(
     store
         .forget_principal(Kind::Individual.known_as(name))
         .await?;
-    let ended = context.queue.fail_account(name, before).await?;
+    let who = context.caller.name.as_str();
+    let ended = context.queue.fail_account(name, before, who).await?;
     (removed.failed, removed.in_delivery) = (ended.ended, ended.in_delivery);
     let now = context.clock.now();
     let mut after: Option<SuppressionId> = None;

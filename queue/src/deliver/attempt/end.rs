@@ -114,7 +114,9 @@ impl OngoingAttempt<'_> {
                 }
             }
         }
+        let traces = self.open_traces();
         Delivered {
+            traces,
             ended: self.ended,
             postponed: self.postponed,
             held,

@@ -14,7 +14,12 @@ use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
 use super::{OngoingAttempt, Visit};
 use crate::{
     deliver::{
-        KeptConnection, addresses::Peer, counting::HostSeen, endpoint::Endpoint, tls::Protection,
+        KeptConnection,
+        addresses::Peer,
+        counting::HostSeen,
+        endpoint::Endpoint,
+        happenings::{Happened, HostRef, TlsaFound, first_ips},
+        tls::Protection,
     },
     next_hop::{self, Hop, HostAddresses, HostTlsa, LmtpPlace, LookUpFailure, Way},
     private::is_private,
@@ -80,6 +85,11 @@ impl OngoingAttempt<'_> {
                     continue;
                 }
                 let tlsa = self.tlsa(hop, &host.tlsa_bases).await;
+                if self.wants_tlsa() && !host.tlsa_bases.is_empty() {
+                    let host = HostRef::of(hop, plan);
+                    let found = || Happened::Tlsa(host, TlsaFound::from(&tlsa));
+                    self.happenings.note(found);
+                }
                 if let Some((fault, status)) = tlsa.own_fault()
                     && self.own_fault(fault, status)
                 {
@@ -137,7 +147,7 @@ impl OngoingAttempt<'_> {
     ) -> Option<Endpoint<'h>> {
         match self.endpoint_at(hop, ip, (tlsa, seen), login) {
             Ok(endpoint) => return Some(endpoint),
-            Err(Unusable::Refused(refusal)) => self.refused(&hop.name, refusal),
+            Err(Unusable::Refused(refusal)) => self.refused(hop, refusal),
             Err(Unusable::NoSource(status)) => self.no_source(&status),
             Err(Unusable::Barred(barred)) => self.wait_for_source(*barred),
         }
@@ -190,9 +200,20 @@ impl OngoingAttempt<'_> {
             if self.all_lack(&hop.name) {
                 continue;
             }
-            match self.addresses_of(hop, direct, first_ipv6).await {
+            let looked_up = self.addresses_of(hop, direct, first_ipv6).await;
+            if let Err(failure) = &looked_up {
+                let host = HostRef::of(hop, self.plan);
+                let status = || Box::new(failure.status.clone());
+                let failed = || Happened::NoAddresses(host, status());
+                self.happenings.note(failed);
+            }
+            match looked_up {
                 Ok(mut found_there) => {
                     self.preference.sort_addresses(&mut found_there.addresses);
+                    let host = HostRef::of(hop, self.plan);
+                    let ips = &found_there.addresses;
+                    let addresses = || Happened::Addresses(host, first_ips(ips));
+                    self.happenings.note(addresses);
                     found.push((hop, found_there));
                 }
                 Err(failure) if self.no_addresses(hop, &failure, nowhere) => return None,
