@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use nix::errno::Errno;
 use postrider_config::{Dynamic, WebhookSecret};
+use postrider_observe::metrics::WebhookResult;
 use postrider_smtp::mime;
 use postrider_store::{Clock, Hook, HookAttempt, HookKind, Mail, Store, StoreError, Time};
 use reqwest::{
@@ -15,7 +16,12 @@ use reqwest::{
 };
 use sha2::Sha256;
 
-use crate::{payload, share::MemoryBudget, target};
+use crate::{
+    observed::ShownUrl,
+    payload,
+    share::MemoryBudget,
+    target::{self, NotPublic},
+};
 
 /// The number of bytes of an answer that the history keeps.
 const RESPONSE_KEPT: usize = 512;
@@ -33,8 +39,22 @@ pub(crate) struct Caller {
     pub(crate) allow_private_addresses: bool,
 }
 
-/// The reason, in words, why a call was not made or got no answer. It goes into the history.
-struct Failure(String);
+/// Why a call was not made or got no answer.
+struct Failure {
+    result: WebhookResult,
+    /// In words, for the history.
+    text: String,
+}
+
+impl Failure {
+    /// A failure of no special kind.
+    const fn other(text: String) -> Self {
+        Self {
+            result: WebhookResult::Failed,
+            text,
+        }
+    }
+}
 
 /// Why no call could be made, whoever the receiver: file descriptors, memory or buffers are used
 /// up. Such a call is no attempt.
@@ -56,30 +76,61 @@ impl From<Failure> for NoStatus {
 
 impl From<reqwest::Error> for NoStatus {
     fn from(error: reqwest::Error) -> Self {
+        // Applications put secrets into URLs.
+        let error = error.without_url();
         let text = chain(&error);
         match is_used_up(&error) {
             true => Self::UsedUp(UsedUp(text)),
-            false => Self::Failed(Failure(text)),
+            false => Self::Failed(Failure {
+                result: kind_of(&error),
+                text,
+            }),
         }
     }
+}
+
+/// An error with its causes.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
 }
 
 /// Whether the system says in one of the causes that our own means are used up.
 fn is_used_up(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
+    causes(error).any(|error| {
         let errno = error.downcast_ref().and_then(io::Error::raw_os_error);
         let used_up = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS];
-        if errno.is_some_and(|errno| used_up.contains(&Errno::from_raw(errno))) {
-            return true;
-        }
-        next = error.source();
+        errno.is_some_and(|errno| used_up.contains(&Errno::from_raw(errno)))
+    })
+}
+
+/// What kind of failure an error of the client is.
+fn kind_of(error: &reqwest::Error) -> WebhookResult {
+    // An error of TLS comes as one of the system, with the other one inside.
+    let is_tls = |error: &(dyn Error + 'static)| {
+        let inner = error.downcast_ref().and_then(io::Error::get_ref);
+        error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+    };
+    if causes(error).any(|error| error.is::<NotPublic>()) {
+        WebhookResult::Forbidden
+    } else if error.is_timeout() {
+        WebhookResult::Timeout
+    } else if causes(error).any(is_tls) {
+        WebhookResult::Tls
+    } else if error.is_connect() {
+        WebhookResult::Connect
+    } else {
+        WebhookResult::Failed
     }
-    false
 }
 
 impl Caller {
-    /// Makes a call and gives its result. Without `payload`, the payload is made from the store.
+    /// Makes a call and gives its attempt and its result. Without `payload`, the payload is made
+    /// from the store.
     ///
     /// # Errors
     /// If no call can be made now.
@@ -89,7 +140,7 @@ impl Caller {
         payload: Option<Bytes>,
         config: &Dynamic,
         clock: &dyn Clock,
-    ) -> Result<HookAttempt, UsedUp> {
+    ) -> Result<(HookAttempt, WebhookResult), UsedUp> {
         let start = clock.now();
         let begun = Instant::now();
         let result = self.try_call(hook, payload, config, start).await;
@@ -101,7 +152,7 @@ impl Caller {
             error: String::new(),
             response: String::new(),
         };
-        match result {
+        let result = match result {
             Ok((status, response)) => {
                 attempt.code = status.as_u16();
                 attempt.success = status.is_success();
@@ -112,11 +163,18 @@ impl Caller {
                 } else if !attempt.success {
                     attempt.error = format!("the receiver answered {status}");
                 }
+                match attempt.success {
+                    true => WebhookResult::Ok,
+                    false => WebhookResult::Refused,
+                }
             }
-            Err(NoStatus::Failed(Failure(text))) => attempt.error = text,
+            Err(NoStatus::Failed(Failure { result, text })) => {
+                attempt.error = text;
+                result
+            }
             Err(NoStatus::UsedUp(used_up)) => return Err(used_up),
-        }
-        Ok(attempt)
+        };
+        Ok((attempt, result))
     }
 
     async fn try_call(
@@ -126,12 +184,15 @@ impl Caller {
         config: &Dynamic,
         now: Time,
     ) -> Result<(reqwest::StatusCode, String), NoStatus> {
-        let url: Url = hook
-            .url
-            .parse()
-            .map_err(|error| Failure(format!("{:?} is not a URL: {error}", hook.url)))?;
+        let url: Url = hook.url.parse().map_err(|error| {
+            let url = ShownUrl(&hook.url);
+            Failure::other(format!("\"{url}\" is not a URL: {error}"))
+        })?;
         if !self.allow_private_addresses {
-            target::check(&url).map_err(|error| Failure(error.to_string()))?;
+            target::check(&url).map_err(|error| Failure {
+                result: WebhookResult::Forbidden,
+                text: error.to_string(),
+            })?;
         }
         let payload = match payload {
             Some(payload) => payload,
@@ -155,15 +216,16 @@ impl Caller {
                 let _share = self.memory.take(&hook.account, 2 * mail.size).await;
                 let text = self.text(&mail).await;
                 let text =
-                    text.map_err(|error| Failure(format!("reading the message: {error}")))?;
+                    text.map_err(|error| Failure::other(format!("reading the message: {error}")))?;
                 // Parsing may take long, and other tasks wait for this thread.
                 let work = tokio::task::spawn_blocking(move || {
                     payload::incoming_payload(&mail, &text, limits)
                 });
-                work.await.map_err(|error| Failure(error.to_string()))?
+                work.await
+                    .map_err(|error| Failure::other(error.to_string()))?
             }
         };
-        json.map_err(|error| Failure(format!("making the payload: {error}")))
+        json.map_err(|error| Failure::other(format!("making the payload: {error}")))
     }
 
     async fn text(&self, mail: &Mail) -> Result<Bytes, StoreError> {
@@ -200,7 +262,8 @@ fn headers(
     headers.insert("x-mox-webhook-attempt", hook.attempts.into());
     if !hook.authorization.is_empty() {
         let mut value = HeaderValue::from_bytes(hook.authorization.as_bytes()).map_err(|_| {
-            Failure("the authorization has bytes that no HTTP header may have".into())
+            let text = "the authorization has bytes that no HTTP header may have";
+            Failure::other(text.into())
         })?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
@@ -213,8 +276,8 @@ fn headers(
             timestamp.into(),
         );
         let signatures = signatures(secrets, id, timestamp, payload);
-        let value =
-            HeaderValue::from_str(&signatures).map_err(|error| Failure(error.to_string()))?;
+        let value = HeaderValue::from_str(&signatures)
+            .map_err(|error| Failure::other(error.to_string()))?;
         headers.insert(HeaderName::from_static("webhook-signature"), value);
     }
     Ok(headers)
@@ -254,13 +317,12 @@ async fn beginning(mut response: Response) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
-/// An error with its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
+/// The text of an error with its causes.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    for error in causes(error) {
+        let colon = if text.is_empty() { "" } else { ": " };
+        let _ = write!(text, "{colon}{error}");
     }
     text
 }

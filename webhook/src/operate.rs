@@ -13,7 +13,7 @@ use postrider_store::{
     NewHook, NewHookKind, NextAttempt, Order, OutgoingEvent, QueueId, RecipientEvent, RetiredHook,
     RetiredHookFilter, Store, StoreError, TextId, Time, Top,
 };
-use tracing::info;
+use tracing::debug;
 
 use crate::{
     call::Caller,
@@ -121,7 +121,7 @@ impl Operator {
                 None => break,
             }
         }
-        info!(?filter, ?next, count, "webhook calls moved");
+        debug!(?filter, ?next, count, "webhook calls moved");
         Ok(count)
     }
 
@@ -165,7 +165,7 @@ impl Operator {
                 None => break,
             }
         }
-        info!(?filter, canceled = count.canceled, "webhook calls canceled");
+        debug!(?filter, canceled = count.canceled, "webhook calls canceled");
         Ok(count)
     }
 
@@ -201,7 +201,7 @@ impl Operator {
                 None => break,
             }
         }
-        info!(?filter, replayed = count.replayed, "webhook calls replayed");
+        debug!(?filter, replayed = count.replayed, "webhook calls replayed");
         Ok(count)
     }
 
@@ -321,10 +321,13 @@ impl Operator {
         let config = self.config.load_full();
         let made = Some(Bytes::from(payload));
         let called = self.caller.call(&hook, made, &config, &*self.clock).await;
-        let attempt = called.unwrap_or_else(|used_up| HookAttempt {
-            error: used_up.to_string(),
-            ..no_attempt(self.clock.now())
-        });
+        let attempt = match called {
+            Ok((attempt, _)) => attempt,
+            Err(used_up) => HookAttempt {
+                error: used_up.to_string(),
+                ..no_attempt(self.clock.now())
+            },
+        };
         Ok((receiver.url, attempt))
     }
 }

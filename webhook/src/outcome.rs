@@ -5,7 +5,6 @@ use std::time::Duration;
 use postrider_config::Dynamic;
 use postrider_store::{Hook, HookAttempt, Outcome, SettleHook, Time};
 use rand::RngExt;
-use tracing::{debug, info, warn};
 
 /// The part of an interval by which a retry may be early or late.
 const SPREAD: f64 = 0.01;
@@ -63,41 +62,11 @@ pub(crate) fn settle(
             keep_until: keep_until(hook, config, now),
         },
     };
-    log(hook, &attempt, wait.is_some());
     SettleHook {
         id: hook.id,
         fence: hook.fence,
         attempt,
         outcome,
-    }
-}
-
-fn log(hook: &Hook, attempt: &HookAttempt, is_repeated: bool) {
-    if attempt.success {
-        debug!(
-            hook = hook.id.0,
-            url = hook.url,
-            code = attempt.code,
-            "webhook called"
-        );
-    } else if is_repeated {
-        info!(
-            hook = hook.id.0,
-            account = hook.account,
-            url = hook.url,
-            attempt = hook.attempts,
-            error = attempt.error,
-            "webhook call failed, to be repeated"
-        );
-    } else {
-        warn!(
-            hook = hook.id.0,
-            account = hook.account,
-            url = hook.url,
-            attempts = hook.attempts,
-            error = attempt.error,
-            "webhook call given up"
-        );
     }
 }
 

@@ -15,7 +15,10 @@ use std::{
 };
 
 use postrider_config::{Dynamic, Live, Static, WebhookConfig};
-use postrider_observe::{Metrics, Tracer};
+use postrider_observe::{
+    Metrics, Tracer,
+    metrics::{PanicIn, WebhookResult},
+};
 use postrider_store::{
     ClaimHooks, Clock, Hook, HookAttempt, Moment, SettleHook, Store, StoreError, Time,
 };
@@ -29,6 +32,7 @@ use tracing::{error, info};
 
 use crate::{
     call::{Caller, UsedUp},
+    observed,
     operate::Operator,
     outcome::{no_attempt, postpone, release, settle},
     receivers::{ReceiverKey, Receivers},
@@ -112,7 +116,7 @@ enum End {
     /// No call could be made for want of our own means.
     UsedUp(UsedUp),
     /// The call was made.
-    Made(HookAttempt),
+    Made(HookAttempt, WebhookResult),
 }
 
 /// The calls that run now.
@@ -327,8 +331,8 @@ impl Runner {
         };
         let (hook, receiver) = running.claims.remove(&task)?;
         running.receivers.end_call(&receiver);
-        let attempt = match ended {
-            Ok((_, End::Made(attempt))) => attempt,
+        let (attempt, result) = match ended {
+            Ok((_, End::Made(attempt, result))) => (attempt, result),
             Ok((_, End::NotBegun)) => return Some(release(&hook)),
             Ok((_, End::UsedUp(used_up))) => {
                 if !self.used_up.swap(true, Relaxed) {
@@ -339,10 +343,12 @@ impl Runner {
             Err(error) if error.is_cancelled() => return Some(release(&hook)),
             Err(panic) => {
                 error!(hook = hook.id.0, %panic, "a webhook call panicked");
-                HookAttempt {
+                let attempt = HookAttempt {
                     error: "the call failed with an internal error".to_owned(),
                     ..no_attempt(self.clock.now())
-                }
+                };
+                self.metrics.panics_total.with(PanicIn::Webhook).inc();
+                (attempt, WebhookResult::Failed)
             }
         };
         if attempt.code != 0 && self.used_up.swap(false, Relaxed) {
@@ -353,7 +359,11 @@ impl Runner {
             .set_answering(&receiver, attempt.code != 0);
         let intervals = &self.settings.retry_intervals;
         let now = self.clock.now();
-        Some(settle(&hook, attempt, &self.config.load(), intervals, now))
+        let settle = settle(&hook, attempt, &self.config.load(), intervals, now);
+        let made = (&settle.attempt, result);
+        let see = (&*self.metrics, &self.tracer);
+        observed::called(&hook, made, settle.outcome, see);
+        Some(settle)
     }
 
     /// Records results. Tries again for as long as the store fails.
@@ -414,7 +424,7 @@ async fn call(
         return End::NotBegun;
     };
     match caller.call(&hook, None, &config, &*clock).await {
-        Ok(attempt) => End::Made(attempt),
+        Ok((attempt, result)) => End::Made(attempt, result),
         Err(used_up) => End::UsedUp(used_up),
     }
 }

@@ -7,6 +7,7 @@
 
 mod calls;
 mod limits;
+mod observed;
 #[path = "../../../tests/it/support/patience.rs"]
 #[allow(
     clippy::panic,

@@ -15,6 +15,10 @@ use axum::{
     routing::post,
 };
 use postrider_config::{Dynamic, Static};
+use postrider_observe::{
+    Metrics, Tracer,
+    trace::{HandedOver, TracerSettings},
+};
 use postrider_store::{
     Accept, Clock, Event, HookFilter, ManualClock, NewHook, NewHookKind, Order, OutgoingEvent,
     QueueId, RetiredHook, RetiredHookFilter, Store, Time,
@@ -147,6 +151,8 @@ async fn answer(
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: ManualClock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) traces: HandedOver,
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) running: JoinHandle<()>,
 }
@@ -166,10 +172,12 @@ impl World {
         let dynamic = Dynamic::parse(&dynamics, "domains.conf", &statics).unwrap();
         let store = Store::memory();
         let clock = ManualClock::new(Time(1_800_000_000_000_000));
+        let (tracer, traces) = Tracer::new(TracerSettings::default());
+        let metrics = Arc::<Metrics>::default();
         let runner = Runner::new(WebhookParts {
-            metrics: Arc::default(),
+            metrics: Arc::clone(&metrics),
             store: store.clone(),
-            tracer: postrider_observe::Tracer::off(),
+            tracer,
             config: Arc::new(ArcSwap::from_pointee(dynamic)),
             statics: Arc::new(statics),
             clock: Arc::new(clock.clone()),
@@ -179,6 +187,8 @@ impl World {
         Self {
             store,
             clock,
+            metrics,
+            traces,
             stop,
             running,
         }
