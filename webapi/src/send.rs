@@ -2,32 +2,34 @@
 //! message, and queues it.
 //!
 //! In reading order: `draft` is the input, `prepare` checks it, `once` keeps answers for
-//! idempotency keys. `batch` sends to many, with the texts of `template`.
+//! idempotency keys. `batch` sends to many, with the texts of `template`. `taken` tells of what was
+//! sent.
 
 mod batch;
 mod draft;
 mod once;
 mod prepare;
+mod taken;
 mod template;
 
 use std::time::Duration;
 
 use postrider_observe::metrics::By;
-use postrider_queue::{
-    AddError, Submission, Submitted, SubmittedRecipient,
-    header::{self, Received},
-};
-use postrider_smtp::{Address, ReversePath};
+use postrider_queue::{AddError, Submission, Submitted, SubmittedRecipient, header::Received};
+use postrider_smtp::{Address, ReversePath, server::SessionName};
 use postrider_store::{Accept, Moment, NewMail, Notify, TextSource, Time, Top};
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tracing::warn;
 
 pub use self::batch::{BatchResponse, BatchSubmission};
-use self::prepare::{LimitCheck, Prepared, prepare};
 pub(crate) use self::{
     batch::{Batch, BatchRecipient, send_all},
     draft::{BASE64, Draft, NameAddress, NewContent, NewFile},
     once::Once,
+};
+use self::{
+    prepare::{LimitCheck, Prepared, prepare},
+    taken::TakenMessage,
 };
 use crate::{
     call::{auth::User, context::CallContext, value::OffsetTime},
@@ -89,15 +91,24 @@ pub(crate) async fn send(
     let mut prepared = prepare(context, user, draft, files, LimitCheck::Now(once), now).await?;
     let allowance = prepared.allowance.take();
     let given = prepared.given.clone();
-    let (mut submission, copy) = submission(context, user, prepared, now).await?;
+    let name = user.transaction(0);
+    let (mut submission, copy) = submission(context, user, prepared, name, now).await?;
     let message_id = submission.message_id.clone();
+    let (from, size) = (submission.reverse_path.to_string(), submission.size);
     submission.once = once.map(|once| once.for_queue(&message_id, &given, now));
-    let size = submission.size;
-    let Some(added) = queue(context, user, submission, &message_id).await? else {
+    let Some(added) = queue(context, submission).await? else {
         return once::read(&once::by_another(once, context, user, now).await?);
     };
     drop(allowance);
+    let ids = added.iter().map(|added| added.id);
+    let taken = TakenMessage {
+        from: &from,
+        message_id: &message_id,
+        size,
+        to: given.iter().map(String::as_str).zip(ids).collect(),
+    };
     count_accepted(context, (1, added.len()), size, begun);
+    taken::tell(context, user, "Send", now, &[taken]);
     if let Some(copy) = copy {
         keep_copy(context, user, copy, now).await?;
     }
@@ -132,12 +143,13 @@ fn count_accepted(
     metrics.accept_duration_seconds.with(by).observe(took);
 }
 
-/// Composes a message. Gives the submission for the queue, and the copy for the sender if one is
-/// wanted.
+/// Composes a message, which is the transaction of this name. Gives the submission for the queue,
+/// and the copy for the sender if one is wanted.
 async fn submission(
     context: &CallContext,
     user: &User,
     prepared: Prepared,
+    name: SessionName,
     now: Time,
 ) -> Result<(Submission, Option<FinishedText>), ApiError> {
     let Prepared {
@@ -148,7 +160,8 @@ async fn submission(
         .flatten()
         .map(|mailbox| mailbox.address.clone())
         .collect();
-    let composed = compose(context, &message, &recipients, options.save_sent, now).await?;
+    let save_sent = options.save_sent;
+    let composed = compose(context, (name, &message), &recipients, save_sent, now).await?;
     let not_before = release(options.future_release, now)?;
     let submission = Submission {
         account: user.account.clone(),
@@ -203,7 +216,7 @@ fn release(wanted: Option<OffsetTime>, now: Time) -> Result<Option<Time>, ApiErr
 /// recipients of blind copies.
 async fn compose(
     context: &CallContext,
-    message: &MessageContent,
+    (name, message): (SessionName, &MessageContent),
     recipients: &[Address],
     save_sent: bool,
     now: Time,
@@ -216,7 +229,7 @@ async fn compose(
         } else {
             "HTTP"
         },
-        id: header::random_id(&mut rand::rng()),
+        id: name.to_string(),
         tls: None,
         recipient: match recipients {
             [only] => Some(only),
@@ -239,26 +252,14 @@ async fn compose(
 /// Adds a message to the queue. None if an earlier call with the same idempotency key did so.
 async fn queue(
     context: &CallContext,
-    user: &User,
     submission: Submission,
-    message_id: &str,
 ) -> Result<Option<Vec<Submitted>>, ApiError> {
-    let added = match context.queue.add(submission).await {
-        Ok(added) => added,
-        Err(AddError::DoneBefore) => return Ok(None),
-        Err(AddError::Store(error)) => return Err(error.into()),
-        Err(other) => return Err(ApiError::user(other.to_string())),
-    };
-    if let [first, .., last] | [first @ last] = added.as_slice() {
-        info!(
-            account = user.account,
-            first = first.id.0,
-            last = last.id.0,
-            message_id,
-            "message queued by webapi"
-        );
+    match context.queue.add(submission).await {
+        Ok(added) => Ok(Some(added)),
+        Err(AddError::DoneBefore) => Ok(None),
+        Err(AddError::Store(error)) => Err(error.into()),
+        Err(other) => Err(ApiError::user(other.to_string())),
     }
-    Ok(Some(added))
 }
 
 /// Puts the copy into the account's mailbox for sent messages.

@@ -3,6 +3,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
+use postrider_observe::metrics::{Event as EventLabel, SuppressedBy};
 use postrider_queue::base_address;
 use postrider_smtp::Address;
 use postrider_store::{
@@ -136,7 +137,19 @@ impl Subscription {
             ..Accept::default()
         };
         context.store.accept(accept).await?;
-        info!(account = self.account, list = self.list, address = %self.address, "unsubscribed");
+        info!(
+            account = self.account,
+            to = %self.address,
+            who = "recipient",
+            reason = "unsubscribed by one click",
+            action = "listed",
+            list = self.list,
+            "suppressed"
+        );
+        let metrics = &context.metrics;
+        let by = SuppressedBy::Unsubscribe;
+        metrics.suppressed_total.with(by).inc();
+        metrics.events_total.with(EventLabel::Unsubscribed).inc();
         Ok(())
     }
 }

@@ -15,7 +15,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::{Account, DestinationAddress};
 use postrider_observe::metrics::{Label, LoginMechanism, LoginResult, LoginService};
 use postrider_receive::login::{Identity, KeyText, PasswordCheck, Source, plain_login};
-use postrider_smtp::Address;
+use postrider_smtp::{
+    Address,
+    server::{SessionId, SessionName},
+};
 use postrider_store::Scope;
 use tracing::{error, warn};
 
@@ -29,6 +32,10 @@ pub(crate) struct User {
     /// The address of the login as typed. With a key as bearer token, the first address of the
     /// account.
     pub(crate) login: Address,
+    /// The address that the call comes from.
+    pub(crate) remote: IpAddr,
+    /// The name of the call in the log, in traces and in Received fields.
+    pub(crate) call: SessionId,
     /// The scopes of the key. None allows everything.
     scopes: Option<Vec<Scope>>,
 }
@@ -38,6 +45,15 @@ impl User {
     pub(crate) fn may(&self, scope: Scope) -> bool {
         let scopes = self.scopes.as_ref();
         scopes.is_none_or(|scopes| scopes.contains(&scope))
+    }
+
+    /// The name of the message at this place among those that the call sends. To send one is a
+    /// transaction, as in a session over SMTP.
+    pub(crate) fn transaction(&self, at: usize) -> SessionName {
+        SessionName {
+            session: self.call,
+            transaction: u32::try_from(at + 1).unwrap_or(u32::MAX),
+        }
     }
 }
 
@@ -164,6 +180,8 @@ async fn by_password(
             Ok(User {
                 account: found.account.to_owned(),
                 login: found.address,
+                remote: source.ip,
+                call: SessionId::of(rand::random()),
                 scopes: None,
             })
         }
@@ -216,6 +234,8 @@ async fn by_key(
     Ok(User {
         account: key.account,
         login,
+        remote: source.ip,
+        call: SessionId::of(rand::random()),
         scopes: Some(key.scopes),
     })
 }

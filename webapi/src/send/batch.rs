@@ -22,7 +22,6 @@ use tokio::{
     sync::{Mutex, OwnedMutexGuard},
     task::spawn_blocking,
 };
-use tracing::info;
 
 use super::{
     Draft, NameAddress, NewFile, Once, count_accepted,
@@ -30,6 +29,7 @@ use super::{
     prepare,
     prepare::{LimitCheck, allow},
     submission,
+    taken::{self, TakenMessage},
     template::{FILLING_MAX, HTML, SUBJECT, TEXT, Templates, check_size},
 };
 use crate::{
@@ -150,9 +150,14 @@ pub(crate) async fn send_all(
         failed: AtomicBool::new(false),
     };
     let staged = stager.stage_all().await?;
-    let (staged, message_ids): (Vec<Staged>, Vec<String>) = staged.into_iter().unzip();
+    let (mut taken, mut message_ids) = (Vec::new(), Vec::new());
+    let staged = staged.into_iter().map(|message| {
+        message_ids.push(message.message_id);
+        taken.push((message.from, message.size));
+        message.staged
+    });
+    let staged: Vec<Staged> = staged.collect();
     let saved = once.map(|once| once.with_answer(saved_answer(&given, &message_ids), now));
-    let count = staged.len();
     let added = match context.queue.add_all(&user.account, staged, saved).await {
         Ok(added) => added,
         Err(AddError::DoneBefore) => return read(&by_another(once, context, user, now).await?),
@@ -161,8 +166,16 @@ pub(crate) async fn send_all(
     };
     drop(allowance);
     let bytes = stager.total.load(Ordering::Relaxed);
-    count_accepted(context, (count, added.len()), bytes, begun);
-    info!(account = user.account, count, "batch queued by webapi");
+    count_accepted(context, (added.len(), added.len()), bytes, begun);
+    let facts = taken.iter().zip(&message_ids).zip(given.iter().zip(&added));
+    let taken = facts.map(|(((from, size), message_id), (to, added))| TakenMessage {
+        from,
+        message_id,
+        size: *size,
+        to: vec![(to.as_str(), added.id)],
+    });
+    let taken: Vec<TakenMessage<'_>> = taken.collect();
+    taken::tell(context, user, "SendBatch", now, &taken);
     let rows = given.into_iter().zip(added).zip(message_ids);
     let submissions = rows.map(|((address, added), message_id)| {
         let Submitted { id, from_id } = added;
@@ -336,8 +349,15 @@ async fn fill(
     Ok((turn, draft))
 }
 
-/// A message that the queue holds ready, and its Message-ID.
-type StagedMessage = (Staged, String);
+/// A message that the queue holds ready.
+struct StagedMessage {
+    staged: Staged,
+    message_id: String,
+    /// The reverse-path, before a fromid is added.
+    from: String,
+    /// Bytes of the text.
+    size: u64,
+}
 
 /// Composes the messages of a batch and stores their texts.
 struct Stager<'a> {
@@ -388,17 +408,24 @@ impl Stager<'_> {
         drop(turn);
         let files = self.files.clone();
         let prepared = prepare(context, user, draft, files, LimitCheck::Before, now).await?;
-        let (mut submission, _) = submission(context, user, prepared, now).await?;
+        let name = user.transaction(at);
+        let (mut submission, _) = submission(context, user, prepared, name, now).await?;
         submission.urgency.bulk = true;
         let message_id = submission.message_id.clone();
-        if self.total.fetch_add(submission.size, Ordering::Relaxed) > SIZE_MAX {
+        let (from, size) = (submission.reverse_path.to_string(), submission.size);
+        if self.total.fetch_add(size, Ordering::Relaxed) > SIZE_MAX {
             return Err(ApiError::new(
                 Code::MessageTooLarge,
                 format!("the messages of the batch have more than {SIZE_MAX} bytes together"),
             ));
         }
         match context.queue.stage(submission).await {
-            Ok(staged) => Ok((staged, message_id)),
+            Ok(staged) => Ok(StagedMessage {
+                staged,
+                message_id,
+                from,
+                size,
+            }),
             Err(AddError::Store(error)) => Err(error.into()),
             Err(other) => Err(ApiError::user(other.to_string())),
         }
@@ -420,7 +447,7 @@ impl Stager<'_> {
         match error {
             None => Ok(done),
             Some(error) => {
-                let staged = done.into_iter().map(|(staged, _)| staged).collect();
+                let staged = done.into_iter().map(|done| done.staged).collect();
                 self.context.queue.unstage(staged).await;
                 Err(error)
             }

@@ -1,8 +1,9 @@
 //! The methods of the suppression list.
 
+use postrider_observe::metrics::SuppressedBy;
 use postrider_queue::base_address;
 use postrider_store::{NewSuppression, Suppression, Time, base_in_list};
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{
     json::{self, JsonError, Object},
@@ -77,12 +78,21 @@ pub(super) async fn add(
         original: address.unicode(),
         created: context.clock.now(),
         manual,
-        reason,
+        reason: reason.clone(),
         reply: None,
         until: None,
     };
     if context.store.suppress(suppression).await? {
-        info!(account = user.account, base, "suppression added by webapi");
+        info!(
+            account = user.account,
+            to = %address,
+            who = %user.login,
+            reason,
+            action = "listed",
+            "suppressed"
+        );
+        let by = SuppressedBy::Manual;
+        context.metrics.suppressed_total.with(by).inc();
         return Ok(Done {});
     }
     Err(failed(format!("{base} is on the suppression list already")))
@@ -102,10 +112,8 @@ pub(super) async fn remove(
         removed |= context.store.unsuppress(&user.account, &name, now).await?;
     }
     if removed {
-        info!(
-            account = user.account,
-            base, "suppression removed by webapi"
-        );
+        let account = user.account.as_str();
+        debug!(account, base, who = %user.login, "suppression removed");
         return Ok(Done {});
     }
     Err(failed(format!("{base} is not on the suppression list")))

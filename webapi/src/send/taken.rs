@@ -1,0 +1,177 @@
+//! What people see of messages that a call sent: their lines of the log, and the trace of the call.
+
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
+
+use postrider_observe::trace::{EventType, Keep, Key, Kind, Term};
+use postrider_smtp::server::SessionName;
+use postrider_store::{QueueId, Time};
+use tracing::{Value, info};
+
+use crate::call::{auth::User, context::CallContext};
+
+/// How many recipients a line of the log has.
+const SHOWN: usize = 5;
+/// How many messages a trace has. More messages have more traces, which name the same call.
+const PER_TRACE: usize = 200;
+
+/// A message that is queued.
+pub(super) struct TakenMessage<'a> {
+    /// The reverse-path, before a fromid was added.
+    pub(super) from: &'a str,
+    /// With `<` and `>`.
+    pub(super) message_id: &'a str,
+    /// Bytes of the text.
+    pub(super) size: u64,
+    /// The recipients, each with its queued message. At least one.
+    pub(super) to: Vec<(&'a str, QueueId)>,
+}
+
+/// The first things of a list with blanks between them, and `+N` for N more.
+struct Shown<I>(I);
+
+impl<T: fmt::Display, I: Iterator<Item = T> + Clone> fmt::Display for Shown<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut things = self.0.clone();
+        for (at, thing) in things.by_ref().take(SHOWN).enumerate() {
+            let blank = if at == 0 { "" } else { " " };
+            write!(f, "{blank}{thing}")?;
+        }
+        match things.count() {
+            0 => Ok(()),
+            more => write!(f, " +{more}"),
+        }
+    }
+}
+
+/// Tells of the messages that a call of this method sent, each a transaction of its own. The call
+/// began at `began`.
+pub(super) fn tell(
+    context: &CallContext,
+    user: &User,
+    method: &'static str,
+    began: Time,
+    messages: &[TakenMessage<'_>],
+) {
+    let now = context.clock.now();
+    let elapsed = now.since(began);
+    for (at, message) in messages.iter().enumerate() {
+        log(user, user.transaction(at), message, elapsed);
+    }
+    for (part, messages) in messages.chunks(PER_TRACE).enumerate() {
+        let first = part * PER_TRACE;
+        trace(context, user, method, (began, now), (first, messages));
+    }
+}
+
+/// The ids of the queued messages, each once. A recipient that is named twice has one message.
+fn ids(message: &TakenMessage<'_>) -> Vec<QueueId> {
+    let mut ids: Vec<QueueId> = message.to.iter().map(|(_, id)| *id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn log(user: &User, name: SessionName, message: &TakenMessage<'_>, elapsed: Duration) {
+    let ids = ids(message);
+    let mut several = String::new();
+    // One id is a number.
+    let queue: &dyn Value = match ids.as_slice() {
+        [only] => &only.0,
+        ids => {
+            // Writing to a string does not fail.
+            let _ = write!(several, "{}", Shown(ids.iter().map(|id| id.0)));
+            &several
+        }
+    };
+    info!(
+        session = %name,
+        by = "webapi",
+        remote = %user.remote,
+        account = user.account,
+        login = %user.login,
+        from = message.from,
+        to = %Shown(message.to.iter().map(|(to, _)| *to)),
+        queue,
+        message_id = message.message_id,
+        size = message.size,
+        elapsed_ms = millis(elapsed),
+        "accepted"
+    );
+}
+
+fn trace(
+    context: &CallContext,
+    user: &User,
+    method: &'static str,
+    (began, now): (Time, Time),
+    (first, messages): (usize, &[TakenMessage<'_>]),
+) {
+    let tracer = context.queue.tracer();
+    let mut trace = tracer.start(Kind::Api, began.0);
+    if !trace.is_on() {
+        return;
+    }
+    trace.belongs_to(&user.account);
+    trace.index(Term::RemoteIp(user.remote));
+    trace.event(began.0, EventType::PostriderApiStart, |data| {
+        data.display(Key::Session, user.call);
+        data.text(Key::Type, method);
+        data.display(Key::RemoteIp, user.remote);
+        data.text(Key::AccountName, &user.account);
+    });
+    for (at, message) in messages.iter().enumerate() {
+        let transaction = user.transaction(first + at).to_string();
+        trace.index(Term::Session(&transaction));
+        trace.index(Term::Sender(message.from));
+        trace.index(Term::MessageId(message.message_id));
+        let mut last = QueueId(0);
+        for (to, id) in &message.to {
+            // New messages have rising numbers. A recipient that is named twice has one message.
+            if *id <= last {
+                continue;
+            }
+            last = *id;
+            trace.index(Term::Queue(id.0));
+            trace.index(Term::Recipient(to));
+            trace.event(now.0, EventType::QueueQueueMessageAuthenticated, |data| {
+                data.number(Key::QueueId, id.0);
+                data.text(Key::From, message.from);
+                data.text(Key::To, to);
+                data.number(Key::Size, message.size);
+                data.text(Key::MessageId, message.message_id);
+                data.text(Key::AccountName, &user.account);
+                data.text(Key::Session, &transaction);
+            });
+        }
+    }
+    trace.event(now.0, EventType::PostriderApiEnd, |data| {
+        data.number(Key::Code, 200);
+        data.number(Key::Elapsed, millis(now.since(began)));
+    });
+    tracer.finish(trace, Keep::Sampled);
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_is_shown_by_its_beginning() {
+        for (count, shown) in [
+            (0, ""),
+            (1, "0"),
+            (5, "0 1 2 3 4"),
+            (6, "0 1 2 3 4 +1"),
+            (10_000, "0 1 2 3 4 +9995"),
+        ] {
+            assert_eq!(Shown(0..count).to_string(), shown);
+        }
+    }
+}
