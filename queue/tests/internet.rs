@@ -15,7 +15,8 @@
 //!
 //! Hosts note what they see (`ledger`). When all messages have ended, the oracle holds the notes
 //! and the log of the account against what the kinds say (`oracle`). What was seen is counted, and
-//! what was not seen fails the test: so no rule goes untested by accident.
+//! what was not seen fails the test: so no rule goes untested by accident. The traces, the lines of
+//! the log and the counts must tell the same story of each message (`stories`).
 //!
 //! docs/testing.md says how to run a world again.
 
@@ -50,6 +51,8 @@ mod policy_host;
 mod session;
 #[path = "internet/sites.rs"]
 mod sites;
+#[path = "internet/stories.rs"]
+mod stories;
 #[path = "internet/zones.rs"]
 mod zones;
 
@@ -107,6 +110,7 @@ fn chosen(signed: bool) -> Vec<Seed> {
         number,
         sites: count("SITES", Kind::ALL.len() + 10),
         messages: count("MESSAGES", 600),
+        days: count("DAYS", 1) as u32,
         signed,
     };
     seeds.map(seed).collect()

@@ -23,6 +23,7 @@ use super::{
     oracle::{self, Findings, Subject},
     policy_host::PolicyHost,
     sites::{Builder, Change, OUR_ADDRESS, OUR_NAME},
+    stories::Stories,
     zones::Zones,
 };
 
@@ -32,6 +33,8 @@ pub(crate) struct Seed {
     pub(crate) number: u64,
     pub(crate) sites: usize,
     pub(crate) messages: usize,
+    /// So many days have mail.
+    pub(crate) days: u32,
     /// The zones are signed, and asked over sockets.
     pub(crate) signed: bool,
 }
@@ -57,13 +60,17 @@ impl Seed {
             .start_paused(true)
             .build()
             .unwrap();
-        runtime.block_on(self.course())
+        let stories = Stories::new();
+        // The world has one thread, so this is the log of all of it.
+        tracing::subscriber::with_default(stories.clone(), || {
+            runtime.block_on(self.course(stories))
+        })
     }
 
-    async fn course(self) -> Report {
+    async fn course(self, stories: Stories) -> Report {
         let mut rng = StdRng::seed_from_u64(self.number);
         let map = Builder::build(self.sites, &mut rng);
-        let letters = letters::letters(&map.sites, self.messages, &mut rng);
+        let letters = letters::letters(&map.sites, (self.messages, self.days), &mut rng);
         let zones = match self.signed {
             true => Zones::signed().await,
             false => Zones::tables(),
@@ -76,7 +83,11 @@ impl Seed {
         }
         let clock = SimClock::begin();
         let net = Net::new(clock, map.hosts, PolicyHost::new(map.policies));
-        let server = Server::start(clock, &net, &zones, StdRng::from_rng(&mut rng));
+        let ends = stories.clone();
+        // Each RCPT may be the last step of a trace. So not many wait.
+        net.ledger().at_each_try(move || ends.take());
+        let rng = StdRng::from_rng(&mut rng);
+        let server = Server::start(clock, &net, &zones, (rng, &stories));
         let mut changes = map.changes;
         changes.sort_by_key(|(at, _)| *at);
         let mut changes = changes.into_iter().peekable();
@@ -93,16 +104,21 @@ impl Seed {
             clock.wait_for(at).await;
             server.change(&zones, change).await;
         }
-        let limit = letters::DAY * 2 + LIFE_MAX;
+        let limit = letters::DAY * (self.days + 1) + LIFE_MAX;
         while server.store.counts().await.queued > 0 && clock.age() < limit {
             clock.wait_for(clock.age() + LOOK).await;
+            stories.take();
         }
+        // Idle connections end.
+        clock.wait_for(clock.age() + LOOK).await;
+        stories.take();
         let subject = Subject {
             store: &server.store,
             net: &net,
             sites: &map.sites,
             letters: &letters,
             ids: &ids,
+            stories: &stories,
         };
         let findings = oracle::judge(subject).await;
         let ledger: Ledger = net.ledger().clone();
@@ -126,7 +142,12 @@ struct Server {
 }
 
 impl Server {
-    fn start(clock: SimClock, net: &Net, zones: &Zones, rng: StdRng) -> Self {
+    fn start(
+        clock: SimClock,
+        net: &Net,
+        zones: &Zones,
+        (rng, stories): (StdRng, &Stories),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = dir.path().join("ca.pem");
         std::fs::write(&ca, certificates::ca_pem()).unwrap();
@@ -145,9 +166,9 @@ impl Server {
         let dynamics = Dynamic::parse(dynamics, "domains.conf", &statics).unwrap();
         let store = Store::memory();
         let queue = Queue::new(QueueParts {
-            metrics: Arc::default(),
+            metrics: Arc::clone(&stories.metrics),
             store: store.clone(),
-            tracer: postrider_observe::Tracer::off(),
+            tracer: stories.tracer.clone(),
             config: Arc::new(ArcSwap::from_pointee(dynamics)),
             statics: Arc::new(statics),
             clock: Arc::new(clock),

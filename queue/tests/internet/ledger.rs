@@ -54,6 +54,16 @@ struct Entries {
     faults: Vec<String>,
     /// All RCPT commands and taken messages, in their order.
     trace: Vec<String>,
+    at_each_try: Option<AtEachTry>,
+}
+
+/// What is done at each RCPT command.
+struct AtEachTry(Box<dyn Fn() + Send>);
+
+impl fmt::Debug for AtEachTry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AtEachTry")
+    }
 }
 
 /// The notes of all hosts. Clones share them.
@@ -80,8 +90,16 @@ impl Ledger {
         note(self.entries().hosts.entry(host).or_default())
     }
 
+    /// Has this done at each RCPT command.
+    pub(crate) fn at_each_try(&self, act: impl Fn() + Send + 'static) {
+        self.entries().at_each_try = Some(AtEachTry(Box::new(act)));
+    }
+
     pub(crate) fn tried(&self, recipient: &str, tried: Tried) {
         let mut entries = self.entries();
+        if let Some(AtEachTry(act)) = &entries.at_each_try {
+            act();
+        }
         let Tried {
             age, host, source, ..
         } = &tried;

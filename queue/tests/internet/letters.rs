@@ -1,4 +1,4 @@
-//! The mail of a day.
+//! The mail of a day, or of some days.
 
 use std::time::Duration;
 
@@ -45,9 +45,14 @@ const MAILBOXES: [(&str, u32, End, usize); 6] = [
 
 /// Some letters for each site, and so many messages in all. Sites have different shares: the first
 /// of those that are drawn get the most, as the law of Zipf says.
-pub(crate) fn letters(sites: &[Site], count: usize, rng: &mut StdRng) -> Vec<Letter> {
+pub(crate) fn letters(
+    sites: &[Site],
+    (count, days): (usize, u32),
+    rng: &mut StdRng,
+) -> Vec<Letter> {
     let mut office = Office {
         sites,
+        days,
         rng,
         letters: Vec::new(),
         number: 0,
@@ -74,6 +79,7 @@ pub(crate) fn letters(sites: &[Site], count: usize, rng: &mut StdRng) -> Vec<Let
 
 struct Office<'a> {
     sites: &'a [Site],
+    days: u32,
     rng: &'a mut StdRng,
     letters: Vec<Letter>,
     /// How many messages there are.
@@ -81,11 +87,15 @@ struct Office<'a> {
 }
 
 impl Office<'_> {
-    /// A time of the day. At some moments of it there is much mail.
+    /// A time of a day. At some moments of it there is much mail.
     fn time(&mut self) -> Duration {
-        match self.rng.random_range(0..100) {
+        let time = match self.rng.random_range(0..100) {
             0..6 => DAY / 6 * self.rng.random_range(1..6),
             _ => Duration::from_millis(self.rng.random_range(0..DAY.as_millis() as u64)),
+        };
+        match self.days {
+            1 => time,
+            days => DAY * self.rng.random_range(0..days) + time,
         }
     }
 

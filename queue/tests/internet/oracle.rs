@@ -14,6 +14,7 @@ use super::{
     letters::{Letter, Recipient},
     net::Net,
     sites::Site,
+    stories::{Stories, Sums},
 };
 
 /// The broken rules, each with what it is about: a kind of sites, or a word.
@@ -28,6 +29,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) letters: &'a [Letter],
     /// The messages of each letter.
     pub(crate) ids: &'a [Vec<QueueId>],
+    pub(crate) stories: &'a Stories,
 }
 
 /// What was told of a message.
@@ -71,6 +73,7 @@ pub(crate) async fn judge(subject: Subject<'_>) -> Findings {
         told: subject.told().await,
         mails: subject.mails().await,
         findings: Findings::new(),
+        sums: Sums::default(),
         subject,
     };
     for fault in subject.net.ledger().faults() {
@@ -88,6 +91,10 @@ pub(crate) async fn judge(subject: Subject<'_>) -> Findings {
         judge.site(site);
     }
     judge.strays();
+    let Sums { results, ends } = judge.sums;
+    let wrong = subject.stories.judge_all(results, ends).into_iter();
+    let wrong = wrong.map(|what| ("stories".to_owned(), what));
+    judge.findings.extend(wrong);
     judge.findings
 }
 
@@ -141,6 +148,7 @@ struct Judge<'a> {
     told: BTreeMap<QueueId, Told>,
     mails: BTreeMap<String, Mails>,
     findings: Findings,
+    sums: Sums,
 }
 
 impl Judge<'_> {
@@ -171,12 +179,15 @@ impl Judge<'_> {
         };
         let site = &self.subject.sites[letter.site];
         let told = self.told.get(&id).cloned().unwrap_or_default();
+        let is_suppressed = told.ends.contains(&Event::Suppressed);
+        self.sums.add(&retired, is_suppressed);
         let wrong = [
             self.end(to, &told, &retired),
             self.reports(to, &told),
             self.copies(site, (letter, text), to),
             self.attempts(site, letter, to, &told, &retired),
             self.sticks(site, to),
+            self.subject.stories.judge(&retired),
         ];
         let wrong: Vec<String> = wrong.into_iter().flatten().collect();
         if wrong.is_empty() {

@@ -129,9 +129,9 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "internet",
         level: Level::Full,
-        proves: "50,000 messages of a day for 2000 simulated sites, and those of 110 small worlds, end once and as their sites have it",
+        proves: "100,000 messages of a week for 2000 simulated sites, and those of 110 small worlds, end once and as their sites have it, and each has its whole story in traces and log",
         run: |steps, _| {
-            steps.step("a day of the simulated internet", slow::internet_day);
+            steps.step("a week of the simulated internet", slow::internet_week);
             steps.step("100 small worlds", slow::internet_worlds);
             steps.step("10 worlds with signed zones", slow::internet_signed);
         },

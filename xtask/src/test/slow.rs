@@ -60,12 +60,17 @@ pub(super) fn crash_rounds() -> Result<Done> {
     run_command(command.arg("crash"))
 }
 
-/// The time limit for the day of the simulated internet, and for its small worlds.
+/// The time limit for the week of the simulated internet, and for its small worlds.
 const INTERNET_LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// Runs one day of the simulated internet with 50,000 messages for 2000 sites.
-pub(super) fn internet_day() -> Result<Done> {
-    let world = [("SITES", "2000"), ("MESSAGES", "50000"), ("SEED", "1")];
+/// Runs a week of the simulated internet with 100,000 messages for 2000 sites.
+pub(super) fn internet_week() -> Result<Done> {
+    let world = [
+        ("SITES", "2000"),
+        ("MESSAGES", "100000"),
+        ("DAYS", "7"),
+        ("SEED", "1"),
+    ];
     internet(EACH_MESSAGE, &world)
 }
 
