@@ -43,6 +43,7 @@ mod rights;
 mod seeing;
 mod service;
 mod smarthost;
+mod stories;
 mod strangers;
 mod submission;
 mod support;
