@@ -33,8 +33,9 @@ use std::{
 use anyhow::Context;
 use postrider_config::Static;
 use postrider_store::{Store, StoreError, Time};
-use tracing::{info, warn};
+use tracing::{debug, error};
 
+pub(crate) use self::ca::{causes, read_roots};
 use self::{ca::Ca, host_keys::HostKey, issued::Held, names::HostKeys};
 pub use self::{
     challenges::{Challenges, PROTOCOL},
@@ -163,16 +164,16 @@ impl Acme {
             }
             let key = self.host_key(key_id);
             if !key_id.is_empty() && key.is_none() {
-                info!(
+                debug!(
                     name,
-                    "a certificate has a host key that is not configured any more"
+                    "certificate left out: its host key is not configured any more"
                 );
                 continue;
             }
             let certified = match issued::certified(&certificate, key) {
                 Ok(certified) => certified,
                 Err(error) => {
-                    warn!(name, "a stored certificate can't be used: {error:#}");
+                    error!(name, error = format!("{error:#}"), "certificate failed");
                     continue;
                 }
             };

@@ -13,6 +13,7 @@ mod export;
 mod import;
 mod junk;
 mod listing;
+mod log;
 mod login;
 mod moment;
 mod queue;
@@ -42,6 +43,7 @@ pub use export::{Export, ExportTarget};
 pub use import::{ImportFolder, ImportHooks};
 pub use junk::{Classify, Junk, Kind, Train};
 pub use listing::{Listing, When};
+pub use log::{LogLevel, LogLevelReset, Logs};
 pub use login::Login;
 pub use moment::{Bound, Moment, Offset};
 pub use queue::{
@@ -154,6 +156,10 @@ pub enum Command {
     /// Teach the junk filter, and ask it why a message is junk.
     #[command(subcommand)]
     Junk(Junk),
+    /// Show the newest lines of the running server's log.
+    Logs(Logs),
+    /// Show which lines the running server logs, or change that until its next start.
+    Loglevel(LogLevel),
     /// Let accounts log in again that had too many failed logins.
     #[command(subcommand)]
     Login(Login),

@@ -17,6 +17,7 @@ mod history;
 mod hold_rules;
 mod import;
 mod junk;
+mod log;
 mod login;
 mod output;
 mod password;
@@ -89,6 +90,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Purge(command) => undelete::purge(&Desk::of(conf)?, command),
         Command::Trace(options) => trace::run(&Desk::of(conf)?, &Running::of(conf)?, options),
         Command::Junk(command) => junk::run(&Running::of(conf)?, command),
+        Command::Logs(options) => log::show(&Running::of(conf)?, options),
+        Command::Loglevel(options) => log::level(&Running::of(conf)?, options),
         Command::Login(command) => login::run(&Running::of(conf)?, command),
         Command::Webapi(options) => webapi::run(options),
         Command::Completions { shell } => help::completions(shell),

@@ -44,9 +44,7 @@ pub fn prepare(statics: &Static) -> anyhow::Result<usize> {
     if connections < configured {
         warn!(
             open_files = limit,
-            connections,
-            configured,
-            "limits.connections is lowered, since the process may not open enough files"
+            connections, configured, "limits.connections lowered: too few open files allowed"
         );
     }
     Ok(connections)
@@ -61,7 +59,7 @@ fn raise() -> io::Result<(rlim_t, rlim_t)> {
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => Ok((soft, hard)),
         Err(error) => {
-            warn!(%error, soft, hard, "failed to raise the limit of open files");
+            warn!(%error, soft, hard, "limit of open files not raised");
             Ok((soft, soft))
         }
     }

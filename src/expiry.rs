@@ -85,7 +85,7 @@ pub(crate) async fn expire_history(
                 pace.after(now, now.saturating_duration_since(begun), removed)
             }
             Err(error) => {
-                warn!(%error, "failed to remove old history");
+                warn!(%error, "old history not removed");
                 Next::Run
             }
         };

@@ -35,9 +35,9 @@ impl Kind {
     /// The name in the log.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Mx => "MX",
+            Self::Mx => "smtp",
             Self::Submission => "submission",
-            Self::Http => "HTTP",
+            Self::Http => "http",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! - [`server`], [`services`], [`listener`], `proxied`, [`gate`], `sessions`, [`descriptors`],
 //!   [`tls`], `resolvers`, `loads`, [`prepared`], [`privileges`], [`sandbox`], [`service_manager`],
 //!   `wrong_clock`: from a configuration to a running server.
+//! - [`logging`], `told`, `otlp`: the log, and the collector that gets it.
 //! - [`acme`]: certificates from a CA.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
 //! - [`wellknown`]: what an HTTP port answers before its services.
@@ -33,6 +34,7 @@ mod loads;
 pub mod localserve;
 pub mod logging;
 mod observed;
+mod otlp;
 pub mod prepared;
 pub mod privileges;
 mod proxied;
@@ -45,6 +47,7 @@ pub mod services;
 mod sessions;
 mod sparing;
 pub mod tls;
+mod told;
 pub mod traces;
 pub mod wellknown;
 mod wrong_clock;

@@ -223,7 +223,7 @@ pub(crate) async fn accept(
                     true => Counted::Descriptors,
                     false => Counted::Failed,
                 });
-                warn!(%error, "failed to accept a connection");
+                warn!(%error, "connection not accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -339,14 +339,16 @@ impl Log {
             Unserved::Full(_, full) => {
                 let reply = reply.split(|byte| *byte == b'\r').next();
                 let reply = String::from_utf8_lossy(reply.unwrap_or_default());
-                info!(%remote, kind, limit = %full, %reply, "refused");
+                info!(%remote, service = kind, reason = "connections", limit = %full, text = %reply, "refused");
             }
-            Unserved::Broken(error) => debug!(%remote, kind, %error, "connection broke at once"),
+            Unserved::Broken(error) => {
+                debug!(%remote, service = kind, %error, "connection broke at once")
+            }
             Unserved::Stranger => {
-                info!(%remote, kind, "closed, since it is not in proxy_from of its listener");
+                warn!(%remote, service = kind, "connection closed: not in proxy_from of its listener");
             }
             Unserved::Proxy(fault) => {
-                info!(%remote, kind, %fault, "closed, for a fault of the proxy")
+                warn!(%remote, service = kind, error = %fault, "connection closed: fault of the proxy")
             }
         }
     }
@@ -356,10 +358,7 @@ impl Log {
         let count = self.lines.take_left_out();
         if count > 0 {
             let kind = self.kind;
-            info!(
-                kind,
-                count, "more connections refused, without a line for each"
-            );
+            info!(service = kind, count, "more connections refused");
         }
     }
 }

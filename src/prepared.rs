@@ -63,7 +63,7 @@ impl Prepared {
     pub fn confine(&self) -> anyhow::Result<()> {
         let statics = &self.options.statics;
         if !statics.sandbox {
-            warn!("sandbox = false: the server keeps rights that it does not need");
+            warn!("sandbox off: the server keeps rights that it does not need");
             return Ok(());
         }
         let mut folders = vec![statics.data_dir.clone()];
@@ -76,10 +76,10 @@ impl Prepared {
         let confined = sandbox::confine_thread(&folders)?;
         sandbox::protect_process()?;
         match &*confined.missing {
-            [] => info!("sandbox: writes in its own folders only, runs no programs"),
+            [] => info!("sandbox on"),
             missing => warn!(
-                "this kernel has no {}: the sandbox is weaker",
-                missing.join(" and no ")
+                missing = missing.join(", "),
+                "sandbox weaker: the kernel lacks parts of it"
             ),
         }
         Ok(())
@@ -99,7 +99,7 @@ fn prepare_files(options: &Options, bound: &[Bound]) -> anyhow::Result<()> {
     let others = [Some(&statics.path), statics.admin_password_file.as_ref()];
     let others = others.into_iter().flatten().map(PathBuf::as_path);
     for warning in files::check_folders(read_again().chain(certificates).chain(others))? {
-        warn!("{warning}");
+        warn!(reason = %warning, "files not private");
     }
     if privileges::drop_to(&statics.user, &statics.data_dir)? {
         // A file that only root can read would be missed at the next change.
@@ -110,23 +110,19 @@ fn prepare_files(options: &Options, bound: &[Bound]) -> anyhow::Result<()> {
             })?;
         }
     } else if geteuid().is_root() && options.local.is_none() {
-        warn!("user = \"\": the server stays root; name a user that it becomes");
+        warn!("the server stays root: user is empty");
     }
     if let Some(warning) = wrong_clock::warning(&statics.data_dir, SystemTime::now()) {
-        error!("{warning}");
+        error!(reason = %warning, "clock wrong");
     }
     info!(
-        version = env!("CARGO_PKG_VERSION"),
-        config = %statics.path.display(),
-        domains_conf = %options.dynamic_path.display(),
-        data = %statics.data_dir.display(),
-        hostname = %statics.hostname,
+        file = %options.dynamic_path.display(),
         domains = dynamic.domains.len(),
         accounts = dynamic.accounts.len(),
-        "starting"
+        "configuration loaded"
     );
     if let Some(mended) = files::private_dir(&statics.data_dir, files::DATA_MARK)?.mended {
-        warn!("{mended}");
+        warn!(reason = %mended, "files not private");
     }
     Ok(())
 }

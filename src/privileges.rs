@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use nix::unistd::{Gid, User, geteuid, getgrouplist, initgroups, setgid, setuid};
-use tracing::info;
+use tracing::debug;
 
 use crate::files::DATA_MARK;
 
@@ -134,7 +134,7 @@ pub fn drop_to(user: &str, data_dir: &Path) -> anyhow::Result<bool> {
     if setuid(0.into()).is_ok() {
         bail!("still able to become root after changing to {user:?}");
     }
-    info!(user, "gave up root");
+    debug!(user, "root given up");
     Ok(true)
 }
 

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context;
@@ -12,14 +12,13 @@ use arc_swap::ArcSwap;
 use postrider_admin::{
     self as admin,
     face::{http::Management, socket},
-    op::{dns, logs::Logs, metrics::keep_points, passwords},
+    op::{dns, metrics::keep_points, passwords},
 };
-use postrider_config::{
-    DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher, keep_good,
-};
+use postrider_config::{DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher};
 use postrider_dns::Resolver;
 use postrider_observe::{
     Metrics, Tracer,
+    log::Log,
     metrics::{self, Build, ConfigFile},
 };
 use postrider_queue::{DeliveryMode, Dialer, Mailboxes, Queue, TcpDialer};
@@ -41,13 +40,14 @@ use crate::{
     gate::{Gate, Kind},
     http::{self, RequestCounts},
     listener::{Entrance, RefusedConnections},
-    loads,
+    loads, otlp,
     prepared::Prepared,
     resolvers::{Resolvers, resolvers},
     service_manager,
     services::{self, Apis, Bound, HttpPort, Service, Services},
     sessions::{self, OnHttps, Sessions},
     tls::{HandshakeFailures, ListenerCertificates},
+    told,
     traces::Tracing,
 };
 
@@ -83,8 +83,8 @@ pub struct Options {
     pub dialer: Arc<dyn Dialer>,
     /// The ways of localserve. None: a production server.
     pub local: Option<Local>,
-    /// The last lines of the log, for the management API.
-    pub logs: Logs,
+    /// The log, for the management API.
+    pub logs: Log,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Look each hour whether DNS has what it should have, for the metrics.
@@ -118,7 +118,7 @@ impl Options {
             resolver: None,
             dialer: Arc::new(TcpDialer),
             local: None,
-            logs: Logs::default(),
+            logs: Log::default(),
             metrics: Arc::new(Metrics::new(BUILD)),
             watch_records: false,
         }
@@ -130,13 +130,14 @@ pub struct Server {
     shared: SessionContext,
     addresses: Vec<(String, SocketAddr)>,
     certificates: ListenerCertificates,
-    logs: Logs,
+    logs: Log,
     tracing: Tracing,
     domains_conf: ReadAgain,
     gate: Arc<Gate>,
     handshakes: Arc<HandshakeFailures>,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    begun: Instant,
 }
 
 impl Server {
@@ -160,12 +161,13 @@ impl Server {
             acme,
         } = prepared;
         let (store, control) = open_store(&options.statics, &options.metrics).await?;
-        tell_stops(&store).await?;
-        tell_at_start(&options.statics, &options.dynamic);
+        told::stops(&store).await?;
+        told::configuration(&options.statics, &options.dynamic);
         let (local, dynamic_path) = (options.local.clone(), options.dynamic_path.clone());
         let (logs, watch_records) = (options.logs.clone(), options.watch_records);
         let (resolver, dialer) = (options.resolver.clone(), Arc::clone(&options.dialer));
         let (config, metrics) = (&options.statics.resolver, &options.metrics);
+        logs.count_in(Arc::clone(metrics));
         let resolvers = resolvers(config, &options.clock, resolver, metrics)?;
         let tracing = Tracing::start(&options.statics, metrics, &options.clock);
         let shared = session_context(options, store, tracing.tracer.clone(), &resolvers)?;
@@ -210,6 +212,7 @@ impl Server {
             domains_conf: watcher.read_again(),
             shutdown,
             tasks: JoinSet::new(),
+            begun: Instant::now(),
         };
         let challenges = acme.as_ref().map(|acme| Arc::clone(acme.challenges()));
         if let Some(acme) = acme {
@@ -241,6 +244,14 @@ impl Server {
         let metrics = Arc::clone(&server.shared.metrics);
         let counting = loads::count(metrics, outcomes, server.shutdown.subscribe());
         server.tasks.spawn(counting);
+        let (clock, traces) = (&server.shared.clock, &server.tracing.traces);
+        let (log, traces) = otlp::exporters(&server.shared.statics, &server.logs, traces, clock)?;
+        if let Some(log) = log {
+            server.tasks.spawn(log.run(server.shutdown.subscribe()));
+        }
+        if let Some(traces) = traces {
+            server.tasks.spawn(traces.run(server.shutdown.subscribe()));
+        }
         server.spawn_workers(control, admin, hooks, watcher);
         server.spawn_services(bound, &apis, local.as_ref(), challenges.as_ref())?;
         Ok(server)
@@ -334,14 +345,17 @@ impl Server {
                 if read != **statics {
                     warn!(
                         file = %statics.path.display(),
-                        "the file has changed; the change takes effect at the next start"
+                        "configuration changed: takes effect at the next start"
                     );
                 }
             }
             Err(errors) => {
                 loads::note(&self.shared.metrics, ConfigFile::Postrider, false);
                 for problem in &errors {
-                    error!("{problem}; the next start would fail");
+                    error!(
+                        file = %problem.file.display(), line = problem.line, key = problem.key,
+                        error = problem.message, "configuration refused"
+                    );
                 }
             }
         }
@@ -369,6 +383,11 @@ impl Server {
         Ok(())
     }
 
+    /// Logs that the server has started, and where it listens.
+    pub fn tell_started(&self) {
+        told::started(&self.shared.statics, &self.addresses);
+    }
+
     /// Stops in order: it accepts no new connections, waits for sessions and deliveries, and closes
     /// the store.
     pub async fn stop(mut self) {
@@ -377,7 +396,8 @@ impl Server {
         let patience = async {
             tokio::time::sleep(STOP_QUIETLY).await;
             info!(
-                "waiting up to {STOP_WITHIN:?} for sessions, calls and deliveries that are under way; a second signal ends at once"
+                seconds = STOP_WITHIN.as_secs(),
+                "stopping: waits for what is under way"
             );
             tokio::time::sleep(STOP_WITHIN - STOP_QUIETLY).await;
         };
@@ -386,14 +406,13 @@ impl Server {
             () = patience => false,
         };
         if !ended {
-            warn!(
-                "some sessions did not end in time and are cut off; what they were answered is safe"
-            );
+            warn!("sessions cut off: they did not end in time");
             self.tasks.shutdown().await;
         }
         self.shared.store.close().await;
         self.tracing.end().await;
-        info!("stopped");
+        let seconds = self.begun.elapsed().as_secs();
+        info!(seconds, "stopped");
     }
 
     /// The parts that the operations of administrators work on.
@@ -612,21 +631,6 @@ async fn open_store(
     Ok((store, control))
 }
 
-/// Logs which work an administrator stopped.
-async fn tell_stops(store: &Store) -> anyhow::Result<()> {
-    let stops = store.stops().await?;
-    let all = [
-        ("deliveries", stops.deliveries),
-        ("webhook calls", stops.webhooks),
-    ];
-    for (work, since) in all {
-        if let Some(since) = since {
-            warn!(%since, "{work} are stopped; \"postrider queue start\" lets them go on");
-        }
-    }
-    Ok(())
-}
-
 /// The parts that all sessions share.
 fn session_context(
     options: Options,
@@ -671,20 +675,6 @@ fn session_context(
         simulate,
         statics,
     })
-}
-
-/// Logs the things in the configuration that somebody should look at, and keeps a copy of
-/// domains.conf for a start at which it has errors.
-fn tell_at_start(statics: &Static, dynamic: &Dynamic) {
-    for key in statics.not_yet().into_iter().chain(dynamic.not_yet()) {
-        warn!(key, "this key is set, but this version does not use it yet");
-    }
-    for warning in statics.warnings().iter().chain(dynamic.warnings()) {
-        warn!("{warning}");
-    }
-    if let Err(error) = keep_good(statics, dynamic) {
-        warn!(%error, "failed to keep a copy of domains.conf in the data folder");
-    }
 }
 
 /// Calls `work` every `period` until the server stops.

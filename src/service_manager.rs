@@ -88,7 +88,7 @@ pub fn tell_stopping() {
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        debug!(%error, "failed to tell the service manager");
+        debug!(%error, "service manager not told");
     }
 }
 
@@ -113,9 +113,7 @@ async fn watch_over(
     loop {
         match tokio::time::timeout(pause, store.hold_rules()).await {
             Ok(_) => tell(),
-            Err(_) => error!(
-                "the store does not answer; the service manager is not told that all is well"
-            ),
+            Err(_) => error!("store does not answer"),
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

@@ -87,10 +87,7 @@ impl Certificates {
                 self.put(loaded);
                 self.warn(SystemTime::now());
             }
-            Err(errors) => error!(
-                "certificates changed but were not reloaded, the old ones stay in use: {:#}",
-                first(errors)
-            ),
+            Err(errors) => error!(error = format!("{:#}", first(errors)), "certificate failed"),
         }
     }
 
@@ -107,7 +104,7 @@ impl Certificates {
             .iter()
             .map(|pair| pair.cert.display().to_string());
         let files: Vec<String> = files.collect();
-        info!(files = files.join(", "), "certificates reloaded");
+        info!(file = files.join(", "), "certificate loaded");
     }
 
     /// The warnings about certificates that were [read](Self::read), each with the number of its
@@ -136,7 +133,7 @@ impl Certificates {
     /// Logs the warnings.
     pub fn warn(&self, now: SystemTime) {
         for warning in self.warnings(now) {
-            warn!("{warning}");
+            warn!(reason = warning, "certificate needs attention");
         }
     }
 

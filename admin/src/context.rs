@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use postrider_config::{Changed, Difference, DomainsFile, Live, Static, toml_edit::DocumentMut};
 use postrider_dns::Resolver;
-use postrider_observe::{Metrics, trace::Traces};
+use postrider_observe::{Metrics, log::Log, trace::Traces};
 use postrider_queue::{Dialer, Queue};
 use postrider_receive::{
     RefusalCounts,
@@ -17,7 +17,7 @@ use tracing::{error, info};
 
 use crate::{
     AdminError,
-    op::{certificates::CertificateFiles, logs::Logs, metrics::Figures},
+    op::{certificates::CertificateFiles, metrics::Figures},
 };
 
 /// How long the audit log keeps an entry.
@@ -59,8 +59,8 @@ pub struct Context {
     pub webhooks: Arc<Operator>,
     /// `domains.conf`, for operations that change it.
     pub domains: Arc<DomainsFile>,
-    /// The last lines of the log.
-    pub logs: Logs,
+    /// The newest lines of the log, and which lines are written.
+    pub logs: Log,
     /// What happened to sessions, messages and calls.
     pub traces: Traces,
     /// How often mail, logins and connections were refused.
@@ -241,7 +241,7 @@ impl Context {
             self.tell(&operation, &target);
         }
         if let Err(error) = self.store.audit(entry).await {
-            error!(%error, operation, target, "failed to add a change to the audit log");
+            error!(%error, operation, target, "change not audited");
         }
     }
 }

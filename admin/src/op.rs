@@ -233,6 +233,9 @@ macro_rules! operations {
             TraceStory($crate::op::traces::Story) = "trace.story",
             TraceFollow($crate::op::traces::Follow) = "trace.follow",
             LogList($crate::op::logs::List) = "log.list",
+            LogListLevels($crate::op::logs::ListLevels) = "log.list_levels",
+            LogSetLevel($crate::op::logs::SetLevel) = "log.set_level",
+            LogResetLevels($crate::op::logs::ResetLevels) = "log.reset_levels",
             RefusalList($crate::op::refusals::List) = "refusal.list",
             AuditList($crate::op::audit::List) = "audit.list",
         }

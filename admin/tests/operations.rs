@@ -34,13 +34,16 @@ use postrider_admin::{
         socket,
     },
     op::{
-        Gone, Operation, Single, Sink, hold_rules, keys, logins, logs::Logs, passwords, queue,
-        server, suppression,
+        Gone, Operation, Single, Sink, hold_rules, keys, logins, passwords, queue, server,
+        suppression,
     },
 };
 use postrider_config::{DomainsFile, Dynamic, Static, toml_edit};
 use postrider_dns::FakeResolver;
-use postrider_observe::trace::{Limits, Recorder, RecorderParts};
+use postrider_observe::{
+    log::Log,
+    trace::{Limits, Recorder, RecorderParts},
+};
 use postrider_queue::{DeliveryMode, Queue, TcpDialer};
 use postrider_receive::login::{Identity, LoginLimiter, Logins, Source};
 use postrider_store::{
@@ -141,7 +144,7 @@ impl Desk {
             checks: resolver.clone(),
             dialer: Arc::new(TcpDialer),
             webhooks: Arc::new(webhooks.unwrap().operator()),
-            logs: Logs::default(),
+            logs: Log::default(),
             figures: Arc::default(),
             refusals: Arc::default(),
             certificates: Arc::new(()),

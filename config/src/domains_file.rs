@@ -313,7 +313,7 @@ impl DomainsFile {
 
     fn keep(&self, config: &Dynamic) {
         if let Err(error) = keep_good(&self.statics, config) {
-            tracing::warn!(%error, "failed to keep a copy of the configuration for the next start");
+            tracing::warn!(%error, "domains.conf not copied for the next start");
         }
     }
 

@@ -2,7 +2,7 @@
 //! transports.
 
 use crate::{
-    keys_hooks, keys_listeners, keys_oauth, keys_queue, keys_sources, keys_transports,
+    keys_hooks, keys_listeners, keys_oauth, keys_queue, keys_sources, keys_transports, otlp,
     schema::{
         Default::{Absent, Required, Value},
         Key,
@@ -43,6 +43,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     },
     traces::SECTION,
     keys_oauth::SECTION,
+    otlp::SECTION,
     keys_listeners::SECTION,
     keys_transports::SECTION,
     keys_sources::SOURCES,
@@ -97,7 +98,8 @@ static GENERAL: &[Key] = &[
         "log.modules.<module>",
         LEVELS,
         Absent("log.level"),
-        "The level of one module, such as \"postrider_queue\".",
+        "The level of one module, such as \"queue\" or \"smtp::server\". Libraries log from warn on \
+            only, whatever their level, except hickory (DNS).",
     ),
     key(
         "metrics.allow",

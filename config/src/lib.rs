@@ -11,7 +11,7 @@
 //! | modules | content |
 //! |---|---|
 //! | [`schema`], [`keys`], `keys_*`, `describe` | the keys and their description |
-//! | `statics`, `transports`, `dynamics`, `hooks`, `words`, `values`, `quantity`, `day`, `duration`, `dkim_key`, `oauth` | the types |
+//! | `statics`, `transports`, `dynamics`, `hooks`, `words`, `values`, `quantity`, `day`, `duration`, `dkim_key`, `oauth`, `otlp` | the types |
 //! | `providers`, `providers.toml` | known providers: the entries, and which one is for a domain |
 //! | `reader`, `scalar`, `tables`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
 //! | `lookup` | questions to a [`Dynamic`], such as the account of an address |
@@ -49,6 +49,7 @@ mod listeners;
 mod loaded;
 mod lookup;
 mod oauth;
+mod otlp;
 mod parse_dynamic;
 mod parse_providers;
 mod parse_static;
@@ -91,6 +92,7 @@ pub use last_good::{LastGood, keep_good, last_good};
 pub use loaded::Loaded;
 pub use lookup::{Found, LoginName, Match, Target};
 pub use oauth::{ClientSecret, OauthConfig};
+pub use otlp::{OtlpConfig, OtlpHeaders};
 pub use providers::{Provider, ProviderTls, Providers, ReplyRule, ReplyRules, ReplyScope};
 pub use public::is_public;
 pub use quantity::{Rate, Size, format_duration};

@@ -13,7 +13,7 @@ use crate::{
     dns_update,
     error::Errors,
     hooks::{read_hook, read_milter},
-    keys, listeners, oauth, parse_providers,
+    keys, listeners, oauth, otlp, parse_providers,
     providers::Providers,
     reader::{Reader, Source, read_text},
     scalar::{Url, parse_host_port},
@@ -148,6 +148,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         },
         dns_update: dns_update::read(root),
         oauth: root.table("oauth").and_then(|table| oauth::read(&table)),
+        otlp: root.table("otlp").and_then(|table| otlp::read(&table)),
         resolver: ResolverConfig {
             servers: resolver.set("servers"),
             dnssec: resolver.get("dnssec"),

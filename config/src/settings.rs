@@ -343,6 +343,7 @@ mod tests {
         "oauth.introspection_url",
         "oauth.scope",
         "oauth.username_claim",
+        "otlp.endpoint",
         "postmaster.account",
         "postmaster.mailbox",
         "providers.<name>.from",

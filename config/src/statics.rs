@@ -14,6 +14,7 @@ use crate::{
     dns_update::DnsUpdate,
     hooks::{Hook, Milter},
     oauth::OauthConfig,
+    otlp::OtlpConfig,
     providers::Providers,
     quantity::Size,
     sources::{OutgoingSource, Pool},
@@ -60,6 +61,8 @@ pub struct Static {
     pub dns_update: BTreeMap<Domain, DnsUpdate>,
     /// The authorization server whose tokens log in.
     pub oauth: Option<OauthConfig>,
+    /// The collector that gets the log and the traces.
+    pub otlp: Option<OtlpConfig>,
     /// Trust for outgoing TLS.
     pub tls: OutgoingTls,
     /// ACME accounts by name.

@@ -153,20 +153,20 @@ impl Watcher {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(config))) => self.applied(&config),
             Ok(Err(refused)) => self.refuse(refused),
-            Err(error) => tracing::error!(%error, "cannot read the configuration"),
+            Err(error) => tracing::error!(%error, "configuration refused"),
         }
     }
 
     fn applied(&mut self, config: &Dynamic) {
         self.refused = None;
         for warning in config.warnings() {
-            tracing::warn!("{warning}");
+            tracing::warn!(reason = warning, "configuration has a warning");
         }
         tracing::info!(
             file = %self.file.path().display(),
             domains = config.domains.len(),
             accounts = config.accounts.len(),
-            "changed configuration is in force"
+            "configuration loaded"
         );
         self.outcome.send_replace(Outcome::Applied);
     }
@@ -180,8 +180,8 @@ impl Watcher {
                 file = %error.file.display(),
                 line = error.line,
                 key = error.key,
-                "changed configuration refused: {}",
-                error.message
+                error = error.message,
+                "configuration refused"
             );
         }
         let errors = refused.errors.clone();
@@ -248,7 +248,7 @@ impl Folders {
             }
         });
         let watcher = watcher
-            .map_err(|error| tracing::warn!(%error, "cannot watch the configuration files; reading them every 10 s instead"))
+            .map_err(|error| tracing::warn!(%error, "configuration files not watched, but read every 10 s"))
             .ok();
         Self {
             watcher,

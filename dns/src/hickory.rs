@@ -237,10 +237,8 @@ impl Validating {
         };
         if before != Some(secure) {
             match secure {
-                true => info!("DNS answers are validated by DNSSEC"),
-                false => warn!(
-                    "the DNS servers do not pass on DNSSEC signatures: answers are not validated (resolver.dnssec)"
-                ),
+                true => info!("DNSSEC on"),
+                false => warn!("DNSSEC off: the DNS servers do not pass on signatures"),
             }
         }
         let holds = match answered {

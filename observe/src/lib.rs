@@ -4,13 +4,16 @@
 //! |---|---|
 //! | [`metrics`] | the list of all metrics, their labels, and the handles that count |
 //! | `trace` | what happened to a session, a message or a call, step by step, and the files of traces |
-//! | `log` | the layers that write lines, join repeated ones and keep the newest |
+//! | `log` | the layer that makes lines, joins repeated ones, writes them out and keeps the newest |
+//! | `otlp` | the log as a collector of OpenTelemetry takes it |
 //!
 //! Other crates hold the handles and fill them in. This crate knows nothing of mail, and depends on
 //! no crate of ours.
 #![forbid(unsafe_code)]
 
+pub mod log;
 pub mod metrics;
+pub mod otlp;
 pub mod trace;
 
 pub use metrics::Metrics;

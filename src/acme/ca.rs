@@ -126,11 +126,11 @@ impl Ca {
         info!(
             acme = self.name,
             directory = self.directory,
-            "made an account at the CA"
+            "ACME account made"
         );
         if let Err(error) = self.keep(store, now, &credentials).await {
             // The account works until the next start, which makes another one.
-            warn!(acme = self.name, %error, "failed to keep the account");
+            warn!(acme = self.name, %error, "ACME account not kept");
         }
         Ok(account)
     }
@@ -278,7 +278,8 @@ impl HttpClient for Client {
     }
 }
 
-fn read_roots(file: &Path) -> anyhow::Result<Vec<reqwest::Certificate>> {
+/// The certificates of a file that are trusted.
+pub(crate) fn read_roots(file: &Path) -> anyhow::Result<Vec<reqwest::Certificate>> {
     let shown = file.display();
     let pem = std::fs::read(file).with_context(|| format!("failed to read {shown}"))?;
     let roots = reqwest::Certificate::from_pem_bundle(&pem);
@@ -290,7 +291,7 @@ fn read_roots(file: &Path) -> anyhow::Result<Vec<reqwest::Certificate>> {
 }
 
 /// An error with all its causes. The first one of reqwest says little.
-fn causes(error: &reqwest::Error) -> String {
+pub(crate) fn causes(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

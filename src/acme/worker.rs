@@ -146,8 +146,8 @@ impl Worker {
                 };
                 if last.next > now {
                     warn!(
-                        name = wanted.name, reason = last.reason, next_try = %last.next,
-                        "the last try to get a certificate failed"
+                        name = wanted.name, error = last.reason, next = %last.next,
+                        "certificate not renewed"
                     );
                 }
                 self.tried.insert(wanted, tried);
@@ -229,7 +229,7 @@ impl Worker {
             return self.failed(wanted, failure, None).await;
         }
         if let Err(error) = self.mark(wanted, "the server stopped during the try").await {
-            warn!(name = wanted.name, %error, "failed to note a try in the store, so it is put off");
+            warn!(name = wanted.name, %error, "ACME try put off: not noted");
             let next = self.clock.now().after(KEEP_AGAIN);
             self.tried.entry(wanted.clone()).or_default().next = next;
             return;
@@ -277,8 +277,7 @@ impl Worker {
         if is_foreign(&self.statics, &found) && !std::mem::replace(&mut tried.foreign, true) {
             warn!(
                 name, addresses = ?found,
-                "the name leads to addresses that no listener has as ips or nat_ips; the CA will \
-                 look for this server there"
+                "name leads to addresses that no listener has as ips or nat_ips"
             );
         }
         Ok(())
@@ -340,7 +339,7 @@ impl Worker {
         {
             warn!(
                 acme = ca.name,
-                "the CA does not know our account any more; making another one"
+                "ACME account unknown to the CA; another one is made"
             );
             used = ca.register(store, now).await?;
             got = order(&used, &wanted.name, pair, challenges, &ways).await;
@@ -373,7 +372,7 @@ impl Worker {
         let certified = issued::certified(&new, host_key);
         let certified = certified.map_err(|error| Failure::of_name(format!("{error:#}")))?;
         self.acme.held.add(&wanted.account, &new, certified);
-        info!(name = wanted.name, acme = wanted.account, ends = %new.ends, "got a certificate");
+        info!(name = wanted.name, acme = wanted.account, expires = %new.ends, "certificate loaded");
         let renew_before = self.acme.cas.get(&wanted.account).map(|ca| ca.renew_before);
         let renewal = renew_at(new.begins, new.ends, renew_before.unwrap_or_default());
         let ends = new.ends;
@@ -401,7 +400,7 @@ impl Worker {
             if let Err(error) = kept {
                 warn!(
                     name = certificate.name, %error,
-                    "failed to keep a certificate in the store; it is in use until this process ends"
+                    "certificate in use, but not stored"
                 );
                 return;
             }
@@ -450,7 +449,7 @@ impl Worker {
         }
         for record in records {
             if let Err(error) = self.store.set_acme_try(record).await {
-                warn!(name = wanted.name, %error, "failed to note a try in the store");
+                warn!(name = wanted.name, %error, "ACME try not noted");
             }
         }
     }
@@ -460,15 +459,15 @@ impl Worker {
         let ends = self.acme.held.validity(wanted).map(|(_, ends)| ends);
         match ends {
             Some(ends) if ends.before(URGENT) <= self.clock.now() => error!(
-                name, reason, remedy, next_try = %next, %ends,
-                "THE CERTIFICATE ENDS SOON OR HAS ENDED, and it was not renewed"
+                name, error = reason, remedy, next = %next, expires = %ends,
+                "certificate failed"
             ),
-            _ if !is_news => debug!(name, reason, next_try = %next, "no certificate again"),
+            _ if !is_news => debug!(name, error = reason, next = %next, "certificate failed again"),
             Some(ends) => warn!(
-                name, reason, remedy, next_try = %next, %ends,
-                "the certificate was not renewed"
+                name, error = reason, remedy, next = %next, expires = %ends,
+                "certificate not renewed"
             ),
-            None => warn!(name, reason, remedy, next_try = %next, "got no certificate"),
+            None => warn!(name, error = reason, remedy, next = %next, "certificate not obtained"),
         }
     }
 }

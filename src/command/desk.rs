@@ -14,10 +14,10 @@ use nix::unistd::{User, geteuid, getuid};
 use postrider_admin::{
     AdminError, Caller, Context,
     face::client::{self, CallError},
-    op::{Gone, Operation, Single, Sink, logs::Logs},
+    op::{Gone, Operation, Single, Sink},
 };
 use postrider_config::{DomainsFile, Live, Static};
-use postrider_observe::{Tracer, trace::Traces};
+use postrider_observe::{Tracer, log::Log, trace::Traces};
 use postrider_queue::{DeliveryMode, Queue, QueueParts, TcpDialer};
 use postrider_receive::login::{LoginLimiter, Logins};
 use postrider_store::{Actor, Clock, OpenError, Store, SystemClock};
@@ -208,7 +208,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         webhooks: Arc::new(webhooks.operator()),
         traces,
         // They are the running server's.
-        logs: Logs::default(),
+        logs: Log::default(),
         figures: Arc::default(),
         refusals: Arc::default(),
         certificates: Arc::new(()),

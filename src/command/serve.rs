@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::bail;
-use postrider_admin::op::logs::Logs;
 use postrider_config::{Dynamic, Errors, LastGood, Loaded, Static, last_good};
+use postrider_observe::log::Log;
 use postrider_store::Time;
 use postrider_webapi::HostNames;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,26 +19,41 @@ use crate::{
 };
 
 pub(super) fn serve(conf: &Path) -> anyhow::Result<()> {
+    logged(|log| serve_with(conf, log))
+}
+
+pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
+    logged(|log| localserve_with(options, log))
+}
+
+/// Runs a server that may start a log. The last lines of the log are out when this returns, also if
+/// the server fails.
+fn logged(run: impl FnOnce(&mut Log) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut log = Log::default();
+    let result = run(&mut log);
+    logging::end(&log);
+    result
+}
+
+fn serve_with(conf: &Path, log: &mut Log) -> anyhow::Result<()> {
     let prepared = Prepared::new(Options {
         watch_records: true,
-        ..load_to_start(conf)?
+        ..load_to_start(conf, log)?
     })?;
     prepared.confine()?;
+    log.start_writing()?;
     runtime()?.block_on(async {
         let signals = Signals::new()?;
         let server = Server::start_prepared(prepared).await?;
-        for (service, address) in server.addresses() {
-            info!(service, %address, "listening");
-        }
         run_until_signal(server, signals).await
     })
 }
 
-pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
+fn localserve_with(options: &cli::Localserve, log: &mut Log) -> anyhow::Result<()> {
     let place = localserve::prepare(options)?;
-    let mut server_options = load_to_start(&place.conf)?;
+    let mut server_options = load_to_start(&place.conf, log)?;
     for mended in &place.mended {
-        warn!("{mended}");
+        warn!(reason = %mended, "files not private");
     }
     server_options.local = Some(Local {
         deliver: options.deliver,
@@ -49,6 +64,7 @@ pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
     });
     let prepared = Prepared::new(server_options)?;
     prepared.confine()?;
+    log.start_writing()?;
     runtime()?.block_on(async {
         let signals = Signals::new()?;
         let server = Server::start_prepared(prepared).await?;
@@ -63,15 +79,14 @@ pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
 
 /// Reads both files and starts the log. If only domains.conf has errors, the last good copy of it
 /// takes its place: a server that restarts while somebody edits the file must not stay down.
-fn load_to_start(conf: &Path) -> anyhow::Result<Options> {
+fn load_to_start(conf: &Path, log: &mut Log) -> anyhow::Result<Options> {
     let loaded = Loaded::read(conf);
-    let logs = match &loaded.statics {
-        Ok(statics) => logging::start(&statics.log),
-        Err(_) => Logs::default(),
-    };
+    if let Ok(statics) = &loaded.statics {
+        *log = logging::start(&statics.log);
+    }
     let (statics, dynamic) = good(loaded, conf)?;
     Ok(Options {
-        logs,
+        logs: log.clone(),
         ..Options::new(statics, dynamic, dynamic_path(conf))
     })
 }
@@ -98,14 +113,16 @@ fn good(loaded: Loaded, conf: &Path) -> anyhow::Result<(Static, Dynamic)> {
 
 fn tell_of_copy(good: &LastGood, errors: &Errors) {
     for problem in errors {
-        error!("{problem}");
+        error!(
+            file = %problem.file.display(), line = problem.line, key = problem.key,
+            error = problem.message, "configuration refused"
+        );
     }
     let saved = good.saved.map(|saved| Time::from(saved).to_string());
     error!(
         file = %good.config.path.display(),
         saved = saved.unwrap_or_default(),
-        "THE FILE HAS ERRORS: the server runs with the last good copy of it, and takes the file when \
-         it is mended and saved"
+        "started with the last good copy of a file that has errors"
     );
 }
 
@@ -137,16 +154,17 @@ async fn run_until_signal(server: Server, signals: Signals) -> anyhow::Result<()
         mut hangup,
     } = signals;
     let store = server.store().clone();
+    server.tell_started();
     service_manager::tell_ready();
     loop {
         tokio::select! {
             _ = hangup.recv() => {
-                info!("SIGHUP: reading the files again");
+                info!(signal = "SIGHUP", "configuration read again");
                 server.read_again();
                 continue;
             }
-            _ = terminate.recv() => info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => info!("SIGINT: stopping"),
+            _ = terminate.recv() => info!(signal = "SIGTERM", "stopping"),
+            _ = interrupt.recv() => info!(signal = "SIGINT", "stopping"),
             error = store.stopped() => bail!(
                 "the store stopped: {error}; accepted messages are safe; repair the cause, then start again"
             ),

@@ -10,23 +10,12 @@ use std::{
     io::{self, Write},
 };
 
+use postrider_observe::log::is_hidden;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{
     Value,
     ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer},
 };
-
-/// Whether a terminal may act on the character instead of showing it: the controls of Unicode
-/// (general category Cc), its line separators, and the controls of bidirectional text (UAX #9).
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{61c}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}')
-}
 
 /// The text with escapes for hidden characters, except those that `keep` allows.
 fn escape_but(text: &str, keep: fn(char) -> bool) -> Cow<'_, str> {

@@ -15,7 +15,7 @@ use postrider_observe::{
 };
 use postrider_smtp::HandshakeFailure;
 use rustls::{CertificateError, Error, PeerIncompatible, ProtocolVersion};
-use tracing::info;
+use tracing::debug;
 
 /// Counts the handshakes of clients since the start of the server, and the failed ones by kind.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl HandshakeFailures {
         let kind = HandshakeFailure::of(error);
         if let Some(counter) = self.counter(kind) {
             let count = counter.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-            info!(%remote, kind = kind.as_str(), count, %error, "TLS handshake failed");
+            debug!(%remote, kind = kind.as_str(), count, %error, "TLS handshake failed");
         }
     }
 

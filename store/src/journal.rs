@@ -521,7 +521,7 @@ impl Journal {
             return AppendError::Full(error);
         }
         self.failures += 1;
-        tracing::error!(%error, failures = self.failures, "the journal could not be written to");
+        tracing::error!(%error, failures = self.failures, "journal not written");
         if self.failures > 1 {
             return AppendError::Closed(error);
         }
@@ -533,7 +533,7 @@ impl Journal {
             Ok(_) => AppendError::Failed(error),
             Err(error) => {
                 self.failures += 1;
-                tracing::error!(%error, "another segment of the journal could not be written to either");
+                tracing::error!(%error, "journal not written, nor another segment");
                 AppendError::Closed(error)
             }
         }

@@ -351,7 +351,7 @@ impl Drop for TextFile {
             && let Err(error) = owner.disk.remove(&name(self.place.file))
         {
             // The next process finds it.
-            tracing::warn!(file = name(self.place.file), %error, "a text that was not accepted could not be removed");
+            tracing::warn!(text = self.place.file, %error, "text not removed");
         }
     }
 }

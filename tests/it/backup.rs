@@ -169,7 +169,7 @@ async fn serve_restored(conf: &Path, before: Vec<String>, remote: &Remote) {
     program.address("crash.submission").await;
     let status = says(conf, &["queue", "status"]).await;
     assert_eq!(status.matches("stopped since").count(), 2, "{status}");
-    program.logs("deliveries are stopped", 1).await;
+    program.logs("work=deliveries", 1).await;
     submit(&program, "new", 10).await;
     let list = says(conf, &["queue", "list", "--json"]).await;
     let list: Value = serde_json::from_str(&list).unwrap();

@@ -126,10 +126,10 @@ async fn from_an_empty_folder_to_a_restored_server() {
     let domains = conf.with_file_name("domains.conf");
     let good = fs::read_to_string(&domains).unwrap();
     fs::write(&domains, format!("{good}typo = 1\n")).unwrap();
-    server.logs("changed configuration refused", 1).await;
+    server.logs("configuration refused", 1).await;
     mail_arrives(&server, "joe@second.test", "still there").await;
     fs::write(&domains, format!("{good}\n# A comment.\n")).unwrap();
-    server.logs("changed configuration is in force", 1).await;
+    server.logs("configuration loaded", 2).await;
     let audit = says(&conf, &["audit", "list"]).await;
     assert!(
         audit.contains("second.test") && audit.contains("example.org"),

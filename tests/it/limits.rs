@@ -22,7 +22,7 @@ async fn idle_connections_to_the_mx_never_lock_out_applications() {
     }
     let refusal = Client::refused(mx).await;
     assert!(refusal.starts_with("421 4.3.2 "), "{refusal}");
-    let refused = "kind=\"MX\" limit=limits.connections reply=421 4.3.2 ";
+    let refused = "service=smtp reason=connections limit=limits.connections text=\"421 4.3.2 ";
     server.logs(refused, 1).await;
     let counted = refusals(&conf).await;
     assert_eq!(counted, [("connections".to_owned(), 1)].into());

@@ -1,6 +1,11 @@
 //! The log of the real program: what an administrator looks for at night.
 
-use crate::support::{Setup, client::Client, message, program::Program};
+use crate::support::{
+    Setup,
+    client::Client,
+    message,
+    program::{self, Program},
+};
 
 #[tokio::test]
 async fn each_refusal_and_each_mail_is_one_line_with_its_facts() {
@@ -118,5 +123,62 @@ async fn a_report_to_many_is_read_once() {
     server.logs("accepted ", 1).await;
     let log = server.log();
     assert_eq!(log.matches("mail read as a report").count(), 1, "{log}");
+    server.kill();
+}
+
+/// What is ordered at run time holds at once, is in the audit log, and goes with `reset`.
+#[tokio::test]
+async fn levels_change_while_the_server_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let conf = Setup::default().write(dir.path());
+    let server = Program::start(&conf);
+    let address = server.address("test.smtp").await;
+    let says = async |arguments: &[&str]| {
+        let output = program::run(&conf, arguments).await;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let session = async || {
+        let mut client = Client::connect(address).await;
+        client.expect("EHLO sender.elsewhere.test", "250").await;
+        client.expect("QUIT", "221").await;
+    };
+    let set = says(&["loglevel", "smtp=trace", "--for", "10m"]).await;
+    assert_eq!(set, "smtp: trace for 10m\n");
+    session().await;
+    server.logs(" TRACE ", 1).await;
+    says(&["loglevel", "trace", "--remote", "127.0.0.0/8"]).await;
+    let shown = says(&["loglevel"]).await;
+    for part in [
+        "info   all  (configured)\n",
+        "trace  postrider_smtp  (until ",
+        "trace  about 127.0.0.0/8  (until the next start)\n",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert_eq!(
+        says(&["loglevel", "reset"]).await,
+        "2 levels are taken back\n"
+    );
+    // Lines come in the order in which they were made: the last one shows that there are no others.
+    server.logs("operation=log.reset_levels", 1).await;
+    let count = || server.log().matches(" TRACE ").count();
+    let before = count();
+    session().await;
+    says(&["login", "unlock", "app"]).await;
+    server.logs("operation=login.unlock target=app", 1).await;
+    assert_eq!(count(), before, "{}", server.log());
+    let audit = says(&["audit", "list", "--operation", "log.set_level"]).await;
+    assert!(
+        audit.contains("127.0.0.0/8") && audit.contains("smtp"),
+        "{audit}"
+    );
+    let found = says(&["logs", "--filter", "LOGIN.UNLOCK"]).await;
+    assert_eq!(found.lines().count(), 1, "{found}");
+    assert!(found.contains(" INFO changed  who = "), "{found}");
+    let found = says(&["logs", "--limit", "1", "--json"]).await;
+    let found: Vec<serde_json::Value> = serde_json::from_str(&found).unwrap();
+    assert_eq!(found.len(), 1);
     server.kill();
 }

@@ -142,7 +142,7 @@ async fn root_is_given_up_and_files_of_root_are_usable_after_it() {
     place.says(&["queue", "status"]).await;
     place.give(&file);
     server.signal(Signal::SIGHUP);
-    server.logs("changed configuration is in force", 1).await;
+    server.logs("configuration loaded", 2).await;
     let address = place
         .says(&["config", "get", "accounts.app.destinations"])
         .await;

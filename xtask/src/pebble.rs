@@ -67,7 +67,7 @@ fn tls_alpn() -> Result<()> {
         https = ports.https
     );
     let server = place.serve(&ports, &services)?;
-    server.wait_for("got a certificate", NAMES.len() + 1)?;
+    server.wait_for("certificate loaded name=", NAMES.len() + 1)?;
     let check = || {
         for name in NAMES {
             place.fetch(&ports, name, "/healthz", &[])?;
@@ -89,7 +89,7 @@ fn tls_alpn() -> Result<()> {
     check()?;
     let log = server.log();
     ensure!(
-        !log.contains("got a certificate"),
+        !log.contains("certificate loaded name="),
         "it was ordered again: {log}"
     );
     Ok(())
@@ -103,7 +103,7 @@ fn http() -> Result<()> {
     let services = format!("webapi_http.port = {http}\nsubmissions.port = {submissions}\n");
     let server = place.serve(&ports, &services)?;
     // Without HTTPS no name of MTA-STS and autoconfig is served.
-    server.wait_for("got a certificate", 2)?;
+    server.wait_for("certificate loaded name=", 2)?;
     for name in ["mail.acme.example", "mail.d.example"] {
         let mut client = program("openssl");
         client.args(["s_client", "-verify_return_error", "-brief"]);

@@ -294,7 +294,7 @@ async fn run(
     };
     tokio::spawn(work).await.unwrap_or_else(|panic| {
         metrics.panics_total.with(PanicIn::Http).inc();
-        error!(%panic, "a call of the management API panicked");
+        error!(%panic, "call of the management API panicked");
         Err(Problem::internal("the server failed"))
     })
 }

@@ -15,7 +15,7 @@ use tokio::{
     net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
     sync::watch,
 };
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::{AnswerLine, SOCKET_NAME};
 use crate::{
@@ -82,14 +82,14 @@ pub async fn serve(listener: UnixListener, context: Context, mut shutdown: watch
                 tokio::spawn(async move {
                     let _open = open;
                     if let Err(error) = answer(stream, context).await {
-                        info!(%error, "control connection ended early");
+                        debug!(%error, "control connection ended early");
                     }
                 });
             }
             Err(error) => {
                 let labels = (Listener::Control, Accepted::Failed);
                 context.metrics.connections_total.with(labels).inc();
-                warn!(%error, "failed to accept a control connection");
+                warn!(%error, "control connection not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -38,7 +38,7 @@ impl Operation for Backup {
         let snapshot = context.store.snapshot().await?;
         let position = snapshot.position();
         let files: Vec<StoreFile> = snapshot.files().collect();
-        info!(files = files.len(), ?position, "a backup is being made");
+        info!(files = files.len(), ?position, "backup started");
         for portion in files.chunks(PORTION) {
             let portion = portion.iter().cloned().map(BackupItem::File);
             items.send(portion.collect()).await?;

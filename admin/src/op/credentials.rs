@@ -10,7 +10,6 @@ use postrider_receive::login::{make_app_password, make_otp, parse_otp, scram_key
 use postrider_store::{AppPassword, Credential, CredentialChange};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tracing::info;
 
 pub use self::change::SecretChange;
 use self::change::prepare;
@@ -107,14 +106,10 @@ impl Single for AddAppPassword {
 
     async fn answer(self, context: &Context) -> Result<AddedAppPassword, AdminError> {
         let described = json!({"name": self.name, "password": HIDDEN});
-        let (account, name) = (&self.account, &self.name);
+        let account = &self.account;
         let context = &context.carrying(Self::NAME, account, &described);
         let added = self.add(context).await;
-        let added = context
-            .record(Self::NAME, account, &described, added)
-            .await?;
-        info!(account, name, "app password made");
-        Ok(added)
+        context.record(Self::NAME, account, &described, added).await
     }
 }
 
@@ -201,14 +196,12 @@ impl Single for RemoveAppPassword {
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
         let described = json!({"name": self.name});
-        let (account, name) = (&self.account, &self.name);
+        let account = &self.account;
         let context = &context.carrying(Self::NAME, account, &described);
         let removed = self.remove(context).await;
         context
             .record(Self::NAME, account, &described, removed)
-            .await?;
-        info!(account, name, "app password removed");
-        Ok(())
+            .await
     }
 }
 
@@ -270,11 +263,9 @@ impl Single for EnableOtp {
         let (account, described) = (&self.account, json!({"url": HIDDEN}));
         let context = &context.carrying(Self::NAME, account, &described);
         let enabled = self.enable(context).await;
-        let enabled = context
+        context
             .record(Self::NAME, account, &described, enabled)
-            .await?;
-        info!(account, "one-time codes are needed from now on");
-        Ok(enabled)
+            .await
     }
 }
 
@@ -318,9 +309,7 @@ impl Single for DisableOtp {
         let account = &self.account;
         let context = &context.carrying(Self::NAME, account, &());
         let disabled = self.disable(context).await;
-        context.record(Self::NAME, account, &(), disabled).await?;
-        info!(account, "one-time codes are not needed any more");
-        Ok(())
+        context.record(Self::NAME, account, &(), disabled).await
     }
 }
 
@@ -435,9 +424,7 @@ impl Prepared {
         };
         context
             .record(Change::NAME, &account, &described, made)
-            .await?;
-        info!(account, "secrets of an account changed");
-        Ok(())
+            .await
     }
 }
 

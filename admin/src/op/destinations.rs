@@ -569,7 +569,7 @@ fn shown_as(named: &Result<String, AdminError>, given: &str) -> String {
 }
 
 /// The end of an order that lasts so long.
-fn until(lasts: Option<&str>, context: &Context) -> Result<Option<Time>, AdminError> {
+pub(super) fn until(lasts: Option<&str>, context: &Context) -> Result<Option<Time>, AdminError> {
     let Some(lasts) = lasts else {
         return Ok(None);
     };

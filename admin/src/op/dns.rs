@@ -155,7 +155,7 @@ impl World {
                     let uri = account.and_then(|it| facts::account_uri(&it.credentials));
                     ca_accounts.extend(uri.map(|uri| (directory.clone(), uri)));
                 }
-                Err(error) => warn!(%error, directory, "failed to read the account at the CA"),
+                Err(error) => warn!(%error, directory, "ACME account not read"),
             }
         }
         Self {
@@ -176,7 +176,7 @@ impl World {
         let (domain, config) = self.domain(domain)?;
         let (facts, warnings) = self.facts().await;
         for warning in warnings {
-            warn!(warning, "the DNS records are not complete");
+            warn!(reason = warning, "DNS records not complete");
         }
         let wanted = wanted(&self.statics, config, &domain, &facts);
         Ok(wanted.iter().map(Wanted::item).collect())
@@ -208,7 +208,7 @@ impl World {
         let (domain, config) = self.domain(domain)?;
         let (facts, warnings) = self.facts().await;
         for warning in warnings {
-            warn!(warning, "the DNS records are not complete");
+            warn!(reason = warning, "DNS records not complete");
         }
         let published = publish::publish(self, &domain, config, &facts, dry_run).await?;
         if published.written {
@@ -219,7 +219,7 @@ impl World {
                     record_type = change.record_type,
                     removed = ?change.removed,
                     added = ?change.added,
-                    "DNS records changed"
+                    "DNS records published"
                 );
             }
         }

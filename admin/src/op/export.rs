@@ -2,7 +2,7 @@
 
 use postrider_store::{Mail, MailId, StoreError, Time};
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{Operation, Sink, queue::Piece};
 use crate::{AdminError, Context};
@@ -54,7 +54,7 @@ impl DamagedMail {
     fn item(mail: &Mail, error: StoreError) -> Result<ExportItem, AdminError> {
         match error {
             StoreError::Corrupt(_) | StoreError::Read(_) | StoreError::NoText(_) => {
-                warn!(id = mail.id.0, account = mail.account, %error, "a mail can't be exported");
+                warn!(id = mail.id.0, account = mail.account, %error, "mail not exported");
                 Ok(ExportItem::Damaged(Self {
                     id: mail.id,
                     mailbox: mail.mailbox.clone(),
@@ -97,7 +97,6 @@ impl Operation for Export {
         context
             .record("mail.export", &account, &self, found)
             .await?;
-        info!(account, "the mail of an account is being exported");
         let mut after = None;
         loop {
             let page = context

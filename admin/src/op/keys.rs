@@ -4,7 +4,6 @@ use postrider_receive::login::KeyText;
 use postrider_smtp::Domain;
 use postrider_store::{ApiKey, ApiKeyId, NewApiKey, Scope, Time};
 use serde::{Deserialize, Serialize};
-use tracing::info;
 
 use super::{Operation, Single, Sink, principals::Kind};
 use crate::{AdminError, Context};
@@ -141,7 +140,6 @@ impl Add {
             legacy_status: self.legacy_status,
         };
         let id = context.store.add_api_key(key).await?;
-        info!(%id, name, account, "API key made");
         let key = KeyText::new(id, secret).to_string();
         Ok(Added { id: id.0, key })
     }
@@ -207,7 +205,6 @@ impl Single for Remove {
         context.record("key.remove", &target, &(), removed).await?;
         let name = Kind::ApiKey.known_as(&target);
         context.store.forget_principal(name).await?;
-        info!(%id, "API key removed");
         Ok(())
     }
 }

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use postrider_receive::login::Identity;
 use serde::{Deserialize, Serialize};
-use tracing::info;
 
 use super::{Listed, Single};
 use crate::{AdminError, Context};
@@ -66,12 +65,6 @@ impl Single for Unlock {
         }
         let target = name.as_deref().unwrap_or_default();
         context.record(Self::NAME, target, &ip, Ok(())).await?;
-        info!(
-            account = name,
-            ?ip,
-            counts,
-            "failed logins forgotten by an administrator"
-        );
         Ok(Unlocked { counts })
     }
 }

@@ -1,22 +1,16 @@
-//! The last lines of the log, which the running server keeps in memory.
+//! The newest lines of the log, which the running server keeps in memory, and which lines are
+//! written.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
+use postrider_config::Network;
+use postrider_observe::log::{About, Log, Order, Remotes, Threshold, part, threshold};
 use postrider_store::Time;
 use serde::{Deserialize, Serialize};
 
-use super::{Operation, Sink};
+use super::{Operation, Single, Sink, destinations::until};
 use crate::{AdminError, Context};
 
-/// The most lines that are kept.
-const LINES_MAX: usize = 10_000;
-/// The most bytes of all texts that are kept.
-const BYTES_MAX: usize = 4 << 20;
-/// The most bytes of a text of a line. The rest is cut off.
-const TEXT_MAX: usize = 8 << 10;
 /// How many lines are handed over at once.
 const PORTION: usize = 500;
 
@@ -25,93 +19,28 @@ const PORTION: usize = 500;
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Level {
-    /// Somebody has to do something.
+    /// A person is needed.
     Error,
-    /// Somebody should look at it.
+    /// Unexpected.
     Warn,
-    /// What the server does.
+    /// What happens to mail, and the state of the server.
     Info,
-    /// Details for those who look for a fault.
+    /// Decisions.
     Debug,
-    /// Every step.
+    /// The protocols, line by line.
     Trace,
 }
 
-impl Level {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Error => "ERROR",
-            Self::Warn => "WARN",
-            Self::Info => "INFO",
-            Self::Debug => "DEBUG",
-            Self::Trace => "TRACE",
+impl From<postrider_observe::log::Level> for Level {
+    fn from(level: postrider_observe::log::Level) -> Self {
+        use postrider_observe::log::Level as Of;
+        match level {
+            Of::Error => Self::Error,
+            Of::Warn => Self::Warn,
+            Of::Info => Self::Info,
+            Of::Debug => Self::Debug,
+            Of::Trace => Self::Trace,
         }
-    }
-}
-
-/// A line of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    /// When it was written.
-    pub time: Time,
-    /// How severe it is.
-    pub level: Level,
-    /// What happened, in words.
-    pub event: String,
-    /// The name of the part that wrote it, for example `postrider.queue.deliver`.
-    pub event_id: String,
-    /// The facts, as `key = value, ...`.
-    pub details: String,
-}
-
-impl LogLine {
-    fn bytes(&self) -> usize {
-        self.event.len() + self.event_id.len() + self.details.len()
-    }
-}
-
-/// The last lines of the log. Clones are the same log. The number of lines and of bytes is bounded:
-/// new lines push out the oldest.
-#[derive(Clone, Debug, Default)]
-pub struct Logs(Arc<Mutex<Ring>>);
-
-#[derive(Debug, Default)]
-struct Ring {
-    /// The oldest first.
-    lines: VecDeque<Arc<LogLine>>,
-    bytes: usize,
-    /// The number of lines that there have been. The last line has this number.
-    count: u64,
-}
-
-impl Logs {
-    fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds a line. Long texts are cut off.
-    pub fn add(&self, mut line: LogLine) {
-        for text in [&mut line.event, &mut line.details] {
-            text.truncate(text.floor_char_boundary(TEXT_MAX));
-        }
-        let bytes = line.bytes();
-        let line = Arc::new(line);
-        let mut ring = self.ring();
-        ring.count += 1;
-        ring.bytes += bytes;
-        ring.lines.push_back(line);
-        while ring.lines.len() > LINES_MAX || ring.bytes > BYTES_MAX {
-            let oldest = ring.lines.pop_front();
-            ring.bytes -= oldest.map_or(0, |line| line.bytes());
-        }
-    }
-
-    /// The lines with their numbers, the newest first.
-    #[must_use]
-    pub fn lines(&self) -> Vec<(u64, Arc<LogLine>)> {
-        let ring = self.ring();
-        let numbers = (0..=ring.count).rev();
-        numbers.zip(ring.lines.iter().rev().cloned()).collect()
     }
 }
 
@@ -132,19 +61,18 @@ pub struct LogItem {
     pub details: String,
 }
 
-/// Lists the last lines of the log, newest first.
+/// Lists the newest lines of the log, newest first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct List {
     /// Lines that have this text somewhere, in lower or upper case.
     pub filter: Option<String>,
-}
-
-impl List {
-    fn matches(wanted: Option<&str>, line: &LogLine) -> bool {
-        let has = |text: &str| wanted.is_none_or(|wanted| text.to_lowercase().contains(wanted));
-        has(&line.event) || has(&line.details) || has(&line.event_id) || has(line.level.name())
-    }
+    /// Lines with a number below this.
+    pub before: Option<u64>,
+    /// Lines with a number above this.
+    pub after: Option<u64>,
+    /// The largest number of lines; None: all.
+    pub limit: Option<usize>,
 }
 
 impl Operation for List {
@@ -156,78 +84,195 @@ impl Operation for List {
         items: &mut impl Sink<LogItem>,
     ) -> Result<(), AdminError> {
         let wanted = self.filter.map(|text| text.to_lowercase());
-        let lines = context.logs.lines();
+        let mut room = self.limit.unwrap_or(usize::MAX);
+        let after = self.after.unwrap_or(0);
+        let mut lines = context.logs.newest(self.before);
+        lines.retain(|(id, _)| *id > after);
         for portion in lines.chunks(PORTION) {
             let found = portion.iter();
-            let found = found.filter(|(_, line)| Self::matches(wanted.as_deref(), line));
-            let found = found.map(|(id, line)| LogItem {
-                id: *id,
-                timestamp: line.time.to_string(),
-                level: line.level,
-                event: line.event.clone(),
-                event_id: line.event_id.clone(),
-                details: line.details.clone(),
-            });
-            items.send(found.collect()).await?;
+            let found = found.filter(|(_, line)| wanted.as_deref().is_none_or(|it| line.has(it)));
+            let found: Vec<LogItem> = { found.take(room) }
+                .map(|(id, line)| LogItem {
+                    id: *id,
+                    timestamp: Time(line.micros).to_string(),
+                    level: line.level.into(),
+                    event: line.message.clone(),
+                    event_id: part(&line.target),
+                    details: line.details(),
+                })
+                .collect();
+            room -= found.len();
+            items.send(found).await?;
+            if room == 0 {
+                break;
+            }
         }
         Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Which lines are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+#[cfg_attr(test, schema(as = LogLevelItem))]
+pub struct LevelItem {
+    /// A module, for example `postrider_queue`. Empty: all that have no level of their own. None:
+    /// the line is about `remote`.
+    pub module: Option<String>,
+    /// A network of remote hosts.
+    pub remote: Option<String>,
+    /// The least severe level that is written: `off`, or `error` to `trace`.
+    pub level: String,
+    /// When it ends, as RFC 3339. None: it does not end before a restart.
+    pub until: Option<String>,
+    /// Whether it comes from the configuration. Otherwise it goes with the process.
+    pub configured: bool,
+}
 
-    fn line(event: &str, details: String) -> LogLine {
-        LogLine {
-            time: Time(0),
-            level: Level::Info,
-            event: event.to_owned(),
-            event_id: "postrider.queue".to_owned(),
-            details,
+fn word(level: Threshold) -> String {
+    level
+        .map_or("off", postrider_observe::log::Level::word)
+        .to_owned()
+}
+
+/// Lists the configured levels, and those that were set since the start.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListLevels {}
+
+impl Operation for ListLevels {
+    type Item = LevelItem;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<LevelItem>,
+    ) -> Result<(), AdminError> {
+        items.send(levels(&context.logs)).await
+    }
+}
+
+fn levels(log: &Log) -> Vec<LevelItem> {
+    let configured = log.configured();
+    let modules = configured.modules();
+    let configured = [("", configured.general())].into_iter().chain(modules);
+    let configured = configured.map(|(module, level)| LevelItem {
+        module: Some(module.to_owned()),
+        remote: None,
+        level: word(level),
+        until: None,
+        configured: true,
+    });
+    let orders = log.orders().into_iter().map(|order| {
+        let name = order.about.name();
+        let (module, remote) = match order.about {
+            About::Module(_) => (Some(name), None),
+            About::Remotes(_) => (None, Some(name)),
+        };
+        LevelItem {
+            module,
+            remote,
+            level: word(order.level),
+            until: order.until.map(|until| Time(until).to_string()),
+            configured: false,
         }
-    }
+    });
+    configured.chain(orders).collect()
+}
 
-    fn events(logs: &Logs) -> Vec<(u64, String)> {
-        let lines = logs.lines().into_iter();
-        lines.map(|(id, line)| (id, line.event.clone())).collect()
-    }
+/// Sets the level of a module, or of all lines about some remote hosts. A restart takes it back.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+#[cfg_attr(test, schema(as = SetLogLevel))]
+#[serde(default, deny_unknown_fields)]
+pub struct SetLevel {
+    /// The module, for example `queue` or `postrider_queue::deliver`. Empty: all that have no level
+    /// of their own.
+    pub module: Option<String>,
+    /// The address or the network of remote hosts, in the place of a module.
+    pub remote: Option<String>,
+    /// `off`, `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// For how long, for example `10m`; null: until a restart.
+    #[serde(rename = "for")]
+    pub lasts: Option<String>,
+}
 
-    #[test]
-    fn the_newest_lines_are_kept() {
-        let logs = Logs::default();
-        assert_eq!(events(&logs), []);
-        for number in 1..=LINES_MAX + 2 {
-            logs.add(line(&number.to_string(), String::new()));
-        }
-        let kept = events(&logs);
-        assert_eq!(kept.len(), LINES_MAX);
-        let (first, last) = (kept.first().unwrap(), kept.last().unwrap());
-        let newest = LINES_MAX as u64 + 2;
-        assert_eq!(first, &(newest, newest.to_string()));
-        assert_eq!(last, &(3, "3".to_owned()));
+impl SetLevel {
+    fn order(&self, context: &Context) -> Result<Order, AdminError> {
+        let level = threshold(&self.level).ok_or_else(|| {
+            let text = "must be off, error, warn, info, debug or trace";
+            AdminError::invalid(text).at("level")
+        })?;
+        let about = match (&self.module, &self.remote) {
+            (Some(module), None) if is_module(module) => About::Module(module.clone()),
+            (Some(_), None) => {
+                let text = "must be the path of a module, for example queue or smtp::server";
+                return Err(AdminError::invalid(text).at("module"));
+            }
+            (None, Some(remote)) => {
+                let network = Network::parse(remote);
+                let network = network.map_err(|text| AdminError::invalid(text).at("remote"))?;
+                About::Remotes(Remotes {
+                    name: network.to_string(),
+                    contains: Arc::new(move |ip| network.contains(ip)),
+                })
+            }
+            _ => {
+                let text = "name either a module or a remote network";
+                return Err(AdminError::invalid(text).at("module"));
+            }
+        };
+        let until = until(self.lasts.as_deref(), context)?;
+        Ok(Order {
+            about,
+            level,
+            until: until.map(|until| until.0),
+        })
     }
+}
 
-    #[test]
-    fn long_lines_take_no_more_memory() {
-        let logs = Logs::default();
-        for _ in 0..2 * BYTES_MAX / TEXT_MAX {
-            // Cut between two letters of two bytes each.
-            logs.add(line("x", format!("x{}", "\u{e9}".repeat(TEXT_MAX))));
-        }
-        let ring = logs.ring();
-        assert!(ring.bytes <= BYTES_MAX, "{}", ring.bytes);
-        let bytes: usize = ring.lines.iter().map(|line| line.bytes()).sum();
-        assert_eq!(ring.bytes, bytes);
-        let last = ring.lines.back().unwrap();
-        assert_eq!(last.details.len(), TEXT_MAX - 1);
+/// The longest name of a module.
+const MODULE_MAX: usize = 128;
+
+/// Whether the text may name a module. The empty text stands for all.
+fn is_module(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_:.-".contains(&byte);
+    text.len() <= MODULE_MAX && text.bytes().all(allowed)
+}
+
+impl Single for SetLevel {
+    type Output = ();
+
+    async fn answer(self, context: &Context) -> Result<(), AdminError> {
+        let target = self.module.as_ref().or(self.remote.as_ref());
+        let target = target.cloned().unwrap_or_default();
+        let order = self.order(context);
+        let set = order.and_then(|order| context.logs.order(order).map_err(AdminError::conflict));
+        context.record("log.set_level", &target, &self, set).await
     }
+}
 
-    #[test]
-    fn a_text_is_found_anywhere_and_in_any_case() {
-        let line = line("message queued", "to = Ann@a.test".to_owned());
-        let found = |wanted: &str| List::matches(Some(wanted), &line);
-        assert!(found("queued") && found("ann@a.test") && found("postrider.q") && found("info"));
-        assert!(!found("bob") && List::matches(None, &line));
+/// Takes back all levels that were set since the start.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetLevels {}
+
+/// The result of [`ResetLevels`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+#[cfg_attr(test, schema(as = LogLevelsReset))]
+pub struct LevelsReset {
+    /// How many levels were taken back.
+    pub count: usize,
+}
+
+impl Single for ResetLevels {
+    type Output = LevelsReset;
+
+    async fn answer(self, context: &Context) -> Result<LevelsReset, AdminError> {
+        let count = context.logs.reset();
+        context.record("log.reset_levels", "", &(), Ok(())).await?;
+        Ok(LevelsReset { count })
     }
 }

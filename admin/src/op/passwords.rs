@@ -14,7 +14,6 @@ use postrider_receive::login::{
 };
 use postrider_store::{CredentialChange, Store, StoreError, Time};
 use serde::{Deserialize, Serialize};
-use tracing::info;
 
 use super::{Listed as _, Single};
 use crate::{AdminError, Context};
@@ -51,9 +50,7 @@ impl Single for Set {
         let logins = Some(&*context.logins);
         let set = set_account_password(store, logins, &config, &account, &password, now).await;
         let set = set.map_err(AdminError::from);
-        context.record("password.set", &account, &(), set).await?;
-        info!(account, "password set by an administrator");
-        Ok(())
+        context.record("password.set", &account, &(), set).await
     }
 }
 
@@ -67,9 +64,7 @@ impl Single for AdminSet {
     type Output = ();
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
-        context.record(Self::NAME, "admin", &(), Ok(())).await?;
-        info!("password of the administrator set");
-        Ok(())
+        context.record(Self::NAME, "admin", &(), Ok(())).await
     }
 }
 

@@ -7,7 +7,6 @@ use postrider_queue::{ReportPreview, ReportUri, report_range};
 use postrider_store::{DueReport, ReportKind, StoreError, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tracing::info;
 
 use super::{Operation, Single, Sink};
 use crate::{AdminError, Context};
@@ -401,7 +400,6 @@ impl Drop {
         if !context.store.finish_report(&due).await? {
             return Err(missing(&self.id));
         }
-        info!(id = self.id, "report dropped by an administrator");
         Ok(())
     }
 }
@@ -444,7 +442,6 @@ impl DropAll {
             let ended = try_join_all(ended).await?;
             dropped += ended.into_iter().filter(|known| *known).count() as u64;
         }
-        info!(dropped, "reports dropped by an administrator");
         Ok(Dropped { dropped })
     }
 }

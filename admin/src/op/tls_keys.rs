@@ -5,7 +5,6 @@ use postrider_store::TlsKey;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tracing::info;
 use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 
 use super::{Listed as _, Operation, Single, Sink};
@@ -99,12 +98,7 @@ impl Single for Add {
         let target = account.unwrap_or(&self.login);
         let context = &context.carrying(Self::NAME, target, &described);
         let added = self.add(context).await;
-        let added = context
-            .record(Self::NAME, target, &described, added)
-            .await?;
-        let (account, fingerprint) = (&added.account, &added.fingerprint);
-        info!(account, fingerprint, "TLS key added");
-        Ok(added)
+        context.record(Self::NAME, target, &described, added).await
     }
 }
 
@@ -215,10 +209,6 @@ impl Single for Remove {
             }
             Err(error) => Err(error.into()),
         };
-        context
-            .record(Self::NAME, fingerprint, &(), removed)
-            .await?;
-        info!(fingerprint, "TLS key removed");
-        Ok(())
+        context.record(Self::NAME, fingerprint, &(), removed).await
     }
 }

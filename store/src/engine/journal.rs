@@ -526,7 +526,7 @@ impl JournalEngine {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(Err(_)) = writer.map(thread::JoinHandle::join) {
-            tracing::error!("the thread of the store ended by a panic");
+            tracing::error!("panicked: thread of the store");
         }
     }
 }

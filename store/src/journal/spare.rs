@@ -119,7 +119,7 @@ impl Shared {
                 // If this fails, the next start finds the file and deletes it.
                 let result = self.disk.remove(&name);
                 if let Err(error) = result {
-                    tracing::warn!(file = name, %error, "a released journal segment could not be deleted");
+                    tracing::warn!(file = name, %error, "journal segment not deleted");
                 }
             }
             Step::Job(Job::Recycle(spare)) => self.recycle(spare),
@@ -186,7 +186,7 @@ impl Shared {
             }
             Ok(()) => self.lock().failed = None,
             Err(error) => {
-                tracing::warn!(file = old.name, %error, "a released journal segment could not be recycled");
+                tracing::warn!(file = old.name, %error, "journal segment not recycled");
             }
         }
     }
@@ -459,7 +459,7 @@ impl Drop for Spares {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread that prepares journal segments panicked");
+            tracing::error!("panicked: thread of journal segments");
         }
         // The next start searches a segment that was not begun for entries, unless it has no
         // generation. If this fails, the next start only takes longer.

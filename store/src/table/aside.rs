@@ -34,13 +34,14 @@ impl Aside {
         tracing::error!(
             table,
             key = hex(&key),
-            "a record cannot be read; it is set aside, and everything else goes on"
+            "record set aside: it cannot be read"
         );
         keys.insert(key);
         if keys.len() == KEYS_MAX {
             tracing::error!(
                 table,
-                "{KEYS_MAX} records of this table cannot be read; further ones are neither logged nor counted"
+                count = KEYS_MAX,
+                "further records set aside are not logged"
             );
         }
     }

@@ -60,7 +60,7 @@ impl Program {
 
     /// The address of a service (`LISTENER.SERVICE`). Waits until the service listens.
     pub async fn address(&self, service: &str) -> SocketAddr {
-        let line = format!("listening service={service:?} address=");
+        let line = format!("listening service={service} address=");
         let mut log = self.log.clone();
         let listens = log.wait_for(|log| log.contains(&line));
         let Ok(log) = patiently(&line, listens).await else {

@@ -10,7 +10,7 @@ use postrider_observe::metrics::{LoginMechanism, LoginResult, LoginService};
 use postrider_receive::login::{CodeCheck, Identity, KeyText, PasswordCheck, Source, plain_login};
 use postrider_smtp::{Address, Domain};
 use postrider_store::{Actor, ApiKey};
-use tracing::warn;
+use tracing::{debug, error, info, warn};
 
 use super::{
     access::{Access, Proof},
@@ -71,12 +71,26 @@ pub(super) async fn login(
             Credentials::Basic(name, _) if name == ADMIN || Address::parse(name).is_ok() => name,
             _ => "",
         };
-        warn!(remote = %ip, user, status = problem.status().as_u16(), "login to the management API refused");
+        let reason = match problem.status() {
+            StatusCode::TOO_MANY_REQUESTS => "limited",
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR => "unavailable",
+            _ => "wrong",
+        };
+        warn!(service = "admin", remote = %ip, login = user, reason, "login refused");
     })?;
     let caller = Caller {
         from: Some(ip),
         ..caller
     };
+    // Programs that have a key log in with each call.
+    match &credentials {
+        Credentials::Basic(login, _) => {
+            info!(service = "admin", remote = %ip, login, account = caller.name, "login");
+        }
+        Credentials::Key(_) => {
+            debug!(service = "admin", remote = %ip, key = caller.name, "login");
+        }
+    }
     Ok((caller, access))
 }
 
@@ -137,7 +151,7 @@ async fn by_admin_password(
             let read = read.map_err(Problem::internal)?;
             read.inspect_err(|error| {
                 let file = path.display();
-                warn!("nobody logs in with the admin password: {file} {error}");
+                error!(%file, %error, "admin password not read");
             })
             .ok()
             .map(|hash| String::from_utf8_lossy(&hash).trim().to_owned())

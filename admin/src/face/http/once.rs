@@ -167,7 +167,7 @@ impl Repeats {
                 until: now.after(DAY),
             };
             if let Err(error) = context.store.keep_answer(once).await {
-                error!(%error, "failed to keep the answer for an idempotency key");
+                error!(%error, "answer for an idempotency key not kept");
             }
         }
         result.map(super::Answer::into_response)

@@ -64,12 +64,23 @@ impl Paging {
 
     /// The same. `more`: the list was cut off.
     pub(super) fn answer_with(&self, list: Vec<(u64, Value)>, more: bool) -> Answer {
+        self.answer_of(list, None, more)
+    }
+
+    /// The same. `total`: how many there are in all, if it is known better than by the list.
+    pub(super) fn answer_of(
+        &self,
+        list: Vec<(u64, Value)>,
+        total: Option<u64>,
+        more: bool,
+    ) -> Answer {
         let list = list.into_iter().map(|(id, value)| (id, (id, value)));
         let part = self.part(list.collect(), self.after, more);
         let last = part.items.last().map(|(id, _)| *id);
         let next = last.filter(|_| part.goes_on);
         let items = part.items.into_iter().map(|(_, value)| value).collect();
-        Answer::Data(list_value(items, part.total, part.more, next))
+        let total = total.map_or(part.total, |total| total.min(self.count_max));
+        Answer::Data(list_value(items, total, part.more, next))
     }
 
     /// The wanted part of a list that is in memory, in ascending order of keys: behind the key

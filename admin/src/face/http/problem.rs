@@ -283,7 +283,7 @@ impl From<AdminError> for Problem {
                 ..Self::plain(StatusCode::SERVICE_UNAVAILABLE, text)
             },
             (Code::Internal, _) => {
-                tracing::error!(error = text, "a call of the management API failed");
+                tracing::error!(error = text, "call of the management API failed");
                 Self::internal(text)
             }
         }

@@ -9,7 +9,7 @@ use postrider_store::Scope;
 use super::{
     Answer, Asked,
     calls::{
-        account, destinations, dns, events, hold_rules, principals, queue, reports, retired,
+        account, destinations, dns, events, hold_rules, logs, principals, queue, reports, retired,
         server, settings, spam, suppressions, telemetry, traces, troubleshoot, undelete, webhooks,
     },
     problem::Problem,
@@ -327,7 +327,15 @@ pub(super) static CALLS: &[Call] = calls! {
     read GET "events/live" Observe all ["account,event,recipient,message_id,after,before"]
         ("" -> "stream") "Stream what webhooks tell, as it happens." => events::live;
     read GET "logs" Observe whole ["filter,page,limit,cursor,sort"] ("" -> "[LogEntry]")
-        "List the last lines of the log, newest first." => server::logs;
+        "List the last lines of the log, newest first." => logs::list;
+    read GET "logs/levels" Observe whole ["page,limit,cursor,sort"] ("" -> "[LogLevelItem]")
+        "List the levels of the log: the configured ones, and those that were set since the start."
+        => logs::levels;
+    change POST "logs/levels" Observe whole [""] ("SetLogLevel" -> "null")
+        "Set the level of a module, or of all lines about a remote network, until a restart or for a time."
+        => logs::set_level;
+    change DELETE "logs/levels" Observe whole [""] ("" -> "LogLevelsReset")
+        "Take back all levels that were set since the start." => logs::reset_levels;
     read GET "telemetry/traces" Observe all
         ["type,queue_id,filter,before,after,kind,session,message_id,sender,recipient,remote_ip,account,hook,values,page,limit,cursor"]
         ("" -> "traces") "List the numbers of traces, newest first, or with values=1 one event of each."

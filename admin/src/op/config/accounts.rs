@@ -7,7 +7,7 @@ use postrider_smtp::{Address, Domain};
 use postrider_store::{MailId, StoreError, SuppressionId};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::debug;
 
 use super::{
     Edit, addresses, document, missing_account, parse,
@@ -380,11 +380,7 @@ pub(super) async fn clear(
     while store.purge_deleted(Some(name), PURGE_STEP).await? == PURGE_STEP {}
     store.forget_junk(name).await?;
     store.forget_history(name).await?;
-    info!(
-        account = name,
-        ?removed,
-        "account removed by an administrator"
-    );
+    debug!(account = name, ?removed, "data of an account removed");
     Ok(removed)
 }
 

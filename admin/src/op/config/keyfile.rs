@@ -100,7 +100,7 @@ impl Drop for Files {
     fn drop(&mut self) {
         for file in &self.0 {
             if let Err(error) = fs::remove_file(file) {
-                tracing::error!(%error, file = %file.display(), "failed to remove a key that is not used");
+                tracing::error!(%error, file = %file.display(), "unused key not removed");
             }
         }
     }

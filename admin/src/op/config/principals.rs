@@ -8,7 +8,6 @@ use postrider_smtp::{Address, Domain, LocalPart};
 use postrider_store::{ApiKeyId, PrincipalName};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tracing::info;
 
 use super::{
     Edit,
@@ -461,7 +460,6 @@ impl RemoveAll {
             context.store.forget_principal(name).await?;
         }
         let count = self.count() as u64;
-        info!(target, count, "principals removed");
         failed.map(|()| RemovedAll { count })
     }
 

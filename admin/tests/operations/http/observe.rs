@@ -2,11 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use postrider_admin::op::{
-    certificates::{CertificateFiles, Read},
-    logs::{Level, LogLine},
-};
-use postrider_store::{Scope, Time};
+use postrider_admin::op::certificates::{CertificateFiles, Read};
+use postrider_observe::log::{Level, Line, Value as Field};
+use postrider_store::Scope;
 use serde_json::{Value, json};
 
 use super::{super::Desk, Site, TENANTS};
@@ -19,12 +17,12 @@ async fn site() -> Site {
         (1, Level::Warn, "login refused"),
         (2, Level::Error, "failed to queue"),
     ] {
-        site.desk.context.logs.add(LogLine {
-            time: Time(second * 1_000_000),
+        site.desk.context.logs.add(Line {
+            micros: second * 1_000_000,
             level,
-            event: event.to_owned(),
-            event_id: "postrider.queue".to_owned(),
-            details: format!("number = {second}"),
+            target: "postrider_queue".into(),
+            message: event.to_owned(),
+            fields: vec![("number", Field::Signed(second))],
         });
     }
     site
@@ -64,6 +62,92 @@ async fn the_log_is_listed_from_its_end() {
     assert_eq!(events(&page), ["login refused"]);
     let oldest = site.get("/api/logs?sort=id&limit=1").await;
     assert_eq!(events(&oldest), ["message queued"]);
+}
+
+/// Who asks for some lines costs a look at those, and is told that there may be more.
+#[tokio::test]
+async fn a_filter_looks_at_no_more_lines_than_it_needs() {
+    let site = site().await;
+    let list = site.get("/api/logs?filter=queue&limit=1").await;
+    assert_eq!(events(&list), ["failed to queue"]);
+    assert_eq!((&list["total"], &list["more"]), (&json!(2), &json!(true)));
+    let next = list["next"].as_str().unwrap();
+    let list = site
+        .get(&format!("/api/logs?filter=message&limit=1&cursor={next}"))
+        .await;
+    assert_eq!(events(&list), ["message queued"]);
+    assert_eq!((&list["total"], &list["more"]), (&json!(1), &Value::Null));
+}
+
+#[tokio::test]
+async fn levels_are_set_for_a_while_and_taken_back() {
+    let site = site().await;
+    let configured = json!({
+        "module": "", "remote": null, "level": "info", "until": null, "configured": true,
+    });
+    let levels = site.get("/api/logs/levels").await;
+    assert_eq!(levels["items"], json!([configured]));
+    let manager = site.make_key(&[Scope::Manage], &[], |_| {}).await;
+    let set = async |body: &str| {
+        site.with_key(&manager, "POST /api/logs/levels", body)
+            .await
+            .status
+    };
+    for body in [
+        r#"{"module": "queue", "level": "debug", "for": "10m"}"#,
+        r#"{"remote": "192.0.2.0/24", "level": "trace"}"#,
+    ] {
+        assert_eq!(set(body).await, 200, "{body}");
+    }
+    let levels = site.get("/api/logs/levels").await;
+    let until = site
+        .desk
+        .context
+        .clock
+        .now()
+        .after(std::time::Duration::from_secs(600));
+    let expected = json!([
+        configured,
+        {"module": "postrider_queue", "remote": null, "level": "debug",
+         "until": until.to_string(), "configured": false},
+        {"module": null, "remote": "192.0.2.0/24", "level": "trace", "until": null,
+         "configured": false},
+    ]);
+    assert_eq!(levels["items"], expected);
+    for (body, status) in [
+        (r#"{"module": "queue", "level": "loud"}"#, 422),
+        (r#"{"module": "a b", "level": "info"}"#, 422),
+        (r#"{"remote": "nowhere", "level": "info"}"#, 422),
+        (
+            r#"{"module": "queue", "remote": "192.0.2.1", "level": "info"}"#,
+            422,
+        ),
+        (r#"{"level": "info"}"#, 422),
+        (
+            r#"{"module": "queue", "level": "info", "for": "soon"}"#,
+            422,
+        ),
+        (r#"{"module": "queue", "level": "info", "until": 7}"#, 400),
+    ] {
+        assert_eq!(set(body).await, status, "{body}");
+    }
+    let reset = site.with_key(&manager, "DELETE /api/logs/levels", "").await;
+    assert_eq!(reset.status, 200);
+    let levels = site.get("/api/logs/levels").await;
+    assert_eq!(levels["items"], json!([configured]));
+    let audit = site.get("/api/audit?operation=log.set_level").await;
+    let done = audit["items"].as_array().unwrap().iter();
+    assert_eq!(
+        done.filter(|it| it["outcome"] == json!("done")).count(),
+        2,
+        "{audit}"
+    );
+    let audit = site.get("/api/audit?operation=log.reset_levels").await;
+    assert_eq!(audit["total"], json!(1));
+    let reader = site.make_key(&[Scope::ManageObserve], &[], |_| {}).await;
+    for call in ["POST /api/logs/levels", "DELETE /api/logs/levels"] {
+        assert_eq!(site.with_key(&reader, call, "{}").await.status, 403);
+    }
 }
 
 #[tokio::test]

@@ -194,7 +194,7 @@ impl Helper {
 
 fn remove(files: &TextFiles, file: u64) {
     if let Err(error) = files.remove(file) {
-        tracing::warn!(file, %error, "the file of a text that is needed no more could not be removed");
+        tracing::warn!(text = file, %error, "text not removed");
     }
 }
 
@@ -219,7 +219,7 @@ impl Drop for TellPanic {
         if thread::panicking() {
             self.shared.metrics.panics_total.with(PanicIn::Store).inc();
             let fault = Fault::Panicked(self.thread);
-            tracing::error!(error = %fault, "the store stops");
+            tracing::error!(error = %fault, "store stopped");
             self.shared.fail(Fault::Panicked(self.thread).into());
             let _ = self.shared.inbox.push(Request::Checkpointed(Err(fault)));
         }

@@ -297,13 +297,9 @@ fn shrink(disk: &Arc<dyn Disk>, cache: usize) -> Result<(), IndexError> {
     drop(index);
     let after = disk.open(FILE, Open::Existing)?.size()?;
     match shrunk {
-        Ok(_) => tracing::info!(
-            before,
-            after,
-            "the index was large and nearly empty; it was shrunk"
-        ),
+        Ok(_) => tracing::info!(before, after, "index shrunk"),
         Err(error) => {
-            tracing::warn!(%error, "the index could not be shrunk; it is used as it is");
+            tracing::warn!(%error, "index not shrunk");
         }
     }
     Ok(())
@@ -321,7 +317,7 @@ fn write_anew(
     cache: usize,
     file: Box<dyn DiskFile>,
 ) -> Result<Box<dyn DiskFile>, IndexError> {
-    tracing::warn!("a sync of the index failed before; the index is checked and written anew");
+    tracing::warn!("index written anew: a sync of it failed before");
     let mut database = Database::builder()
         .set_cache_size(cache)
         .create_with_backend(RedbFile::new(file))
@@ -329,7 +325,7 @@ fn write_anew(
     let sound = database.check_integrity().map_err(redb::Error::from)?;
     drop(database);
     if !sound {
-        tracing::warn!("the last commit of the index was lost; the journal has what was in it");
+        tracing::warn!("last commit of the index lost; the journal has what was in it");
     }
     let file = disk.open(FILE, Open::Existing)?;
     let size = file.size()?;
@@ -418,7 +414,7 @@ impl IndexRoom {
             return false;
         }
         if !self.full.swap(true, Ordering::Relaxed) {
-            tracing::error!(%error, "there is no room for the index; new mail is refused when memory is used up");
+            tracing::error!(%error, "index has no room");
         }
         #[cfg(test)]
         if let Some(gate) = self.gate.get() {
@@ -435,7 +431,7 @@ impl IndexRoom {
     fn went_well(&self) {
         if self.full.load(Ordering::Relaxed) {
             self.full.store(false, Ordering::Relaxed);
-            tracing::info!("the index has room again");
+            tracing::info!("index has room again");
         }
     }
 }
@@ -499,7 +495,7 @@ impl StorageBackend for Patient {
         if result.is_err()
             && let Err(error) = self.note_doubt()
         {
-            tracing::error!(%error, "the next start is not told that a sync of the index failed");
+            tracing::error!(%error, "failed sync of the index not noted for the next start");
         }
         result
     }

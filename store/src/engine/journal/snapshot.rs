@@ -218,7 +218,7 @@ fn copy_table<K: redb::Key + 'static>(
 pub(super) fn remove_copy(disk: &dyn Disk) {
     match disk.remove(COPY) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(file = COPY, %error, "the copy of the index could not be removed");
+            tracing::warn!(file = COPY, %error, "copy of the index not removed");
         }
         _ => {}
     }

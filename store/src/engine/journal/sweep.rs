@@ -38,16 +38,13 @@ pub(super) fn sweep(shared: &Shared) {
         Ok::<(), SweepError>(())
     });
     if count > 0 {
-        tracing::info!(
-            files = count,
-            "texts that were never accepted, or are needed no more, are removed"
-        );
+        tracing::debug!(files = count, "left-over texts removed");
     }
     match swept {
         Ok(()) | Err(SweepError::Store(StoreError::Closed)) => {}
         Err(error) => tracing::warn!(
             %error,
-            "not all files of texts could be looked at; the next start tries it again"
+            "left-over texts not all looked at"
         ),
     }
 }

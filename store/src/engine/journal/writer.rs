@@ -184,7 +184,7 @@ impl Writer {
         if let Err(Dead(error)) = self.work() {
             shared.fail(error);
             if let Some(reason) = shared.failed.get() {
-                tracing::error!(error = %reason, "the store stops");
+                tracing::error!(error = %reason, "store stopped");
             }
         }
         shared.fail(StoreError::Closed);

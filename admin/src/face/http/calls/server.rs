@@ -1,4 +1,4 @@
-//! The server itself: the configuration and the certificates read again, the audit log, the log,
+//! The server itself: the configuration and the certificates read again, the audit log,
 //! the counts of refusals.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,6 @@ use crate::op::{
     Single,
     audit::{AuditItem, List},
     certificates,
-    logs::{self, LogItem},
     refusals::{self, RefusalItem},
 };
 
@@ -87,28 +86,6 @@ pub(in super::super) async fn audit(asked: Asked) -> Result<Answer, Problem> {
     Ok(paging.answer_with(list, found.more))
 }
 
-pub(in super::super) async fn logs(asked: Asked) -> Result<Answer, Problem> {
-    let query = &asked.query;
-    let paging = Paging::newest_first(query, OBJECTS_MAX)?;
-    let list = logs::List {
-        filter: query.text("filter").map(str::to_owned),
-    };
-    let mut found = collect(&asked.context, list, NAMES_MAX, &|_: &LogItem| true).await?;
-    // The operation gives the newest first.
-    found.items.reverse();
-    let list = found.items.into_iter().map(|line| {
-        let shown = json!({
-            "timestamp": line.timestamp,
-            "level": line.level,
-            "event": line.event,
-            "event_id": line.event_id,
-            "details": line.details,
-        });
-        (line.id, shown)
-    });
-    Ok(paging.answer_with(list.collect(), found.more))
-}
-
 pub(in super::super) async fn refusals(asked: Asked) -> Result<Answer, Problem> {
     let paging = Paging::new(&asked.query, OBJECTS_MAX)?;
     let all = |_: &RefusalItem| true;
@@ -133,21 +110,6 @@ pub(in super::super) mod shapes {
         warnings: BTreeMap<String, Fault>,
         /// By key. With errors nothing changes.
         errors: BTreeMap<String, Fault>,
-    }
-
-    /// A line of the log.
-    #[derive(ToSchema)]
-    #[expect(dead_code, reason = "only its schema is used")]
-    pub(in super::super::super) struct LogEntry {
-        /// RFC 3339.
-        timestamp: String,
-        level: crate::op::logs::Level,
-        /// What happened, in words.
-        event: String,
-        /// The part of the program that wrote it, for example `postrider.queue.deliver`.
-        event_id: String,
-        /// `key = value, ...`
-        details: String,
     }
 
     #[derive(ToSchema)]

@@ -222,11 +222,11 @@ impl Writer {
                     });
                 }
                 Err(error @ ReadError::Corrupt { .. }) => {
-                    tracing::error!(text = %id, %error, "a text could not be copied onward; its segment stays");
+                    tracing::error!(text = %id, %error, "text not copied onward: its segment stays");
                     self.unmovable.insert(generation);
                 }
                 Err(error) => {
-                    tracing::warn!(text = %id, %error, "a text could not be copied onward; a later checkpoint tries it again");
+                    tracing::warn!(text = %id, %error, "text not copied onward: tried again later");
                     self.postponed.insert(generation);
                     go_on = None;
                     break;

@@ -1,0 +1,351 @@
+//! Floods of equal lines become few.
+//!
+//! | line | how many a minute, and then one with `repeated` |
+//! |---|---|
+//! | `accepted delivered failed changed`, and all below info | all |
+//! | `refused` | 100 for a network and a reason |
+//! | any other | 5 for a line, a kind of error, and a host, site, hook, file, service or account |
+//!
+//! A minute begins with its first line. When it ends, the last line that was left out is written
+//! with `repeated=N`, the number of those that were left out. The memory is bounded: lines beyond
+//! [`KEYS_MAX`] kinds are joined by their text alone.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{DefaultHasher, Hash, Hasher},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use super::line::{Level, Line, Value};
+
+/// The most kinds of lines that are told apart.
+pub(super) const KEYS_MAX: usize = 4096;
+/// In microseconds.
+const MINUTE: i64 = 60_000_000;
+const A_MINUTE: u64 = 5;
+const REFUSALS_A_MINUTE: u64 = 100;
+/// Each says what happens to one message or one setting.
+const NEVER_JOINED: [&str; 4] = ["accepted", "delivered", "failed", "changed"];
+/// The fields that tell the kind of an error.
+const ERRORS: [&str; 3] = ["kind", "reason", "error"];
+/// The fields that tell whom a line is about.
+const SUBJECTS: [&str; 7] = ["host", "site", "hook", "file", "zone", "service", "account"];
+
+/// What becomes of a line.
+#[derive(Debug, PartialEq)]
+pub(super) enum Fate {
+    /// It is written.
+    Written,
+    /// It is written, after the line that ends the minute before.
+    WrittenAfter(Arc<Line>),
+    /// It is left out.
+    Joined,
+}
+
+/// The lines of the last minute.
+#[derive(Debug, Default)]
+pub(super) struct Floods {
+    minutes: HashMap<u64, Minute>,
+}
+
+#[derive(Debug)]
+struct Minute {
+    /// In microseconds.
+    begun: i64,
+    count: u64,
+    limit: u64,
+    /// The last line that was left out.
+    last: Option<Arc<Line>>,
+}
+
+impl Minute {
+    fn is_over(&self, now: i64) -> bool {
+        // The clock may also be set back.
+        !(self.begun..self.begun.saturating_add(MINUTE)).contains(&now)
+    }
+
+    /// The line for those that were left out.
+    fn end(self, now: i64) -> Option<Arc<Line>> {
+        let repeated = self.count.saturating_sub(self.limit);
+        let mut line = Line::clone(self.last.as_deref()?);
+        line.micros = now;
+        line.fields.push(("repeated", Value::Unsigned(repeated)));
+        Some(Arc::new(line))
+    }
+}
+
+impl Floods {
+    /// Decides about a line that is written `now`.
+    pub(super) fn fate(&mut self, line: &Arc<Line>) -> Fate {
+        if line.level > Level::Info || NEVER_JOINED.contains(&&*line.message) {
+            return Fate::Written;
+        }
+        let now = line.micros;
+        let (mut key, limit) = key(line);
+        if self.minutes.len() >= KEYS_MAX && !self.minutes.contains_key(&key) {
+            key = hash(|hasher| line.message.hash(hasher));
+        }
+        let mut fate = Fate::Written;
+        let mut entry = match self.minutes.entry(key) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(place) => {
+                place.insert(Minute::of(now, limit));
+                return fate;
+            }
+        };
+        if entry.get().is_over(now) {
+            let over = entry.insert(Minute::of(now, limit));
+            if let Some(line) = over.end(now) {
+                fate = Fate::WrittenAfter(line);
+            }
+            return fate;
+        }
+        let minute = entry.get_mut();
+        minute.count += 1;
+        if minute.count > minute.limit {
+            minute.last = Some(Arc::clone(line));
+            fate = Fate::Joined;
+        }
+        fate
+    }
+
+    /// Ends the minutes that are over. Gives the lines for those that were left out.
+    pub(super) fn end(&mut self, now: i64) -> Vec<Arc<Line>> {
+        let over = self.minutes.extract_if(|_, minute| minute.is_over(now));
+        let mut lines: Vec<_> = over.filter_map(|(_, minute)| minute.end(now)).collect();
+        lines.sort_by(|a, b| a.message.cmp(&b.message));
+        lines
+    }
+
+    /// Ends all minutes, since the process ends.
+    pub(super) fn end_all(&mut self, now: i64) -> Vec<Arc<Line>> {
+        let minutes = std::mem::take(&mut self.minutes).into_values();
+        minutes.filter_map(|minute| minute.end(now)).collect()
+    }
+}
+
+impl Minute {
+    const fn of(begun: i64, limit: u64) -> Self {
+        Self {
+            begun,
+            count: 1,
+            limit,
+            last: None,
+        }
+    }
+}
+
+fn hash(of: impl FnOnce(&mut DefaultHasher)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of(&mut hasher);
+    hasher.finish()
+}
+
+/// What makes lines equal, and how many of them a minute are written.
+fn key(line: &Line) -> (u64, u64) {
+    match &*line.message {
+        "refused" => {
+            let network = line.field("remote").and_then(network);
+            let key = hash(|hasher| {
+                (&*line.message, network).hash(hasher);
+                if let Some(reason) = line.field("reason") {
+                    reason.to_string().hash(hasher);
+                }
+            });
+            (key, REFUSALS_A_MINUTE)
+        }
+        message => {
+            let key = hash(|hasher| {
+                (message, line.level, &line.target).hash(hasher);
+                for name in ERRORS.iter().chain(&SUBJECTS) {
+                    if let Some(value) = line.field(name) {
+                        name.hash(hasher);
+                        hash_kind(&value.to_string(), hasher);
+                    }
+                }
+            });
+            (key, A_MINUTE)
+        }
+    }
+}
+
+/// Errors of one kind differ in numbers, such as ports and ids.
+fn hash_kind(text: &str, hasher: &mut DefaultHasher) {
+    for byte in text.bytes().filter(|byte| !byte.is_ascii_digit()) {
+        hasher.write_u8(byte);
+    }
+}
+
+/// The network of a remote host: /24 or /64.
+fn network(remote: &Value) -> Option<u128> {
+    let Value::Text(text) = remote else {
+        return None;
+    };
+    Some(match address(text)? {
+        IpAddr::V4(ip) => u128::from(ip.to_bits() >> 8),
+        IpAddr::V6(ip) => ip.to_bits() >> 64 | 1 << 64,
+    })
+}
+
+/// The address in a text, with or without a port.
+pub(super) fn address(text: &str) -> Option<IpAddr> {
+    let alone = text.parse().ok();
+    alone.or_else(|| {
+        text.parse()
+            .ok()
+            .map(|socket: std::net::SocketAddr| socket.ip())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(seconds: i64, message: &str, fields: &[(&'static str, &str)]) -> Arc<Line> {
+        let fields = fields.iter();
+        Arc::new(Line {
+            micros: seconds * 1_000_000,
+            level: Level::Warn,
+            target: "postrider_webhook".into(),
+            message: message.to_owned(),
+            fields: fields
+                .map(|(name, value)| (*name, Value::Text((*value).into())))
+                .collect(),
+        })
+    }
+
+    /// How many of the lines are written, and the numbers of `repeated`.
+    fn check(lines: impl IntoIterator<Item = Arc<Line>>) -> (usize, Vec<u64>) {
+        let mut floods = Floods::default();
+        let (mut written, mut repeated) = (0, Vec::new());
+        let mut note = |line: &Line| match line.field("repeated") {
+            Some(Value::Unsigned(count)) => repeated.push(*count),
+            other => panic!("{other:?}"),
+        };
+        for line in lines {
+            match floods.fate(&line) {
+                Fate::Written => written += 1,
+                Fate::WrittenAfter(line) => {
+                    note(&line);
+                    written += 1;
+                }
+                Fate::Joined => {}
+            }
+        }
+        for line in floods.end_all(0) {
+            note(&line);
+        }
+        repeated.sort_unstable();
+        (written, repeated)
+    }
+
+    #[test]
+    fn a_failing_webhook_writes_six_lines_a_minute() {
+        let call = |second: i64| {
+            let error = format!("connection refused by port {}", 4000 + second);
+            line(
+                second,
+                "webhook failed",
+                &[("hook", "7"), ("error", &error)],
+            )
+        };
+        assert_eq!(check((0..59).map(call)), (5, vec![54]));
+        // The next minute begins with its first line.
+        assert_eq!(check((0..120).map(call)), (10, vec![55, 55]));
+        // Five are no flood.
+        assert_eq!(check((0..5).map(call)), (5, vec![]));
+        let mut floods = Floods::default();
+        for second in 0..10 {
+            floods.fate(&call(second));
+        }
+        assert_eq!(floods.end(59_999_999), []);
+        let ended = floods.end(60_000_000);
+        let [ended] = ended.as_slice() else {
+            panic!("{ended:?}");
+        };
+        assert_eq!(
+            ended.details(),
+            "hook = 7, error = connection refused by port 4009, repeated = 5"
+        );
+        assert_eq!(ended.micros, 60_000_000);
+        assert_eq!(floods.minutes.len(), 0);
+    }
+
+    #[test]
+    fn different_things_are_told_apart() {
+        let lines = |fields: &'static [&'static [(&'static str, &'static str)]]| {
+            let twenty = (0..20).flat_map(move |_| fields.iter());
+            check(twenty.map(|fields| line(0, "webhook failed", fields)))
+        };
+        assert_eq!(
+            lines(&[&[("hook", "a")], &[("hook", "b")]]),
+            (10, vec![15, 15])
+        );
+        assert_eq!(
+            lines(&[&[("error", "timeout")], &[("error", "refused")]]),
+            (10, vec![15, 15])
+        );
+        // A value that tells nothing about the kind is no difference.
+        assert_eq!(lines(&[&[("url", "a")], &[("url", "b")]]), (5, vec![35]));
+        let texts = (0..20).flat_map(|_| ["x", "y"]);
+        assert_eq!(
+            check(texts.map(|text| line(0, text, &[]))),
+            (10, vec![15, 15])
+        );
+    }
+
+    #[test]
+    fn refusals_are_counted_by_network_and_reason() {
+        let refused = |ip: &str, reason: &str| {
+            let remote = format!("{ip}:25");
+            line(0, "refused", &[("remote", &remote), ("reason", reason)])
+        };
+        let hosts = (0..250).map(|host| refused(&format!("192.0.2.{host}"), "unknown"));
+        assert_eq!(check(hosts), (100, vec![150]));
+        let hosts = (0..250).map(|host| refused(&format!("[2001:db8::{host:x}]"), "unknown"));
+        assert_eq!(check(hosts), (100, vec![150]));
+        let networks = (0..250).map(|net| refused(&format!("198.51.{net}.1"), "unknown"));
+        assert_eq!(check(networks), (250, vec![]));
+        let reasons = (0..250).map(|n| refused("192.0.2.1", ["relay", "syntax"][n % 2]));
+        assert_eq!(check(reasons), (200, vec![25, 25]));
+    }
+
+    #[test]
+    fn lines_that_tell_what_became_of_mail_are_all_written() {
+        for message in NEVER_JOINED {
+            assert_eq!(check((0..50).map(|_| line(0, message, &[]))), (50, vec![]));
+        }
+        let debug = Line {
+            level: Level::Debug,
+            ..Line::clone(&line(0, "a decision", &[]))
+        };
+        let debug = Arc::new(debug);
+        assert_eq!(check((0..50).map(|_| Arc::clone(&debug))), (50, vec![]));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_ends_the_minute() {
+        let times = [100, 100, 100, 100, 100, 100, 7, 7];
+        let lines = times.map(|second| line(second, "x", &[]));
+        assert_eq!(check(lines), (7, vec![1]));
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let mut floods = Floods::default();
+        let mut written = 0;
+        for number in 0..2 * KEYS_MAX {
+            // Letters, since digits make no difference.
+            let name: String = number
+                .to_string()
+                .bytes()
+                .map(|b| char::from(b + 49))
+                .collect();
+            let fate = floods.fate(&line(0, "x", &[("host", &name)]));
+            written += usize::from(fate == Fate::Written);
+        }
+        assert_eq!(floods.minutes.len(), KEYS_MAX + 1);
+        assert_eq!(written, KEYS_MAX + 5);
+    }
+}

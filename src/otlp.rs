@@ -1,0 +1,486 @@
+//! Sends the log and traces to a collector, as `otlp` of `postrider.conf` says.
+//!
+//! Lines and traces wait in channels of limited size. A collector that is down or slow holds up nobody: what
+//! finds no room, or is refused again and again, is dropped and counted.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use bytes::Bytes;
+use postrider_config::{OtlpConfig, Static};
+use postrider_observe::{
+    log::{Line, Log},
+    otlp::{CONTENT_TYPE, Frames, rejected_lines, rejected_traces},
+    trace::{Followed, Record, Subscription, Traces},
+};
+use postrider_store::Clock;
+use reqwest::{
+    Client, StatusCode,
+    header::{CONTENT_TYPE as TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
+
+use crate::acme::{causes, read_roots};
+
+/// The most lines that wait.
+const ROOM: usize = 8192;
+/// The most lines of a request.
+const BATCH: usize = 512;
+/// The most traces of a request. Each has at most 64 KiB.
+const TRACES_MAX: usize = 64;
+/// How long lines and traces wait for others.
+const GATHER: Duration = Duration::from_secs(1);
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// About how many bytes of an answer are read.
+const ANSWER_MAX: usize = 64 << 10;
+/// How often a request is made at most.
+const TRIES: u32 = 5;
+/// The longest pause between two of them.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// The exporters that the configuration wants.
+///
+/// # Errors
+/// If a file of `tls.ca_files` can't be used.
+pub(crate) fn exporters(
+    statics: &Static,
+    log: &Log,
+    traces: &Traces,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<(Option<LogExporter>, Option<TraceExporter>)> {
+    let Some(config) = &statics.otlp else {
+        return Ok((None, None));
+    };
+    let of_log = || LogExporter::new(config, statics, log, Arc::clone(clock));
+    let of_traces = |traces| TraceExporter::new(config, statics, traces, Arc::clone(clock));
+    let traces = config.traces.then(|| traces.subscribe()).flatten();
+    Ok((
+        config.logs.then(of_log).transpose()?,
+        traces.map(of_traces).transpose()?,
+    ))
+}
+
+/// Sends lines of a log to a collector.
+pub(crate) struct LogExporter {
+    way: Way,
+    frames: Frames,
+    log: Log,
+    lines: mpsc::Receiver<Arc<Line>>,
+}
+
+impl LogExporter {
+    /// An exporter of the lines from now on.
+    fn new(
+        config: &OtlpConfig,
+        statics: &Static,
+        log: &Log,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            way: Way::new(config, statics, "v1/logs", clock)?,
+            frames: Frames::new(statics.hostname.ascii(), env!("CARGO_PKG_VERSION")),
+            log: log.clone(),
+            lines: log.subscribe(ROOM),
+        })
+    }
+
+    /// Sends lines until the server stops, and then those that wait.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut is_stopping = false;
+        while !is_stopping {
+            tokio::select! {
+                came = self.lines.recv_many(&mut batch, BATCH) => if came == 0 {
+                    return;
+                },
+                _ = stop.wait_for(|stop| *stop) => is_stopping = true,
+            }
+            if !is_stopping && batch.len() < BATCH {
+                is_stopping = self.way.gather(&mut stop).await;
+            }
+            while batch.len() < BATCH
+                && let Ok(line) = self.lines.try_recv()
+            {
+                batch.push(line);
+            }
+            self.send(&batch, &mut stop).await;
+            batch.clear();
+        }
+    }
+
+    async fn send(&self, batch: &[Arc<Line>], stop: &mut watch::Receiver<bool>) {
+        if batch.is_empty() {
+            return;
+        }
+        let frame = self.frames.logs(batch);
+        let count = batch.len() as u64;
+        if let Err(Lost { count, error }) = self.way.send(frame, count, rejected_lines, stop).await
+        {
+            self.log.count_dropped(count);
+            warn!(url = self.way.url, count, error, "log lines not exported");
+        }
+    }
+}
+
+/// Sends traces that ended to a collector.
+pub(crate) struct TraceExporter {
+    way: Way,
+    frames: Frames,
+    traces: Subscription,
+}
+
+impl TraceExporter {
+    /// An exporter of the traces that end from now on.
+    fn new(
+        config: &OtlpConfig,
+        statics: &Static,
+        traces: Subscription,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            way: Way::new(config, statics, "v1/traces", clock)?,
+            frames: Frames::new(statics.hostname.ascii(), env!("CARGO_PKG_VERSION")),
+            traces,
+        })
+    }
+
+    /// Sends traces until the server stops.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut batch = Vec::with_capacity(TRACES_MAX);
+        loop {
+            let goes_on = self.gather(&mut batch, &mut stop).await;
+            if !batch.is_empty() {
+                let frame = self.frames.traces(&batch);
+                let count = batch.len() as u64;
+                let sent = self
+                    .way
+                    .send(frame, count, rejected_traces, &mut stop)
+                    .await;
+                if let Err(Lost { count, error }) = sent {
+                    warn!(url = self.way.url, count, error, "traces not exported");
+                }
+                batch.clear();
+            }
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a trace, and then a little for others. Gives whether more may come.
+    async fn gather(
+        &mut self,
+        batch: &mut Vec<Arc<Record>>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> bool {
+        let Self { way, traces, .. } = self;
+        let mut until = None;
+        while batch.len() < TRACES_MAX {
+            let ends = until;
+            let is_enough = async {
+                match ends {
+                    Some(ends) => way.clock.sleep_until_moment(ends).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let next = tokio::select! {
+                next = traces.next() => next,
+                () = is_enough => return true,
+                _ = stop.wait_for(|stop| *stop) => return false,
+            };
+            match next {
+                None => return false,
+                Some(Followed::Trace(record)) => batch.push(record),
+                Some(Followed::Lost(count)) => {
+                    let error = "the collector is too slow";
+                    warn!(url = way.url, count, error, "traces not exported");
+                }
+            }
+            until.get_or_insert_with(|| way.clock.moment().after(GATHER));
+        }
+        true
+    }
+}
+
+/// The way to a collector.
+struct Way {
+    client: Client,
+    url: String,
+    clock: Arc<dyn Clock>,
+}
+
+/// What the collector did not take, and why.
+struct Lost {
+    count: u64,
+    error: String,
+}
+
+/// Why a request failed.
+struct Failure {
+    error: String,
+    /// Whether the same request may be taken later, and when the collector wants it.
+    again: Option<Option<Duration>>,
+}
+
+impl Way {
+    fn new(
+        config: &OtlpConfig,
+        statics: &Static,
+        path: &str,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        let fields = config.headers.iter().map(|(name, value)| {
+            let mut value = HeaderValue::from_str(value)?;
+            value.set_sensitive(true);
+            Ok((HeaderName::from_bytes(name.as_bytes())?, value))
+        });
+        let fields: anyhow::Result<HeaderMap> = fields.collect();
+        let mut fields = fields.context("otlp.headers_file")?;
+        fields.insert(TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        let builder = Client::builder()
+            .user_agent(concat!("postrider/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .default_headers(fields)
+            .timeout(TIMEOUT)
+            .no_proxy();
+        let mut roots = Vec::new();
+        for file in &statics.tls.ca_files {
+            roots.extend(read_roots(file).context("tls.ca_files")?);
+        }
+        let builder = match roots.is_empty() {
+            true => builder,
+            false => builder.tls_certs_merge(roots),
+        };
+        Ok(Self {
+            client: builder.build().context("failed to set up TLS for otlp")?,
+            url: format!("{}/{path}", config.endpoint),
+            clock,
+        })
+    }
+
+    /// Waits for more to send. Gives whether the server stops.
+    async fn gather(&self, stop: &mut watch::Receiver<bool>) -> bool {
+        let until = self.clock.moment().after(GATHER);
+        tokio::select! {
+            () = self.clock.sleep_until_moment(until) => false,
+            _ = stop.wait_for(|stop| *stop) => true,
+        }
+    }
+
+    /// Sends a frame with `count` things. After a failure it tries again for a while, unless the
+    /// server stops. `rejected` reads the answer.
+    async fn send(
+        &self,
+        frame: Vec<u8>,
+        count: u64,
+        rejected: fn(&[u8]) -> u64,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), Lost> {
+        let frame = Bytes::from(frame);
+        let mut pause = Duration::from_secs(1);
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let failure = match self.post(frame.clone()).await {
+                Ok(answer) => {
+                    return match rejected(&answer) {
+                        0 => Ok(()),
+                        count => Err(Lost {
+                            count,
+                            error: "the collector rejected them".to_owned(),
+                        }),
+                    };
+                }
+                Err(failure) => failure,
+            };
+            let is_last = tried == TRIES || *stop.borrow();
+            let Some(wanted) = failure.again.filter(|_| !is_last) else {
+                let error = failure.error;
+                return Err(Lost { count, error });
+            };
+            let wanted = wanted.unwrap_or(pause).min(PAUSE_MAX);
+            let until = self.clock.moment().after(wanted);
+            pause *= 2;
+            tokio::select! {
+                () = self.clock.sleep_until_moment(until) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        }
+    }
+
+    /// Makes a request. Gives the answer of a collector that took it, or a part of it.
+    async fn post(&self, frame: Bytes) -> Result<Vec<u8>, Failure> {
+        let answer = self.client.post(&self.url).body(frame).send().await;
+        let mut answer = answer.map_err(|error| Failure {
+            // The URL has a field of its own.
+            error: causes(&error.without_url()),
+            again: Some(None),
+        })?;
+        let status = answer.status();
+        if status.is_success() {
+            let mut body = Vec::new();
+            // A collector has little to say.
+            while body.len() < ANSWER_MAX
+                && let Ok(Some(piece)) = answer.chunk().await
+            {
+                body.extend_from_slice(&piece);
+            }
+            return Ok(body);
+        }
+        // OTLP 1.x, "Retryable response codes".
+        let may_come_again = matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT
+        );
+        let wanted = answer.headers().get(RETRY_AFTER);
+        let wanted = wanted.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+        Err(Failure {
+            error: format!("the collector answered {status}"),
+            again: may_come_again.then(|| wanted.map(Duration::from_secs)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body, extract::State, routing::post};
+    use opentelemetry_proto::tonic::{
+        collector::trace::v1::{
+            ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+        },
+        trace::v1::Span,
+    };
+    use postrider_observe::{
+        Metrics,
+        trace::{Keep, Kind, Limits, Recorder, RecorderParts},
+    };
+    use postrider_store::SystemClock;
+    use prost::Message;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What a collector got. It answers each request with these statuses in turn, and then with 200.
+    struct Collector {
+        statuses: Vec<u16>,
+        answer: Vec<u8>,
+        frames: watch::Sender<Vec<body::Bytes>>,
+    }
+
+    async fn take(
+        State(collector): State<Arc<Collector>>,
+        frame: body::Bytes,
+    ) -> (axum::http::StatusCode, Vec<u8>) {
+        let number = collector.frames.borrow().len();
+        collector.frames.send_modify(|frames| frames.push(frame));
+        let status = collector.statuses.get(number).copied().unwrap_or(200);
+        let status = axum::http::StatusCode::from_u16(status).unwrap();
+        (status, collector.answer.clone())
+    }
+
+    async fn collector(statuses: &[u16], answer: Vec<u8>) -> (Arc<Collector>, Static) {
+        let collector = Arc::new(Collector {
+            statuses: statuses.to_vec(),
+            answer,
+            frames: watch::Sender::new(Vec::new()),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new()
+            .route("/v1/traces", post(take))
+            .with_state(Arc::clone(&collector));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let text = format!(
+            "hostname = \"mail.example.org\"\npostmaster.account = \"a\"\n\
+             otlp.endpoint = {endpoint:?}\n[listeners.l]\nips = [\"127.0.0.1\"]\n"
+        );
+        let statics = Static::parse(&text, "postrider.conf").unwrap();
+        (collector, statics)
+    }
+
+    fn way(statics: &Static) -> Way {
+        let config = statics.otlp.as_ref().unwrap();
+        Way::new(config, statics, "v1/traces", Arc::new(SystemClock)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_comes_again_only_if_that_may_help() {
+        let rejects = ExportTraceServiceResponse {
+            partial_success: Some(ExportTracePartialSuccess {
+                rejected_spans: 2,
+                error_message: String::new(),
+            }),
+        };
+        let rejects = rejects.encode_to_vec();
+        for (statuses, answer, requests, lost) in [
+            (&[][..], Vec::new(), 1, 0),
+            (&[503, 429], Vec::new(), 3, 0),
+            (&[400], Vec::new(), 1, 7),
+            (&[401], Vec::new(), 1, 7),
+            (&[], rejects, 1, 2),
+        ] {
+            let (collector, statics) = collector(statuses, answer).await;
+            let (_stop, mut stopping) = watch::channel(false);
+            let frame = b"frame".to_vec();
+            let sent = way(&statics)
+                .send(frame, 7, rejected_traces, &mut stopping)
+                .await;
+            let count = sent.err().map_or(0, |lost| lost.count);
+            assert_eq!(count, lost, "{statuses:?}");
+            let frames = collector.frames.borrow().clone();
+            assert_eq!(frames, vec![&b"frame"[..]; requests], "{statuses:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stops_does_not_wait_for_a_collector() {
+        let (collector, statics) = collector(&[503, 503, 503], Vec::new()).await;
+        let (_stop, mut stopping) = watch::channel(true);
+        let sent = way(&statics)
+            .send(Vec::new(), 7, rejected_traces, &mut stopping)
+            .await;
+        assert_eq!(sent.err().map(|lost| lost.count), Some(7));
+        assert_eq!(collector.frames.borrow().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn traces_that_end_go_to_the_collector() {
+        let (collector, statics) = collector(&[], Vec::new()).await;
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Recorder::start(RecorderParts {
+            dir: dir.path().join("traces"),
+            limits: Limits {
+                keep: Duration::from_secs(3600),
+                max_size: 1 << 20,
+            },
+            sample: 1.0,
+            metrics: Arc::<Metrics>::default(),
+            now: Arc::new(|| SystemClock.now().0),
+            has_room: Box::new(|| true),
+        })
+        .unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let log = Log::default();
+        let (of_log, of_traces) = exporters(&statics, &log, recorder.traces(), &clock).unwrap();
+        assert!(of_log.is_some());
+        let (stop, stopping) = watch::channel(false);
+        let running = tokio::spawn(of_traces.unwrap().run(stopping));
+        let trace = recorder.tracer().start(Kind::Attempt, SystemClock.now().0);
+        recorder.tracer().finish(trace, Keep::Always);
+        let mut frames = collector.frames.subscribe();
+        let frames = frames.wait_for(|frames| !frames.is_empty()).await.unwrap();
+        let request = ExportTraceServiceRequest::decode(&*frames[0]).unwrap();
+        let spans = request.resource_spans.into_iter();
+        let spans = spans.flat_map(|it| it.scope_spans).flat_map(|it| it.spans);
+        let spans: Vec<Span> = spans.collect();
+        assert_eq!((spans.len(), &*spans[0].name), (1, "attempt"));
+        drop(frames);
+        stop.send(true).unwrap();
+        running.await.unwrap();
+    }
+}
