@@ -177,6 +177,10 @@ setting.set {"settings": [{"key": "accounts.jane.full_name", "value": "Jane"}]} 
 setting.set {"settings": [{"key": "a..b", "value": "1"}]} => refused
 hooks.import {"text": "", "files": [{"path": "../x", "content": ""}]} => refused
 log.list {"filter": null} => read
+log.list_levels {} => read
+log.set_level {"module": "queue", "level": "debug", "for": "10m"} => done
+log.set_level {"module": "queue", "level": "loud"} => refused
+log.reset_levels {} => done
 refusal.list {} => read
 audit.list {} => read
 "##;
