@@ -13,7 +13,9 @@ use std::{
 
 use postrider_config::Dynamic;
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Reply};
-use postrider_store::{Accept, NewMail, NewMessage, Queued, Settle, StoreError, TextSource};
+use postrider_store::{
+    Accept, NewArrivedReport, NewMail, NewMessage, Queued, Settle, StoreError, TextSource,
+};
 
 use crate::{
     Queue,
@@ -148,4 +150,8 @@ fn add(records: Accept, text: TextSource, settle: &mut Settle) {
     settle.hooks.extend(records.hooks);
     settle.events.extend(records.events);
     settle.suppress.extend(records.suppress);
+    let reports = records.reports.into_iter();
+    settle
+        .reports
+        .extend(reports.map(|report| NewArrivedReport { text, ..report }));
 }

@@ -439,6 +439,7 @@ fn released(message: &Queued, route: Option<String>) -> Settle {
         hooks: Vec::new(),
         suppress: Vec::new(),
         events: Vec::new(),
+        reports: Vec::new(),
     }
 }
 
@@ -463,6 +464,7 @@ fn copy(settle: &Settle) -> Settle {
         hooks: settle.hooks.clone(),
         suppress: settle.suppress.clone(),
         events: settle.events.clone(),
+        reports: settle.reports.clone(),
     }
 }
 

@@ -201,6 +201,7 @@ impl Queue {
             mails: Vec::new(),
             hooks: Vec::new(),
             events: Vec::new(),
+            reports: Vec::new(),
             suppress: fate.consequence.entry.into_iter().collect(),
         };
         self.tell(config, &message, outgoing, &mut settle);
@@ -275,6 +276,7 @@ impl Queue {
             mails: Vec::new(),
             hooks: Vec::new(),
             events: Vec::new(),
+            reports: Vec::new(),
             suppress: Vec::new(),
         };
         if now >= told_at && !message.delay_told {
@@ -416,6 +418,7 @@ impl Queue {
             mails: Vec::new(),
             hooks: Vec::new(),
             events: Vec::new(),
+            reports: Vec::new(),
             suppress: Vec::new(),
         };
         self.tell(config, message, outgoing, &mut settle);

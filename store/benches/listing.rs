@@ -217,6 +217,7 @@ fn retire(store: &Store) {
                     hooks: Vec::new(),
                     suppress: Vec::new(),
                     events: Vec::new(),
+                    reports: Vec::new(),
                 }
             });
             store.settle(settles.collect()).await.unwrap();

@@ -138,6 +138,8 @@ pub(crate) struct Changes {
     pub(crate) events: watch::Sender<u64>,
     /// A key for the API is gone.
     pub(crate) keys: watch::Sender<u64>,
+    /// A mail came that may be a report.
+    pub(crate) reports: watch::Sender<u64>,
     /// The lanes of the queue whose heads changed.
     pub(crate) lanes: LaneChanges,
 }

@@ -364,6 +364,7 @@ subjects! {
     29 dmarc_results DmarcResults,
     30 reports Reports,
     31 transcripts Transcripts,
+    33 received_reports ReceivedReports,
     34 undelete Undelete,
     32 metrics Metrics,
 }

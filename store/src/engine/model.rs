@@ -93,6 +93,7 @@ impl Model {
         self.changes.queue.send_modify(|count| *count += 1);
         self.changes.hooks.send_modify(|count| *count += 1);
         self.changes.events.send_modify(|count| *count += 1);
+        self.changes.reports.send_modify(|count| *count += 1);
         Ok(applied)
     }
 

@@ -20,7 +20,7 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 16] = [
+        let checks: [Check; 17] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,
@@ -37,6 +37,7 @@ impl State {
             Self::check_dmarc_results,
             Self::check_reports,
             Self::check_deleted,
+            Self::check_received_reports,
         ];
         for check in checks {
             if let Err(fault) = check(self, faults) {
@@ -154,6 +155,7 @@ impl State {
             }
             Ok(())
         })?;
+        self.received_reports.for_each_text(&mut add)?;
         self.texts.staged.for_each(|id, ()| {
             add(id);
             Ok(())
@@ -332,7 +334,7 @@ impl State {
         self.check_expiry(&ends, faults)
     }
 
-    fn check_expiry(&self, ends: &[(Time, u8, u64)], faults: &mut Faults) -> Result<(), Fault> {
+    pub(super) fn check_expiry(&self, ends: &[(Time, u8, u64)], faults: &mut Faults) -> Result<(), Fault> {
         for end in ends {
             let found = self.history.expiry.contains(end)?;
             let (_, tag, number) = end;

@@ -239,6 +239,8 @@ pub(crate) struct Effects {
     pub(crate) events_changed: bool,
     /// A key for the API is gone.
     pub(crate) keys_removed: bool,
+    /// A mail came that may be a report.
+    pub(crate) reports_arrived: bool,
 }
 
 /// The next number of a sequence.

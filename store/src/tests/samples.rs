@@ -168,6 +168,7 @@ pub(crate) fn settle(queued: &Queued, outcome: Outcome) -> Settle {
         hooks: Vec::new(),
         suppress: Vec::new(),
         events: Vec::new(),
+        reports: Vec::new(),
     }
 }
 

@@ -104,10 +104,13 @@ impl ModelState {
         }
     }
 
-    /// Removes the refused mails whose time is over.
+    /// Removes the refused mails whose time is over, and the texts of such reports.
     pub(crate) fn drop_forgotten(&mut self) {
         for id in std::mem::take(&mut self.rejects.over) {
             self.remove_mail(id);
+        }
+        for text in std::mem::take(&mut self.received_reports.over) {
+            self.drop_unused(text);
         }
     }
 

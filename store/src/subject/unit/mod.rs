@@ -10,14 +10,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use self::older::{OpV1, OpV2, OpV3, OpV5};
+use self::older::{OpV1, OpV2, OpV3, OpV5, OpV6};
 pub use self::record::*;
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
 use super::{Applied, Operations, State, texts::OpText};
 use crate::{
-    Attempt, Mail, NewEvent, NewHook, NewHookKind, NewMail, NewMessage, NewReject, NewSuppression,
-    Note, Once, QueueId, Store, StoreError, TakenMail, TextId,
+    Attempt, Mail, NewArrivedReport, NewEvent, NewHook, NewHookKind, NewMail, NewMessage,
+    NewReject, NewSuppression, Note, Once, QueueId, Store, StoreError, TakenMail, TextId,
     error::Fault,
     journal::{Space, TextPlace},
     table::{
@@ -71,6 +71,7 @@ pub(crate) struct Unit {
     once: Option<Box<Once>>,
     rejects: Vec<NewReject>,
     taken: Vec<TakenMail>,
+    reports: Vec<NewArrivedReport>,
 }
 
 impl Op {
@@ -86,6 +87,7 @@ impl Op {
             once,
             rejects,
             taken,
+            reports,
         } = accept;
         let unit = Unit {
             text: text.as_ref().map(OpText::of),
@@ -98,6 +100,7 @@ impl Op {
             once: once.map(Box::new),
             rejects,
             taken,
+            reports,
         };
         (Self::Accept(unit), text)
     }
@@ -117,6 +120,7 @@ impl Op {
             hooks,
             suppress,
             events,
+            reports,
         } = settle;
         let unit = Unit {
             text: text.as_ref().map(OpText::of),
@@ -125,6 +129,7 @@ impl Op {
             hooks,
             suppress,
             events,
+            reports,
             ..Unit::default()
         };
         let op = Self::Settle {
@@ -157,7 +162,8 @@ impl Operations for Op {
     /// Version 4 has messages that are reports, and such that are one of many.
     /// Version 5 says what the text of a message needs, in the byte that only said 8-bit or not.
     /// Version 6 has the routes of messages.
-    const VERSION: u8 = 6;
+    /// Version 7 has mails that may be reports.
+    const VERSION: u8 = 7;
 
     fn older(version: u8, bytes: &[u8]) -> Result<Self, Unreadable> {
         match version {
@@ -165,6 +171,7 @@ impl Operations for Op {
             2 => exactly(bytes).map(|old: OpV2| old.into()),
             3 => exactly(bytes).map(|old: OpV3| old.into()),
             4 | 5 => exactly(bytes).map(|old: OpV5| old.into()),
+            6 => exactly(bytes).map(|old: OpV6| old.into()),
             _ => Err(Unreadable::Older(version)),
         }
     }
@@ -339,6 +346,11 @@ impl State {
             accepted.rejects.push(mail.id);
             self.keep(mail, &reject)?;
         }
+        for report in unit.reports {
+            let text = report.text.resolve(new);
+            self.received_reports.await_reading(report, text);
+            self.effects.reports_arrived = true;
+        }
         for event in unit.events {
             let told = match suppressed {
                 true => Some(event),
@@ -401,6 +413,7 @@ impl Unit {
             + self.events.len()
             + self.rejects.len()
             + self.taken.len()
+            + self.reports.len()
             + usize::from(self.once.is_some())
     }
 
@@ -413,6 +426,7 @@ impl Unit {
         let refused = self.rejects.iter().map(|reject| &reject.mail);
         let mailed = self.mails.iter().chain(refused);
         let mailed = mailed.map(|mail| (mail.text, 1));
+        let reports = self.reports.iter().map(|report| (report.text, 1));
         let told = self.hooks.iter().filter_map(|hook| match &hook.kind {
             NewHookKind::Incoming(index) => {
                 let mail = self.mails.get(*index as usize);
@@ -422,7 +436,7 @@ impl Unit {
             NewHookKind::Outgoing(_) | NewHookKind::OutgoingV1(_) => None,
         });
         let mut refs = BTreeMap::new();
-        for (source, count) in queued.chain(mailed).chain(told) {
+        for (source, count) in queued.chain(mailed).chain(reports).chain(told) {
             let id = match source {
                 TextSource::New => None,
                 TextSource::Existing(id) => Some(id),
@@ -462,7 +476,8 @@ impl Store {
 #[cfg(test)]
 pub(crate) fn samples() -> Vec<Op> {
     use crate::tests::samples;
-    let queued = samples::message(&["x@a.example"]);
+    let mut queued = samples::message(&["x@a.example"]);
+    queued.reports = vec![super::received_reports::arrived()];
     let message = queued.queue.clone();
     let (accept, _) = Op::accept(queued);
     let settle = Op::Settle {

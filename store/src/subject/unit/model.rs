@@ -151,6 +151,9 @@ impl ModelState {
         for mail in unit.mails.iter().chain(refused) {
             self.check_text(mail.text)?;
         }
+        for report in &unit.reports {
+            self.check_text(report.text)?;
+        }
         match text {
             None => Ok(TextId::default()),
             Some(text) => self.texts.add(text),
@@ -174,6 +177,10 @@ impl ModelState {
         for mail in unit.mails {
             let text = mail.text.resolve(new);
             mails.push(self.mail.add(mail, text));
+        }
+        for report in unit.reports {
+            let text = report.text.resolve(new);
+            self.received_reports.await_reading(report, text);
         }
         for note in unit.notes {
             self.queue.note(note);

@@ -1,4 +1,6 @@
-//! The operations before version 6, in which messages had no route.
+//! The operations before version 7, in which a unit had no mail that may be a report.
+//!
+//! Before version 6 messages had no route.
 //!
 //! Before version 4 no message was a report or one of many.
 //!
@@ -25,6 +27,56 @@ pub(super) type OpV1 =
 pub(super) type OpV2 = Older<NewMessageV2, Attempt, OlderUnit<NewMessageV2, Note, NewSuppression>>;
 pub(super) type OpV3 = Older<NewMessageV3, Attempt, UnitWith<NewMessageV3>>;
 pub(super) type OpV5 = Older<NewMessageV5, Attempt, UnitWith<NewMessageV5>>;
+
+/// The operations of version 6.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum OpV6 {
+    Accept(UnitWith<NewMessage>),
+    AcceptAll {
+        messages: Vec<NewMessage>,
+        once: Option<Box<Once>>,
+    },
+    Settle {
+        id: QueueId,
+        fence: u64,
+        party: Party,
+        attempt: Option<Attempt>,
+        outcome: Outcome,
+        delay_told: bool,
+        unit: UnitWith<NewMessage>,
+        route: Option<String>,
+    },
+    Start,
+}
+
+impl From<OpV6> for Op {
+    fn from(old: OpV6) -> Self {
+        match old {
+            OpV6::Accept(unit) => Self::Accept(unit.into()),
+            OpV6::AcceptAll { messages, once } => Self::AcceptAll { messages, once },
+            OpV6::Settle {
+                id,
+                fence,
+                party,
+                attempt,
+                outcome,
+                delay_told,
+                unit,
+                route,
+            } => Self::Settle {
+                id,
+                fence,
+                party,
+                attempt,
+                outcome,
+                delay_told,
+                unit: unit.into(),
+                route,
+            },
+            OpV6::Start => Self::Start,
+        }
+    }
+}
 
 /// A unit with this shape of a message. All else has the shape of today.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,6 +106,7 @@ impl<M: Into<NewMessage>> From<UnitWith<M>> for Unit {
             once: old.once,
             rejects: old.rejects,
             taken: old.taken,
+            reports: Vec::new(),
         }
     }
 }
@@ -145,6 +198,7 @@ where
             once: old.once,
             rejects: Vec::new(),
             taken: Vec::new(),
+            reports: Vec::new(),
         }
     }
 }
@@ -216,5 +270,32 @@ mod tests {
             check::<NewMessageV5, Attempt, _>(version, unit_with::<NewMessageV5>);
         }
         assert!(Op::older(0, &[]).is_err());
+    }
+
+    #[test]
+    fn operations_without_reports_are_read() {
+        let all = || {
+            let settle = OpV6::Settle {
+                id: QueueId(1),
+                fence: 2,
+                party: Party::Claimant,
+                attempt: None,
+                outcome: Outcome::Release,
+                delay_told: true,
+                unit: unit_with(),
+                route: Some("relay".into()),
+            };
+            let accept_all = OpV6::AcceptAll {
+                messages: Vec::new(),
+                once: None,
+            };
+            [OpV6::Accept(unit_with()), accept_all, settle, OpV6::Start]
+        };
+        for (old, expected) in all().into_iter().zip(all()) {
+            let mut bytes = Vec::new();
+            append(&old, &mut bytes);
+            let read = Op::older(6, &bytes).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{:?}", Op::from(expected)));
+        }
     }
 }

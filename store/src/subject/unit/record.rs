@@ -6,8 +6,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attempt, Lane, MailId, Moment, NewEvent, NewHook, NewHookKind, NewMail, NewMessage, NewReject,
-    NewSuppression, Note, Once, QueueId, Queued, StoreError, TakenMail, TextFile, TextId, Time,
+    Attempt, Lane, MailId, Moment, NewArrivedReport, NewEvent, NewHook, NewHookKind, NewMail,
+    NewMessage, NewReject, NewSuppression, Note, Once, QueueId, Queued, StoreError, TakenMail,
+    TextFile, TextId, Time,
 };
 
 /// A message text to be stored.
@@ -52,6 +53,8 @@ pub struct Accept {
     pub rejects: Vec<NewReject>,
     /// Names of the mail. Refused mail of these names goes.
     pub taken: Vec<TakenMail>,
+    /// The mail as something that may be a report, to be read as one later.
+    pub reports: Vec<NewArrivedReport>,
 }
 
 /// The numbers of the new records.
@@ -133,6 +136,8 @@ pub struct Settle {
     pub suppress: Vec<NewSuppression>,
     /// As in [`Accept`].
     pub events: Vec<NewEvent>,
+    /// As in [`Accept`].
+    pub reports: Vec<NewArrivedReport>,
 }
 
 /// The party that settles a message.
@@ -169,10 +174,11 @@ impl Accept {
     /// Checks that the parts refer to each other as they should.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         let refused = self.rejects.iter().map(|reject| reject.mail.text);
+        let reports = self.reports.iter().map(|report| report.text);
         check(
             self.text.as_ref(),
             &self.queue,
-            refused,
+            refused.chain(reports),
             &self.mails,
             &self.hooks,
         )
@@ -185,7 +191,7 @@ impl Settle {
         check(
             self.text.as_ref(),
             &self.queue,
-            std::iter::empty(),
+            self.reports.iter().map(|report| report.text),
             &self.mails,
             &self.hooks,
         )
@@ -195,7 +201,7 @@ impl Settle {
 fn check(
     text: Option<&NewText>,
     queued: &[NewMessage],
-    refused: impl Iterator<Item = TextSource>,
+    others: impl Iterator<Item = TextSource>,
     mails: &[NewMail],
     hooks: &[NewHook],
 ) -> Result<(), StoreError> {
@@ -203,7 +209,7 @@ fn check(
         return Err(StoreError::Invalid("a message without recipients"));
     }
     let queued = queued.iter().map(|message| message.text);
-    let others = queued.chain(refused);
+    let others = queued.chain(others);
     let mut sources = others.chain(mails.iter().map(|mail| mail.text));
     if text.is_none() && sources.any(|source| source == TextSource::New) {
         return Err(StoreError::Invalid(

@@ -205,6 +205,9 @@ impl Writer {
         if effects.events_changed {
             self.shared.changes.events.send_modify(|count| *count += 1);
         }
+        if effects.reports_arrived {
+            self.shared.changes.reports.send_modify(|count| *count += 1);
+        }
         if effects.keys_removed {
             self.shared.changes.keys.send_modify(|count| *count += 1);
         }

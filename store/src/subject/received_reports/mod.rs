@@ -1,0 +1,459 @@
+//! Reports that came in: about DMARC, about TLS, and about single messages.
+//!
+//! A mail that may be a report waits here from the moment it is taken, in the same operation, until
+//! it was read. What is kept of a report is a summary. The report itself is in the text of the
+//! mail, which the record here shares with the mail in the mailbox.
+//!
+//! The sums over the reports about DMARC have tables of their own. A report that goes leaves its
+//! name and its part of the sums behind, until their time is over. So a report counts once, also
+//! when somebody removes it and it comes again.
+
+#[cfg(any(test, feature = "memory"))]
+pub(crate) mod model;
+mod record;
+mod sums;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use self::sums::{DomainDay, SumDay, SumKey};
+pub use self::{
+    record::*,
+    sums::{OTHER_SOURCES, REPORT_SOURCES_MAX, REPORTERS_MAX, SumGroup, SumsBy, SumsFilter},
+};
+use super::{Listing, State, next, tag};
+use crate::{
+    Order, Page, Store, StoreError, TextId, Time,
+    error::Fault,
+    id::ids,
+    table::{Faults, Grouping, Table, key::Name, tables, value::records},
+};
+
+ids! {
+    /// A report that came in, or a mail that may be one.
+    ReceivedReportId,
+}
+
+/// How much a report counts beside its text, in bytes.
+const RECORD_SIZE: u64 = 1024;
+
+/// Which reports. All given fields must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReceivedFilter {
+    /// What they are about.
+    pub kind: Option<ReceivedKind>,
+    /// This text is in what is known of them, in any case.
+    pub text: Option<String>,
+    /// All their domains are among these, in ASCII.
+    pub domains: Option<BTreeSet<String>>,
+}
+
+impl ReceivedFilter {
+    /// Whether a report matches.
+    #[must_use]
+    pub fn matches(&self, report: &ReceivedReport) -> bool {
+        let about = &report.about;
+        let has = |text: &String| {
+            let text = text.to_lowercase();
+            let lists = about.to.iter().chain(&about.domains);
+            let single = [
+                &about.from,
+                &about.subject,
+                &about.organization,
+                &about.report_id,
+                &about.error,
+            ];
+            let mut all = single.into_iter().chain(lists);
+            all.any(|found| found.to_lowercase().contains(&text))
+        };
+        self.kind.is_none_or(|kind| kind == about.kind)
+            && self.text.as_ref().is_none_or(has)
+            && self.domains.as_ref().is_none_or(|domains| {
+                !about.domains.is_empty() && about.domains.iter().all(|it| domains.contains(it))
+            })
+    }
+}
+
+/// Numbers that are kept with the tables.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    last: u64,
+    /// What all reports count, in bytes.
+    bytes: u64,
+}
+
+/// The name of a report, which stays when the report goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KnownName(String);
+
+records! {
+    ArrivedReport: version 1,
+    ReceivedReport: version 1,
+    ReceivedReportId: version 1,
+    KnownName: version 1,
+    ReportSum: version 1,
+    SumDay: version 1,
+}
+
+tables! {
+    counters: Counters,
+    /// Mails that wait to be read.
+    arrived: Table<ReceivedReportId, ArrivedReport> = Table::new("reports_arrived"),
+    /// The group of a report is its kind.
+    reports: Table<ReceivedReportId, ReceivedReport> = Table::grouped(
+        "reports_received",
+        Grouping {
+            name: "reports_received_groups",
+            of: |report| vec![report.about.kind.as_str().to_owned()],
+            has: |kind, report| report.about.kind.as_str() == kind,
+        },
+    ),
+    /// In the order in which they go if there are too many: 0 if a report counts for nothing.
+    by_worth: Table<(u8, ReceivedReportId), ()> = Table::new("reports_received_worth"),
+    /// The reports that came, by name.
+    known: Table<Name, ReceivedReportId> = Table::new("reports_received_names"),
+    names: Table<ReceivedReportId, KnownName> = Table::new("reports_received_known"),
+    sums: Table<SumKey, ReportSum> = Table::new("report_sums"),
+    reporters: Table<(DomainDay, Name), ReportSum> = Table::new("report_sums_reporters"),
+    sum_days: Table<DomainDay, SumDay> = Table::new("report_sums_days"),
+    sum_ends: Table<(Time, DomainDay), ()> = Table::new("report_sums_ends"),
+}
+
+subject!(
+    counters Counters, keys 1,
+    fn skip_ids(&mut self, by: u64) {
+        self.counters.last = self.counters.last.saturating_add(by);
+    },
+    fn forget(state: &mut State, number: u64) -> Result<(), Fault> {
+        let id = ReceivedReportId(number);
+        if let Some(KnownName(name)) = state.received_reports.names.take(&id)? {
+            state.received_reports.known.remove(&name.into());
+        }
+        state.drop_report(id).map(drop)
+    },
+    fn sweep(state: &mut State, now: Time, max: u64) -> Result<u64, Fault> {
+        state.received_reports.end_sums(now, max)
+    }
+);
+
+operations! {
+    ReceivedReports, version 1 weighed by weigh:
+    Read -> bool, Reserve;
+    RemoveReport -> bool, Reserve;
+}
+
+/// Ends the wait of a mail. True: its report is kept. False: there is none, or the store has it
+/// already, or nothing waits.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Read {
+    id: ReceivedReportId,
+    report: Option<Box<NewReceivedReport>>,
+    room: ReportRoom,
+}
+
+/// Removes a report. False: there is none.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RemoveReport {
+    id: ReceivedReportId,
+}
+
+fn weigh(op: &Op) -> usize {
+    match op {
+        Op::Read(read) => {
+            let sums = read.report.as_ref().and_then(|it| it.sums.as_ref());
+            1 + sums.map_or(0, |sums| sums.rows.len())
+        }
+        Op::RemoveReport(_) => 1,
+    }
+}
+
+/// A report counts for something.
+fn worth(about: &ReportSummary) -> u8 {
+    u8::from(about.verified && about.error.is_empty())
+}
+
+impl Tables {
+    /// Lets a mail with this text wait.
+    pub(super) fn await_reading(&mut self, new: NewArrivedReport, text: TextId) {
+        let id = ReceivedReportId(next(&mut self.counters.last));
+        self.arrived.put_new(id, new.record(id, text));
+    }
+
+    /// Calls `add` for each text that a record here refers to.
+    pub(super) fn for_each_text(&self, add: &mut impl FnMut(TextId)) -> Result<(), Fault> {
+        self.arrived.for_each(|_, arrived| {
+            add(arrived.text);
+            Ok(())
+        })?;
+        self.reports.for_each(|_, report| {
+            add(report.text);
+            Ok(())
+        })
+    }
+
+    fn next_arrived(
+        &self,
+        after: Option<ReceivedReportId>,
+        max: usize,
+    ) -> Result<Vec<ArrivedReport>, Fault> {
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let arrived = self.arrived.range(from, Bound::Unbounded)?;
+        arrived.take(max).map(|entry| Ok(entry?.1)).collect()
+    }
+
+    /// The report that goes first if there are too many.
+    fn least(&self) -> Result<Option<ReceivedReportId>, Fault> {
+        let mut all = self.by_worth.range(Bound::Unbounded, Bound::Unbounded)?;
+        Ok(all.next().transpose()?.map(|((_, id), ())| id))
+    }
+}
+
+impl State {
+    /// Removes a report. Its name stays.
+    fn drop_report(&mut self, id: ReceivedReportId) -> Result<bool, Fault> {
+        let tables = &mut self.received_reports;
+        let Some(report) = tables.reports.take(&id)? else {
+            return Ok(false);
+        };
+        tables.by_worth.remove(&(worth(&report.about), id));
+        let size = report.size.saturating_add(RECORD_SIZE);
+        tables.counters.bytes = tables.counters.bytes.saturating_sub(size);
+        self.release_text(report.text)?;
+        Ok(true)
+    }
+
+    /// Keeps a report whose mail waited. The text changes hands.
+    fn keep_report(
+        &mut self,
+        arrived: &ArrivedReport,
+        new: NewReceivedReport,
+        ReportRoom(room): ReportRoom,
+    ) -> Result<bool, Fault> {
+        let (id, tables) = (arrived.id, &mut self.received_reports);
+        if let Some(name) = new.name {
+            let key: Name = name.as_str().into();
+            if tables.known.contains(&key)? {
+                self.release_text(arrived.text)?;
+                return Ok(false);
+            }
+            tables.known.put_new(key, id);
+            tables.names.put_new(id, KnownName(name));
+        }
+        if let Some(sums) = new.sums {
+            tables.add_sums(sums)?;
+        }
+        let report = ReceivedReport {
+            id,
+            text: arrived.text,
+            size: arrived.size,
+            received: arrived.received,
+            keep_until: new.keep_until,
+            about: new.about,
+        };
+        tables.by_worth.put_new((worth(&report.about), id), ());
+        let size = report.size.saturating_add(RECORD_SIZE);
+        tables.counters.bytes = tables.counters.bytes.saturating_add(size);
+        self.history
+            .add(report.keep_until, tag::received_reports, id.0);
+        tables.reports.put_new(id, report);
+        while self.received_reports.counters.bytes > room {
+            match self.received_reports.least()? {
+                Some(least) => self.drop_report(least)?,
+                None => break,
+            };
+        }
+        Ok(true)
+    }
+
+    /// Compares the reports with what follows from them.
+    pub(super) fn check_received_reports(&self, faults: &mut Faults) -> Result<(), Fault> {
+        let tables = &self.received_reports;
+        let (mut count, mut bytes, mut ends) = (0, 0_u64, Vec::new());
+        tables.reports.for_each(|id, report| {
+            count += 1;
+            bytes += report.size.saturating_add(RECORD_SIZE);
+            ends.push((report.keep_until, tag::received_reports, id.0));
+            let found = tables.by_worth.contains(&(worth(&report.about), id))?;
+            faults.check(found, || format!("the report {id} that came in never goes"));
+            Ok(())
+        })?;
+        faults.compare("bytes of reports", tables.counters.bytes, bytes);
+        faults.compare("reports by worth", tables.by_worth.count()?, count);
+        let mut names = 0;
+        tables.names.for_each(|id, KnownName(name)| {
+            names += 1;
+            let found = tables.known.get(&name.into())?;
+            faults.check(found == Some(id), || {
+                format!("the report {id} is not found by its name")
+            });
+            Ok(())
+        })?;
+        faults.compare("names of reports", tables.known.count()?, names);
+        tables.check_sums(faults)?;
+        self.check_expiry(&ends, faults)
+    }
+}
+
+impl Read {
+    fn apply(self, state: &mut State) -> Result<bool, Fault> {
+        let Some(arrived) = state.received_reports.arrived.take(&self.id)? else {
+            return Ok(false);
+        };
+        match self.report {
+            Some(report) => state.keep_report(&arrived, *report, self.room),
+            None => {
+                state.release_text(arrived.text)?;
+                Ok(false)
+            }
+        }
+    }
+}
+
+impl RemoveReport {
+    fn apply(self, state: &mut State) -> Result<bool, Fault> {
+        state.drop_report(self.id)
+    }
+}
+
+questions! {
+    ask NextArrived { after: Option<ReceivedReportId>, max: usize } -> Vec<ArrivedReport>,
+    |this, state| state.received_reports.next_arrived(this.after, this.max),
+    |this, model| model.received_reports.next_arrived(this.after, this.max);
+
+    ask OneReceived { id: ReceivedReportId } -> Option<ReceivedReport>,
+    |this, state| state.received_reports.reports.get(&this.id),
+    |this, model| model.received_reports.reports.get(&this.id).cloned();
+
+    scan ListReceived { filter: ReceivedFilter, after: Option<ReceivedReportId>, limit: usize }
+        -> Page<ReceivedReport, ReceivedReportId>,
+    |this, reader| {
+        let listing = Listing {
+            group: this.filter.kind.map(|kind| kind.as_str().to_owned()),
+            after: this.after,
+            order: Order::Descending,
+            limit: this.limit,
+        };
+        let matches = |report: &ReceivedReport| this.filter.matches(report);
+        reader.page(listing, |state| &state.received_reports.reports, matches)
+    },
+    |this, model| model.received_reports.list(this);
+
+    scan Sums { filter: SumsFilter, by: SumsBy } -> BTreeMap<SumGroup, ReportSum>,
+    |this, reader| this.filter.read(this.by, reader),
+    |this, model| model.received_reports.sums(&this.filter, this.by);
+}
+
+impl Store {
+    /// Changes when a mail came that may be a report.
+    #[must_use]
+    pub fn reports_arrived(&self) -> watch::Receiver<u64> {
+        self.changes().reports.subscribe()
+    }
+
+    /// Mails that may be reports and wait to be read, oldest first: those behind `after`, `max` at
+    /// most.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn arrived_reports(
+        &self,
+        after: Option<ReceivedReportId>,
+        max: usize,
+    ) -> Result<Vec<ArrivedReport>, StoreError> {
+        self.ask(NextArrived { after, max }).await
+    }
+
+    /// Ends the wait of a mail. Its report is kept, if there is one, as long as all of them have
+    /// this room. False: there is no report, or it is known already, or nothing waits under this
+    /// number.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn report_read(
+        &self,
+        id: ReceivedReportId,
+        report: Option<NewReceivedReport>,
+        room: ReportRoom,
+    ) -> Result<bool, StoreError> {
+        let report = report.map(Box::new);
+        self.change_by(Read { id, report, room }).await
+    }
+
+    /// A report that came in.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn received_report(
+        &self,
+        id: ReceivedReportId,
+    ) -> Result<Option<ReceivedReport>, StoreError> {
+        self.ask(OneReceived { id }).await
+    }
+
+    /// Reports that came in, newest first, beginning behind `after`. A filter for a kind looks at
+    /// reports of that kind only.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn received_reports(
+        &self,
+        filter: &ReceivedFilter,
+        after: Option<ReceivedReportId>,
+        limit: usize,
+    ) -> Result<Page<ReceivedReport, ReceivedReportId>, StoreError> {
+        let filter = filter.clone();
+        self.scan(ListReceived {
+            filter,
+            after,
+            limit,
+        })
+        .await
+    }
+
+    /// Removes a report. What it added to the sums stays. False: there is none.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn remove_received_report(&self, id: ReceivedReportId) -> Result<bool, StoreError> {
+        self.change_by(RemoveReport { id }).await
+    }
+
+    /// Sums over the reports about DMARC that are verified, by group.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn report_sums(
+        &self,
+        filter: SumsFilter,
+        by: SumsBy,
+    ) -> Result<BTreeMap<SumGroup, ReportSum>, StoreError> {
+        self.scan(Sums { filter, by }).await
+    }
+}
+
+/// A mail that may be a report.
+#[cfg(test)]
+pub(crate) fn arrived() -> NewArrivedReport {
+    tests::arrived()
+}
+
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<Op> {
+    vec![
+        Op::Read(Read {
+            id: ReceivedReportId(1),
+            report: Some(Box::new(tests::report("a", 1))),
+            room: ReportRoom(1 << 20),
+        }),
+        Op::RemoveReport(RemoveReport {
+            id: ReceivedReportId(1),
+        }),
+    ]
+}

@@ -1,0 +1,339 @@
+//! Sums over the reports about DMARC: of each domain and day by source and author, and by reporter.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{NewSums, ReportSum, Tables};
+use crate::{
+    StoreError, Time,
+    error::Fault,
+    subject::{PORTION, Reader},
+    table::{Faults, Table, key::Name},
+};
+
+/// How many sums by source a domain has for a day. What comes from further sources is added to the
+/// source [`OTHER_SOURCES`].
+pub const REPORT_SOURCES_MAX: u64 = 1000;
+
+/// How many sums by reporter a domain has for a day. Further reporters share the name
+/// [`OTHER_SOURCES`].
+pub const REPORTERS_MAX: u64 = 1000;
+
+/// The name that stands for all sources, or reporters, that are too many.
+pub const OTHER_SOURCES: &str = "other";
+
+/// The most groups of an answer.
+const GROUPS_MAX: usize = 100_000;
+
+/// A domain and a day: days since 1970.
+pub(super) type DomainDay = (Name, u64);
+/// The key of a sum: domain and day, source and author.
+pub(super) type SumKey = (DomainDay, (Name, Name));
+
+/// What is known of the sums of a domain and a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SumDay {
+    /// When they go.
+    keep_until: Time,
+    /// How many there are by source.
+    sources: u64,
+    /// How many there are by reporter.
+    reporters: u64,
+}
+
+/// What sums are told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SumsBy {
+    /// The network that messages came from, and the author's domain.
+    Source,
+    /// The day.
+    Day,
+    /// Who reports.
+    Reporter,
+}
+
+/// Which sums are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SumsFilter {
+    /// The domains, in ASCII. None: all.
+    pub domains: Option<BTreeSet<String>>,
+    /// The first day: days since 1970.
+    pub first: u32,
+    /// The last day.
+    pub last: u32,
+}
+
+/// What the messages of a sum have in common. What sums are not told apart by is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SumGroup {
+    /// The day: days since 1970.
+    pub day: Option<u32>,
+    /// The network that they came from.
+    pub source: String,
+    /// The author's domain.
+    pub from: String,
+    /// Who reports.
+    pub reporter: String,
+}
+
+impl Tables {
+    /// Adds to the sums of a day.
+    pub(super) fn add_sums(&mut self, new: NewSums) -> Result<(), Fault> {
+        let domain: Name = new.domain.into();
+        let key = (Arc::clone(&domain), u64::from(new.day));
+        let mut day = match self.sum_days.get(&key)? {
+            Some(day) => day,
+            None => {
+                let ends = (new.keep_until, key.clone());
+                self.sum_ends.put_new(ends, ());
+                SumDay {
+                    keep_until: new.keep_until,
+                    sources: 0,
+                    reporters: 0,
+                }
+            }
+        };
+        let mut total = ReportSum::default();
+        for row in new.rows {
+            total.add(&row.sum);
+            let mut name: (Name, Name) = (row.source.into(), row.from.into());
+            let is_new = !self.sums.contains(&(key.clone(), name.clone()))?;
+            let is_full = is_new && day.sources >= REPORT_SOURCES_MAX;
+            match &*name.0 == OTHER_SOURCES || is_full {
+                true => name = (OTHER_SOURCES.into(), "".into()),
+                false => day.sources += u64::from(is_new),
+            }
+            add(&mut self.sums, (key.clone(), name), &row.sum)?;
+        }
+        let mut reporter: Name = new.reporter.into();
+        let is_new = !self
+            .reporters
+            .contains(&(key.clone(), Arc::clone(&reporter)))?;
+        match is_new && day.reporters >= REPORTERS_MAX {
+            true => reporter = OTHER_SOURCES.into(),
+            false => day.reporters += u64::from(is_new),
+        }
+        add(&mut self.reporters, (key.clone(), reporter), &total)?;
+        self.sum_days.put(key, day);
+        Ok(())
+    }
+
+    /// Forgets the sums of at most `max` days whose time is over. Gives how many days.
+    pub(super) fn end_sums(&mut self, now: Time, max: u64) -> Result<u64, Fault> {
+        let to = (Time(now.0.saturating_add(1)), (Name::from(""), 0));
+        let over: Result<Vec<_>, Fault> = self
+            .sum_ends
+            .range(Bound::Unbounded, Bound::Excluded(&to))?
+            .take(usize::try_from(max).unwrap_or(usize::MAX))
+            .collect();
+        let over = over?;
+        for (end, ()) in &over {
+            self.forget_sums(&end.1)?;
+            self.sum_ends.remove(end);
+        }
+        Ok(over.len() as u64)
+    }
+
+    fn forget_sums(&mut self, day: &DomainDay) -> Result<(), Fault> {
+        self.sum_days.remove(day);
+        let next = (Arc::clone(&day.0), day.1.saturating_add(1));
+        let empty = || Name::from("");
+        let (from, to) = (
+            (day.clone(), (empty(), empty())),
+            (next.clone(), (empty(), empty())),
+        );
+        let sums = self
+            .sums
+            .range(Bound::Included(&from), Bound::Excluded(&to))?;
+        let sums: Result<Vec<_>, Fault> = sums.map(|sum| Ok(sum?.0)).collect();
+        for key in sums? {
+            self.sums.remove(&key);
+        }
+        let (from, to) = ((day.clone(), empty()), (next, empty()));
+        let sums = self
+            .reporters
+            .range(Bound::Included(&from), Bound::Excluded(&to))?;
+        let sums: Result<Vec<_>, Fault> = sums.map(|sum| Ok(sum?.0)).collect();
+        for key in sums? {
+            self.reporters.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Compares the numbers of sums with the sums.
+    pub(super) fn check_sums(&self, faults: &mut Faults) -> Result<(), Fault> {
+        let mut counted: BTreeMap<DomainDay, (u64, u64)> = BTreeMap::new();
+        self.sums.for_each(|(day, (source, _)), _| {
+            counted.entry(day).or_default().0 += u64::from(&*source != OTHER_SOURCES);
+            Ok(())
+        })?;
+        self.reporters.for_each(|(day, reporter), _| {
+            counted.entry(day).or_default().1 += u64::from(&*reporter != OTHER_SOURCES);
+            Ok(())
+        })?;
+        let mut days = 0;
+        self.sum_days.for_each(|key, day| {
+            days += 1;
+            let name = format!("sums of reports about {} on the day {}", key.0, key.1);
+            let (sources, reporters) = counted.remove(&key).unwrap_or_default();
+            faults.compare(&name, day.sources, sources);
+            faults.compare(&name, day.reporters, reporters);
+            let found = self.sum_ends.contains(&(day.keep_until, key))?;
+            faults.check(found, || format!("the {name} never go"));
+            Ok(())
+        })?;
+        faults.check(counted.is_empty(), || {
+            "sums of reports are of no day".to_owned()
+        });
+        faults.compare("ends of sums of reports", self.sum_ends.count()?, days);
+        Ok(())
+    }
+}
+
+fn add<K: crate::table::key::Key>(
+    table: &mut Table<K, ReportSum>,
+    key: K,
+    more: &ReportSum,
+) -> Result<(), Fault> {
+    match table.get_mut(&key)? {
+        Some(sum) => sum.add(more),
+        None => table.put_new(key, *more),
+    }
+    Ok(())
+}
+
+/// Adds to a group, as long as there are not too many.
+fn add_to_group(groups: &mut BTreeMap<SumGroup, ReportSum>, group: SumGroup, sum: &ReportSum) {
+    if groups.len() < GROUPS_MAX || groups.contains_key(&group) {
+        groups.entry(group).or_default().add(sum);
+    }
+}
+
+pub(super) fn group_of_source(by: SumsBy, day: u32, source: &str, from: &str) -> SumGroup {
+    match by {
+        SumsBy::Source => SumGroup {
+            source: source.to_owned(),
+            from: from.to_owned(),
+            ..SumGroup::default()
+        },
+        SumsBy::Day | SumsBy::Reporter => SumGroup {
+            day: Some(day),
+            ..SumGroup::default()
+        },
+    }
+}
+
+pub(super) fn group_of_reporter(reporter: &str) -> SumGroup {
+    SumGroup {
+        reporter: reporter.to_owned(),
+        ..SumGroup::default()
+    }
+}
+
+impl SumsFilter {
+    pub(super) fn matches(&self, domain: &str, day: u64) -> bool {
+        let days = u64::from(self.first)..=u64::from(self.last);
+        let domains = self.domains.as_ref();
+        days.contains(&day) && domains.is_none_or(|domains| domains.contains(domain))
+    }
+
+    /// The sums by group. The days of a domain stand together, so those before and behind the
+    /// wanted ones are not read.
+    pub(super) fn read(
+        &self,
+        by: SumsBy,
+        reader: &Reader<'_>,
+    ) -> Result<BTreeMap<SumGroup, ReportSum>, StoreError> {
+        let mut groups = BTreeMap::new();
+        for day in self.days(reader)? {
+            let number = u32::try_from(day.1).unwrap_or(u32::MAX);
+            let empty = || Name::from("");
+            let is_of_day = |of: &DomainDay| *of == day;
+            match by {
+                SumsBy::Reporter => {
+                    let first = (day.clone(), empty());
+                    let mut add = |(_, reporter): &(DomainDay, Name), sum: &ReportSum| {
+                        add_to_group(&mut groups, group_of_reporter(reporter), sum);
+                    };
+                    each(
+                        reader,
+                        first,
+                        |tables| &tables.reporters,
+                        |key| is_of_day(&key.0),
+                        &mut add,
+                    )?;
+                }
+                SumsBy::Source | SumsBy::Day => {
+                    let first = (day.clone(), (empty(), empty()));
+                    let mut add = |(_, (source, from)): &SumKey, sum: &ReportSum| {
+                        let group = group_of_source(by, number, source, from);
+                        add_to_group(&mut groups, group, sum);
+                    };
+                    each(
+                        reader,
+                        first,
+                        |tables| &tables.sums,
+                        |key| is_of_day(&key.0),
+                        &mut add,
+                    )?;
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    /// The days of which there are sums, by domain.
+    fn days(&self, reader: &Reader<'_>) -> Result<Vec<DomainDay>, StoreError> {
+        let mut days = Vec::new();
+        let mut add = |key: &DomainDay, _: &SumDay| {
+            if self.matches(&key.0, key.1) {
+                days.push(key.clone());
+            }
+        };
+        let first = (Name::from(""), 0);
+        each(reader, first, |tables| &tables.sum_days, |_| true, &mut add)?;
+        Ok(days)
+    }
+}
+
+/// Reads rows of a table from a key on, as long as their keys are wanted. The lock is free between
+/// two portions.
+fn each<K: crate::table::key::Key, V: crate::table::value::Value>(
+    reader: &Reader<'_>,
+    first: K,
+    table: impl Fn(&Tables) -> &Table<K, V>,
+    wanted: impl Fn(&K) -> bool,
+    add: &mut impl FnMut(&K, &V),
+) -> Result<(), StoreError> {
+    let (mut from, mut is_first) = (first, true);
+    loop {
+        let state = reader.state()?;
+        let bound = match is_first {
+            true => Bound::Included(&from),
+            false => Bound::Excluded(&from),
+        };
+        let (mut last, mut seen) = (None, 0);
+        for item in table(&state.received_reports)
+            .range(bound, Bound::Unbounded)?
+            .take(PORTION)
+        {
+            let (key, value) = item?;
+            if !wanted(&key) {
+                return Ok(());
+            }
+            add(&key, &value);
+            last = Some(key);
+            seen += 1;
+        }
+        match last {
+            Some(last) if seen == PORTION => from = last,
+            _ => return Ok(()),
+        }
+        is_first = false;
+    }
+}

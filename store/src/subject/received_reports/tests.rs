@@ -1,0 +1,302 @@
+//! Reports that came in, on both engines.
+
+use postrider_smtp::Address;
+
+use super::*;
+use crate::{
+    Accept, StoreError, TextSource,
+    tests::{
+        samples::{at, inline, text},
+        verbs::on_both,
+    },
+};
+
+const DAY: u32 = 20_000;
+const ROOM: ReportRoom = ReportRoom(1 << 20);
+
+pub(super) fn arrived() -> NewArrivedReport {
+    let address = |text| Address::parse(text).unwrap();
+    NewArrivedReport {
+        text: TextSource::New,
+        size: 8,
+        received: at(1),
+        rcpt_to: vec![address("dmarcreports@a.test")],
+        for_reports: true,
+        from: Some(address("noreply@reporter.test")),
+        from_passed: true,
+        signed_for_tls: false,
+        queue_id: None,
+    }
+}
+
+fn summary(report_id: &str) -> ReportSummary {
+    ReportSummary {
+        kind: ReceivedKind::Dmarc,
+        from: "noreply@reporter.test".into(),
+        to: vec!["dmarcreports@a.test".into()],
+        subject: "Report Domain: a.test".into(),
+        reporter: "reporter.test".into(),
+        organization: "Reporter Ltd".into(),
+        report_id: report_id.into(),
+        domains: vec!["a.test".into()],
+        begin: Some(at(0)),
+        end: Some(at(86_399)),
+        verified: true,
+        error: String::new(),
+        passed: 3,
+        failed: 1,
+        message: None,
+    }
+}
+
+/// A report with this id, whose messages came from this many networks: one from each.
+pub(super) fn report(report_id: &str, networks: usize) -> NewReceivedReport {
+    let row = |number| NewSum {
+        source: format!("192.0.{number}.0/24"),
+        from: "a.test".into(),
+        sum: ReportSum {
+            messages: 1,
+            passed: 1,
+            none: 1,
+            ..ReportSum::default()
+        },
+    };
+    NewReceivedReport {
+        about: summary(report_id),
+        keep_until: at(100),
+        name: Some(format!("reporter.test {report_id}")),
+        sums: Some(NewSums {
+            domain: "a.test".into(),
+            day: DAY,
+            reporter: "reporter.test".into(),
+            keep_until: at(100),
+            rows: (0..networks).map(row).collect(),
+        }),
+    }
+}
+
+/// A mail comes in.
+async fn bring(store: &Store) -> ArrivedReport {
+    let accept = Accept {
+        text: Some(inline("Report\r\n")),
+        reports: vec![arrived()],
+        ..Accept::default()
+    };
+    store.accept(accept).await.unwrap();
+    store.checkpoint().await;
+    store
+        .arrived_reports(None, 99)
+        .await
+        .unwrap()
+        .pop()
+        .unwrap()
+}
+
+/// A mail comes in and is read as this report. Gives its number, and whether it is kept.
+async fn keep(store: &Store, report: NewReceivedReport, room: ReportRoom) -> (ArrivedReport, bool) {
+    let arrived = bring(store).await;
+    let kept = store.report_read(arrived.id, Some(report), room).await;
+    (arrived, kept.unwrap())
+}
+
+async fn listed(store: &Store, filter: &ReceivedFilter) -> Vec<u64> {
+    let page = store.received_reports(filter, None, 99).await.unwrap();
+    page.items.iter().map(|report| report.id.0).collect()
+}
+
+async fn sums(store: &Store, by: SumsBy) -> Vec<(SumGroup, u64)> {
+    let filter = SumsFilter {
+        domains: None,
+        first: 0,
+        last: u32::MAX,
+    };
+    let sums = store.report_sums(filter, by).await.unwrap();
+    sums.into_iter()
+        .map(|(group, sum)| (group, sum.messages))
+        .collect()
+}
+
+async fn has_text(store: &Store, id: TextId) -> bool {
+    !matches!(store.text(id).await, Err(StoreError::NoText(_)))
+}
+
+#[tokio::test]
+async fn a_mail_waits_with_its_text_until_it_is_read() {
+    on_both(|store| async move {
+        let first = bring(&store).await;
+        let second = bring(&store).await;
+        assert_eq!((first.id.0, second.id.0), (1, 2));
+        let behind = store.arrived_reports(Some(first.id), 9).await.unwrap();
+        assert_eq!(behind, [second.clone()]);
+        assert_eq!(text(&store, first.text).await.unwrap(), "Report\r\n");
+        // It was no report.
+        assert!(!store.report_read(first.id, None, ROOM).await.unwrap());
+        assert!(!has_text(&store, first.text).await);
+        let read = store.report_read(second.id, Some(report("x", 1)), ROOM);
+        assert!(read.await.unwrap());
+        assert!(has_text(&store, second.text).await);
+        assert_eq!(store.arrived_reports(None, 9).await.unwrap(), []);
+        let kept = store.received_report(second.id).await.unwrap().unwrap();
+        assert_eq!((kept.text, kept.about), (second.text, summary("x")));
+        // Nothing waits under the number any more.
+        let again = store.report_read(second.id, Some(report("y", 1)), ROOM);
+        assert!(!again.await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_report_of_one_name_is_kept_once_until_its_time_is_over() {
+    on_both(|store| async move {
+        let (first, kept) = keep(&store, report("x", 2), ROOM).await;
+        assert!(kept);
+        let (second, kept) = keep(&store, report("x", 2), ROOM).await;
+        assert!(!kept && !has_text(&store, second.text).await);
+        assert!(store.remove_received_report(first.id).await.unwrap());
+        assert!(!store.remove_received_report(first.id).await.unwrap());
+        assert!(!has_text(&store, first.text).await);
+        // It was removed, and comes again.
+        let (_, kept) = keep(&store, report("x", 2), ROOM).await;
+        assert!(!kept);
+        let total: u64 = sums(&store, SumsBy::Day).await.iter().map(|it| it.1).sum();
+        assert_eq!(total, 2);
+        store.checkpoint().await;
+        // The name and the sums of the day.
+        assert_eq!(store.expire(at(99), 9).await.unwrap(), 0);
+        assert_eq!(store.expire(at(100), 9).await.unwrap(), 2);
+        assert_eq!(sums(&store, SumsBy::Source).await, []);
+        assert_eq!(sums(&store, SumsBy::Reporter).await, []);
+        let (last, kept) = keep(&store, report("x", 2), ROOM).await;
+        assert!(kept);
+        assert_eq!(store.expire(at(100), 9).await.unwrap(), 2);
+        assert!(!has_text(&store, last.text).await);
+        assert_eq!(listed(&store, &ReceivedFilter::default()).await, [0_u64; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reports_without_worth_go_first() {
+    on_both(|store| async move {
+        let room = ReportRoom(3 * (RECORD_SIZE + 8));
+        let of = |id: &str, verified, error: &str| {
+            let mut report = report(id, 1);
+            report.about.verified = verified;
+            report.about.error = error.into();
+            report
+        };
+        let reports = [
+            of("1", true, ""),
+            of("2", true, "no XML"),
+            of("3", false, ""),
+            of("4", true, ""),
+            of("5", true, ""),
+            of("6", true, ""),
+        ];
+        for report in reports {
+            keep(&store, report, room).await;
+            store.checkpoint().await;
+        }
+        let all = ReceivedFilter::default();
+        assert_eq!(listed(&store, &all).await, [6, 5, 4]);
+        // One that finds no room goes at once.
+        let (_, kept) = keep(&store, of("7", false, ""), room).await;
+        assert!(kept);
+        assert_eq!(listed(&store, &all).await, [6, 5, 4]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_filter_looks_at_what_is_known() {
+    on_both(|store| async move {
+        keep(&store, report("one", 1), ROOM).await;
+        let mut other = report("two", 1);
+        other.about.kind = ReceivedKind::Tls;
+        other.about.domains = vec!["a.test".into(), "b.test".into()];
+        keep(&store, other, ROOM).await;
+        let mut none = report("three", 1);
+        none.about.domains.clear();
+        keep(&store, none, ROOM).await;
+        let of = |kind, text: &str, domains: &[&str]| ReceivedFilter {
+            kind,
+            text: Some(text.to_owned()).filter(|text| !text.is_empty()),
+            domains: match domains {
+                [] => None,
+                domains => Some(domains.iter().map(ToString::to_string).collect()),
+            },
+        };
+        for (filter, expected) in [
+            (of(None, "", &[]), &[3, 2, 1][..]),
+            (of(Some(ReceivedKind::Tls), "", &[]), &[2]),
+            (of(Some(ReceivedKind::Arf), "", &[]), &[]),
+            (of(None, "TWO", &[]), &[2]),
+            (of(None, "reporter ltd", &[]), &[3, 2, 1]),
+            (of(None, "B.test", &[]), &[2]),
+            (of(None, "", &["a.test"]), &[1]),
+            (of(None, "", &["a.test", "b.test", "c.test"]), &[2, 1]),
+        ] {
+            assert_eq!(listed(&store, &filter).await, expected, "{filter:?}");
+        }
+        let page = store.received_reports(&of(None, "", &[]), None, 2).await;
+        let next = page.unwrap().next;
+        let page = store.received_reports(&of(None, "", &[]), next, 2).await;
+        assert_eq!(page.unwrap().items.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sums_are_told_apart_and_have_a_limit() {
+    on_both(|store| async move {
+        let max = usize::try_from(REPORT_SOURCES_MAX).unwrap();
+        keep(&store, report("1", 2), ROOM).await;
+        let mut other = report("2", max + 5);
+        let rows = other.sums.as_mut().unwrap();
+        rows.reporter = "second.test".into();
+        keep(&store, other, ROOM).await;
+        let mut next_day = report("3", 1);
+        let rows = next_day.sums.as_mut().unwrap();
+        rows.day += 1;
+        rows.domain = "b.test".into();
+        keep(&store, next_day, ROOM).await;
+        let by_source = sums(&store, SumsBy::Source).await;
+        let source = |name: &str| {
+            let found = by_source.iter().find(|(group, _)| group.source == name);
+            found.map(|(_, messages)| *messages)
+        };
+        assert_eq!(by_source.len(), max + 1);
+        assert_eq!(source("192.0.0.0/24"), Some(3));
+        assert_eq!(source("192.0.1.0/24"), Some(2));
+        assert_eq!(source(OTHER_SOURCES), Some(5));
+        let by_day = sums(&store, SumsBy::Day).await;
+        let by_day: Vec<_> = by_day.iter().map(|(group, it)| (group.day, *it)).collect();
+        let all = max as u64 + 7;
+        assert_eq!(by_day, [(Some(DAY), all), (Some(DAY + 1), 1)]);
+        let by_reporter = sums(&store, SumsBy::Reporter).await;
+        let by_reporter: Vec<_> = by_reporter
+            .iter()
+            .map(|(group, messages)| (group.reporter.as_str(), *messages))
+            .collect();
+        let expected = [("reporter.test", 3), ("second.test", max as u64 + 5)];
+        assert_eq!(by_reporter, expected);
+        for (domains, first, last, expected) in [
+            (Some(vec!["a.test"]), 0, u32::MAX, all),
+            (Some(vec!["b.test"]), 0, u32::MAX, 1),
+            (Some(vec![]), 0, u32::MAX, 0),
+            (None, DAY + 1, DAY + 1, 1),
+            (None, 0, DAY - 1, 0),
+        ] {
+            let domains = domains.map(|it| it.into_iter().map(str::to_owned).collect());
+            let filter = SumsFilter {
+                domains,
+                first,
+                last,
+            };
+            let sums = store.report_sums(filter, SumsBy::Source).await.unwrap();
+            let messages: u64 = sums.values().map(|sum| sum.messages).sum();
+            assert_eq!(messages, expected);
+        }
+    })
+    .await;
+}
