@@ -150,6 +150,7 @@ impl ArcChain {
         covered.check_time(now)?;
         covered.acceptable()?;
         let key = keys.get(&signed.key_name)?;
+        key.check_service()?;
         key.accepts(signed.algorithm)?;
         covered.check_body(body)?;
         long_work(self.work(keys), || {
@@ -181,6 +182,7 @@ impl ArcChain {
                     append_unsigned(Form::Relaxed, own, &seal.signed.b, &mut covered);
                     context.update(&covered);
                     let checked = keys.get(&seal.signed.key_name).and_then(|key| {
+                        key.check_service()?;
                         key.accepts(seal.signed.algorithm)?;
                         key.verify(&context.finish(), &seal.signed.signature)
                     });

@@ -32,6 +32,10 @@ pub(crate) struct Key {
     pub(crate) is_test: bool,
     /// `t=s`: the domain of `i=` has to be `d=`.
     pub(crate) is_strict: bool,
+    /// `s=`: the key is for mail.
+    is_for_mail: bool,
+    /// `s=`: the key is for reports about TLS (RFC 8460 §3).
+    pub(crate) is_for_tls_reports: bool,
 }
 
 impl Key {
@@ -72,7 +76,9 @@ impl Key {
         if !has("h", &[b"sha256"]) {
             return Err(SignatureFault::KeyHash);
         }
-        if !has("s", &[b"*", b"email"]) {
+        let is_for_mail = has("s", &[b"*", b"email"]);
+        let is_for_tls_reports = has("s", &[b"*", b"tlsrpt"]);
+        if !is_for_mail && !is_for_tls_reports {
             return Err(SignatureFault::KeyService);
         }
         let public = base64(public).ok_or(SignatureFault::KeySyntax)?;
@@ -86,6 +92,8 @@ impl Key {
             bits,
             is_test: flag(b"y"),
             is_strict: flag(b"s"),
+            is_for_mail,
+            is_for_tls_reports,
         })
     }
 
@@ -94,6 +102,14 @@ impl Key {
         match algorithm == self.algorithm {
             true => Ok(()),
             false => Err(SignatureFault::KeyType),
+        }
+    }
+
+    /// Whether the key is for mail.
+    pub(crate) const fn check_service(&self) -> Result<(), SignatureFault> {
+        match self.is_for_mail {
+            true => Ok(()),
+            false => Err(SignatureFault::KeyService),
         }
     }
 

@@ -144,7 +144,13 @@ impl DkimCheck {
                 Err(fault) => Err((*fault, fault.outcome())),
                 Ok(signature) => self.check(signature, keys, body),
             };
-            result(shown.clone(), outcome)
+            let proves = matches!(outcome, Ok(()) | Err((SignatureFault::KeyService, _)));
+            let key = signature.as_ref().ok().filter(|_| proves);
+            let key = key.and_then(|signature| keys.get(&signature.signed.key_name).ok());
+            DkimResult {
+                for_tls_reports: key.is_some_and(|key| key.is_for_tls_reports),
+                ..result(shown.clone(), outcome)
+            }
         });
         let more = self.too_many.then(|| {
             let fault = SignatureFault::TooManySignatures;
@@ -200,7 +206,9 @@ impl DkimCheck {
             own,
             &signed.b,
         );
-        key.verify(&digest, &signed.signature)
+        key.verify(&digest, &signed.signature)?;
+        // Last: such a key may be for reports.
+        key.check_service()
     }
 }
 
@@ -232,5 +240,6 @@ fn result(shown: Shown, outcome: Result<(), (SignatureFault, DkimOutcome)>) -> D
         identity: shown.identity,
         algorithm: shown.algorithm,
         signature: shown.signature,
+        for_tls_reports: false,
     }
 }

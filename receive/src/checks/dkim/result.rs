@@ -19,6 +19,9 @@ pub struct DkimResult {
     pub algorithm: Option<String>,
     /// The first 64 characters of `b=`, without white space. Empty if it can't be read.
     pub signature: String,
+    /// The signature is right, and its key is for reports about TLS (RFC 8460 §3). Such a key need
+    /// not be for mail.
+    pub for_tls_reports: bool,
 }
 
 /// The outcome of a DKIM signature (RFC 8601 §2.7.1).

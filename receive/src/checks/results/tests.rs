@@ -41,6 +41,7 @@ fn dkim(outcome: DkimOutcome, signature: &str) -> DkimResult {
         identity: None,
         algorithm: Some("rsa-sha256".to_owned()),
         signature: signature.to_owned(),
+        for_tls_reports: false,
     }
 }
 
@@ -157,6 +158,7 @@ fn identities_and_signatures_are_told_apart() {
         identity: None,
         algorithm: None,
         signature: String::new(),
+        for_tls_reports: false,
     };
     let results = |dkim| AuthenticationResults {
         dkim,
@@ -335,6 +337,7 @@ proptest! {
             identity: text(2),
             algorithm: text(3),
             signature: text(4).unwrap_or_default(),
+            for_tls_reports: false,
         };
         let results = AuthenticationResults {
             spf: Some(spf(SpfOutcome::Fail, SpfIdentity::MailFrom, &text(5).unwrap_or_default())),

@@ -133,6 +133,7 @@ fn a_list_needs_a_domain_that_stands_behind_it() {
         identity: None,
         algorithm: None,
         signature: String::new(),
+        for_tls_reports: false,
     };
     for (section, outcome, expected, differs) in [
         (
@@ -176,6 +177,7 @@ fn a_good_domain_saves_a_message_that_was_broken_on_the_way() {
             identity: None,
             algorithm: None,
             signature: String::new(),
+            for_tls_reports: false,
         });
         let target = &mut checked.case.facts.recipients[0].targets_mut()[0];
         target.junk = Some(Box::new(JunkFacts {

@@ -252,6 +252,7 @@ pub(super) fn dkim_pass(domain: &str) -> DkimResult {
         identity: None,
         algorithm: None,
         signature: String::new(),
+        for_tls_reports: false,
     }
 }
 

@@ -99,6 +99,10 @@ async fn records_that_are_bad() {
             format!("v=DKIM1; k=ed25519; s=tlsrpt; p={p}"),
             "the key is not for mail",
         ),
+        (
+            format!("v=DKIM1; k=ed25519; s=other; p={p}"),
+            "the key is not for mail",
+        ),
         (rsa().record.clone(), "the key has another type"),
         ("v=spf1 -all".to_owned(), "no key"),
         (String::new(), "no key"),
@@ -106,6 +110,32 @@ async fn records_that_are_bad() {
     ] {
         check(&record, permerror, why).await;
     }
+}
+
+/// RFC 8460 §3: a key may be for reports about TLS only.
+#[tokio::test]
+async fn a_signature_is_good_for_reports_about_tls_if_its_key_says_so() {
+    let p = public();
+    let text = signed("h=from:subject");
+    let changed = text.replace("Bob.", "Bob!");
+    for (service, text, expected) in [
+        ("", &text, true),
+        ("s=*; ", &text, true),
+        ("s=email; ", &text, false),
+        ("s=tlsrpt; ", &text, true),
+        ("s=email:tlsrpt; ", &text, true),
+        ("s=tlsrpt; ", &changed, false),
+        ("", &changed, false),
+    ] {
+        let record = format!("v=DKIM1; k=ed25519; {service}p={p}");
+        let (found, _) = results(text, &zone(&record)).await;
+        assert_eq!(found[0].for_tls_reports, expected, "{record}");
+    }
+    // A part of the body is not enough.
+    let in_part = signed("h=from:subject; l=3");
+    let record = format!("v=DKIM1; k=ed25519; p={p}");
+    let (found, _) = results(&in_part, &zone(&record)).await;
+    assert!(!found[0].for_tls_reports);
 }
 
 /// mail-auth takes the first record that it can read.
