@@ -168,6 +168,21 @@ static GENERAL: &[Key] = &[
         "The sender of reports.",
     ),
     key(
+        "reports.keep",
+        Duration,
+        Value("\"365d\""),
+        "How long reports that came in are kept, and the sums over them.",
+    )
+    .range("\"1d\"", "\"3650d\""),
+    key(
+        "reports.max_size",
+        Size,
+        Value("\"4GiB\""),
+        "The bytes that reports that came in may have together. With more, the oldest go: first \
+            those that are not verified, then the others.",
+    )
+    .range("\"1MiB\"", "\"1TiB\""),
+    key(
         "undelete.keep",
         Duration,
         Value("\"30d\""),

@@ -292,6 +292,8 @@ fn read_reports(reader: &Reader<'_>) -> Reports {
         tls: reader.opt("tls").unwrap_or(ReportsTls::Failures),
         dmarc: reader.get("dmarc"),
         from: reader.opt("from"),
+        keep: reader.get("keep"),
+        max_size: reader.get("max_size"),
     }
 }
 

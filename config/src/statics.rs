@@ -194,6 +194,10 @@ pub struct Reports {
     pub dmarc: bool,
     /// The sender. None means postmaster at the domain of the hostname.
     pub from: Option<Address>,
+    /// How long reports that came in are kept.
+    pub keep: Duration,
+    /// The bytes that they may have together.
+    pub max_size: Size,
 }
 
 /// `undelete`.

@@ -112,6 +112,8 @@ fn defaults_of_postrider_conf() {
     assert!(config.reports.dmarc && config.reports.from.is_none());
     assert_eq!(config.undelete.keep, 30 * 24 * HOUR);
     assert_eq!(config.undelete.max_size.0, 1 << 30);
+    assert_eq!(config.reports.keep, MINUTE * 60 * 24 * 365);
+    assert_eq!(config.reports.max_size, Size(4 << 30));
     assert!(config.hooks.is_empty() && config.milters.is_empty());
     assert!(config.not_yet().is_empty() && config.warnings().is_empty());
 }
