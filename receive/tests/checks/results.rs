@@ -82,6 +82,7 @@ fn results(options: u8, section: &[u8]) -> AuthenticationResults {
         identity: text(at + 3),
         algorithm: text(at + 4),
         signature: text(at + 5).unwrap_or_default(),
+        for_tls_reports: false,
     };
     let iprev = IprevResult {
         outcome: if options & 2 == 0 {

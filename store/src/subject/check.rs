@@ -334,7 +334,11 @@ impl State {
         self.check_expiry(&ends, faults)
     }
 
-    pub(super) fn check_expiry(&self, ends: &[(Time, u8, u64)], faults: &mut Faults) -> Result<(), Fault> {
+    pub(super) fn check_expiry(
+        &self,
+        ends: &[(Time, u8, u64)],
+        faults: &mut Faults,
+    ) -> Result<(), Fault> {
         for end in ends {
             let found = self.history.expiry.contains(end)?;
             let (_, tag, number) = end;
