@@ -23,6 +23,7 @@ pub struct Header {
     received: usize,
     delivered_to: Vec<Address>,
     report: bool,
+    feedback: bool,
     waives_tls: bool,
 }
 
@@ -75,6 +76,7 @@ impl Header {
                 .count(),
             delivered_to: delivered_to(section),
             report: first("Content-Type").is_some_and(is_dsn),
+            feedback: first("Content-Type").is_some_and(is_feedback),
             waives_tls: first(TLS_REQUIRED)
                 .is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"No")),
             names,
@@ -138,6 +140,13 @@ impl Header {
     pub const fn is_report(&self) -> bool {
         self.report
     }
+
+    /// Whether the message is a report about another message by its type, such as a complaint (RFC
+    /// 5965).
+    #[must_use]
+    pub const fn is_feedback(&self) -> bool {
+        self.feedback
+    }
 }
 
 /// What the sender of a message asks of TLS, for its record in the queue. REQUIRETLS in MAIL
@@ -164,6 +173,13 @@ fn is_dsn(content_type: &[u8]) -> bool {
     let kind = field::parameters(content_type);
     let about = kind.get("report-type").unwrap_or("delivery-status");
     kind.value == "multipart/report" && about.eq_ignore_ascii_case("delivery-status")
+}
+
+/// A multipart/report about a message (RFC 5965 §2).
+fn is_feedback(content_type: &[u8]) -> bool {
+    let kind = field::parameters(content_type);
+    let about = kind.get("report-type").unwrap_or_default();
+    kind.value == "multipart/report" && about.eq_ignore_ascii_case("feedback-report")
 }
 
 /// The header section at the beginning of a message, with the CRLF of its last field.
@@ -377,6 +393,8 @@ mod tests {
         ] {
             let header = Header::scan(format!("Content-Type: {kind}\r\n").as_bytes());
             assert_eq!(header.is_report(), expected, "{kind}");
+            let is_feedback = kind.to_ascii_lowercase().contains("feedback-report");
+            assert_eq!(header.is_feedback(), is_feedback, "{kind}");
         }
     }
 

@@ -84,6 +84,15 @@ pub struct ReturnEffects {
     complained: HashMap<QueueId, Trust>,
 }
 
+impl ReturnEffects {
+    /// The message that a complaint is about. None if it is none, or about several.
+    #[must_use]
+    pub fn complained_about(&self) -> Option<QueueId> {
+        let mut all = self.complained.keys();
+        all.next().copied().filter(|_| all.next().is_none())
+    }
+}
+
 /// How sure it is that the author of a report knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trust {

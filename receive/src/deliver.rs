@@ -32,6 +32,7 @@ use crate::{
     facts::{Facts, RecipientFacts, Target},
     intake::ReceivedText,
     junk::senders::forwarded_field,
+    reports,
     work::long_work,
 };
 
@@ -411,7 +412,28 @@ impl<'a> Records<'a> {
         Ok(is_told)
     }
 
+    /// The recipients that somebody here takes the message for.
+    fn takers(&self) -> impl Iterator<Item = &'a RecipientFacts> + Clone {
+        let (deliveries, facts) = (self.incoming.deliveries, self.incoming.facts);
+        let taken = deliveries.iter().filter(|delivery| {
+            matches!(
+                delivery.outcome,
+                Outcome::Mailbox { .. } | Outcome::Forward(_) | Outcome::Lmtp { .. }
+            )
+        });
+        taken.filter_map(|delivery| Some(delivery.target(facts)?.0))
+    }
+
     fn finish(mut self) -> (Accept, Vec<Made>) {
+        let report = reports::arrived(
+            (&self.context.statics, self.config),
+            self.incoming.facts,
+            self.takers(),
+            self.incoming.text.size,
+            self.effects.complained_about(),
+            self.now,
+        );
+        self.accept.reports.extend(report);
         let accounts: BTreeSet<&str> = self.accept.mails.iter().map(|it| &*it.account).collect();
         let key = self.incoming.key();
         let taken = accounts.into_iter().map(|account| TakenMail {

@@ -19,6 +19,8 @@
 //! - [`slow`]: answers that come late. [`guards`]: what all sessions know of clients together.
 //! - [`refusals`]: how often something was refused, by reason. `observer`: what others see of a
 //!   session, in the log, in metrics and in its trace.
+//! - [`reports`]: reports about our domains that come in.
+//! - [`refusals`]: how often something was refused, by reason.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
 //!   our own. `work`: work that takes long.
 //!
@@ -44,6 +46,7 @@ mod observer;
 pub mod rates;
 pub mod refusals;
 mod reply;
+pub mod reports;
 pub mod resolve;
 pub mod shape;
 pub mod slow;
@@ -56,4 +59,5 @@ pub use local::LocalSession;
 pub use mailboxes::LocalMailboxes;
 pub use mx::{MxRules, MxSession};
 pub use refusals::RefusalCounts;
+pub use reports::{Reports, ReportsParts};
 pub use submission::SubmissionSession;

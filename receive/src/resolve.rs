@@ -76,6 +76,11 @@ impl Reports {
 
 /// The reports that an address is configured for. An address may take other mail too.
 pub(crate) fn reports_to(address: &Address, policy: &Policy<'_>) -> Reports {
+    reports_at(address, policy.statics, policy.config)
+}
+
+/// The same under a configuration.
+pub(crate) fn reports_at(address: &Address, statics: &Static, config: &Dynamic) -> Reports {
     let local = address.local.as_str().to_lowercase();
     let is = |localpart: &LocalPart, domain: &Domain| {
         address.host.domain() == Some(domain) && localpart.as_str().to_lowercase() == local
@@ -84,7 +89,7 @@ pub(crate) fn reports_to(address: &Address, policy: &Policy<'_>) -> Reports {
         let report = report.as_ref();
         report.is_some_and(|report| is(&report.localpart, &report.domain))
     };
-    let (statics, domains) = (policy.statics, policy.config.domains.values());
+    let domains = config.domains.values();
     let of_host = statics.host_tls_rpt.as_ref();
     Reports {
         tls: of_host.is_some_and(|report| is(&report.localpart, &statics.hostname))

@@ -10,6 +10,8 @@
 mod header_section;
 #[path = "../../smtp/tests/checks/replay.rs"]
 mod replay;
+#[path = "checks/reports.rs"]
+mod reports;
 #[path = "checks/results.rs"]
 mod results;
 #[path = "checks/srs.rs"]
@@ -27,6 +29,11 @@ fn header_sections() {
 #[test]
 fn fields_with_results() {
     replay("results", results::check);
+}
+
+#[test]
+fn reports_that_come_in() {
+    replay("reports", reports::check);
 }
 
 #[test]
