@@ -17,6 +17,7 @@ mod log;
 mod login;
 mod moment;
 mod queue;
+mod report;
 mod reports;
 mod tlspubkey;
 mod trace;
@@ -49,6 +50,7 @@ pub use moment::{Bound, Moment, Offset};
 pub use queue::{
     Filter, HoldRules, OnList, Queue, Retired, RetiredFilter, Selection, Suppress, TlsPolicy, Work,
 };
+pub use report::{By, ReceivedFilter, ReceivedType, Report};
 pub use reports::{ReportFilter, ReportType, Reports};
 pub use tlspubkey::TlsPubkey;
 pub use trace::Trace;
@@ -160,6 +162,9 @@ pub enum Command {
     Logs(Logs),
     /// Show which lines the running server logs, or change that until its next start.
     Loglevel(LogLevel),
+    /// List, show and sum the reports about our domains that came in.
+    #[command(subcommand)]
+    Report(Report),
     /// Let accounts log in again that had too many failed logins.
     #[command(subcommand)]
     Login(Login),

@@ -24,6 +24,7 @@ mod password;
 mod queue;
 mod quickstart;
 mod refusals;
+mod report;
 mod reports;
 mod restore;
 mod running;
@@ -92,6 +93,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Junk(command) => junk::run(&Running::of(conf)?, command),
         Command::Logs(options) => log::show(&Running::of(conf)?, options),
         Command::Loglevel(options) => log::level(&Running::of(conf)?, options),
+        Command::Report(command) => report::run(&Running::of(conf)?, command),
         Command::Login(command) => login::run(&Running::of(conf)?, command),
         Command::Webapi(options) => webapi::run(options),
         Command::Completions { shell } => help::completions(shell),

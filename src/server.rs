@@ -23,7 +23,7 @@ use postrider_observe::{
 };
 use postrider_queue::{DeliveryMode, Dialer, Mailboxes, Queue, TcpDialer};
 use postrider_receive::{
-    Guards, LocalMailboxes, MxRules, SessionContext,
+    Guards, LocalMailboxes, MxRules, Reports, ReportsParts, SessionContext,
     login::{LoginLimiter, LoginLimits, Logins, Oauth, Rate},
     memory::TextMemory,
 };
@@ -135,6 +135,7 @@ pub struct Server {
     domains_conf: ReadAgain,
     gate: Arc<Gate>,
     handshakes: Arc<HandshakeFailures>,
+    reports: Arc<Reports>,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
     begun: Instant,
@@ -199,11 +200,20 @@ impl Server {
         ));
         let watcher = Watcher::new(Arc::clone(&domains));
         let (applied, outcomes) = (domains.applied(), watcher.outcomes());
+        let reports = Arc::new(Reports::new(ReportsParts {
+            store: shared.store.clone(),
+            config: Arc::clone(&shared.config),
+            statics: Arc::clone(&shared.statics),
+            clock: Arc::clone(&shared.clock),
+            metrics: Arc::clone(&shared.metrics),
+            tracer: shared.tracer.clone(),
+        }));
         let kinds: Vec<Kind> = bound.iter().flat_map(Bound::kinds).collect();
         let per_network = shared.statics.limits.connections_per_network;
         let mut server = Self {
             gate: Gate::new(connections, per_network, &kinds),
             handshakes: Arc::new(HandshakeFailures::new(Arc::clone(&shared.metrics))),
+            reports,
             shared,
             addresses: Vec::new(),
             certificates: ListenerCertificates::of(&bound, acme.as_ref().map(Acme::ends)),
@@ -434,6 +444,7 @@ impl Server {
             resolver,
             checks,
             dialer,
+            reports: Arc::clone(&self.reports),
             webhooks: Arc::new(hooks.operator()),
             domains,
             logs: self.logs.clone(),
@@ -466,6 +477,7 @@ impl Server {
             drop(mailboxes);
         });
         self.tasks.spawn(hooks.run(stop()));
+        self.tasks.spawn(Arc::clone(&self.reports).run(stop()));
         self.tasks.spawn(watcher.run(stop()));
         let store = shared.store.clone();
         self.tasks.spawn(service_manager::watchdog(store, stop()));

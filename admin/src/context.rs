@@ -7,7 +7,7 @@ use postrider_dns::Resolver;
 use postrider_observe::{Metrics, log::Log, trace::Traces};
 use postrider_queue::{Dialer, Queue};
 use postrider_receive::{
-    RefusalCounts,
+    RefusalCounts, Reports,
     login::{LoginLimiter, Logins},
 };
 use postrider_store::{Actor, Clock, NewAuditEntry, Store};
@@ -55,6 +55,8 @@ pub struct Context {
     pub checks: Arc<dyn Resolver>,
     /// Connects to mail servers, for checks.
     pub dialer: Arc<dyn Dialer>,
+    /// The reports that came in.
+    pub reports: Arc<Reports>,
     /// The calls of webhooks.
     pub webhooks: Arc<Operator>,
     /// `domains.conf`, for operations that change it.

@@ -31,6 +31,7 @@ pub mod passwords;
 pub mod principals;
 pub mod purge;
 pub mod queue;
+pub mod received;
 pub mod refusals;
 pub mod reports;
 pub mod server;
@@ -157,6 +158,11 @@ macro_rules! operations {
             QueueReportShow($crate::op::reports::Show) = "queue_report.show",
             QueueReportDrop($crate::op::reports::Drop) = "queue_report.drop",
             QueueReportDropAll($crate::op::reports::DropAll) = "queue_report.drop_all",
+            ReportList($crate::op::received::List) = "report.list",
+            ReportShow($crate::op::received::Show) = "report.show",
+            ReportRemove($crate::op::received::Remove) = "report.remove",
+            ReportRemoveAll($crate::op::received::RemoveAll) = "report.remove_all",
+            ReportSums($crate::op::received::Sums) = "report.sums",
             DeliveryCheck($crate::op::delivery::Check) = "delivery.check",
             SpfCheck($crate::op::checks::SpfCheck) = "spf.check",
             DkimVerify($crate::op::checks::DkimVerify) = "dkim.verify",

@@ -45,7 +45,10 @@ use postrider_observe::{
     trace::{Limits, Recorder, RecorderParts},
 };
 use postrider_queue::{DeliveryMode, Queue, TcpDialer};
-use postrider_receive::login::{Identity, LoginLimiter, Logins, Source};
+use postrider_receive::{
+    Reports, ReportsParts,
+    login::{Identity, LoginLimiter, Logins, Source},
+};
 use postrider_store::{
     ApiKeyId, AuditFilter, Clock, HoldRuleId, ManualClock, NewSuppression, Options, QueueId, Scope,
     Store, SuppressingReply, Time,
@@ -126,6 +129,14 @@ impl Desk {
             has_room: Box::new(|| true),
         });
         let recorder = recorder.unwrap();
+        let reports = Arc::new(Reports::new(ReportsParts {
+            store: store.clone(),
+            config: Arc::clone(&config),
+            statics: Arc::clone(&statics),
+            clock: Arc::clone(&clock) as _,
+            metrics: Arc::default(),
+            tracer: postrider_observe::Tracer::off(),
+        }));
         let context = Context {
             metrics: Arc::default(),
             traces: recorder.traces().clone(),
@@ -143,6 +154,7 @@ impl Desk {
             resolver: resolver.clone(),
             checks: resolver.clone(),
             dialer: Arc::new(TcpDialer),
+            reports,
             webhooks: Arc::new(webhooks.unwrap().operator()),
             logs: Log::default(),
             figures: Arc::default(),

@@ -20,7 +20,6 @@
 //! - [`refusals`]: how often something was refused, by reason. `observer`: what others see of a
 //!   session, in the log, in metrics and in its trace.
 //! - [`reports`]: reports about our domains that come in.
-//! - [`refusals`]: how often something was refused, by reason.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
 //!   our own. `work`: work that takes long.
 //!

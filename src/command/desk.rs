@@ -19,7 +19,10 @@ use postrider_admin::{
 use postrider_config::{DomainsFile, Live, Static};
 use postrider_observe::{Tracer, log::Log, trace::Traces};
 use postrider_queue::{DeliveryMode, Queue, QueueParts, TcpDialer};
-use postrider_receive::login::{LoginLimiter, Logins};
+use postrider_receive::{
+    Reports, ReportsParts,
+    login::{LoginLimiter, Logins},
+};
 use postrider_store::{Actor, Clock, OpenError, Store, SystemClock};
 use postrider_webhook::{Runner, WebhookParts};
 use rand::{SeedableRng, rngs::StdRng};
@@ -190,6 +193,14 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         statics: Arc::clone(&statics),
         clock: Arc::clone(&clock),
     })?;
+    let reports = Arc::new(Reports::new(ReportsParts {
+        store: store.clone(),
+        config: Arc::clone(&config),
+        statics: Arc::clone(&statics),
+        clock: Arc::clone(&clock),
+        metrics: Arc::default(),
+        tracer: postrider_observe::Tracer::off(),
+    }));
     Ok(Context {
         metrics: Arc::default(),
         queue: Arc::new(queue),
@@ -205,6 +216,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         resolver,
         checks,
         dialer,
+        reports,
         webhooks: Arc::new(webhooks.operator()),
         traces,
         // They are the running server's.

@@ -37,6 +37,7 @@ mod operate;
 mod otlp;
 mod own_domains;
 mod proxy;
+mod received_reports;
 mod recipients;
 mod reports;
 mod returned;

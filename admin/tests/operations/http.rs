@@ -14,6 +14,8 @@ mod observe;
 mod principals;
 #[path = "http/queue.rs"]
 mod queue;
+#[path = "http/received.rs"]
+mod received;
 #[path = "http/reports.rs"]
 mod reports;
 #[path = "http/secrets.rs"]

@@ -8,6 +8,7 @@ pub(super) mod hold_rules;
 pub(super) mod logs;
 pub(super) mod principals;
 pub(super) mod queue;
+pub(super) mod received;
 pub(super) mod reports;
 pub(super) mod retired;
 pub(super) mod server;

@@ -9,8 +9,9 @@ use postrider_store::Scope;
 use super::{
     Answer, Asked,
     calls::{
-        account, destinations, dns, events, hold_rules, logs, principals, queue, reports, retired,
-        server, settings, spam, suppressions, telemetry, traces, troubleshoot, undelete, webhooks,
+        account, destinations, dns, events, hold_rules, logs, principals, queue, received, reports,
+        retired, server, settings, spam, suppressions, telemetry, traces, troubleshoot, undelete,
+        webhooks,
     },
     problem::Problem,
 };
@@ -311,6 +312,19 @@ pub(super) static CALLS: &[Call] = calls! {
     read GET "audit" Observe whole
         ["who,operation,target,after,before,page,limit,cursor,sort"] ("" -> "[AuditItem]")
         "List entries of the audit log." => server::audit;
+    read GET "reports/dmarc/sums" Observe all
+        ["domain,after,before,by,page,limit,cursor,max-total"] ("" -> "[ReportSumItem]")
+        "Sum the verified reports about DMARC by source, day or reporter." => received::sums;
+    read GET "reports/{type}" Observe all
+        ["values,text,filter,page,limit,cursor,sort,max-total"] ("" -> "[ReceivedReportEntry]")
+        "List the reports about DMARC (dmarc), TLS (tls) or single messages (arf) that came in."
+        => received::list;
+    change DELETE "reports/{type}" Observe all ["text,filter"] ("" -> "bool")
+        "Remove all reports of a type that match. The sums stay." => received::remove_all;
+    read GET "reports/{type}/{id}" Observe all [""] ("" -> "ShownReport")
+        "Get a report that came in." => received::get;
+    change DELETE "reports/{type}/{id}" Observe all [""] ("" -> "bool")
+        "Remove a report that came in. The sums stay." => received::remove;
     read GET "events" Observe all
         ["account,event,recipient,message_id,after,before,page,limit,cursor,sort"] ("" -> "[ToldEvent]")
         "List what webhooks tell." => events::list;

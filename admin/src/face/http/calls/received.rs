@@ -1,0 +1,177 @@
+//! Reports that came in. A tenant sees those about its domains.
+
+use std::collections::BTreeSet;
+
+use postrider_smtp::Domain;
+use postrider_store::Time;
+use serde_json::{Value, json};
+
+use super::super::{
+    Answer, Asked,
+    paging::{NAMES_MAX, OBJECTS_MAX, Paging, collect},
+    parameters::Query,
+    problem::Problem,
+    value,
+};
+use crate::op::{
+    Single as _,
+    received::{
+        List, ReceivedReportItem, ReceivedSelection, ReceivedType, Remove, RemoveAll,
+        ReportSumItem, Show, Sums, SumsBy,
+    },
+};
+
+impl Asked {
+    /// The domains whose reports the caller sees. None: all.
+    fn report_domains(&self) -> Option<BTreeSet<String>> {
+        let domains = self.access.domains.iter();
+        let domains = domains.map(|it| it.ascii().to_owned()).collect();
+        self.access.is_tenant().then_some(domains)
+    }
+
+    /// The type of the path, for reports with a text.
+    fn received(&self, text: Option<&str>) -> Result<ReceivedSelection, Problem> {
+        let kind = self.element(0);
+        let found = ReceivedType::named(kind);
+        let missing = || Problem::missing(kind, format!("there are no reports {kind}"));
+        Ok(ReceivedSelection {
+            kind: Some(found.ok_or_else(missing)?),
+            text: text.map(str::to_owned),
+            domains: self.report_domains(),
+        })
+    }
+
+    /// The number of a report: `ID` or `ID_EXPIRES`.
+    fn received_id(&self) -> Result<u64, Problem> {
+        let text = self.element(1);
+        let id = text.split_once('_').map_or(text, |(id, _)| id);
+        id.parse().map_err(|_| self.no_received())
+    }
+
+    fn no_received(&self) -> Problem {
+        let id = self.element(1);
+        Problem::missing(id, format!("there is no report {id}"))
+    }
+
+    fn of_received<T>(&self, found: Result<T, crate::AdminError>) -> Result<T, Problem> {
+        found.map_err(|error| match error.code {
+            crate::Code::NotFound => self.no_received(),
+            _ => error.into(),
+        })
+    }
+}
+
+/// The text that a query looks for. Clients send it under either name.
+fn text(query: &Query) -> Option<&str> {
+    query.text("text").or_else(|| query.text("filter"))
+}
+
+/// The id of a report in lists: `ID_EXPIRES`, with the time in Unix seconds.
+fn id(item: &ReceivedReportItem) -> String {
+    let expires = item.expires.parse::<jiff::Timestamp>();
+    let expires = expires.map_or(0, jiff::Timestamp::as_second);
+    format!("{}_{expires}", item.id)
+}
+
+pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
+    let whole = asked.query.flag("values");
+    let max = if whole { OBJECTS_MAX } else { NAMES_MAX };
+    let paging = Paging::newest_first(&asked.query, max)?;
+    let list = List {
+        filter: asked.received(text(&asked.query))?,
+        limit: None,
+    };
+    let all = |_: &ReceivedReportItem| true;
+    let mut found = collect(&asked.context, list, NAMES_MAX, &all).await?;
+    // The operation gives the newest first.
+    found.items.reverse();
+    let items = found.items.iter().map(|item| {
+        let shown = match whole {
+            true => value(item)?,
+            false => json!(id(item)),
+        };
+        Ok((item.id, shown))
+    });
+    let items = items.collect::<Result<_, Problem>>()?;
+    Ok(paging.answer_with(items, found.more))
+}
+
+pub(in super::super) async fn get(asked: Asked) -> Result<Answer, Problem> {
+    let show = Show {
+        id: asked.received_id()?,
+        filter: asked.received(None)?,
+    };
+    let shown = show.answer(&asked.context).await;
+    Ok(Answer::Data(value(&asked.of_received(shown)?)?))
+}
+
+pub(in super::super) async fn remove(asked: Asked) -> Result<Answer, Problem> {
+    let remove = Remove {
+        id: asked.received_id()?,
+        filter: asked.received(None)?,
+    };
+    let removed = remove.answer(&asked.context).await;
+    asked.of_received(removed)?;
+    Ok(Answer::Data(json!(true)))
+}
+
+pub(in super::super) async fn remove_all(asked: Asked) -> Result<Answer, Problem> {
+    let query = asked.query.bulk(&["text", "filter"])?;
+    let filter = asked.received(text(&query))?;
+    let done = RemoveAll { filter }.answer(&asked.context).await?;
+    Ok(Answer::Data(json!(done.removed > 0)))
+}
+
+/// The day of a date, or the time of one.
+fn time_or_date(query: &Query, name: &str) -> Result<Option<Time>, Problem> {
+    query.read(name, |text| {
+        let date = text.parse::<jiff::civil::Date>().ok();
+        let zoned = date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok());
+        let timestamp = match text.parse::<jiff::Timestamp>() {
+            Ok(timestamp) => Some(timestamp),
+            Err(_) => zoned.map(|zoned| zoned.timestamp()),
+        };
+        timestamp.map(|timestamp| Time(timestamp.as_microsecond()))
+    })
+}
+
+pub(in super::super) async fn sums(asked: Asked) -> Result<Answer, Problem> {
+    let query = &asked.query;
+    let paging = Paging::new(query, OBJECTS_MAX)?;
+    let domain = query
+        .text("domain")
+        .map(|domain| match Domain::parse(domain) {
+            Ok(domain) => domain.ascii().to_owned(),
+            Err(_) => domain.to_owned(),
+        });
+    let sums = Sums {
+        domain,
+        domains: asked.report_domains(),
+        since: time_or_date(query, "after")?,
+        before: time_or_date(query, "before")?,
+        by: query.read("by", SumsBy::named)?.unwrap_or_default(),
+    };
+    let all = |_: &ReportSumItem| true;
+    let found = collect(&asked.context, sums, NAMES_MAX, &all).await?;
+    let items = (1_u64..).zip(&found.items);
+    let items = items.map(|(place, item)| Ok((place, value(item)?)));
+    let items: Vec<(u64, Value)> = items.collect::<Result<_, Problem>>()?;
+    Ok(paging.answer_with(items, found.more))
+}
+
+/// The shapes of the answers, for the description.
+#[cfg(test)]
+pub(in super::super) mod shapes {
+    use utoipa::ToSchema;
+
+    use crate::op::received::ReceivedReportItem;
+
+    /// The id of a report as `ID_EXPIRES`, or with `values` the report.
+    #[derive(ToSchema)]
+    #[expect(dead_code, reason = "only its schema is used")]
+    #[serde(untagged)]
+    pub(in super::super::super) enum ReceivedReportEntry {
+        Id(String),
+        Report(ReceivedReportItem),
+    }
+}
