@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use mail_parser::{Address, Message, MessagePart, MimeHeaders, PartType};
+use mail_parser::{
+    Address, Encoding, Message, MessagePart, MimeHeaders, PartType,
+    decoders::{base64::base64_decode, quoted_printable::quoted_printable_decode},
+};
 use postrider_smtp::mime;
 use postrider_store::ReceivedKind;
 
@@ -108,7 +111,7 @@ fn report(mail: &Message<'_>, size: u64, patience: Patience<'_>) -> Option<Resul
     // The first report that can be read counts. If there is none, the first fault does.
     let mut faulty: Option<Faulty> = None;
     for part in &mail.parts {
-        match in_part(part, patience) {
+        match in_part(mail, part, patience) {
             None => {}
             Some(Ok(found)) => return Some(Ok(found)),
             Some(Err(found)) => {
@@ -186,9 +189,20 @@ impl Form {
 }
 
 /// The report in a part. None: there is nothing that looks like one.
-fn in_part(part: &MessagePart<'_>, patience: Patience<'_>) -> Option<Result<Found, Faulty>> {
+fn in_part(
+    mail: &Message<'_>,
+    part: &MessagePart<'_>,
+    patience: Patience<'_>,
+) -> Option<Result<Found, Faulty>> {
+    let packed;
     let (content, is_text) = match &part.body {
-        PartType::Text(text) | PartType::Html(text) => (text.as_bytes(), true),
+        PartType::Text(text) | PartType::Html(text) => match packed_text(mail, part, text) {
+            Some(content) => {
+                packed = content;
+                (packed.as_slice(), false)
+            }
+            None => (text.as_bytes(), true),
+        },
         PartType::Binary(content) | PartType::InlineBinary(content) => (&**content, false),
         PartType::Message(_) | PartType::Multipart(_) => return None,
     };
@@ -241,6 +255,22 @@ fn in_file(
         kind: Some(form.kind()),
         fault,
     }))
+}
+
+/// The content of a part that calls itself a text, and that is packed. The parser has taken it for
+/// characters, which is the end of most of its bytes.
+fn packed_text(mail: &Message<'_>, part: &MessagePart<'_>, text: &str) -> Option<Vec<u8>> {
+    if !text.starts_with('\u{1f}') && !text.starts_with("PK") {
+        return None;
+    }
+    let place = usize::try_from(part.offset_body).ok()?..usize::try_from(part.offset_end).ok()?;
+    let written = mail.raw_message.get(place)?;
+    let content = match part.encoding {
+        Encoding::None => written.to_vec(),
+        Encoding::Base64 => base64_decode(written)?,
+        Encoding::QuotedPrintable => quoted_printable_decode(written)?,
+    };
+    packed::is_packed(&content).then_some(content)
 }
 
 /// The form of a file by its first bytes. None: it is no report.
