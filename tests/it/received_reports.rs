@@ -9,9 +9,9 @@ const REPORTER: &str = "192.0.2.7";
 /// A client that nobody stands behind.
 const STRANGER: &str = "203.0.113.9";
 
-const STATICS: &str = "admin_http = { enabled = true, port = 0 }\n\
-    proxy_from = [\"127.0.0.0/8\"]\n[policy]\ngreylist = false\n\
-    first_time_sender_delay = \"0s\"\n";
+const STATICS: &str = "proxy_from = [\"127.0.0.0/8\"]\n\
+    [listeners.admin]\nips = [\"127.0.0.1\"]\nadmin_http = { enabled = true, port = 0 }\n\
+    [policy]\ngreylist = false\nfirst_time_sender_delay = \"0s\"\n";
 
 const DYNAMICS: &str = "[domains.\"example.org\".dmarc]\naccount = \"app\"\n\
     [domains.\"example.org\".tls_rpt]\naccount = \"app\"\n\
