@@ -209,6 +209,8 @@ fn word(value: &Value) -> String {
 fn record_in_words(out: &mut String, record: &Value) -> fmt::Result {
     let row = &record["row"];
     let evaluated = &row["policy_evaluated"];
+    let from = record.pointer("/identifiers/header_from");
+    let from = from.unwrap_or(&Value::Null);
     write!(
         out,
         "{:>8}  {}  dkim {}  spf {}  {}  from {}",
@@ -217,7 +219,7 @@ fn record_in_words(out: &mut String, record: &Value) -> fmt::Result {
         word(&evaluated["dkim"]),
         word(&evaluated["spf"]),
         word(&evaluated["disposition"]),
-        word(&record["identifiers"]["header_from"]),
+        word(from),
     )?;
     for reason in list(&evaluated["reason"]) {
         let comment = reason["comment"].as_str();

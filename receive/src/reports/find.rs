@@ -241,11 +241,7 @@ fn in_part(
     }
 }
 
-fn in_file(
-    file: &Cow<'_, [u8]>,
-    is_text: bool,
-    patience: Patience<'_>,
-) -> Option<Result<Found, Faulty>> {
+fn in_file(file: &[u8], is_text: bool, patience: Patience<'_>) -> Option<Result<Found, Faulty>> {
     let form = form(file)?;
     let found = match form {
         Form::Xml => dmarc::parse(file, is_text, patience).map(|it| Found::Dmarc(Box::new(it))),

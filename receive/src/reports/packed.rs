@@ -109,7 +109,7 @@ mod tests {
         let mut padded = gzip(b"<a/>");
         padded.extend([0; 600]);
         assert_eq!(files(&padded).unwrap(), ["<a/>"]);
-        let mut commented = one.clone();
+        let mut commented = one;
         let length = commented.len();
         commented[length - 2] = 5;
         commented.extend(b"hello");
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(files(&locked), Err(fault));
         other[list + 10] = 9;
         assert!(matches!(files(&other), Err(ReportFault::Packed(_))));
-        let mut wrong = whole.clone();
+        let mut wrong = whole;
         wrong[list + 16] ^= 1;
         assert_eq!(files(&wrong), Err(DAMAGED));
     }

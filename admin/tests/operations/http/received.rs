@@ -72,7 +72,7 @@ async fn add(site: &Site, kind: ReceivedKind, domains: &[&str], subject: &str) {
         keep_until: now.after(Duration::from_secs(60)),
         name: None,
         sums: (kind == ReceivedKind::Dmarc).then(|| NewSums {
-            domain: domains[0].clone(),
+            domain: domains.first().unwrap().clone(),
             day: DAY,
             reporter: "reporter.test".into(),
             keep_until: now.after(Duration::from_secs(60)),
