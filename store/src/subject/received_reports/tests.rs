@@ -127,7 +127,7 @@ async fn a_mail_waits_with_its_text_until_it_is_read() {
         let second = bring(&store).await;
         assert_eq!((first.id.0, second.id.0), (1, 2));
         let behind = store.arrived_reports(Some(first.id), 9).await.unwrap();
-        assert_eq!(behind, [second.clone()]);
+        assert_eq!(behind, std::slice::from_ref(&second));
         assert_eq!(text(&store, first.text).await.unwrap(), "Report\r\n");
         // It was no report.
         assert!(!store.report_read(first.id, None, ROOM).await.unwrap());

@@ -172,6 +172,6 @@ pub(in super::super) mod shapes {
     #[serde(untagged)]
     pub(in super::super::super) enum ReceivedReportEntry {
         Id(String),
-        Report(ReceivedReportItem),
+        Report(Box<ReceivedReportItem>),
     }
 }
