@@ -121,6 +121,8 @@ purge.account {"account": "jane"} => done
 purge.account {"account": "none"} => refused
 purge.blob {} => done
 purge.data {} => done
+trace.find {} => read
+trace.story {"of": "jane@example.org"} => read
 dns.records {"domain": "example.org"} => read
 dns.check {"domain": "none.test"} => read
 dns.publish {"domain": "none.test"} => refused
@@ -185,8 +187,8 @@ refusal.list {} => read
 audit.list {} => read
 "##;
 
-/// Runs as long as its caller, and changes nothing.
-const ENDLESS: [&str; 1] = ["server.backup"];
+/// They run as long as their caller, and change nothing.
+const ENDLESS: [&str; 2] = ["server.backup", "trace.follow"];
 
 /// The names of all operations, as the list has them.
 fn names() -> BTreeSet<&'static str> {
