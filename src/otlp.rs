@@ -348,7 +348,7 @@ impl Way {
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, body, extract::State, routing::post};
+    use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
     use opentelemetry_proto::tonic::{
         collector::trace::v1::{
             ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -369,17 +369,14 @@ mod tests {
     struct Collector {
         statuses: Vec<u16>,
         answer: Vec<u8>,
-        frames: watch::Sender<Vec<body::Bytes>>,
+        frames: watch::Sender<Vec<Bytes>>,
     }
 
-    async fn take(
-        State(collector): State<Arc<Collector>>,
-        frame: body::Bytes,
-    ) -> (axum::http::StatusCode, Vec<u8>) {
+    async fn take(State(collector): State<Arc<Collector>>, frame: Bytes) -> (StatusCode, Vec<u8>) {
         let number = collector.frames.borrow().len();
         collector.frames.send_modify(|frames| frames.push(frame));
         let status = collector.statuses.get(number).copied().unwrap_or(200);
-        let status = axum::http::StatusCode::from_u16(status).unwrap();
+        let status = StatusCode::from_u16(status).unwrap();
         (status, collector.answer.clone())
     }
 

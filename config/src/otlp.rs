@@ -123,7 +123,6 @@ pub(crate) fn read(reader: &Reader<'_>) -> Option<OtlpConfig> {
 mod tests {
     use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 
-    use super::*;
     use crate::Static;
 
     fn parse(otlp: &str) -> Result<Static, String> {

@@ -199,7 +199,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         statics: Arc::clone(&statics),
         clock: Arc::clone(&clock),
         metrics: Arc::default(),
-        tracer: postrider_observe::Tracer::off(),
+        tracer: Tracer::off(),
     }));
     Ok(Context {
         metrics: Arc::default(),

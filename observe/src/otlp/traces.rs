@@ -174,8 +174,11 @@ mod tests {
     use super::*;
     use crate::trace::{Keep, Term, Trace, Tracer, TracerSettings};
 
+    /// Fills in a trace.
+    type Fill<'a> = &'a dyn Fn(&mut Trace);
+
     /// Traces that these functions fill in, as the tracer hands them over.
-    fn records(fill: &[(Kind, &dyn Fn(&mut Trace))]) -> Vec<Arc<Record>> {
+    fn records(fill: &[(Kind, Fill<'_>)]) -> Vec<Arc<Record>> {
         let (tracer, handed_over) = Tracer::new(TracerSettings::default());
         for (number, (kind, fill)) in (0..).zip(fill) {
             let mut trace = tracer.start(*kind, 1_000_000 * number);
@@ -227,7 +230,8 @@ mod tests {
             (&session.span_id, session.parent_span_id.len()),
             (&root(7301), 0)
         );
-        let parts: Vec<_> = { story(7302).iter() }
+        let spans = story(7302);
+        let parts: Vec<_> = { spans.iter() }
             .map(|span| (&*span.name, span.kind, span.parent_span_id.clone()))
             .collect();
         let (server, client): (i32, i32) =

@@ -9,7 +9,7 @@ use std::{
 
 use postrider_observe::{
     Metrics, Tracer,
-    metrics::{AttemptOutcome, Class, End, Label},
+    metrics::{AttemptOutcome, Class, End, Label, TraceKind, TraceResult},
     trace::{EventType, HandedOver, Key, Kind, Record, TracerSettings},
 };
 use postrider_store::Retired;
@@ -64,12 +64,14 @@ pub(crate) struct Stories {
 
 impl Stories {
     pub(crate) fn new() -> Self {
-        let (tracer, handed_over) = Tracer::new(TracerSettings::default());
+        let metrics: Arc<Metrics> = Arc::default();
+        let settings = TracerSettings::default();
+        let (tracer, handed_over) = Tracer::counting(settings, Arc::clone(&metrics));
         Self {
             entries: Arc::default(),
             handed_over: Arc::new(handed_over),
             tracer,
-            metrics: Arc::default(),
+            metrics,
         }
     }
 
@@ -141,9 +143,12 @@ impl Stories {
     /// and `ends` how many were delivered, failed and were suppressed.
     pub(crate) fn judge_all(&self, results: usize, ends: [u64; 3]) -> Vec<String> {
         let mut wrong = self.entries().faults.clone();
-        let counts = self.tracer.counts(Kind::Attempt);
-        if (counts.sampled, counts.dropped) != (0, 0) {
-            wrong.push(format!("traces are missing: {counts:?}"));
+        let missing = [TraceResult::Sampled, TraceResult::Dropped].map(|result| {
+            let traces = &self.metrics.traces_total;
+            traces.with((TraceKind::Attempt, result)).get()
+        });
+        if missing != [0, 0] {
+            wrong.push(format!("traces are missing: {missing:?}"));
         }
         let attempts = &self.metrics.attempts_total;
         let outcomes = AttemptOutcome::ALL.iter();

@@ -192,7 +192,12 @@ async fn token(site: &Site, key: &str) -> String {
 fn spans(events: &Value) -> Vec<u64> {
     let events = events.as_array().unwrap().iter();
     events
-        .map(|event| event["data"]["spanId"].as_u64().unwrap())
+        .map(|event| {
+            event
+                .pointer("/data/spanId")
+                .and_then(Value::as_u64)
+                .unwrap()
+        })
         .collect()
 }
 

@@ -144,7 +144,7 @@ fn terms_are_anded_and_their_alternatives_are_ored() {
         kind: Some(Kind::Session),
         ..Query::any(100)
     };
-    assert_eq!(find(&files, &query), []);
+    assert!(find(&files, &query).is_empty());
     let query = Query {
         allows: &|record| record.span > 7,
         ..Query::any(100)
@@ -186,7 +186,7 @@ fn a_search_that_takes_too_long_tells_where_it_goes_on() {
         left < 0
     });
     let page = page.unwrap();
-    assert_eq!(spans(&page), [], "nothing was found in that time");
+    assert!(spans(&page).is_empty(), "nothing was found in that time");
     query.cursor = page.next;
     assert!(page.next.is_some());
     assert_eq!(find(&files, &query), [4, 3, 2, 1]);
@@ -323,7 +323,7 @@ fn the_oldest_go_by_size() {
         "{}",
         left.len()
     );
-    assert_eq!(find(&files, &of_queue(1)), [], "the oldest is not");
+    assert!(find(&files, &of_queue(1)).is_empty(), "the oldest is not");
 }
 
 #[test]
