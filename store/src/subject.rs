@@ -364,9 +364,9 @@ subjects! {
     29 dmarc_results DmarcResults,
     30 reports Reports,
     31 transcripts Transcripts,
+    32 metrics Metrics,
     33 received_reports ReceivedReports,
     34 undelete Undelete,
-    32 metrics Metrics,
 }
 
 #[cfg(test)]
@@ -442,8 +442,8 @@ mod tests {
                 "tls_results TlsResults(NoteTls(",
                 "dmarc_results DmarcResults(NoteDmarc(",
                 "transcripts Transcripts(KeepTranscripts(",
+                "metrics Metrics(KeepMetrics(",
                 "undelete Undelete(Restore(",
-                "metrics Metrics(KeepMetrics ",
             ]
         );
     }

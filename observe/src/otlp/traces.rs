@@ -230,8 +230,8 @@ mod tests {
             (&session.span_id, session.parent_span_id.len()),
             (&root(7301), 0)
         );
-        let spans = story(7302);
-        let parts: Vec<_> = { spans.iter() }
+        let of_7302 = story(7302);
+        let parts: Vec<_> = { of_7302.iter() }
             .map(|span| (&*span.name, span.kind, span.parent_span_id.clone()))
             .collect();
         let (server, client): (i32, i32) =
