@@ -1,7 +1,7 @@
 //! Sends the log and traces to a collector, as `otlp` of `postrider.conf` says.
 //!
-//! Lines and traces wait in channels of limited size. A collector that is down or slow holds up nobody: what
-//! finds no room, or is refused again and again, is dropped and counted.
+//! Lines and traces wait in channels of limited size. A collector that is down or slow holds up
+//! nobody: what finds no room, or is refused again and again, is dropped and counted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -365,7 +365,8 @@ mod tests {
 
     use super::*;
 
-    /// What a collector got. It answers each request with these statuses in turn, and then with 200.
+    /// What a collector got. It answers each request with these statuses in turn, and then with
+    /// 200.
     struct Collector {
         statuses: Vec<u16>,
         answer: Vec<u8>,

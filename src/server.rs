@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
 use postrider_admin::{
     self as admin,
     face::{http::Management, socket},
@@ -17,20 +16,15 @@ use postrider_admin::{
 use postrider_config::{DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher};
 use postrider_dns::Resolver;
 use postrider_observe::{
-    Metrics, Tracer,
+    Metrics,
     log::Log,
     metrics::{self, Build, ConfigFile},
 };
-use postrider_queue::{DeliveryMode, Dialer, Mailboxes, Queue, TcpDialer};
-use postrider_receive::{
-    Guards, LocalMailboxes, MxRules, Reports, ReportsParts, SessionContext,
-    login::{LoginLimiter, LoginLimits, Logins, Oauth, Rate},
-    memory::TextMemory,
-};
+use postrider_queue::{Dialer, Mailboxes, TcpDialer};
+use postrider_receive::{LocalMailboxes, MxRules, Reports, ReportsParts, SessionContext};
 use postrider_store::{Clock, Store, SystemClock};
 use postrider_webapi::{HostNames, UnsubscribeKey, Webapi, WebapiParts};
 use postrider_webhook::{Runner, WebhookParts};
-use rand::{SeedableRng, rngs::StdRng};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet};
 use tracing::{error, info, warn};
 
@@ -42,10 +36,11 @@ use crate::{
     listener::{Entrance, RefusedConnections},
     loads, otlp,
     prepared::Prepared,
-    resolvers::{Resolvers, resolvers},
+    resolvers::resolvers,
     service_manager,
     services::{self, Apis, Bound, HttpPort, Service, Services},
     sessions::{self, OnHttps, Sessions},
+    shared::session_context,
     tls::{HandshakeFailures, ListenerCertificates},
     told,
     traces::Tracing,
@@ -101,7 +96,7 @@ pub struct Local {
 }
 
 impl Options {
-    fn simulate(&self) -> bool {
+    pub(crate) fn simulate(&self) -> bool {
         self.local.as_ref().is_some_and(|local| !local.deliver)
     }
 }
@@ -643,52 +638,6 @@ async fn open_store(
     Ok((store, control))
 }
 
-/// The parts that all sessions share.
-fn session_context(
-    options: Options,
-    store: Store,
-    tracer: Tracer,
-    resolvers: &Resolvers,
-) -> anyhow::Result<SessionContext> {
-    let simulate = options.simulate();
-    let statics = Arc::new(options.statics);
-    let config: Live = Arc::new(ArcSwap::from_pointee(options.dynamic));
-    let queue = Queue::new(postrider_queue::QueueParts {
-        store: store.clone(),
-        tracer: tracer.clone(),
-        config: Arc::clone(&config),
-        statics: Arc::clone(&statics),
-        clock: Arc::clone(&options.clock),
-        resolver: Arc::clone(&resolvers.queue),
-        dialer: options.dialer,
-        delivery: match simulate {
-            true => DeliveryMode::Local,
-            false => DeliveryMode::Remote,
-        },
-        metrics: Arc::clone(&options.metrics),
-        rng: StdRng::from_rng(&mut rand::rng()),
-    })?;
-    Ok(SessionContext {
-        config,
-        store: store.clone(),
-        tracer,
-        queue: Arc::new(queue),
-        resolver: Arc::clone(&resolvers.checks),
-        logins: Arc::new(Logins::with_oauth(store, Oauth::new(&statics)?)),
-        limiter: Arc::new(LoginLimiter::new(login_limits(&statics))),
-        memory: TextMemory::new(statics.limits.text_memory.0),
-        guards: Arc::new(Guards::new(
-            &statics,
-            Arc::clone(&options.clock),
-            Arc::clone(&resolvers.zones),
-        )),
-        metrics: options.metrics,
-        clock: options.clock,
-        simulate,
-        statics,
-    })
-}
-
 /// Calls `work` every `period` until the server stops.
 async fn every(period: Duration, mut stop: watch::Receiver<bool>, mut work: impl FnMut()) {
     while tokio::time::timeout(period, stop.wait_for(|stop| *stop))
@@ -697,12 +646,4 @@ async fn every(period: Duration, mut stop: watch::Receiver<bool>, mut work: impl
     {
         work();
     }
-}
-
-fn login_limits(statics: &Static) -> LoginLimits {
-    let limits = &statics.limits.login_failures_per_network;
-    LoginLimits::of(Rate {
-        minute: limits.per_minute,
-        day: limits.per_day,
-    })
 }

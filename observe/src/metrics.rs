@@ -11,10 +11,10 @@
 //! | `process` | what the system says of the process |
 //! | `docs` | docs/metrics.md, and what other files of docs name |
 //!
-//! A label has a fixed set of values. So a cell has a fixed place in an array: to count is to add to
-//! one atomic number, with no hash and no lock, and all series of a server take less than 30 KiB.
-//! All of them stand at 0 from the start, since a rate misses the first event of a series that was
-//! not there before. Values that the configuration names (hooks, certificates) are limited in
+//! A label has a fixed set of values. So a cell has a fixed place in an array: to count is to add
+//! to one atomic number, with no hash and no lock, and all series of a server take less than 30
+//! KiB. All of them stand at 0 from the start, since a rate misses the first event of a series that
+//! was not there before. Values that the configuration names (hooks, certificates) are limited in
 //! number.
 //!
 //! Libraries for metrics keep the names of labels in each series, and look a series up by hash or

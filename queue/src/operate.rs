@@ -130,8 +130,8 @@ impl Queue {
     }
 
     /// Ends all messages of an account that was removed, as if their delivery had failed. `before`
-    /// is the configuration with the account: its webhook gets the events. The log names `who` wants
-    /// it.
+    /// is the configuration with the account: its webhook gets the events. The log names `who`
+    /// wants it.
     ///
     /// # Errors
     /// If the store fails.

@@ -61,8 +61,8 @@ impl Reply {
         self
     }
 
-    /// The same reply with the name of the session or the transaction at its end, in parentheses. By
-    /// that name the log and the traces tell what led to the reply.
+    /// The same reply with the name of the session or the transaction at its end, in parentheses.
+    /// By that name the log and the traces tell what led to the reply.
     #[must_use]
     pub(crate) fn named(&self, name: impl fmt::Display) -> Self {
         Self {

@@ -121,8 +121,8 @@ impl DeliveryStatus {
         }
     }
 
-    /// The name and the address of [`remote`](Self::remote). None if they are not known: a socket of
-    /// this machine has no address, and a local failure has neither.
+    /// The name and the address of [`remote`](Self::remote). None if they are not known: a socket
+    /// of this machine has no address, and a local failure has neither.
     #[must_use]
     pub fn host(&self) -> (Option<&str>, Option<IpAddr>) {
         let Some(remote) = self.remote.as_deref() else {

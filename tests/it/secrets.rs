@@ -1,8 +1,8 @@
 //! Secrets are in no line of the log, also at the level trace.
 //!
 //! The test brings a secret to each place that takes one: logins over SMTP and HTTP, right and
-//! wrong, those of the server at a smarthost, webhooks, keys, cookies, queries of URLs, and the text
-//! of mail. Then it looks for all of them, as they are and as they were encoded.
+//! wrong, those of the server at a smarthost, webhooks, keys, cookies, queries of URLs, and the
+//! text of mail. Then it looks for all of them, as they are and as they were encoded.
 
 use std::path::Path;
 

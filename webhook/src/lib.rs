@@ -5,7 +5,8 @@
 //! - `payload` makes the body of a call when the call is made. [`message`] describes a received
 //!   message for it.
 //! - [`Runner`] makes the calls that are due: `receivers` limits how many at once, `target` which
-//!   addresses, `call` makes one call, `outcome` decides what becomes of it. `observed` tells what became of it.
+//!   addresses, `call` makes one call, `outcome` decides what becomes of it. `observed` tells what
+//!   became of it.
 //! - [`Operator`] has the operations of administrators.
 //! - [`Places`] and [`MemoryBudget`] (`share`) divide limits fairly among accounts. The webapi uses
 //!   them as well.

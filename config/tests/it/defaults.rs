@@ -473,9 +473,10 @@ proptest! {
         lines.sort_by_key(|line| line.bytes().fold(seed, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into())));
         lines.truncate(usize::try_from(seed % 100).unwrap());
         // The table of a service switches it on, and the table for certificates requires some.
-        // The table for TLS reports requires an account, and that for OAuth a URL.
+        // The table for TLS reports requires an account, and those for OAuth and OTLP a URL.
         lines.retain(|line| !line.starts_with("listeners.") || line.contains("max_message_size"));
-        lines.retain(|line| !line.starts_with("host_tls_rpt.") && !line.starts_with("oauth."));
+        let requires = ["host_tls_rpt.", "oauth.", "otlp."];
+        lines.retain(|line| !requires.iter().any(|table| line.starts_with(table)));
         prop_assume!(!lines.is_empty());
         let text = "hostname = \"mail.example.org\"\npostmaster.account = \"alice\"\nlisteners.local.ips = [\"127.0.0.1\"]\n";
         let text = format!("{text}{}\n", lines.join("\n"));

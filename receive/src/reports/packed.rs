@@ -1,5 +1,5 @@
-//! Packed reports: gzip, ZIP, or not packed at all. The first bytes decide, since names and types of
-//! parts are often wrong.
+//! Packed reports: gzip, ZIP, or not packed at all. The first bytes decide, since names and types
+//! of parts are often wrong.
 
 use std::{
     borrow::Cow,

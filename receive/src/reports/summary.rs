@@ -314,8 +314,8 @@ fn address_kind(arrived: &ArrivedReport, ours: Ours<'_>) -> ReceivedKind {
     }
 }
 
-/// The name of a report: who sends it, its id, its domains, its time. What is not verified has names
-/// of its own, so that a stranger can't keep out the report of somebody else.
+/// The name of a report: who sends it, its id, its domains, its time. What is not verified has
+/// names of its own, so that a stranger can't keep out the report of somebody else.
 fn name(about: &ReportSummary) -> Option<String> {
     if about.report_id.is_empty() {
         return None;

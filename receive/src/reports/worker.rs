@@ -70,8 +70,8 @@ impl Reports {
         }
     }
 
-    /// Reads what has arrived, and what arrives, until it should stop. What it does not get to stays
-    /// in the store, and the next start goes on with it.
+    /// Reads what has arrived, and what arrives, until it should stop. What it does not get to
+    /// stays in the store, and the next start goes on with it.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut arrivals = self.parts.store.reports_arrived();
         let work = async {

@@ -163,7 +163,8 @@ impl Session {
         );
     }
 
-    /// Logs a command line. What follows the mechanism of AUTH may be a password.
+    /// Logs a command line. What follows the mechanism of AUTH may be a password, and so may a line
+    /// that is no command.
     pub(super) fn trace_heard(&self, line: &[u8]) {
         tracing::trace!(
             session = %self.client.name(),
@@ -189,6 +190,8 @@ fn masked(line: &[u8]) -> String {
             let mechanism = mechanism.and_then(|it| Mechanism::of(&it.to_ascii_uppercase()));
             format!("AUTH {} ***", mechanism.map_or("***", Mechanism::name))
         }
+        // A client whose AUTH was refused may send its password all the same.
+        _ if Verb::of(shown) == Verb::Other => format!("*** ({} bytes)", line.len()),
         _ => shown.escape_ascii().to_string(),
     }
 }
@@ -237,7 +240,9 @@ mod tests {
             ("AUTHPLAIN secret", "AUTH *** ***"),
             ("AUTH secret", "AUTH *** ***"),
             (&format!("AUTH PLAIN {long}"), "AUTH PLAIN ***"),
-            (&long, &long[..256]),
+            ("dGVzdCBwYXNzd29yZA==\r\n", "*** (20 bytes)"),
+            (&format!("EHLO {long}"), &format!("EHLO {}", &long[..251])),
+            (&long, "*** (9000 bytes)"),
         ] {
             assert_eq!(masked(line.as_bytes()), shown);
         }

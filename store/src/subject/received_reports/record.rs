@@ -127,8 +127,8 @@ pub struct ReportSummary {
     pub organization: String,
     /// The id that the reporter gave the report; empty: none.
     pub report_id: String,
-    /// The domains that it is about, in ASCII. Of a mail in which no report was found, the domain of
-    /// the address that it came to.
+    /// The domains that it is about, in ASCII. Of a mail in which no report was found, the domain
+    /// of the address that it came to.
     pub domains: Vec<String>,
     /// The first moment that it is about.
     pub begin: Option<Time>,
