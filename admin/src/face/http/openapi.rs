@@ -149,6 +149,9 @@ fn with_data(answer: &str) -> Value {
         }
         properties.insert("done".to_owned(), json!({"type": "boolean"}));
     }
+    if let ("[]MetricItem", Some(properties)) = (answer, properties.as_object_mut()) {
+        properties.insert("interval".to_owned(), json!({"type": "integer"}));
+    }
     if let ("principal-id", Some(properties)) = (answer, properties.as_object_mut()) {
         properties.insert("key".to_owned(), json!({"type": "string"}));
     }

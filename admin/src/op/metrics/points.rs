@@ -19,45 +19,67 @@ const KEPT: (Duration, Duration) = (
     Duration::from_secs(90 * 24 * 60 * 60),
     Duration::from_secs(400 * 24 * 60 * 60),
 );
+/// Between two points of an answer about a long time.
+const LONG: [i64; 3] = [HOUR, 6 * HOUR, 24 * HOUR];
 /// The most points that are read at once: a day, and one.
-const POINTS: usize = 289;
-/// The most values of an answer.
-const VALUES_MAX: usize = 100_000;
+const PAGE: usize = 289;
+/// About how many points an answer has at most. A point has some 90 values.
+const POINTS_MAX: i64 = 1000;
+
+/// How the metrics grew in some time.
+pub(crate) struct Growth {
+    /// The time between two points.
+    pub(crate) every: Duration,
+    /// The points, oldest first. Each has what came since the one before.
+    pub(crate) points: Vec<MetricsPoint>,
+}
 
 impl Context {
-    /// The points of metrics from `since` to before `before`, oldest first. Those of hours stand
-    /// for the time of which no others are kept. An answer has at most [`VALUES_MAX`] values, and
-    /// whole points; `since` behind the last one leads on.
-    pub(crate) async fn metrics_points(
+    /// How the metrics grew from `since` to before `before`. It reads points of hours for the time
+    /// of which no others are kept, and joins points where there would be more than [`POINTS_MAX`].
+    pub(crate) async fn metrics_growth(
         &self,
         since: Time,
         before: Time,
-    ) -> Result<Vec<MetricsPoint>, StoreError> {
-        let short = Time(self.clock.now().0 - micros(KEPT.0));
+    ) -> Result<Growth, StoreError> {
+        let now = self.clock.now().0;
+        let since = Time(since.0.max(now - micros(KEPT.1)));
+        let before = Time(before.0.min(now + 1));
+        // Up to here a point of an hour stands for its whole hour, and no other one is needed.
+        let hours = Time((now - micros(KEPT.0)).div_euclid(HOUR) * HOUR + HOUR);
+        let every = interval(before.0.saturating_sub(since.0), since > hours);
+        let part_of = |point: &MetricsPoint| (point.time.0 - 1).div_euclid(every);
         let mut points = Vec::new();
+        let mut part: Vec<MetricsPoint> = Vec::new();
+        let behind = Time(hours.0 + 1);
         for (span, since, before) in [
-            (PointSpan::Hour, since, before.min(short)),
-            (PointSpan::Short, since.max(short), before),
+            (PointSpan::Hour, since, before.min(behind)),
+            (PointSpan::Short, since.max(behind), before),
         ] {
             let mut since = since;
             while since < before {
-                let page = self.store.list_metrics(span, since, before, POINTS).await?;
-                let is_last = page.len() < POINTS;
-                points.extend(page);
-                let values: usize = points
-                    .iter()
-                    .map(|point: &MetricsPoint| point.values.len())
-                    .sum();
-                if values > VALUES_MAX {
-                    return Ok(points);
+                let page = self.store.list_metrics(span, since, before, PAGE).await?;
+                let is_last = page.len() < PAGE;
+                for point in page {
+                    since = Time(point.time.0 + 1);
+                    if part
+                        .last()
+                        .is_some_and(|last| part_of(last) != part_of(&point))
+                    {
+                        points.extend(one_of(std::mem::take(&mut part)));
+                    }
+                    part.push(point);
                 }
-                match points.last().filter(|_| !is_last) {
-                    Some(last) => since = Time(last.time.0 + 1),
-                    None => break,
+                if is_last {
+                    break;
                 }
             }
         }
-        Ok(points)
+        points.extend(one_of(part));
+        Ok(Growth {
+            every: Duration::from_micros(every.cast_unsigned()),
+            points,
+        })
     }
 
     /// Keeps a point for what came since `before`, and one for the hour if an hour ends at `time`.
@@ -84,7 +106,7 @@ impl Context {
             let since = Time(time.0 - HOUR + 1);
             let all = self
                 .store
-                .list_metrics(PointSpan::Short, since, Time(time.0 + 1), POINTS);
+                .list_metrics(PointSpan::Short, since, Time(time.0 + 1), PAGE);
             let values = joined(&all.await?);
             let hour = point(PointSpan::Hour, KEPT.1, values);
             self.store.keep_metrics(hour).await?;
@@ -116,6 +138,24 @@ pub async fn keep_points(context: Context, mut stop: watch::Receiver<bool>) {
         }
         before = now;
     }
+}
+
+/// The time between two points of an answer about this much time: the shortest that does not give
+/// too many of them. `has_short`: there are points of five minutes for all of it.
+fn interval(range: i64, has_short: bool) -> i64 {
+    let all = has_short.then_some(SHORT).into_iter().chain(LONG);
+    let mut fitting = all.filter(|every| range / every < POINTS_MAX);
+    fitting.next().unwrap_or(24 * HOUR)
+}
+
+/// The points of a part of the time, as one.
+fn one_of(mut points: Vec<MetricsPoint>) -> Option<MetricsPoint> {
+    let values = (points.len() > 1).then(|| joined(&points));
+    let mut last = points.pop()?;
+    if let Some(values) = values {
+        last.values = values;
+    }
+    Some(last)
 }
 
 /// The sum of points: what counters and histograms grew, and the last value of gauges.
@@ -169,4 +209,41 @@ fn amount(value: PointValue) -> PointAmount {
 
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_observe::Metrics;
+
+    use super::*;
+    use crate::op::metrics::{COUNTED_HERE, known_elsewhere};
+
+    #[test]
+    fn a_longer_time_has_points_of_longer_times() {
+        let day = 24 * HOUR;
+        for (range, has_short, every) in [
+            (-1, true, SHORT),
+            (day, true, SHORT),
+            (3 * day, true, SHORT),
+            (4 * day, true, HOUR),
+            (day, false, HOUR),
+            (41 * day, true, HOUR),
+            (42 * day, true, 6 * HOUR),
+            (249 * day, false, 6 * HOUR),
+            (250 * day, false, day),
+            (400 * day, false, day),
+            (i64::MAX, false, day),
+        ] {
+            assert_eq!(interval(range, has_short), every, "{range} {has_short}");
+        }
+    }
+
+    /// The contract bounds an answer at 100,000 ids.
+    #[test]
+    fn an_answer_is_bounded() {
+        let known = known_elsewhere(&Metrics::default()).len() + COUNTED_HERE;
+        let values = Metrics::definitions().len() + known;
+        let points = usize::try_from(POINTS_MAX).unwrap();
+        assert!(values * points <= 100_000, "{values}");
+    }
 }

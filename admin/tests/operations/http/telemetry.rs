@@ -14,7 +14,7 @@ use postrider_admin::{
 use postrider_observe::metrics::{
     Accepted, By, Cached, DsnAction, Listener, Reason, Service, StreamKind,
 };
-use postrider_store::{Clock, PointSpan, Scope, Time};
+use postrider_store::{Clock, MetricsPoint, PointAmount, PointSpan, Scope, Time};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -171,6 +171,87 @@ async fn points_tell_how_the_metrics_grew() {
     assert_eq!(before, json!([]));
     stop.send(true).unwrap();
     keeping.await.unwrap();
+}
+
+/// A long time is told in fewer points, and up to now.
+#[tokio::test]
+async fn a_long_time_has_fewer_points() {
+    const HOUR: u64 = 60 * 60;
+    const DAY: u64 = 24 * HOUR;
+    let site = Site::open().await;
+    let store = &site.desk.context.store;
+    let begun = site.desk.clock.now();
+    let at = |seconds: u64| begun.after(Duration::from_secs(seconds));
+    let keep = async |span, seconds: u64, sent: f64, waiting: f64| {
+        let point = MetricsPoint {
+            time: at(seconds),
+            span,
+            values: vec![
+                ("postrider.attempts".into(), PointAmount::Counter(sent)),
+                ("queue.count".into(), PointAmount::Gauge(waiting)),
+            ],
+            keep_until: Time(i64::MAX),
+        };
+        store.keep_metrics(point).await.unwrap();
+    };
+    // An hour long ago, of which no shorter times are kept, and then now and again.
+    keep(PointSpan::Hour, 2 * HOUR, 100.0, 9.0).await;
+    for (seconds, sent, waiting) in [
+        (100 * DAY + 300, 1.0, 3.0),
+        (100 * DAY + HOUR, 2.0, 4.0),
+        (100 * DAY + HOUR + 300, 4.0, 5.0),
+        (139 * DAY + 23 * HOUR + 300, 8.0, 6.0),
+        (140 * DAY - 600, 16.0, 7.0),
+        (140 * DAY, 32.0, 8.0),
+    ] {
+        keep(PointSpan::Short, seconds, sent, waiting).await;
+    }
+    keep(PointSpan::Hour, 100 * DAY + HOUR, 3.0, 4.0).await;
+    site.desk.clock.advance(Duration::from_secs(140 * DAY));
+    for (after, interval, expected) in [
+        (
+            140 * DAY - HOUR,
+            300,
+            vec![
+                (139 * DAY + 23 * HOUR + 300, 8, 6),
+                (140 * DAY - 600, 16, 7),
+                (140 * DAY, 32, 8),
+            ],
+        ),
+        (
+            100 * DAY,
+            3600,
+            vec![
+                (100 * DAY + HOUR, 3, 4),
+                (100 * DAY + HOUR + 300, 4, 5),
+                (140 * DAY, 56, 8),
+            ],
+        ),
+        (
+            0,
+            6 * HOUR,
+            vec![
+                (2 * HOUR, 100, 9),
+                (100 * DAY + HOUR + 300, 7, 5),
+                (140 * DAY, 56, 8),
+            ],
+        ),
+    ] {
+        let path = format!("/api/telemetry/metrics?after={}", at(after));
+        let answer = site.call(&format!("GET {path}"), "").await;
+        assert_eq!(answer.json()["interval"], interval);
+        let items = expected.iter().flat_map(|(seconds, sent, waiting)| {
+            let time = at(*seconds).to_string();
+            let values = [
+                ("counter", "postrider.attempts", sent),
+                ("gauge", "queue.count", waiting),
+            ];
+            values.map(|(kind, id, value)| {
+                json!({"type": kind, "id": id, "timestamp": time, "value": value})
+            })
+        });
+        assert_eq!(answer.data(), items.collect::<Value>(), "{interval}");
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ const OPENED: &str = "telemetry/metrics/live";
 /// Seconds between two frames: without a parameter, and the most.
 const INTERVAL: (u64, u64) = (30, 3600);
 
-/// The points of a time, the oldest first.
+/// The points of a time, the oldest first, and how far they are apart.
 pub(in super::super) async fn metrics(asked: Asked) -> Result<Answer, Problem> {
     let context = &asked.context;
     let day = i64::try_from(BACK.as_micros()).unwrap_or(i64::MAX);
@@ -29,12 +29,14 @@ pub(in super::super) async fn metrics(asked: Asked) -> Result<Answer, Problem> {
     let after = after.unwrap_or(Time(context.clock.now().0 - day));
     let before = asked.query.time("before")?.unwrap_or(Time(i64::MAX));
     let since = Time(after.0.saturating_add(1));
-    let points = context.metrics_points(since, before).await?;
-    let items = points.iter().flat_map(|point| {
+    let growth = context.metrics_growth(since, before).await?;
+    let items = growth.points.iter().flat_map(|point| {
         let values = point.values.iter();
         values.map(|(id, value)| item(id, of_store(*value), Some(point.time)))
     });
-    Ok(Answer::Data(items.collect()))
+    let mut beside = Map::new();
+    beside.insert("interval".to_owned(), growth.every.as_secs().into());
+    Ok(Answer::Beside(items.collect(), beside))
 }
 
 /// A token for the stream.
@@ -127,7 +129,7 @@ pub(in super::super) mod shapes {
         r#type: String,
         /// The id, for example `queue.count` or `postrider.refusals`.
         id: String,
-        /// The end of the five minutes or of the hour, as RFC 3339. A stream has none.
+        /// The end of the time that it is about, as RFC 3339. A stream has none.
         timestamp: Option<String>,
         /// Of a counter: how much it grew. Of a gauge: what it was.
         value: Option<f64>,
