@@ -366,7 +366,7 @@ pub(super) static CALLS: &[Call] = calls! {
     read GET "telemetry/refusals" Observe whole ["page,limit,cursor,sort"] ("" -> "[RefusalItem]")
         "List the reasons of refusals, and how often each was given." => server::refusals;
     read GET "telemetry/metrics" Observe whole ["after,before"] ("" -> "[]MetricItem")
-        "List how the metrics grew in each five minutes, or in each hour or more if there would be too many. interval says in which time, in seconds. Values of 0 are left out."
+        "List how the metrics grew in each five minutes, or in each hour or more if there would be too many. interval says in which time, in seconds. What did not grow is left out."
         => telemetry::metrics;
     read GET "telemetry/metrics/live" Observe whole ["interval,metrics,token"] ("" -> "frames")
         "Stream the metrics as they are, at once and each interval." => telemetry::live;

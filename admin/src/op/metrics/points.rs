@@ -99,7 +99,7 @@ impl Context {
             values,
             keep_until: time.after(kept),
         };
-        let values = grown.filter(|(_, value)| *value != none(*value)).collect();
+        let values = grown.filter(|(_, value)| tells(*value)).collect();
         let short = point(PointSpan::Short, KEPT.0, values);
         self.store.keep_metrics(short).await?;
         if time.0 % HOUR == 0 {
@@ -182,7 +182,7 @@ fn joined(points: &[MetricsPoint]) -> Vec<(String, PointAmount)> {
     }
     let last = points.last().into_iter().flat_map(|point| &point.values);
     let last: BTreeMap<&str, PointAmount> = last.map(|(id, value)| (&**id, *value)).collect();
-    // A gauge that is not in the last point is 0.
+    // A gauge that is not in the last point is no more.
     let is_there = |(id, value): &(&str, PointAmount)| {
         !matches!(value, PointAmount::Gauge(_)) || last.contains_key(id)
     };
@@ -197,6 +197,12 @@ const fn none(value: PointAmount) -> PointAmount {
         PointAmount::Gauge(_) => PointAmount::Gauge(0.0),
         PointAmount::Histogram { .. } => PointAmount::Histogram { count: 0, sum: 0.0 },
     }
+}
+
+/// Whether a point has this value. What did not grow is left out. A gauge of 0 is not: an empty
+/// queue is another thing than one of which nothing is known.
+fn tells(value: PointAmount) -> bool {
+    matches!(value, PointAmount::Gauge(_)) || value != none(value)
 }
 
 fn amount(value: PointValue) -> PointAmount {

@@ -160,11 +160,22 @@ async fn points_tell_how_the_metrics_grew() {
         assert_eq!(found["timestamp"], *time, "{id}");
     }
     refused.add(4);
+    metrics.connections.with(Listener::Smtp).set(0);
     next(5).await;
     let after = site
         .get(&format!("/api/telemetry/metrics?after={time}"))
         .await;
     assert_eq!(item(&after, "postrider.refusals")["value"], 4);
+    // What is empty has a point too. What did not grow has none.
+    for id in [
+        "smtp.active-connections",
+        "queue.count",
+        "postrider.hold_rules",
+    ] {
+        assert_eq!(item(&after, id)["value"], 0, "{id}");
+    }
+    let all = after.as_array().unwrap();
+    assert!(all.iter().all(|item| item["id"] != "smtp.connection-start"));
     let before = site
         .get(&format!("/api/telemetry/metrics?before={time}"))
         .await;

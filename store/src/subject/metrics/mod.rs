@@ -46,7 +46,7 @@ pub enum PointAmount {
     },
 }
 
-/// The values of the metrics at the end of a time. Values of 0 are left out.
+/// The values of the metrics at the end of a time. What did not grow is left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MetricsPoint {
     /// The end of the time.
