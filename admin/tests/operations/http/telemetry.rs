@@ -150,7 +150,7 @@ async fn points_tell_how_the_metrics_grew() {
         ("domain.count", json!({"type": "gauge", "value": 3})),
         (
             "postrider.accept_duration_seconds",
-            json!({"type": "histogram", "count": 1, "sum": 1.5}),
+            json!({"type": "histogram", "count": 1, "sum": 2, "exact": 1.5}),
         ),
     ] {
         let found = item(&first, id);
@@ -158,6 +158,12 @@ async fn points_tell_how_the_metrics_grew() {
             assert_eq!(found[member], *value, "{id} {member}");
         }
         assert_eq!(found["timestamp"], *time, "{id}");
+    }
+    // Clients of Stalwart hold all of these as whole numbers, and fail otherwise.
+    for item in first.as_array().unwrap() {
+        let numbers = ["value", "count", "sum"].map(|name| &item[name]);
+        let is_whole = |number: &&Value| number.is_null() || number.is_u64();
+        assert!(numbers.iter().all(is_whole), "{item}");
     }
     refused.add(4);
     metrics.connections.with(Listener::Smtp).set(0);

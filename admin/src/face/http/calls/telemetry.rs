@@ -87,33 +87,33 @@ const fn of_store(value: PointAmount) -> PointValue {
 }
 
 fn item(id: &str, value: PointValue, time: Option<Time>) -> Value {
-    let (kind, members) = match value {
-        PointValue::Counter(value) => ("counter", json!({"value": number(value)})),
-        PointValue::Gauge(value) => ("gauge", json!({"value": number(value)})),
-        PointValue::Histogram { count, sum } => {
-            ("histogram", json!({"count": count, "sum": number(sum)}))
-        }
-    };
     let mut item = Map::new();
-    item.insert("type".to_owned(), kind.into());
-    item.insert("id".to_owned(), id.into());
+    let mut add = |name: &str, value: Value| item.insert(name.to_owned(), value);
+    let (kind, name, value, count) = match value {
+        PointValue::Counter(value) => ("counter", "value", value, None),
+        PointValue::Gauge(value) => ("gauge", "value", value, None),
+        PointValue::Histogram { count, sum } => ("histogram", "sum", sum, Some(count)),
+    };
+    add("type", kind.into());
+    add("id", id.into());
     if let Some(time) = time {
-        item.insert("timestamp".to_owned(), time.to_string().into());
+        add("timestamp", time.to_string().into());
     }
-    if let Value::Object(members) = members {
-        item.extend(members);
+    if let Some(count) = count {
+        add("count", count.into());
+    }
+    let whole = whole(value);
+    add(name, whole.into());
+    if whole as f64 != value {
+        add("exact", json!(value));
     }
     Value::Object(item)
 }
 
-/// A whole number is written without a point: clients hold counts as such.
-fn number(value: f64) -> Value {
-    /// Above, a floating number does not have all digits.
-    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
-    if value.fract() == 0.0 && value.abs() < WHOLE_MAX {
-        return json!(value as i64);
-    }
-    json!(value)
+/// The number that clients of Stalwart can read. They hold all values as whole numbers from 0, and
+/// fail at an array with another one.
+fn whole(value: f64) -> u64 {
+    value.round().max(0.0) as u64
 }
 
 /// The shapes of the answers, for the description.
@@ -132,24 +132,19 @@ pub(in super::super) mod shapes {
         /// The end of the time that it is about, as RFC 3339. A stream has none.
         timestamp: Option<String>,
         /// Of a counter: how much it grew. Of a gauge: what it was.
-        value: Option<f64>,
+        value: Option<u64>,
         /// Of a histogram: how many observations there were.
         count: Option<u64>,
         /// Of a histogram: the sum of the observations.
-        sum: Option<f64>,
+        sum: Option<u64>,
+        /// `value` or `sum` before it was rounded, if it was.
+        exact: Option<f64>,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn whole_numbers_have_no_point() {
-        for (value, text) in [(3.0, "3"), (0.5, "0.5"), (-2.0, "-2"), (1e300, "1e+300")] {
-            assert_eq!(number(value).to_string(), text);
-        }
-    }
 
     #[test]
     fn an_item_has_the_members_of_its_kind() {
@@ -163,12 +158,27 @@ mod tests {
             (
                 PointValue::Gauge(0.5),
                 None,
-                r#"{"type":"gauge","id":"x","value":0.5}"#,
+                r#"{"type":"gauge","id":"x","value":1,"exact":0.5}"#,
+            ),
+            (
+                PointValue::Gauge(-2.0),
+                None,
+                r#"{"type":"gauge","id":"x","value":0,"exact":-2.0}"#,
+            ),
+            (
+                PointValue::Counter(0.25),
+                None,
+                r#"{"type":"counter","id":"x","value":0,"exact":0.25}"#,
             ),
             (
                 PointValue::Histogram { count: 2, sum: 3.0 },
                 None,
                 r#"{"type":"histogram","id":"x","count":2,"sum":3}"#,
+            ),
+            (
+                PointValue::Histogram { count: 2, sum: 1.5 },
+                None,
+                r#"{"type":"histogram","id":"x","count":2,"sum":2,"exact":1.5}"#,
             ),
         ] {
             assert_eq!(item("x", value, time).to_string(), expected);
