@@ -118,23 +118,23 @@ impl Live {
         kind: StreamKind,
         frames: impl Stream<Item = Frame> + Send + 'static,
     ) -> Result<Self, Problem> {
-        let counted = OpenStream::new(&asked.context.metrics, kind);
-        Self::with_pings(asked, frames, Frame::Ping, Some(counted))
+        Self::with_pings(asked, Some(kind), frames, Frame::Ping)
     }
 
-    /// The same, for clients that know no pings.
+    /// The same, for clients that know no pings. One without a kind is not counted.
     pub(super) fn without_pings(
         asked: &Asked,
+        kind: Option<StreamKind>,
         frames: impl Stream<Item = Frame> + Send + 'static,
     ) -> Result<Self, Problem> {
-        Self::with_pings(asked, frames, Frame::Waiting, None)
+        Self::with_pings(asked, kind, frames, Frame::Waiting)
     }
 
     fn with_pings(
         asked: &Asked,
+        kind: Option<StreamKind>,
         frames: impl Stream<Item = Frame> + Send + 'static,
         ping: Frame,
-        counted: Option<OpenStream>,
     ) -> Result<Self, Problem> {
         let place = asked.streams.try_take(&asked.access.name, 1);
         let listening = Listening {
@@ -143,7 +143,7 @@ impl Live {
             listener: Listener::new(&asked.context, &asked.access),
             stopping: asked.stopping.clone(),
             _place: place.ok_or_else(Problem::too_many_streams)?,
-            _counted: counted,
+            _counted: kind.map(|kind| OpenStream::new(&asked.context.metrics, kind)),
         };
         let frames = stream::unfold(listening, |mut listening| async move {
             let frame = listening.next().await?;

@@ -360,3 +360,19 @@ async fn the_stream_has_the_wanted_metrics_again_and_again() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_stream_of_metrics_has_no_pings() {
+    let site = Site::open().await;
+    let login = format!("Authorization: Bearer {}\r\n", site.key);
+    let path = "/api/telemetry/metrics/live?metrics=queue.count";
+    let mut stream = Stream::at(&site, path, &login).await;
+    stream.until("\r\n\r\n").await;
+    let (_, name, _) = stream.event().await;
+    assert_eq!(name, "metrics");
+    // From here on the clock of the runtime moves as soon as both sides wait. That of the site,
+    // which the values wait for, does not.
+    tokio::time::pause();
+    let silence = stream.until("\n\n").await;
+    assert!(silence.contains(": nothing new\n"), "{silence}");
+}

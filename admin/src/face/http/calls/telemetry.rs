@@ -64,11 +64,8 @@ pub(in super::super) async fn live(asked: Asked) -> Result<Answer, Problem> {
             Some((frame, interval))
         }
     });
-    Ok(Answer::Live(Live::new(
-        &asked,
-        StreamKind::Metrics,
-        frames,
-    )?))
+    let kind = Some(StreamKind::Metrics);
+    Ok(Answer::Live(Live::without_pings(&asked, kind, frames)?))
 }
 
 /// The values of these ids; of all if none is wanted.

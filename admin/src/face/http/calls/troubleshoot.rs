@@ -115,7 +115,7 @@ pub(in super::super) async fn delivery(asked: Asked) -> Result<Answer, Problem> 
     });
     let stages = stream::once(async { first }).chain(rest);
     let frames = stages.filter_map(async |item| Some(Frame::Stage(value(&[item]).ok()?)));
-    Ok(Answer::Live(Live::without_pings(&asked, frames)?))
+    Ok(Answer::Live(Live::without_pings(&asked, None, frames)?))
 }
 
 /// A message to be checked, and the client that brings it.
