@@ -39,6 +39,8 @@ const ANSWER_MAX: usize = 64 << 10;
 const TRIES: u32 = 5;
 /// The longest pause between two of them.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Why what waits at the end does not go.
+const STOPPED: &str = "the server stopped first";
 
 /// The exporters that the configuration wants.
 ///
@@ -89,7 +91,7 @@ impl LogExporter {
     /// Sends lines until the server stops, and then those that wait.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut is_stopping = false;
+        let (mut is_stopping, mut is_taken) = (false, true);
         while !is_stopping {
             tokio::select! {
                 came = self.lines.recv_many(&mut batch, BATCH) => if came == 0 {
@@ -100,24 +102,43 @@ impl LogExporter {
             if !is_stopping && batch.len() < BATCH {
                 is_stopping = self.way.gather(&mut stop).await;
             }
-            while batch.len() < BATCH
-                && let Ok(line) = self.lines.try_recv()
-            {
-                batch.push(line);
-            }
-            self.send(&batch, &mut stop).await;
-            batch.clear();
+            self.fill(&mut batch);
+            is_taken = self.send(&mut batch, &mut stop).await;
         }
+        while is_taken && self.fill(&mut batch) {
+            is_taken = self.send(&mut batch, &mut stop).await;
+        }
+        self.lose(self.lines.len() as u64, STOPPED);
     }
 
-    async fn send(&self, batch: &[Arc<Line>], stop: &mut watch::Receiver<bool>) {
+    /// Adds lines that wait to a batch, while it has room. Gives whether it has any.
+    fn fill(&mut self, batch: &mut Vec<Arc<Line>>) -> bool {
+        while batch.len() < BATCH
+            && let Ok(line) = self.lines.try_recv()
+        {
+            batch.push(line);
+        }
+        !batch.is_empty()
+    }
+
+    /// Sends a batch, and empties it. Gives whether the collector took any of it.
+    async fn send(&self, batch: &mut Vec<Arc<Line>>, stop: &mut watch::Receiver<bool>) -> bool {
         if batch.is_empty() {
-            return;
+            return true;
         }
         let frame = self.frames.logs(batch);
-        let count = batch.len() as u64;
-        if let Err(Lost { count, error }) = self.way.send(frame, count, rejected_lines, stop).await
-        {
+        let all = batch.len() as u64;
+        batch.clear();
+        let sent = self.way.send(frame, all, rejected_lines, stop).await;
+        let Err(Lost { count, error }) = sent else {
+            return true;
+        };
+        self.lose(count, &error);
+        count < all
+    }
+
+    fn lose(&self, count: u64, error: &str) {
+        if count > 0 {
             self.log.count_dropped(count);
             warn!(url = self.way.url, count, error, "log lines not exported");
         }
@@ -129,6 +150,8 @@ pub(crate) struct TraceExporter {
     way: Way,
     frames: Frames,
     traces: Subscription,
+    /// How many traces did not reach the collector since the start.
+    lost: u64,
 }
 
 impl TraceExporter {
@@ -143,30 +166,27 @@ impl TraceExporter {
             way: Way::new(config, statics, "v1/traces", clock)?,
             frames: Frames::new(statics.hostname.ascii(), env!("CARGO_PKG_VERSION")),
             traces,
+            lost: 0,
         })
     }
 
-    /// Sends traces until the server stops.
+    /// Sends traces until the server stops, and then those that wait.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut batch = Vec::with_capacity(TRACES_MAX);
-        loop {
-            let goes_on = self.gather(&mut batch, &mut stop).await;
-            if !batch.is_empty() {
-                let frame = self.frames.traces(&batch);
-                let count = batch.len() as u64;
-                let sent = self
-                    .way
-                    .send(frame, count, rejected_traces, &mut stop)
-                    .await;
-                if let Err(Lost { count, error }) = sent {
-                    warn!(url = self.way.url, count, error, "traces not exported");
-                }
-                batch.clear();
-            }
-            if !goes_on {
-                return;
-            }
+        let (mut goes_on, mut is_taken) = (true, true);
+        while goes_on {
+            goes_on = self.gather(&mut batch, &mut stop).await;
+            is_taken = self.send(&mut batch, &mut stop).await;
         }
+        while is_taken && self.fill(&mut batch) {
+            is_taken = self.send(&mut batch, &mut stop).await;
+        }
+        let mut left = 0;
+        while self.fill(&mut batch) {
+            left += batch.len() as u64;
+            batch.clear();
+        }
+        self.lose(left, STOPPED);
     }
 
     /// Waits for a trace, and then a little for others. Gives whether more may come.
@@ -175,32 +195,73 @@ impl TraceExporter {
         batch: &mut Vec<Arc<Record>>,
         stop: &mut watch::Receiver<bool>,
     ) -> bool {
-        let Self { way, traces, .. } = self;
         let mut until = None;
         while batch.len() < TRACES_MAX {
-            let ends = until;
+            let (ends, clock) = (until, &self.way.clock);
             let is_enough = async {
                 match ends {
-                    Some(ends) => way.clock.sleep_until_moment(ends).await,
+                    Some(ends) => clock.sleep_until_moment(ends).await,
                     None => std::future::pending().await,
                 }
             };
             let next = tokio::select! {
-                next = traces.next() => next,
-                () = is_enough => return true,
+                biased;
                 _ = stop.wait_for(|stop| *stop) => return false,
+                next = self.traces.next() => next,
+                () = is_enough => return true,
             };
-            match next {
-                None => return false,
-                Some(Followed::Trace(record)) => batch.push(record),
-                Some(Followed::Lost(count)) => {
-                    let error = "the collector is too slow";
-                    warn!(url = way.url, count, error, "traces not exported");
-                }
-            }
-            until.get_or_insert_with(|| way.clock.moment().after(GATHER));
+            let Some(next) = next else { return false };
+            self.take(next, batch);
+            until.get_or_insert_with(|| self.way.clock.moment().after(GATHER));
         }
         true
+    }
+
+    /// Adds traces that wait to a batch, while it has room. Gives whether it has any.
+    fn fill(&mut self, batch: &mut Vec<Arc<Record>>) -> bool {
+        while batch.len() < TRACES_MAX
+            && let Some(next) = self.traces.next_now()
+        {
+            self.take(next, batch);
+        }
+        !batch.is_empty()
+    }
+
+    fn take(&mut self, followed: Followed, batch: &mut Vec<Arc<Record>>) {
+        match followed {
+            Followed::Trace(record) => batch.push(record),
+            Followed::Lost(count) => self.lose(count, "the collector is too slow"),
+        }
+    }
+
+    /// Sends a batch, and empties it. Gives whether the collector took any of it.
+    async fn send(
+        &mut self,
+        batch: &mut Vec<Arc<Record>>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> bool {
+        if batch.is_empty() {
+            return true;
+        }
+        let frame = self.frames.traces(batch);
+        let all = batch.len() as u64;
+        batch.clear();
+        let sent = self.way.send(frame, all, rejected_traces, stop).await;
+        let Err(Lost { count, error }) = sent else {
+            return true;
+        };
+        self.lose(count, &error);
+        count < all
+    }
+
+    /// Tells how many traces were lost, now and since the start: the log joins such lines when
+    /// there are many, and then shows only the last one.
+    fn lose(&mut self, count: u64, error: &str) {
+        if count > 0 {
+            self.lost += count;
+            let (url, total) = (&self.way.url, self.lost);
+            warn!(url, count, total, error, "traces not exported");
+        }
     }
 }
 
@@ -348,6 +409,8 @@ impl Way {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
     use opentelemetry_proto::tonic::{
         collector::trace::v1::{
@@ -355,13 +418,15 @@ mod tests {
         },
         trace::v1::Span,
     };
+    use postrider_observe::log::Value;
     use postrider_observe::{
         Metrics,
-        trace::{Keep, Kind, Limits, Recorder, RecorderParts},
+        trace::{Keep, Kind, Limits, Query, Recorder, RecorderParts},
     };
     use postrider_store::SystemClock;
     use prost::Message;
     use tokio::net::TcpListener;
+    use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
 
@@ -446,12 +511,9 @@ mod tests {
         assert_eq!(collector.frames.borrow().len(), 1);
     }
 
-    #[tokio::test]
-    async fn traces_that_end_go_to_the_collector() {
-        let (collector, statics) = collector(&[], Vec::new()).await;
-        let dir = tempfile::tempdir().unwrap();
-        let recorder = Recorder::start(RecorderParts {
-            dir: dir.path().join("traces"),
+    fn recorder(dir: &Path) -> Recorder {
+        let parts = RecorderParts {
+            dir: dir.join("traces"),
             limits: Limits {
                 keep: Duration::from_secs(3600),
                 max_size: 1 << 20,
@@ -460,8 +522,27 @@ mod tests {
             metrics: Arc::<Metrics>::default(),
             now: Arc::new(|| SystemClock.now().0),
             has_room: Box::new(|| true),
-        })
-        .unwrap();
+        };
+        Recorder::start(parts).unwrap()
+    }
+
+    /// Ends so many traces, and waits until those who follow them have them.
+    fn end_traces(recorder: &Recorder, count: usize) {
+        for _ in 0..count {
+            let trace = recorder.tracer().start(Kind::Attempt, SystemClock.now().0);
+            recorder.tracer().finish(trace, Keep::Always);
+        }
+        recorder
+            .traces()
+            .search(&Query::any(1), &mut || false)
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn traces_that_end_go_to_the_collector() {
+        let (collector, statics) = collector(&[], Vec::new()).await;
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = recorder(dir.path());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let log = Log::default();
         let (of_log, of_traces) = exporters(&statics, &log, recorder.traces(), &clock).unwrap();
@@ -480,5 +561,48 @@ mod tests {
         drop(frames);
         stop.send(true).unwrap();
         running.await.unwrap();
+    }
+
+    /// What the collector does not get is in the log, with a sum: the log joins equal lines.
+    #[tokio::test]
+    async fn traces_that_are_lost_are_told() {
+        let log = Log::default();
+        let subscriber = tracing_subscriber::registry().with(log.layer());
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let told = || -> Vec<(Option<Value>, Option<Value>)> {
+            let lines = log.newest(None).into_iter().map(|(_, line)| line);
+            let lines = lines.filter(|line| line.message == "traces not exported");
+            let counts =
+                lines.map(|line| (line.field("count").cloned(), line.field("total").cloned()));
+            counts.collect()
+        };
+        let counts = |count, total| (Some(Value::Unsigned(count)), Some(Value::Unsigned(total)));
+        // It refuses the first request, and the third.
+        let (collector, statics) = collector(&[400, 200, 400], Vec::new()).await;
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = recorder(dir.path());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (_, of_traces) = exporters(&statics, &log, recorder.traces(), &clock).unwrap();
+        let mut of_traces = of_traces.unwrap();
+        let (stop, mut stopping) = watch::channel(false);
+        end_traces(&recorder, 3);
+        let mut batch = Vec::new();
+        assert!(of_traces.fill(&mut batch));
+        assert!(!of_traces.send(&mut batch, &mut stopping).await);
+        assert_eq!(told(), [counts(3, 3)]);
+        // At the end what waits goes, unless the collector fails.
+        end_traces(&recorder, 3 * TRACES_MAX);
+        stop.send(true).unwrap();
+        of_traces.run(stopping).await;
+        assert_eq!(collector.frames.borrow().len(), 3);
+        let (lost, left) = (TRACES_MAX as u64, TRACES_MAX as u64);
+        assert_eq!(
+            told(),
+            [
+                counts(left, 3 + lost + left),
+                counts(lost, 3 + lost),
+                counts(3, 3)
+            ]
+        );
     }
 }

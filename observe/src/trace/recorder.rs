@@ -339,6 +339,15 @@ impl Subscription {
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }
+
+    /// The next trace, if one waits.
+    pub fn next_now(&mut self) -> Option<Followed> {
+        match self.0.try_recv() {
+            Ok(record) => Some(Followed::Trace(record)),
+            Err(broadcast::error::TryRecvError::Lagged(count)) => Some(Followed::Lost(count)),
+            Err(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]
