@@ -12,10 +12,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use postrider_config::Dynamic;
-use postrider_observe::{
-    metrics::{By, Listener, TimedCheck},
-    trace::EventType,
-};
+use postrider_observe::metrics::{Listener, TimedCheck};
 use postrider_queue::header::Header;
 use postrider_smtp::{
     BodyType, Domain, Reply, ReversePath,
@@ -34,10 +31,10 @@ use crate::{
     deliver::Incoming,
     facts::{Facts, LoginFacts, PlainField, RecipientFacts},
     forward::may_forward,
-    intake::{HeaderEdit, Intake},
+    intake::{HeaderEdit, Intake, ReceivedText},
     junk::IncomingMail,
     login::PasswordCheck,
-    observer::{Observer, TakenMessage, count_verdicts, first_of, shown_verdict},
+    observer::{CameIn, Observer, count_verdicts},
     reply::{no_message_reply, store_reply},
     resolve::{asks_for_fields, resolve},
     slow::Mistakes,
@@ -191,6 +188,17 @@ impl MxSession {
         Ok(decision)
     }
 
+    /// The results of the checks that are under way.
+    async fn end_checks(&mut self, text: &ReceivedText) -> Result<Checked, Reply> {
+        let Some(checks) = self.checks.take() else {
+            return Ok(Checked::default());
+        };
+        let trusted = &self.context.statics.policy.arc_trusted_sealers;
+        let now = self.context.clock.now();
+        let checked = checks.results(&text.body_hashes, trusted, now).await;
+        checked.ok_or_else(no_message_reply)
+    }
+
     /// Stores the message. The reply is positive only when the message is durable.
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
         let begun = self.context.clock.moment();
@@ -202,15 +210,7 @@ impl MxSession {
         let strangers = self.checks.as_ref().filter(|it| !it.is_of_this_machine());
         let is_checked = strangers.is_some();
         self.facts.size = Some(text.size);
-        let checked = match self.checks.take() {
-            Some(checks) => {
-                let trusted = &self.context.statics.policy.arc_trusted_sealers;
-                let now = self.context.clock.now();
-                let checked = checks.results(&text.body_hashes, trusted, now).await;
-                checked.ok_or_else(no_message_reply)?
-            }
-            None => Checked::default(),
-        };
+        let checked = self.end_checks(&text).await?;
         self.observer
             .checked(&self.context, &checked.results, &checked.took);
         self.facts.authentication = Some(Box::new(checked.results));
@@ -269,38 +269,20 @@ impl MxSession {
         let accepted = accepted.map_err(|error| store_reply(&error))?;
         self.count_for_report(seen);
         let took = self.context.clock.moment().since(begun);
-        let verdict = shown_verdict(&decision.deliveries);
-        let message_id = self.facts.header.as_ref().map_or("", Header::message_id);
         let mails: Vec<u64> = accepted.mails.iter().map(|id| id.0).collect();
         let queue: Vec<u64> = accepted.queue.iter().map(|id| id.0).collect();
-        let mut accounts: Vec<&str> = made.iter().map(|made| made.account.as_str()).collect();
-        accounts.dedup();
-        let taken = TakenMessage {
-            by: By::Smtp,
+        let came_in = CameIn {
             transaction,
-            account: first_of(&accounts),
-            queue: &queue,
+            facts: &self.facts,
+            deliveries: &decision.deliveries,
+            made: &made,
             mails: &mails,
-            message_id,
+            queue: &queue,
+            has_report: staged.is_some(),
             size: text.size,
-            verdict,
             took,
         };
-        self.observer.taken(&self.context, client, &taken);
-        for made in &made {
-            let party = (made.account.as_str(), made.to.as_str());
-            self.observer
-                .delivered(&self.context, party, made.junk, &taken);
-        }
-        for id in &queue {
-            // The report about success is the last one.
-            let event = match staged {
-                Some(_) if queue.last() == Some(id) => EventType::QueueQueueDsn,
-                _ => EventType::QueueQueueMessage,
-            };
-            self.observer
-                .queued(&self.context, event, *id, None, &taken);
-        }
+        self.observer.came_in(&self.context, client, &came_in);
         Ok(reply_to_taken(&mails, &queue))
     }
 }

@@ -6,6 +6,7 @@ use postrider_observe::{
     metrics::{By, Label, Metrics, Verdict as Outcomes},
     trace::{EventType, Keep, Key, Term},
 };
+use postrider_queue::header::Header;
 use postrider_smtp::{
     ForwardPath,
     server::{Client, Transaction},
@@ -16,6 +17,7 @@ use super::{Observer, given, millis};
 use crate::{
     SessionContext,
     decide::{Delivery, EndDecision, Outcome, Refusal, Suspicion},
+    deliver::Made,
     facts::Facts,
     junk::Acceptance,
 };
@@ -40,6 +42,24 @@ pub(crate) struct TakenMessage<'a> {
     pub(crate) size: u64,
     /// What the decision was. Empty: there was none.
     pub(crate) verdict: &'static str,
+    /// The time from the last byte of the message on.
+    pub(crate) took: Duration,
+}
+
+/// What became of a message that came in from outside.
+#[derive(Debug)]
+pub(crate) struct CameIn<'a> {
+    pub(crate) transaction: &'a Transaction,
+    pub(crate) facts: &'a Facts,
+    pub(crate) deliveries: &'a [Delivery],
+    /// The mails in mailboxes, and their ids.
+    pub(crate) made: &'a [Made],
+    pub(crate) mails: &'a [u64],
+    /// The ids of the messages in the queue.
+    pub(crate) queue: &'a [u64],
+    /// The last of them is the report about success.
+    pub(crate) has_report: bool,
+    pub(crate) size: u64,
     /// The time from the last byte of the message on.
     pub(crate) took: Duration,
 }
@@ -120,6 +140,43 @@ impl Observer {
         });
     }
 
+    /// A message came in from outside, and is in mailboxes and in the queue.
+    pub(crate) fn came_in(
+        &mut self,
+        context: &SessionContext,
+        client: &Client,
+        came_in: &CameIn<'_>,
+    ) {
+        let CameIn {
+            facts, made, queue, ..
+        } = *came_in;
+        let mut accounts: Vec<&str> = made.iter().map(|made| made.account.as_str()).collect();
+        accounts.dedup();
+        let taken = TakenMessage {
+            by: By::Smtp,
+            transaction: came_in.transaction,
+            account: first_of(&accounts),
+            queue,
+            mails: came_in.mails,
+            message_id: facts.header.as_ref().map_or("", Header::message_id),
+            size: came_in.size,
+            verdict: shown_verdict(came_in.deliveries),
+            took: came_in.took,
+        };
+        self.taken(context, client, &taken);
+        for made in made {
+            let party = (made.account.as_str(), made.to.as_str());
+            self.delivered(context, party, made.junk, &taken);
+        }
+        for id in queue {
+            let event = match came_in.has_report && queue.last() == Some(id) {
+                true => EventType::QueueQueueDsn,
+                false => EventType::QueueQueueMessage,
+            };
+            self.queued(context, event, *id, None, &taken);
+        }
+    }
+
     /// A message was taken: its line of the log, its counts, and the index of its trace.
     pub(crate) fn taken(
         &mut self,
@@ -179,7 +236,7 @@ impl Observer {
     }
 
     /// A mail is in a mailbox. `junk` says why it is junk.
-    pub(crate) fn delivered(
+    fn delivered(
         &mut self,
         context: &SessionContext,
         (account, to): (&str, &str),
