@@ -71,17 +71,7 @@ impl LocalMailboxes {
         let section = header::section(&text);
         let sender = &message.reverse_path;
         let (mail, rcpt) = (mail_from(message), rcpt_to(message));
-        let mut facts = Facts {
-            size: Some(message.common.size),
-            header: Some(long_work(section.len(), || Header::scan(section))),
-            has_null_path: *sender == ReversePath::Null,
-            ..Facts::default()
-        };
-        match message.common.origin {
-            // Nobody else gets reports about what is passed on.
-            Origin::Passed { .. } => facts.sender_was_proven = message.notify != NEVER,
-            Origin::Sent | Origin::Server | Origin::Report(_) => facts.is_ours = true,
-        }
+        let mut facts = facts_of(message, section);
         let path = &rcpt.forward_path;
         let returned = context.returned(config, sender, path).await?;
         let mut recipient = returned.unwrap_or_else(|| resolve(&policy, path));
@@ -156,6 +146,22 @@ impl LocalMailboxes {
             records,
         })
     }
+}
+
+/// What is known of the message before anything is asked.
+fn facts_of(message: &Queued, section: &[u8]) -> Facts {
+    let mut facts = Facts {
+        size: Some(message.common.size),
+        header: Some(long_work(section.len(), || Header::scan(section))),
+        has_null_path: message.reverse_path == ReversePath::Null,
+        ..Facts::default()
+    };
+    match message.common.origin {
+        // Nobody else gets reports about what is passed on.
+        Origin::Passed { .. } => facts.sender_was_proven = message.notify != NEVER,
+        Origin::Sent | Origin::Server | Origin::Report(_) => facts.is_ours = true,
+    }
+    facts
 }
 
 /// The command in which a client would name the sender.
