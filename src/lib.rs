@@ -3,8 +3,8 @@
 //! In reading order:
 //! - [`cli`], [`command`]: the command line as types, and the commands.
 //! - [`server`], [`services`], [`listener`], `proxied`, [`gate`], `sessions`, [`descriptors`],
-//!   [`tls`], `resolvers`, `shared`, `loads`, [`prepared`], [`privileges`], [`sandbox`],
-//!   [`service_manager`], `wrong_clock`: from a configuration to a running server.
+//!   [`tls`], `resolvers`, `shared`, `background`, `loads`, [`prepared`], [`privileges`],
+//!   [`sandbox`], [`service_manager`], `wrong_clock`: from a configuration to a running server.
 //! - [`logging`], `told`, `otlp`: the log, and the collector that gets it.
 //! - [`acme`]: certificates from a CA.
 //! - [`http`]: the HTTP services. The files beside it limit what a client may do to a connection.
@@ -16,6 +16,7 @@
 //! (`postrider-queue`), the files on disk (`postrider-store`).
 
 pub mod acme;
+mod background;
 pub mod backup;
 pub mod cli;
 pub mod command;

@@ -11,7 +11,7 @@ use anyhow::Context;
 use postrider_admin::{
     self as admin,
     face::{http::Management, socket},
-    op::{dns, metrics::keep_points, passwords},
+    op::{metrics::keep_points, passwords},
 };
 use postrider_config::{DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher};
 use postrider_dns::Resolver;
@@ -30,11 +30,12 @@ use tracing::{error, info, warn};
 
 use crate::{
     acme::{self, Acme, Challenges},
+    background::Background,
     expiry::expire_history,
     gate::{Gate, Kind},
     http::{self, RequestCounts},
     listener::{Entrance, RefusedConnections},
-    loads, otlp,
+    loads,
     prepared::Prepared,
     resolvers::resolvers,
     service_manager,
@@ -225,38 +226,22 @@ impl Server {
                 .spawn_acme(acme, Arc::clone(&resolvers.fresh))
                 .await?;
         }
-        if let Some(validating) = resolvers.validating {
-            let mut stop = server.shutdown.subscribe();
-            server.tasks.spawn(async move {
-                tokio::select! {
-                    () = validating.watch_root() => {}
-                    _ = stop.changed() => {}
-                }
-            });
-        }
         let asked = (resolvers.fresh, resolvers.checks);
         let admin = server.admin_context(&hooks, domains, asked, dialer);
         let apis = Apis {
             webapi,
             management: Management::new(admin.clone(), server.shutdown.subscribe()),
         };
-        if watch_records {
-            let look = dns::watch_records(admin.clone(), server.shutdown.subscribe());
-            server.tasks.spawn(look);
-        }
         server.follow_config(applied);
-        loads::at_start(&server.shared.metrics, &server.shared.statics);
-        let metrics = Arc::clone(&server.shared.metrics);
-        let counting = loads::count(metrics, outcomes, server.shutdown.subscribe());
-        server.tasks.spawn(counting);
-        let (clock, traces) = (&server.shared.clock, &server.tracing.traces);
-        let (log, traces) = otlp::exporters(&server.shared.statics, &server.logs, traces, clock)?;
-        if let Some(log) = log {
-            server.tasks.spawn(log.run(server.shutdown.subscribe()));
-        }
-        if let Some(traces) = traces {
-            server.tasks.spawn(traces.run(server.shutdown.subscribe()));
-        }
+        let background = Background {
+            shared: &server.shared,
+            logs: &server.logs,
+            tracing: &server.tracing,
+            validating: resolvers.validating,
+            outcomes,
+            records: watch_records.then(|| admin.clone()),
+        };
+        background.spawn(&mut server.tasks, &server.shutdown)?;
         server.spawn_workers(control, admin, hooks, watcher);
         server.spawn_services(bound, &apis, local.as_ref(), challenges.as_ref())?;
         Ok(server)
