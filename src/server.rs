@@ -21,10 +21,10 @@ use postrider_observe::{
     metrics::{self, Build, ConfigFile},
 };
 use postrider_queue::{Dialer, Mailboxes, TcpDialer};
-use postrider_receive::{LocalMailboxes, MxRules, Reports, ReportsParts, SessionContext};
+use postrider_receive::{LocalMailboxes, MxRules, Reports, SessionContext};
 use postrider_store::{Clock, Store, SystemClock};
 use postrider_webapi::{HostNames, UnsubscribeKey, Webapi, WebapiParts};
-use postrider_webhook::{Runner, WebhookParts};
+use postrider_webhook::Runner;
 use tokio::{net::UnixListener, sync::watch, task::JoinSet};
 use tracing::{error, info, warn};
 
@@ -41,7 +41,7 @@ use crate::{
     service_manager,
     services::{self, Apis, Bound, HttpPort, Service, Services},
     sessions::{self, OnHttps, Sessions},
-    shared::session_context,
+    shared::{hook_runner, reports, session_context},
     tls::{HandshakeFailures, ListenerCertificates},
     told,
     traces::Tracing,
@@ -168,14 +168,7 @@ impl Server {
         let resolvers = resolvers(config, &options.clock, resolver, metrics)?;
         let tracing = Tracing::start(&options.statics, metrics, &options.clock);
         let shared = session_context(options, store, tracing.tracer.clone(), &resolvers)?;
-        let hooks = Runner::new(WebhookParts {
-            store: shared.store.clone(),
-            tracer: shared.tracer.clone(),
-            config: Arc::clone(&shared.config),
-            statics: Arc::clone(&shared.statics),
-            metrics: Arc::clone(&shared.metrics),
-            clock: Arc::clone(&shared.clock),
-        })?;
+        let hooks = hook_runner(&shared)?;
         let shutdown = watch::Sender::new(false);
         let webapi = Webapi::new(WebapiParts {
             store: shared.store.clone(),
@@ -196,20 +189,12 @@ impl Server {
         ));
         let watcher = Watcher::new(Arc::clone(&domains));
         let (applied, outcomes) = (domains.applied(), watcher.outcomes());
-        let reports = Arc::new(Reports::new(ReportsParts {
-            store: shared.store.clone(),
-            config: Arc::clone(&shared.config),
-            statics: Arc::clone(&shared.statics),
-            clock: Arc::clone(&shared.clock),
-            metrics: Arc::clone(&shared.metrics),
-            tracer: shared.tracer.clone(),
-        }));
         let kinds: Vec<Kind> = bound.iter().flat_map(Bound::kinds).collect();
         let per_network = shared.statics.limits.connections_per_network;
         let mut server = Self {
             gate: Gate::new(connections, per_network, &kinds),
             handshakes: Arc::new(HandshakeFailures::new(Arc::clone(&shared.metrics))),
-            reports,
+            reports: reports(&shared),
             shared,
             addresses: Vec::new(),
             certificates: ListenerCertificates::of(&bound, acme.as_ref().map(Acme::ends)),

@@ -1,4 +1,4 @@
-//! The parts that all sessions share.
+//! The parts that all sessions share, and what is made of them.
 
 use std::sync::Arc;
 
@@ -7,11 +7,12 @@ use postrider_config::{Live, Static};
 use postrider_observe::Tracer;
 use postrider_queue::{DeliveryMode, Queue};
 use postrider_receive::{
-    Guards, SessionContext,
+    Guards, Reports, ReportsParts, SessionContext,
     login::{LoginLimiter, LoginLimits, Logins, Oauth, Rate},
     memory::TextMemory,
 };
 use postrider_store::Store;
+use postrider_webhook::{Runner, WebhookParts};
 use rand::{SeedableRng, rngs::StdRng};
 
 use crate::{resolvers::Resolvers, server::Options};
@@ -60,6 +61,30 @@ pub(crate) fn session_context(
         simulate,
         statics,
     })
+}
+
+/// What calls the webhooks.
+pub(crate) fn hook_runner(shared: &SessionContext) -> anyhow::Result<Runner> {
+    Ok(Runner::new(WebhookParts {
+        store: shared.store.clone(),
+        tracer: shared.tracer.clone(),
+        config: Arc::clone(&shared.config),
+        statics: Arc::clone(&shared.statics),
+        metrics: Arc::clone(&shared.metrics),
+        clock: Arc::clone(&shared.clock),
+    })?)
+}
+
+/// What reads the reports of others.
+pub(crate) fn reports(shared: &SessionContext) -> Arc<Reports> {
+    Arc::new(Reports::new(ReportsParts {
+        store: shared.store.clone(),
+        config: Arc::clone(&shared.config),
+        statics: Arc::clone(&shared.statics),
+        clock: Arc::clone(&shared.clock),
+        metrics: Arc::clone(&shared.metrics),
+        tracer: shared.tracer.clone(),
+    }))
 }
 
 fn login_limits(statics: &Static) -> LoginLimits {
