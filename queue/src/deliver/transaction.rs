@@ -10,7 +10,7 @@ use postrider_smtp::{
     bounce::Class,
     client::{
         Again, Connection, Envelope, Extensions, MessageSource, OutgoingMessage, OutgoingResult,
-        Prefixed, Recipient,
+        Prefixed, Recipient, RecipientResult,
     },
     convert::Form,
 };
@@ -167,37 +167,10 @@ impl OngoingAttempt<'_> {
             for (group, result) in groups.into_iter().zip(results) {
                 let mut recipients = result.recipients.iter();
                 let taken = recipients.any(|result| result.status.is_success());
-                for (message, mut result) in group.into_iter().zip(result.recipients) {
-                    self.hear(&result.status, ends.source);
-                    self.hear_of_sender(&message, &result.status, began);
-                    if taken && self.is_told_to_split(&result.status) {
-                        result.again = Again::NewTransaction;
-                        result.status.permanent = false;
-                    }
-                    again = again || result.again == Again::NewTransaction;
-                    let is_last = result.status.is_success() || result.status.permanent;
-                    if !is_last {
-                        let said = || Happened::Said(message.id, Box::new(result.status.clone()));
-                        self.happenings.note(said);
-                    }
-                    if result.again == Again::AnotherHost {
-                        self.lacks.note(message.id, host, result.status.clone());
-                        self.pending.push((message, result.status));
-                        continue;
-                    }
-                    let message = self.set_aside(message, &result.status, (hop, ends));
-                    let Some(message) = message else {
-                        continue;
-                    };
-                    if result.again == Again::No && !result.status.is_success() {
-                        self.begin(message.id, result.status.clone());
-                    }
-                    if result.status.is_success() || result.status.permanent {
-                        self.end(message, result.status, hop);
-                    } else {
-                        self.may_pass = true;
-                        self.pending.push((message, result.status));
-                    }
+                for (message, result) in group.into_iter().zip(result.recipients) {
+                    let result = (result, taken);
+                    let waits = self.take_result(message, result, (hop, ends, began));
+                    again = again || waits;
                 }
             }
             self.pending.extend(over);
@@ -205,6 +178,47 @@ impl OngoingAttempt<'_> {
                 return;
             }
         }
+    }
+
+    /// What follows for a message from its result. `taken`: the host took the transaction for some
+    /// recipient. Gives whether the message needs another transaction.
+    fn take_result(
+        &mut self,
+        message: Queued,
+        (mut result, taken): (RecipientResult, bool),
+        (hop, ends, began): (LastHop, Ends<'_>, Moment),
+    ) -> bool {
+        self.hear(&result.status, ends.source);
+        self.hear_of_sender(&message, &result.status, began);
+        if taken && self.is_told_to_split(&result.status) {
+            result.again = Again::NewTransaction;
+            result.status.permanent = false;
+        }
+        let again = result.again == Again::NewTransaction;
+        let is_last = result.status.is_success() || result.status.permanent;
+        if !is_last {
+            let said = || Happened::Said(message.id, Box::new(result.status.clone()));
+            self.happenings.note(said);
+        }
+        if result.again == Again::AnotherHost {
+            self.lacks
+                .note(message.id, ends.host, result.status.clone());
+            self.pending.push((message, result.status));
+            return again;
+        }
+        let Some(message) = self.set_aside(message, &result.status, (hop, ends)) else {
+            return again;
+        };
+        if result.again == Again::No && !result.status.is_success() {
+            self.begin(message.id, result.status.clone());
+        }
+        if is_last {
+            self.end(message, result.status, hop);
+        } else {
+            self.may_pass = true;
+            self.pending.push((message, result.status));
+        }
+        again
     }
 
     /// A rule of the provider says that a recipient was one too many, of a transaction that the
