@@ -10,11 +10,13 @@
 //! | make way for others in the middle of a batch | `hand` | one worker for who comes |
 //! | look at lanes that wait for long | `review` | [`REVIEWS_MAX`] |
 //! | move messages whose route changed | `reroute` | a page at a time |
+//! | what goes on beside the loop | `beside` | a task each |
 //!
 //! Only workers claim messages, each for its own site and just before it sends them. So what waits
 //! is in the store, and no message of a site that is halted is touched. When nothing waits for its
 //! site, a worker is idle for a little while with its connection open.
 
+mod beside;
 mod course;
 mod dispatch;
 mod hand;
@@ -40,7 +42,7 @@ use postrider_store::{
     Transcript, Which,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::{Id, JoinError, JoinSet},
 };
 use tracing::{error, warn};
@@ -51,6 +53,7 @@ use crate::{
     schedule::{self, InFlight, LEASE, Lanes, Pace, Wait, WaitingSites, Wakes},
     settle::Postponed,
 };
+use beside::Beside;
 use hand::Hand;
 use planning::Planning;
 use review::Next;
@@ -214,19 +217,7 @@ impl Queue {
     /// Delivers due messages until `shutdown` is true. Then waits for the attempts that are under
     /// way.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
-        let refreshing = self.policies.as_ref().map(|policies| {
-            let policies = Arc::clone(policies);
-            tokio::spawn(policies.run(shutdown.clone()))
-        });
-        let (known, restored) = oneshot::channel();
-        let (end, ended) = watch::channel(false);
-        let keeper = Arc::clone(&self);
-        let keeper = tokio::spawn(async move { keeper.keep_sites(known, ended).await });
-        let counter = Arc::clone(&self);
-        let counter = tokio::spawn(async move { counter.keep_counts().await });
-        let reporting = (!self.is_local())
-            .then(|| tokio::spawn(Arc::clone(&self).send_reports(shutdown.clone())));
-        let rerouting = tokio::spawn(Arc::clone(&self).keep_routes(shutdown.clone()));
+        let (beside, restored) = Beside::begin(&self, &shutdown);
         // Nothing is tried at a site that was paused or blocked before.
         tokio::select! {
             _ = restored => {}
@@ -291,19 +282,7 @@ impl Queue {
             queue_loop.begin_waiting();
         }
         queue_loop.stop(inbox).await;
-        let workers = refreshing.into_iter().chain(reporting);
-        for worker in workers.chain([rerouting]) {
-            // It fails only if it panicked.
-            let _ = worker.await;
-        }
-        // What the last attempts showed is noted too.
-        end.send_replace(true);
-        if let Err(panic) = keeper.await {
-            error!(%panic, "noting what is known of sites failed");
-        }
-        if let Err(panic) = counter.await {
-            error!(%panic, "noting counts for reports failed");
-        }
+        beside.end().await;
     }
 
     /// What each lane waits for. The lock is held for a moment, never over a wait.
