@@ -92,13 +92,6 @@ impl Static {
 fn read(root: &Reader<'_>, path: &Path) -> Static {
     let hostname: Option<Domain> = root.opt("hostname");
     let postmaster = root.section("postmaster");
-    if !postmaster.is_present() {
-        root.wrong_below(
-            "postmaster",
-            "account",
-            "is required, but missing: an account of domains.conf that gets mail to postmaster",
-        );
-    }
     let acme: BTreeMap<String, Acme> = named(root, "acme", read_acme);
     let listeners = listeners::read(root, hostname.as_ref(), &acme);
     let all_sources = root.section("sources");
@@ -116,7 +109,6 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
     let milters = named(root, "milters", |reader| read_milter(reader, &listeners));
     let log = root.section("log");
     let undelete = root.section("undelete");
-    let resolver = root.section("resolver");
     let store = root.section("store");
     let delivery = root.section("delivery");
     let queue = read_queue(&root.section("queue"));
@@ -134,10 +126,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         },
         sandbox: root.get("sandbox"),
         admin_password_file: root.opt("admin_password_file"),
-        postmaster: Postmaster {
-            account: postmaster.opt("account").unwrap_or_default(),
-            mailbox: read_mailbox(&postmaster, "mailbox"),
-        },
+        postmaster: read_postmaster(root, &postmaster),
         host_tls_rpt: root
             .table("host_tls_rpt")
             .and_then(|table| read_host_tls_rpt(&table)),
@@ -149,12 +138,7 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         dns_update: dns_update::read(root),
         oauth: root.table("oauth").and_then(|table| oauth::read(&table)),
         otlp: root.table("otlp").and_then(|table| otlp::read(&table)),
-        resolver: ResolverConfig {
-            servers: resolver.set("servers"),
-            dnssec: resolver.get("dnssec"),
-            trust_anchor_file: resolver.opt("trust_anchor_file"),
-            timeout: resolver.get("timeout"),
-        },
+        resolver: read_resolver(&root.section("resolver")),
         tls: OutgoingTls {
             ca_files: root.section("tls").set("ca_files"),
         },
@@ -197,6 +181,29 @@ fn named<T>(
         .into_iter()
         .filter_map(|(name, reader)| Some((name.to_owned(), read(&reader)?)))
         .collect()
+}
+
+fn read_postmaster(root: &Reader<'_>, reader: &Reader<'_>) -> Postmaster {
+    if !reader.is_present() {
+        root.wrong_below(
+            "postmaster",
+            "account",
+            "is required, but missing: an account of domains.conf that gets mail to postmaster",
+        );
+    }
+    Postmaster {
+        account: reader.opt("account").unwrap_or_default(),
+        mailbox: read_mailbox(reader, "mailbox"),
+    }
+}
+
+fn read_resolver(reader: &Reader<'_>) -> ResolverConfig {
+    ResolverConfig {
+        servers: reader.set("servers"),
+        dnssec: reader.get("dnssec"),
+        trust_anchor_file: reader.opt("trust_anchor_file"),
+        timeout: reader.get("timeout"),
+    }
 }
 
 fn read_delivery(reader: &Reader<'_>, pools: &Reader<'_>) -> Delivery {
