@@ -30,96 +30,14 @@ const OF_START: &[Key] = &[
 
 /// An event in words, on one line.
 pub(super) fn sentence(event: &Event) -> String {
-    let text = |key| event.text(key).unwrap_or_default();
     let mut out = String::new();
-    let used: &[Key] = match event.event {
-        EventType::SmtpConnectionStart => {
-            let _ = write!(out, "session from {}", text(Key::RemoteIp));
-            if !text(Key::ListenerId).is_empty() {
-                let _ = write!(out, ", {}", text(Key::ListenerId));
-            }
-            OF_START
-        }
-        EventType::DeliveryAttemptStart => {
-            let _ = match event.number(Key::Attempt) {
-                Some(number) => write!(out, "attempt {number}"),
-                None => write!(out, "attempt"),
-            };
-            let queue = text(Key::QueueName);
-            let queue = if queue.is_empty() { "direct" } else { queue };
-            let _ = write!(out, ", {queue}");
-            if let Some(Value::List(list)) = event.value(Key::To)
-                && list.len() > 1
-            {
-                let _ = write!(out, ", to {} recipients", list.len());
-            }
-            OF_START
-        }
-        EventType::DeliveryRawOutput => {
-            let _ = write!(out, "C: {}", text(Key::Contents));
-            &[Key::Contents]
-        }
-        EventType::DeliveryRawInput => {
-            let _ = write!(out, "S: {}", text(Key::Contents));
-            &[Key::Contents]
-        }
-        EventType::DeliveryConnect => {
-            out.push_str(host(event).as_str());
-            &[Key::Hostname, Key::RemoteIp, Key::RemotePort]
-        }
-        EventType::QueueQueueMessage | EventType::QueueQueueMessageAuthenticated => {
-            out.push_str("queued");
-            if let Some(id) = event.number(Key::QueueId) {
-                let _ = write!(out, " as {id}");
-            }
-            if let Some(size) = event.number(Key::Size) {
-                let _ = write!(out, ", {size} bytes");
-            }
-            &[Key::QueueId, Key::Size]
-        }
-        EventType::DeliveryFailed if event.text(Key::Class).is_some() => {
-            let _ = write!(out, "failed: {}", text(Key::Class));
-            &[Key::Class]
-        }
-        EventType::PostriderLeftOut => {
-            let total = event.number(Key::Total).unwrap_or_default();
-            let _ = write!(out, "{total} events were left out");
-            &[Key::Total]
-        }
-        EventType::PostriderApiStart => {
-            out.push_str(text(Key::Type));
-            for (word, key) in [("account", Key::AccountName), ("from", Key::RemoteIp)] {
-                if !text(key).is_empty() {
-                    let _ = write!(out, ", {word} {}", text(key));
-                }
-            }
-            OF_START
-        }
-        EventType::PostriderWebhookStart => {
-            out.push_str("webhook");
-            if let Some(id) = event.number(Key::Id) {
-                let _ = write!(out, " {id}");
-            }
-            for key in [Key::Type, Key::Url] {
-                if !text(key).is_empty() {
-                    let _ = write!(out, ", {}", text(key));
-                }
-            }
-            OF_START
-        }
-        EventType::PostriderWebhookEnd => {
-            let code = event.number(Key::Code).filter(|code| *code > 0);
-            let _ = match code {
-                Some(code) => write!(out, "{code}"),
-                None => write!(out, "no answer"),
-            };
-            &[Key::Id, Key::Code]
-        }
-        other => {
-            out.push_str(other.text());
-            &[Key::SpanId]
-        }
-    };
+    let families = [begin, of_delivery, of_end];
+    let mut families = families.iter();
+    let used = families.find_map(|family| family(event, &mut out));
+    let used = used.unwrap_or_else(|| {
+        out.push_str(event.event.text());
+        &[Key::SpanId]
+    });
     let rest = event.values.iter().filter(|(key, _)| !used.contains(key));
     for (at, (key, value)) in rest.enumerate() {
         // The first value behind a bare name of what happened stands behind a colon.
@@ -128,6 +46,113 @@ pub(super) fn sentence(event: &Event) -> String {
         add(&mut out, *key, value);
     }
     out
+}
+
+fn text(event: &Event, key: Key) -> &str {
+    event.text(key).unwrap_or_default()
+}
+
+/// The first event of a trace. Gives the keys whose values need no further words. None: it is
+/// another event. So do the other families.
+fn begin(event: &Event, out: &mut String) -> Option<&'static [Key]> {
+    match event.event {
+        EventType::SmtpConnectionStart => {
+            let _ = write!(out, "session from {}", text(event, Key::RemoteIp));
+            add_texts(out, event, &[("", Key::ListenerId)]);
+        }
+        EventType::DeliveryAttemptStart => {
+            out.push_str("attempt");
+            if let Some(number) = event.number(Key::Attempt) {
+                let _ = write!(out, " {number}");
+            }
+            let queue = text(event, Key::QueueName);
+            let queue = if queue.is_empty() { "direct" } else { queue };
+            let _ = write!(out, ", {queue}");
+            if let Some(Value::List(list)) = event.value(Key::To)
+                && list.len() > 1
+            {
+                let _ = write!(out, ", to {} recipients", list.len());
+            }
+        }
+        EventType::PostriderApiStart => {
+            out.push_str(text(event, Key::Type));
+            let values = [("account ", Key::AccountName), ("from ", Key::RemoteIp)];
+            add_texts(out, event, &values);
+        }
+        EventType::PostriderWebhookStart => {
+            out.push_str("webhook");
+            if let Some(id) = event.number(Key::Id) {
+                let _ = write!(out, " {id}");
+            }
+            add_texts(out, event, &[("", Key::Type), ("", Key::Url)]);
+        }
+        _ => return None,
+    }
+    Some(OF_START)
+}
+
+/// Adds the texts that the event has, each behind a comma and a word.
+fn add_texts(out: &mut String, event: &Event, values: &[(&str, Key)]) {
+    for (word, key) in values {
+        let text = text(event, *key);
+        if !text.is_empty() {
+            let _ = write!(out, ", {word}{text}");
+        }
+    }
+}
+
+/// What happens at a host.
+fn of_delivery(event: &Event, out: &mut String) -> Option<&'static [Key]> {
+    match event.event {
+        EventType::DeliveryRawOutput => {
+            let _ = write!(out, "C: {}", text(event, Key::Contents));
+            Some(&[Key::Contents])
+        }
+        EventType::DeliveryRawInput => {
+            let _ = write!(out, "S: {}", text(event, Key::Contents));
+            Some(&[Key::Contents])
+        }
+        EventType::DeliveryConnect => {
+            out.push_str(&host(event));
+            Some(&[Key::Hostname, Key::RemoteIp, Key::RemotePort])
+        }
+        _ => None,
+    }
+}
+
+/// What became of a message or a call, and of the trace itself.
+fn of_end(event: &Event, out: &mut String) -> Option<&'static [Key]> {
+    match event.event {
+        EventType::QueueQueueMessage | EventType::QueueQueueMessageAuthenticated => {
+            out.push_str("queued");
+            if let Some(id) = event.number(Key::QueueId) {
+                let _ = write!(out, " as {id}");
+            }
+            if let Some(size) = event.number(Key::Size) {
+                let _ = write!(out, ", {size} bytes");
+            }
+            Some(&[Key::QueueId, Key::Size])
+        }
+        EventType::DeliveryFailed => {
+            let class = event.text(Key::Class)?;
+            let _ = write!(out, "failed: {class}");
+            Some(&[Key::Class])
+        }
+        EventType::PostriderWebhookEnd => {
+            let code = event.number(Key::Code).filter(|code| *code > 0);
+            let _ = match code {
+                Some(code) => write!(out, "{code}"),
+                None => write!(out, "no answer"),
+            };
+            Some(&[Key::Id, Key::Code])
+        }
+        EventType::PostriderLeftOut => {
+            let total = event.number(Key::Total).unwrap_or_default();
+            let _ = write!(out, "{total} events were left out");
+            Some(&[Key::Total])
+        }
+        _ => None,
+    }
 }
 
 /// Whether the sentence has no values yet.
