@@ -233,13 +233,7 @@ impl Queue {
 
 /// One line for each result.
 fn log_result(seen: &Seen<'_>) {
-    let Seen {
-        message,
-        outcome,
-        status,
-        class,
-        took,
-    } = *seen;
+    let (message, status) = (seen.message, seen.status);
     macro_rules! line {
         ($name:literal, $next:expr) => {{
             let (host, ip) = status.host();
@@ -251,19 +245,19 @@ fn log_result(seen: &Seen<'_>) {
                 message_id = message.common.message_id,
                 attempt = message.attempts,
                 outcome = $name,
-                class = class.map(Class::name),
+                class = seen.class.map(Class::name),
                 code = status.code,
                 enhanced = status.enhanced.map(display),
                 text = status.text,
                 host,
                 ip = ip.map(display),
                 next = $next.map(display),
-                elapsed_ms = took.map(millis),
+                elapsed_ms = seen.took.map(millis),
                 $name
             )
         }};
     }
-    match outcome {
+    match seen.outcome {
         AttemptOutcome::Delivered => line!("delivered", None::<Time>),
         AttemptOutcome::Deferred(next) => line!("deferred", Some(next)),
         AttemptOutcome::Failed => line!("failed", None::<Time>),
