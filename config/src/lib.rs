@@ -11,7 +11,8 @@
 //! | modules | content |
 //! |---|---|
 //! | [`schema`], [`keys`], `keys_*`, `describe` | the keys and their description |
-//! | `statics`, `transports`, `dynamics`, `hooks`, `words`, `values`, `quantity`, `day`, `duration`, `dkim_key`, `oauth`, `otlp` | the types |
+//! | `statics`, `transports`, `dynamics`, `hooks`, `oauth`, `otlp` | the types of the tables |
+//! | `words`, `values`, `quantity`, `day`, `duration`, `dkim_key` | the types of values |
 //! | `providers`, `providers.toml` | known providers: the entries, and which one is for a domain |
 //! | `reader`, `scalar`, `tables`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
 //! | `lookup` | questions to a [`Dynamic`], such as the account of an address |

@@ -3,8 +3,8 @@
 //! | module | content |
 //! |---|---|
 //! | [`metrics`] | the list of all metrics, their labels, and the handles that count |
-//! | `trace` | what happened to a session, a message or a call, step by step, and the files of traces |
-//! | `log` | the layer that makes lines, joins repeated ones, writes them out and keeps the newest |
+//! | `trace` | what happened to a session, a message or a call, step by step, and its files |
+//! | `log` | the layer that makes lines, joins repeated ones, writes them and keeps the newest |
 //! | `otlp` | the log as a collector of OpenTelemetry takes it |
 //!
 //! Other crates hold the handles and fill them in. This crate knows nothing of mail, and depends on

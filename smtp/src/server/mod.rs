@@ -8,7 +8,7 @@
 //! | `opening`, `xclient`, `auth`, `transaction`, `data` | the commands, in the order of a dialog |
 //! | `replies` | what a session says, and what it tells its policy |
 //! | `command`, `line`, `text` | the bytes of a client, parsed |
-//! | `handler`, `event` | the questions of a session, as a trait that the policy implements, and what happens beside them |
+//! | `handler`, `event` | what a session asks the policy, as a trait, and what else happens in it |
 //! | `driver`, `proof`, `client_auth` | the sockets, and TLS |
 
 mod auth;
