@@ -43,6 +43,14 @@ pub(super) enum Fate {
     Joined,
 }
 
+/// What makes lines equal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FloodKey {
+    key: u64,
+    /// How many lines with it are written in a minute.
+    limit: u64,
+}
+
 /// The lines of the last minute.
 #[derive(Debug, Default)]
 pub(super) struct Floods {
@@ -76,13 +84,12 @@ impl Minute {
 }
 
 impl Floods {
-    /// Decides about a line that is written `now`.
-    pub(super) fn fate(&mut self, line: &Arc<Line>) -> Fate {
-        if line.level > Level::Info || NEVER_JOINED.contains(&&*line.message) {
+    /// Decides about a line with this key. None: it is never joined.
+    pub(super) fn fate(&mut self, line: &Arc<Line>, key: Option<FloodKey>) -> Fate {
+        let Some(FloodKey { mut key, limit }) = key else {
             return Fate::Written;
-        }
+        };
         let now = line.micros;
-        let (mut key, limit) = key(line);
         if self.minutes.len() >= KEYS_MAX && !self.minutes.contains_key(&key) {
             key = hash(|hasher| line.message.hash(hasher));
         }
@@ -142,30 +149,39 @@ fn hash(of: impl FnOnce(&mut DefaultHasher)) -> u64 {
     hasher.finish()
 }
 
-/// What makes lines equal, and how many of them a minute are written.
-fn key(line: &Line) -> (u64, u64) {
-    match &*line.message {
-        "refused" => {
-            let network = line.field("remote").and_then(network);
-            let key = hash(|hasher| {
-                (&*line.message, network).hash(hasher);
-                if let Some(reason) = line.field("reason") {
-                    reason.to_string().hash(hasher);
-                }
-            });
-            (key, REFUSALS_A_MINUTE)
+impl FloodKey {
+    /// The key of a line. None: it is never joined with others.
+    pub(super) fn of(line: &Line) -> Option<Self> {
+        if line.level > Level::Info || NEVER_JOINED.contains(&&*line.message) {
+            return None;
         }
-        message => {
-            let key = hash(|hasher| {
-                (message, line.level, &line.target).hash(hasher);
-                for name in ERRORS.iter().chain(&SUBJECTS) {
-                    if let Some(value) = line.field(name) {
-                        name.hash(hasher);
-                        hash_kind(&value.to_string(), hasher);
-                    }
-                }
-            });
-            (key, A_MINUTE)
+        Some(match &*line.message {
+            "refused" => Self {
+                key: hash(|hasher| hash_refusal(line, hasher)),
+                limit: REFUSALS_A_MINUTE,
+            },
+            _ => Self {
+                key: hash(|hasher| hash_line(line, hasher)),
+                limit: A_MINUTE,
+            },
+        })
+    }
+}
+
+fn hash_refusal(line: &Line, hasher: &mut DefaultHasher) {
+    let network = line.field("remote").and_then(network);
+    (&*line.message, network).hash(hasher);
+    if let Some(reason) = line.field("reason") {
+        reason.text().hash(hasher);
+    }
+}
+
+fn hash_line(line: &Line, hasher: &mut DefaultHasher) {
+    (&*line.message, line.level, &line.target).hash(hasher);
+    for name in ERRORS.iter().chain(&SUBJECTS) {
+        if let Some(value) = line.field(name) {
+            name.hash(hasher);
+            hash_kind(&value.text(), hasher);
         }
     }
 }
@@ -202,6 +218,10 @@ pub(super) fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
+    fn fate(floods: &mut Floods, line: &Arc<Line>) -> Fate {
+        floods.fate(line, FloodKey::of(line))
+    }
+
     fn line(seconds: i64, message: &str, fields: &[(&'static str, &str)]) -> Arc<Line> {
         let fields = fields.iter();
         Arc::new(Line {
@@ -224,7 +244,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         for line in lines {
-            match floods.fate(&line) {
+            match fate(&mut floods, &line) {
                 Fate::Written => written += 1,
                 Fate::WrittenAfter(line) => {
                     note(&line);
@@ -257,7 +277,7 @@ mod tests {
         assert_eq!(check((0..5).map(call)), (5, vec![]));
         let mut floods = Floods::default();
         for second in 0..10 {
-            floods.fate(&call(second));
+            fate(&mut floods, &call(second));
         }
         assert_eq!(floods.end(59_999_999), []);
         let ended = floods.end(60_000_000);
@@ -342,7 +362,7 @@ mod tests {
                 .bytes()
                 .map(|b| char::from(b + 49))
                 .collect();
-            let fate = floods.fate(&line(0, "x", &[("host", &name)]));
+            let fate = fate(&mut floods, &line(0, "x", &[("host", &name)]));
             written += usize::from(fate == Fate::Written);
         }
         assert_eq!(floods.minutes.len(), KEYS_MAX + 1);

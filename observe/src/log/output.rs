@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    floods::{Fate, Floods},
+    floods::{Fate, FloodKey, Floods},
     form::Form,
     levels::{Effect, Orders},
     line::{Level, Line, Value},
@@ -85,8 +85,10 @@ impl Shared {
     /// Takes a line, with what comes before it.
     pub(super) fn add(&self, line: Line) {
         let line = Arc::new(line);
+        // This takes longest, so it is done before the lock.
+        let key = FloodKey::of(&line);
         let mut state = self.state();
-        match state.floods.fate(&line) {
+        match state.floods.fate(&line, key) {
             Fate::Joined => return,
             Fate::Written => {}
             Fate::WrittenAfter(before) => self.put(&mut state, before),
@@ -264,8 +266,14 @@ impl Output {
 }
 
 fn write_all(shared: &Weak<Shared>, mut output: Output) {
+    let mut ticked = None;
     while let Some(shared) = shared.upgrade() {
-        shared.tick();
+        // Not at each burst of lines: a tick looks at all floods.
+        let now = (shared.now)();
+        if is_tick_due(ticked, now) {
+            shared.tick();
+            ticked = Some(now);
+        }
         let (mut lines, lost) = {
             let state = shared.state();
             let is_idle = |state: &mut State| state.pending.is_empty();
@@ -290,6 +298,12 @@ fn write_all(shared: &Weak<Shared>, mut output: Output) {
     }
 }
 
+/// Whether floods and orders are to be looked at, when they were last at this moment. The clock may
+/// also be set back.
+fn is_tick_due(ticked: Option<i64>, now: i64) -> bool {
+    ticked.is_none_or(|ticked| u128::from(now.abs_diff(ticked)) >= TICK.as_micros())
+}
+
 /// The line that tells of lines that are not in the output.
 fn lines_lost(count: u64, now: i64) -> Line {
     Line {
@@ -298,5 +312,25 @@ fn lines_lost(count: u64, now: i64) -> Line {
         target: "postrider_observe::log".into(),
         message: "log lines dropped".to_owned(),
         fields: vec![("count", Value::Unsigned(count))],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floods_are_looked_at_once_a_second() {
+        let second = 1_000_000;
+        for (ticked, now, is_due) in [
+            (None, 0, true),
+            (Some(5 * second), 5 * second, false),
+            (Some(5 * second), 6 * second - 1, false),
+            (Some(5 * second), 6 * second, true),
+            // The clock was set back.
+            (Some(5 * second), 2 * second, true),
+        ] {
+            assert_eq!(is_tick_due(ticked, now), is_due, "{ticked:?} {now}");
+        }
     }
 }
