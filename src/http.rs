@@ -88,11 +88,15 @@ pub(crate) struct RequestCounts {
 }
 
 impl RequestCounts {
-    /// Counts an answer to a request for this path.
-    fn count(&self, path: &str, status: StatusCode, took: Duration) {
+    /// What answers requests for this path.
+    fn api(&self, path: &str) -> Api {
         let mut paths = self.paths.iter();
         let api = paths.find(|(begin, _)| path.starts_with(begin));
-        let api = api.map_or(Api::WellKnown, |(_, api)| *api);
+        api.map_or(Api::WellKnown, |(_, api)| *api)
+    }
+
+    /// Counts an answer.
+    fn count(&self, api: Api, status: StatusCode, took: Duration) {
         let class = match status.as_u16() {
             300..400 => StatusClass::Three,
             400..500 => StatusClass::Four,
@@ -351,7 +355,7 @@ impl Service {
         request.extensions_mut().insert(ConnectInfo(self.remote));
         let (router, activity) = (self.router.clone(), self.activity.clone());
         let (unread, counts) = (self.unread.clone(), Arc::clone(&self.counts));
-        let path = request.uri().path().to_owned();
+        let api = self.counts.api(request.uri().path());
         let begun = Instant::now();
         async move {
             let (mut answer, is_read) = match fault {
@@ -377,7 +381,7 @@ impl Service {
                 answer.headers_mut().insert(CONNECTION, close);
             }
             drop(work);
-            counts.count(&path, answer.status(), begun.elapsed());
+            counts.count(api, answer.status(), begun.elapsed());
             Ok(answer.map(|body| Noted::new(body, activity)))
         }
     }
