@@ -187,8 +187,10 @@ impl<'a> OngoingAttempt<'a> {
     /// Sends the messages over a connection that was open before.
     pub(super) async fn send_again(&mut self, kept: &mut KeptConnection) {
         let peer = kept.place.address().clone();
-        let (host, ip) = (HostRef::of(&kept.hop, self.plan), ip_of(&peer));
-        self.happenings.note(|| Happened::Reused { host, ip });
+        self.happenings.note(|| Happened::Reused {
+            host: HostRef::of(&kept.hop, self.plan),
+            ip: ip_of(&peer),
+        });
         let ends = Ends {
             host: &kept.hop.name,
             peer: &peer,

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use postrider_config::Socks;
@@ -44,10 +45,12 @@ impl OngoingAttempt<'_> {
     pub(super) async fn dial(&self, endpoint: &Endpoint<'_>) -> Result<Link, Unconnected> {
         let (queue, pace) = (self.queue, &self.slot.pace);
         let taken = pace.take_connect(&endpoint.source, queue.clock.moment());
-        let (host, ip) = ends_of(endpoint, self.plan);
+        let ends = || ends_of(endpoint, self.plan);
         let tokens = taken.map_err(|until| {
-            self.happenings.note(|| Happened::NoToken { host, ip });
-            Unconnected::NotBefore(until)
+            let none = Unconnected::NotBefore(until);
+            let step = || none.happened(ends(), Duration::ZERO);
+            self.happenings.note(step);
+            none
         })?;
         if pace.has_long_connect_rates() {
             queue.sites.note_soon();
@@ -56,6 +59,7 @@ impl OngoingAttempt<'_> {
         let dialed = self.dial_now(endpoint).await;
         self.happenings.note(|| {
             let took = began.elapsed();
+            let (host, ip) = ends();
             match &dialed {
                 Ok(link) => Happened::Connected {
                     host,

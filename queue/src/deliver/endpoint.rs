@@ -110,14 +110,16 @@ impl OngoingAttempt<'_> {
             Err(unopened) => count_unopened(&self.queue.metrics, unopened),
         }
         if let Err(unopened) = &opened {
-            let (host, ip) = ends_of(endpoint, self.plan);
-            self.happenings.note(|| Happened::Unopened {
-                host,
-                ip,
-                status: Box::new(unopened.status.clone()),
-                fault: unopened.tls.clone(),
-                rule: endpoint.protection.rule(),
-                took: began.elapsed(),
+            self.happenings.note(|| {
+                let (host, ip) = ends_of(endpoint, self.plan);
+                Happened::Unopened {
+                    host,
+                    ip,
+                    status: Box::new(unopened.status.clone()),
+                    fault: unopened.tls.clone(),
+                    rule: endpoint.protection.rule(),
+                    took: began.elapsed(),
+                }
             });
         }
         opened.map_err(Unconnected::Theirs)

@@ -184,8 +184,8 @@ impl OngoingAttempt<'_> {
                     dialed.unwrap_or_else(|_| {
                         let late = late(&endpoint);
                         self.count_undialed(Connected::Timeout);
-                        let ends = ends_of(&endpoint, self.plan);
-                        let step = || late.happened(ends, race::NEXT_AFTER);
+                        let ends = || ends_of(&endpoint, self.plan);
+                        let step = || late.happened(ends(), race::NEXT_AFTER);
                         self.happenings.note(step);
                         Err(late)
                     })

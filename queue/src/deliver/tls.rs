@@ -215,15 +215,17 @@ impl OngoingAttempt<'_> {
             Err(_) => {}
         }
         if let Ok((connection, proven)) = &opened {
-            let (host, ip) = ends_of(endpoint, self.plan);
-            self.happenings.note(|| Happened::Opened {
-                host,
-                ip,
-                tls: connection.tls().map(|tls| TlsVersion::named(&tls.version)),
-                rule: endpoint.protection.rule(),
-                proven: *proven,
-                login: endpoint.login.is_some(),
-                took: began.elapsed(),
+            self.happenings.note(|| {
+                let (host, ip) = ends_of(endpoint, self.plan);
+                Happened::Opened {
+                    host,
+                    ip,
+                    tls: connection.tls().map(|tls| TlsVersion::named(&tls.version)),
+                    rule: endpoint.protection.rule(),
+                    proven: *proven,
+                    login: endpoint.login.is_some(),
+                    took: began.elapsed(),
+                }
             });
         }
         opened

@@ -86,8 +86,8 @@ impl OngoingAttempt<'_> {
                 }
                 let tlsa = self.tlsa(hop, &host.tlsa_bases).await;
                 if self.wants_tlsa() && !host.tlsa_bases.is_empty() {
-                    let host = HostRef::of(hop, plan);
-                    let found = || Happened::Tlsa(host, TlsaFound::from(&tlsa));
+                    let host = || HostRef::of(hop, plan);
+                    let found = || Happened::Tlsa(host(), TlsaFound::from(&tlsa));
                     self.happenings.note(found);
                 }
                 if let Some((fault, status)) = tlsa.own_fault()
@@ -200,24 +200,23 @@ impl OngoingAttempt<'_> {
             if self.all_lack(&hop.name) {
                 continue;
             }
-            let looked_up = self.addresses_of(hop, direct, first_ipv6).await;
-            if let Err(failure) = &looked_up {
-                let host = HostRef::of(hop, self.plan);
-                let status = || Box::new(failure.status.clone());
-                let failed = || Happened::NoAddresses(host, status());
-                self.happenings.note(failed);
-            }
-            match looked_up {
+            let host = |plan| HostRef::of(hop, plan);
+            match self.addresses_of(hop, direct, first_ipv6).await {
                 Ok(mut found_there) => {
                     self.preference.sort_addresses(&mut found_there.addresses);
-                    let host = HostRef::of(hop, self.plan);
                     let ips = &found_there.addresses;
-                    let addresses = || Happened::Addresses(host, first_ips(ips));
+                    let addresses = || Happened::Addresses(host(self.plan), first_ips(ips));
                     self.happenings.note(addresses);
                     found.push((hop, found_there));
                 }
-                Err(failure) if self.no_addresses(hop, &failure, nowhere) => return None,
-                Err(_) => {}
+                Err(failure) => {
+                    let status = || Box::new(failure.status.clone());
+                    let failed = || Happened::NoAddresses(host(self.plan), status());
+                    self.happenings.note(failed);
+                    if self.no_addresses(hop, &failure, nowhere) {
+                        return None;
+                    }
+                }
             }
         }
         Some(found)
