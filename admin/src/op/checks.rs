@@ -188,7 +188,7 @@ impl Checker {
             any_chain: true,
             now: self.clock.now(),
         };
-        let found = examination.run(&sample).await;
+        let found = examination.run_with_helo(&sample).await;
         let found = found.ok_or_else(|| AdminError::internal("a check broke off"))?;
         Ok(DmarcChecked::of(&found, self.elapsed(begun)))
     }

@@ -70,7 +70,7 @@ pub struct Examination<'a> {
     pub now: Time,
 }
 
-/// What the checks of a message found.
+/// What the checks of a message found, and that of the name in EHLO.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The results.
@@ -80,24 +80,35 @@ pub struct Found {
 }
 
 impl Examination<'_> {
+    fn peer(&self) -> Option<Peer<'_>> {
+        self.client.map(|client| Peer::new(client, self.helo))
+    }
+
     /// Checks a message. None if a check broke off.
-    pub async fn run(&self, sample: &Sample) -> Option<Found> {
-        let peer = self.client.map(|client| Peer::new(client, self.helo));
+    pub async fn run(&self, sample: &Sample) -> Option<AuthenticationResults> {
+        let peer = self.peer();
         let questions = self.questions.renewed();
         let mut checks = MessageChecks::of_peer(questions, peer, self.mail_from, None);
         let size = sample.section.len();
         long_work(size, || {
             checks.header(&sample.section, self.trusted, self.any_chain, self.now)
         });
-        let asked = peer.filter(|_| *self.mail_from != ReversePath::Null);
+        let checked = checks.results(&sample.body, self.trusted, self.now).await;
+        checked.map(|checked| checked.results)
+    }
+
+    /// Checks a message, and the name in EHLO by SPF, which a session asks for a null reverse-path
+    /// alone. None if a check broke off.
+    pub async fn run_with_helo(&self, sample: &Sample) -> Option<Found> {
+        let asked = self.peer();
+        let asked = asked.filter(|_| *self.mail_from != ReversePath::Null);
         let named = async {
             let peer = asked?;
             let check = SpfCheck::new(self.questions.renewed(), peer.address, peer.helo);
             Some(check.helo().await)
         };
-        let results = checks.results(&sample.body, self.trusted, self.now);
-        let (checked, named) = tokio::join!(results, named);
-        let results = checked?.results;
+        let (results, named) = tokio::join!(self.run(sample), named);
+        let results = results?;
         // For a null reverse-path, the check of the sender was that of the name.
         let of_sender = results.spf.as_ref();
         let of_sender = of_sender.filter(|result| result.identity == SpfIdentity::Helo);
@@ -136,7 +147,7 @@ pub(crate) fn with_crlf(message: &Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use postrider_dns::{FakeResolver, Question, Record};
+    use postrider_dns::{FakeResolver, Question, Record, RecordType};
     use postrider_smtp::server::{Client, SessionId};
 
     use super::*;
@@ -233,11 +244,11 @@ mod tests {
                 path => ReversePath::parse(path.trim_matches(['<', '>'])).unwrap(),
             };
             let examination = examination(&questions, &path);
-            let found = examination.run(&sample(text)).await.unwrap();
+            let found = examination.run_with_helo(&sample(text)).await.unwrap();
             assert_eq!(shown(&found), expected, "{path:?}");
             // A file has lines that end with LF.
             let file = text.replace("\r\n", "\n");
-            let of_file = examination.run(&sample(&file)).await.unwrap();
+            let of_file = examination.run_with_helo(&sample(&file)).await.unwrap();
             assert_eq!(shown(&of_file), expected);
             // The way of a session.
             let remote = (examination.client.unwrap(), 25).into();
@@ -266,12 +277,25 @@ mod tests {
             client: client.map(|client| client.parse().unwrap()),
             ..examination(&questions, &path)
         };
-        let found = of(Some("::ffff:127.0.0.1")).run(&sample(MESSAGE)).await;
-        let found = found.unwrap();
+        let local = of(Some("::ffff:127.0.0.1"));
+        let found = local.run_with_helo(&sample(MESSAGE)).await.unwrap();
         let expected = "permerror, fail mx.example.org, pass example.org, , pass";
         assert_eq!(shown(&found), expected);
-        let found = of(None).run(&sample(MESSAGE)).await.unwrap();
+        let found = of(None).run_with_helo(&sample(MESSAGE)).await.unwrap();
         assert_eq!(shown(&found), ", , , , fail");
+    }
+
+    #[tokio::test]
+    async fn the_name_in_ehlo_is_checked_on_request() {
+        let fake = friendly();
+        let questions = questions(&fake);
+        let path = ReversePath::parse("ann@example.org").unwrap();
+        let name = Question::new("mx.example.org", RecordType::Txt);
+        let (examination, sample) = (examination(&questions, &path), sample(MESSAGE));
+        examination.run(&sample).await.unwrap();
+        assert_eq!(fake.asked(&name), 0);
+        examination.run_with_helo(&sample).await.unwrap();
+        assert_eq!(fake.asked(&name), 1);
     }
 
     #[tokio::test]
@@ -284,13 +308,13 @@ mod tests {
         let path = ReversePath::Null;
         let any = examination(&questions, &path);
         let found = any.run(&sample).await.unwrap();
-        let arc = found.results.arc.map(|arc| (arc.outcome, arc.remote_ip));
+        let arc = found.arc.map(|arc| (arc.outcome, arc.remote_ip));
         assert_eq!(arc, Some((ArcOutcome::Pass, any.client)));
         let trusted = Examination {
             any_chain: false,
             ..any
         };
-        assert_eq!(trusted.run(&sample).await.unwrap().results.arc, None);
+        assert_eq!(trusted.run(&sample).await.unwrap().arc, None);
     }
 
     #[tokio::test]

@@ -152,9 +152,7 @@ impl Examiner<'_> {
             any_chain: false,
             now: self.clock.now(),
         };
-        let sample = Sample::of(&question.message);
-        let found = examination.run(&sample).await;
-        found.map(|found| found.results)
+        examination.run(&Sample::of(&question.message)).await
     }
 }
 
