@@ -32,6 +32,7 @@ use postrider_smtp::Domain;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use self::check::Trust;
 pub use self::{
     check::{CheckItem, Verdict, World},
     facts::{Ca, HostFacts, TlsKey},
@@ -144,6 +145,14 @@ async fn audit(context: &Context, domain: &str, result: &Result<Published, Admin
         .await;
 }
 
+/// What checks know of this host, whatever the domain is.
+struct ThisHost {
+    facts: HostFacts,
+    /// A sentence for each fact that can't be found out.
+    warnings: Vec<String>,
+    trust: Trust,
+}
+
 impl World {
     /// The parts of the running server that the operations need.
     pub async fn of(context: &Context) -> Self {
@@ -188,16 +197,30 @@ impl World {
     /// If there is no such domain, or a file of `tls.ca_files` can't be used.
     pub async fn check(&self, domain: &str) -> Result<Vec<CheckItem>, AdminError> {
         let (domain, config) = self.domain(domain)?;
-        let (facts, warnings) = self.facts().await;
-        let checked = check::check(self, &domain, config, &facts).await;
-        let checked = checked.map_err(AdminError::internal)?;
+        let this_host = self.this_host().await?;
+        Ok(self.check_with(&domain, config, &this_host).await)
+    }
+
+    async fn check_with(
+        &self,
+        domain: &Domain,
+        config: &DomainConfig,
+        this_host: &ThisHost,
+    ) -> Vec<CheckItem> {
+        let checked = check::check(self, domain, config, this_host).await;
         let host = self.statics.hostname.ascii();
-        let mut items: Vec<CheckItem> = warnings
-            .into_iter()
-            .map(|advice| CheckItem::about_this_host(host, advice))
-            .collect();
-        items.extend(checked);
-        Ok(items)
+        let warnings = this_host.warnings.iter();
+        let warnings = warnings.map(|advice| CheckItem::about_this_host(host, advice.clone()));
+        warnings.chain(checked).collect()
+    }
+
+    async fn this_host(&self) -> Result<ThisHost, AdminError> {
+        let (facts, warnings) = self.facts().await;
+        Ok(ThisHost {
+            facts,
+            warnings,
+            trust: Trust::new(&self.statics).map_err(AdminError::internal)?,
+        })
     }
 
     /// Publishes the records of a domain.

@@ -29,7 +29,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use self::resolvers::{Memo, ZoneServers};
-use super::facts::HostFacts;
+pub(super) use self::tls::Trust;
+use super::{ThisHost, facts::HostFacts};
 
 /// The time limit of a check as a whole.
 const CHECK_TIME: Duration = Duration::from_secs(30);
@@ -102,7 +103,7 @@ struct Subject<'a> {
     /// The hostname in ASCII.
     host: &'a str,
     facts: &'a HostFacts,
-    tls: &'a tls::Trust,
+    tls: &'a Trust,
 }
 
 /// An item, and how long the answers behind it hold in caches.
@@ -151,24 +152,31 @@ enum Kind {
     Service(ServiceRow),
 }
 
+impl World {
+    /// The same, where the resolver asks each question once. So the checks of many domains ask once
+    /// for what is of this host.
+    pub(super) fn remembering(&self) -> Self {
+        Self {
+            resolver: Arc::new(Memo::new(Arc::clone(&self.resolver))),
+            ..self.clone()
+        }
+    }
+}
+
 /// Checks a domain. The result has the items of all rows in a fixed order.
-///
-/// # Errors
-/// If a file of `tls.ca_files` can't be used.
 pub(super) async fn check(
     world: &World,
     domain: &Domain,
     config: &DomainConfig,
-    facts: &HostFacts,
-) -> Result<Vec<CheckItem>, String> {
-    let trust = tls::Trust::new(&world.statics)?;
+    this_host: &ThisHost,
+) -> Vec<CheckItem> {
     let subject = Subject {
         world,
         config,
         domain: domain.ascii(),
         host: world.statics.hostname.ascii(),
-        facts,
-        tls: &trust,
+        facts: &this_host.facts,
+        tls: &this_host.trust,
     };
     let end = Instant::now() + CHECK_TIME;
     let public = Memo::new(Arc::clone(&world.resolver));
@@ -184,7 +192,7 @@ pub(super) async fn check(
         }
     });
     let found = futures_util::future::join_all(rows).await;
-    Ok(found.into_iter().flatten().collect())
+    found.into_iter().flatten().collect()
 }
 
 async fn run(

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use postrider_observe::metrics::{Label, RecordKind};
+use postrider_observe::{
+    Metrics,
+    metrics::{Label, RecordKind},
+};
 use tokio::sync::watch;
 use tracing::debug;
 
@@ -24,7 +27,7 @@ pub async fn watch_records(context: Context, mut stop: watch::Receiver<bool>) {
         let next = context.clock.moment().after(pause);
         let look = async {
             context.clock.sleep_until_moment(next).await;
-            look(&context).await;
+            look(&World::of(&context).await, &context.metrics).await;
         };
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -34,23 +37,25 @@ pub async fn watch_records(context: Context, mut stop: watch::Receiver<bool>) {
 }
 
 /// Looks at all domains, and sets the metrics.
-pub(super) async fn look(context: &Context) {
-    let world = World::of(context).await;
-    let mut found = Found::default();
-    for domain in world.config.domains.keys() {
-        match world.check(domain.ascii()).await {
-            Ok(items) => found.add(&items),
-            Err(error) => debug!(%domain, %error, "failed to look at the records of a domain"),
+pub(super) async fn look(world: &World, metrics: &Metrics) {
+    let world = world.remembering();
+    let this_host = match world.this_host().await {
+        Ok(this_host) => this_host,
+        Err(error) => {
+            debug!(%error, "failed to look at the records of the domains");
+            return;
         }
+    };
+    let mut found = Found::default();
+    for (domain, config) in &world.config.domains {
+        found.add(&world.check_with(domain, config, &this_host).await);
     }
-    let metrics = &context.metrics;
     let wrong = found.wrong();
     for kind in RecordKind::ALL {
         let count = wrong.get(kind.text()).copied().unwrap_or_default();
         metrics.dns_records_wrong.with(*kind).set(count);
     }
-    let (facts, _) = world.facts().await;
-    let lists = world.lists(&facts);
+    let lists = world.lists(&this_host.facts);
     let listed: Vec<(String, String)> = lists
         .pairs()
         .filter(|(_, _, name)| found.listed.contains(name))

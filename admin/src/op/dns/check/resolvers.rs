@@ -17,6 +17,9 @@ const DNS_PORT: u16 = 53;
 /// The most servers of a zone that are asked.
 const SERVERS: usize = 4;
 
+/// The most answers that are remembered. What is of this host is asked first, so it is among them.
+const ANSWERS_MAX: usize = 4096;
+
 /// Asks another resolver, each question once.
 pub(super) struct Memo {
     upstream: Arc<dyn Resolver>,
@@ -28,6 +31,16 @@ impl Memo {
         let cells = Cells::default();
         Self { upstream, cells }
     }
+
+    /// The place of an answer. None: it is not remembered.
+    fn cell(&self, question: &Question) -> Option<Arc<OnceCell<Outcome>>> {
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        match cells.get(question) {
+            Some(cell) => Some(Arc::clone(cell)),
+            None if cells.len() >= ANSWERS_MAX => None,
+            None => Some(Arc::clone(cells.entry(question.clone()).or_default())),
+        }
+    }
 }
 
 fn cell<T>(cells: &Cells<T>, question: &Question) -> Arc<OnceCell<T>> {
@@ -37,12 +50,22 @@ fn cell<T>(cells: &Cells<T>, question: &Question) -> Arc<OnceCell<T>> {
 
 impl Resolver for Memo {
     fn ask(&self, question: Question) -> Lookup<Record> {
-        let cell = cell(&self.cells, &question);
+        let Some(cell) = self.cell(&question) else {
+            return self.upstream.ask(question);
+        };
         let upstream = Arc::clone(&self.upstream);
         Box::pin(async move {
             let outcome = cell.get_or_init(|| upstream.ask(question)).await;
             outcome.clone()
         })
+    }
+
+    fn directly(&self, servers: &[SocketAddr]) -> Option<Arc<dyn Resolver>> {
+        self.upstream.directly(servers)
+    }
+
+    fn is_validation_out(&self) -> bool {
+        self.upstream.is_validation_out()
     }
 }
 

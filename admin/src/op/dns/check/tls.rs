@@ -17,7 +17,7 @@ use rustls::{
 const DAY: i64 = 24 * 60 * 60;
 
 /// The CAs that are trusted: the system's, and those of `tls.ca_files`.
-pub(super) struct Trust {
+pub(in super::super) struct Trust {
     verifier: Arc<dyn ServerCertVerifier>,
     any: Arc<ClientConfig>,
     verifying: Arc<ClientConfig>,
@@ -33,7 +33,7 @@ pub(super) struct Shown {
 }
 
 impl Trust {
-    pub(super) fn new(statics: &Static) -> Result<Self, String> {
+    pub(in super::super) fn new(statics: &Static) -> Result<Self, String> {
         let verifier = postrider_queue::certificate_verifier(statics);
         let verifying = postrider_queue::https::tls_config(statics);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use postrider_dns::{Record, RecordType, Tlsa};
+use postrider_dns::{Question, Record, RecordType, Tlsa};
+use postrider_observe::{Metrics, metrics::RecordKind};
 use postrider_queue::{Dialer, Dialing};
 use postrider_store::{ManualClock, Time};
 
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     Code,
-    op::dns::{CheckItem, Verdict, records::tlsa_of},
+    op::dns::{CheckItem, Verdict, records::tlsa_of, watch::look},
 };
 
 pub(super) const ED: &str = "ed._domainkey.example.org";
@@ -49,6 +50,27 @@ async fn a_right_domain_has_no_fault() {
         (unknown.code, unknown.field.as_deref()),
         (Code::NotFound, Some("domain"))
     );
+}
+
+#[tokio::test]
+async fn what_is_of_this_host_is_asked_once_for_all_domains() {
+    let servers = Servers::start().await;
+    let files = Files::new(servers.ca(), |_, _| {});
+    let fake = Zone::right(&files).resolver();
+    let world = files.world(fake.clone(), servers.dialer());
+    let metrics = Metrics::default();
+    look(&world, &metrics).await;
+    assert_eq!(files.config.domains.len(), 3);
+    for question in [
+        Question::reverse("192.0.2.10".parse().unwrap()),
+        Question::new("11.2.0.192.bl.example", RecordType::A),
+        Question::new("mail.example.org", RecordType::A),
+    ] {
+        assert_eq!(fake.asked(&question), 1, "{question:?}");
+    }
+    let wrong = |kind| metrics.dns_records_wrong.with(kind).get();
+    // The other domains have no records.
+    assert_eq!((wrong(RecordKind::Ptr), wrong(RecordKind::Spf)), (0, 2));
 }
 
 /// The items that are not right, as `check type name`.
