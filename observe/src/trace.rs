@@ -60,7 +60,7 @@ pub use self::{
     reading::{Event, Events, Inner, Value},
     record::Record,
     recorder::{
-        Followed, HasRoom, Now, Recorder, RecorderParts, Subscription, Traces, TracesError,
+        Followed, HasRoom, Look, Now, Recorder, RecorderParts, Subscription, Traces, TracesError,
     },
     search::{Cursor, Page, Query, Words},
     segment::FileError,

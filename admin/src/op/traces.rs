@@ -152,7 +152,7 @@ impl Find {
                 is_seen && words.are_in(record)
             },
         };
-        let page = traces.search(&query, &mut over_budget())?;
+        let page = traces.look()?.search(&query, &mut over_budget())?;
         let show = |record| match self.brief {
             true => TraceItem::brief(record, &self.types),
             false => TraceItem::whole(record),

@@ -24,6 +24,8 @@ const MAGIC: &[u8; 8] = b"PRTRINDX";
 const HEAD: usize = HEADER + 4 + 4 + 8 + 3 * 8 + 8 + 4;
 const PLACE: u64 = 8;
 const ENTRY: u64 = 12;
+/// How many entries or places are read at once, if they are needed one after the other.
+const BLOCK: u32 = 64;
 
 /// The span of time of some traces, and the largest of their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,8 +116,8 @@ impl Index {
 pub(super) trait Lookup {
     /// How many traces there are.
     fn count(&self) -> u32;
-    /// Where a trace is in the segment.
-    fn place(&self, number: u32) -> io::Result<Option<u64>>;
+    /// Where traces are in the segment. Their numbers rise. Those that are not there are left out.
+    fn places(&self, numbers: Vec<u32>) -> io::Result<Vec<(u32, u64)>>;
     /// Adds the numbers of the traces with a term.
     fn find(&self, hash: u64, found: &mut Vec<u32>) -> io::Result<()>;
 }
@@ -125,8 +127,12 @@ impl Lookup for Index {
         u32::try_from(self.places.len()).unwrap_or(u32::MAX)
     }
 
-    fn place(&self, number: u32) -> io::Result<Option<u64>> {
-        Ok(self.places.get(number as usize).copied())
+    fn places(&self, numbers: Vec<u32>) -> io::Result<Vec<(u32, u64)>> {
+        let places = numbers.into_iter().filter_map(|number| {
+            let place = self.places.get(number as usize)?;
+            Some((number, *place))
+        });
+        Ok(places.collect())
     }
 
     /// The index of the open segment is not sorted: it is small, and gets entries all the time.
@@ -198,17 +204,24 @@ pub(super) struct InFile {
 }
 
 impl InFile {
+    /// Reads the bytes of the entries from this one on.
+    fn read_entries(&self, at: u32, bytes: &mut [u8]) -> io::Result<()> {
+        let places = HEAD as u64 + u64::from(self.head.places) * PLACE;
+        let offset = places + u64::from(at) * ENTRY;
+        self.file.read_exact_at(bytes, offset)
+    }
+
     fn entry(&self, at: u32) -> io::Result<(u64, u32)> {
         let mut bytes = [0; ENTRY as usize];
-        let places = HEAD as u64 + u64::from(self.head.places) * PLACE;
-        self.file
-            .read_exact_at(&mut bytes, places + u64::from(at) * ENTRY)?;
-        let mut from = Reader(&bytes);
-        Ok((
-            from.u64().unwrap_or_default(),
-            from.u32().unwrap_or_default(),
-        ))
+        self.read_entries(at, &mut bytes)?;
+        Ok(entry_of(&bytes))
     }
+}
+
+fn entry_of(bytes: &[u8]) -> (u64, u32) {
+    let mut from = Reader(bytes);
+    let hash = from.u64().unwrap_or_default();
+    (hash, from.u32().unwrap_or_default())
 }
 
 impl Lookup for InFile {
@@ -216,14 +229,25 @@ impl Lookup for InFile {
         self.head.places
     }
 
-    fn place(&self, number: u32) -> io::Result<Option<u64>> {
-        if number >= self.head.places {
-            return Ok(None);
+    fn places(&self, mut numbers: Vec<u32>) -> io::Result<Vec<(u32, u64)>> {
+        numbers.retain(|number| *number < self.head.places);
+        let mut places = Vec::with_capacity(numbers.len());
+        let mut bytes = Vec::new();
+        // One read for all that are close together.
+        for close in numbers.chunk_by(|one, next| next - one < BLOCK) {
+            let (Some(first), Some(last)) = (close.first(), close.last()) else {
+                continue;
+            };
+            bytes.resize((last - first + 1) as usize * PLACE as usize, 0);
+            let offset = HEAD as u64 + u64::from(*first) * PLACE;
+            self.file.read_exact_at(&mut bytes, offset)?;
+            places.extend(close.iter().filter_map(|number| {
+                let at = (number - first) as usize * PLACE as usize;
+                let place = bytes.get(at..)?.first_chunk()?;
+                Some((*number, u64::from_le_bytes(*place)))
+            }));
         }
-        let mut bytes = [0; PLACE as usize];
-        self.file
-            .read_exact_at(&mut bytes, HEAD as u64 + u64::from(number) * PLACE)?;
-        Ok(Some(u64::from_le_bytes(bytes)))
+        Ok(places)
     }
 
     fn find(&self, hash: u64, found: &mut Vec<u32>) -> io::Result<()> {
@@ -235,13 +259,19 @@ impl Lookup for InFile {
                 false => high = middle,
             }
         }
+        let mut block = [0; BLOCK as usize * ENTRY as usize];
         while low < self.head.entries {
-            let (it, number) = self.entry(low)?;
-            if it != hash {
+            let count = BLOCK.min(self.head.entries - low);
+            let (bytes, _) = block.split_at_mut(count as usize * ENTRY as usize);
+            self.read_entries(low, bytes)?;
+            let entries = bytes.chunks_exact(ENTRY as usize).map(entry_of);
+            let before = found.len();
+            let same = entries.take_while(|(it, _)| *it == hash);
+            found.extend(same.map(|(_, number)| number));
+            if found.len() - before < count as usize {
                 break;
             }
-            found.push(number);
-            low += 1;
+            low += count;
         }
         Ok(())
     }

@@ -227,7 +227,7 @@ pub struct Traces {
 enum Source {
     /// The files that the recorder writes.
     Open(Arc<Files>),
-    /// A folder, which is read for each search.
+    /// A folder, which is read for each look.
     Folder(PathBuf),
     /// There are none, for this reason.
     Off(Arc<str>),
@@ -255,7 +255,7 @@ impl Traces {
         }
     }
 
-    /// The traces in a folder, while no recorder writes there. Each search reads the folder, and
+    /// The traces in a folder, while no recorder writes there. Each look reads the folder, and
     /// changes nothing.
     #[must_use]
     pub fn in_folder(dir: &Path) -> Self {
@@ -274,19 +274,15 @@ impl Traces {
         }
     }
 
-    /// Searches, newest first, until `is_over` says that it took long enough. What ended before the
-    /// call is found. It reads files, so it is not for an async task.
+    /// Begins to look: what ended before the call is found. It waits until that is written, so it
+    /// is not for an async task.
     ///
     /// # Errors
     /// If there are no traces, or the disk fails.
-    pub fn search(
-        &self,
-        query: &Query<'_>,
-        is_over: &mut dyn FnMut() -> bool,
-    ) -> Result<Page, TracesError> {
+    pub fn look(&self) -> Result<Look, TracesError> {
         let files = self.files()?;
         self.tracer.settle();
-        Ok(files.search(query, is_over)?)
+        Ok(Look(files))
     }
 
     /// The bytes of the files that a recorder writes; 0 without one. It waits while traces are
@@ -299,20 +295,37 @@ impl Traces {
         }
     }
 
-    /// How far back the traces go: when the earliest started, in microseconds since 1970. None:
-    /// there are none yet.
-    ///
-    /// # Errors
-    /// If traces are off.
-    pub fn earliest(&self) -> Result<Option<i64>, TracesError> {
-        Ok(self.files()?.earliest())
-    }
-
     /// The traces that are kept from now on, as they end. None: traces are off, so none will come.
     #[must_use]
     pub fn subscribe(&self) -> Option<Subscription> {
         let live = self.live.as_ref()?.upgrade()?;
         Some(Subscription(live.subscribe()))
+    }
+}
+
+/// A look at the traces that have ended, for one search or several.
+#[derive(Clone, Debug)]
+pub struct Look(Arc<Files>);
+
+impl Look {
+    /// Searches, newest first, until `is_over` says that it took long enough. It reads files, so it
+    /// is not for an async task.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn search(
+        &self,
+        query: &Query<'_>,
+        is_over: &mut dyn FnMut() -> bool,
+    ) -> Result<Page, TracesError> {
+        Ok(self.0.search(query, is_over)?)
+    }
+
+    /// How far back the traces go: when the earliest started, in microseconds since 1970. None:
+    /// there are none yet.
+    #[must_use]
+    pub fn earliest(&self) -> Option<i64> {
+        self.0.earliest()
     }
 }
 

@@ -62,14 +62,7 @@ impl Query<'_> {
             }
             numbers = Some(found);
         }
-        let numbers = numbers.unwrap_or_else(|| (0..index.count()).collect());
-        let mut candidates = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            if let Some(place) = index.place(number)? {
-                candidates.push((number, place));
-            }
-        }
-        Ok(candidates)
+        index.places(numbers.unwrap_or_else(|| (0..index.count()).collect()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use postrider_observe::trace::{Event, EventType, Key, Kind, Query, Record, Term, Traces};
+use postrider_observe::trace::{Event, EventType, Key, Kind, Look, Query, Record, Term, Traces};
 use postrider_store::Time;
 use serde::{Deserialize, Serialize};
 
@@ -66,8 +66,8 @@ impl Single for Story {
 
 impl Story {
     fn tell(&self, traces: &Traces) -> Result<Stories, AdminError> {
-        let terms = self.terms();
-        let found = self.search(traces, terms.clone(), LOOK_MAX)?;
+        let look = traces.look()?;
+        let found = self.search(&look, self.terms(), LOOK_MAX)?;
         let mut more = found.len() == LOOK_MAX;
         let mut told = BTreeSet::new();
         let mut stories: Vec<(i64, StoryItem)> = Vec::new();
@@ -82,7 +82,7 @@ impl Story {
                     more = true;
                     break;
                 }
-                let mut of = self.search(traces, vec![Term::Queue(id)], TRACES_MAX)?;
+                let mut of = self.search(&look, vec![Term::Queue(id)], TRACES_MAX)?;
                 of.sort_by_key(|record| (record.started, record.span));
                 let start = of.first().map_or(record.started, |first| first.started);
                 stories.push((start, StoryItem::of(Some(id), &of)));
@@ -93,7 +93,7 @@ impl Story {
             }
         }
         stories.sort_by_key(|(start, story)| (*start, story.queue_id));
-        let earliest = traces.earliest()?;
+        let earliest = look.earliest();
         Ok(Stories {
             stories: stories.into_iter().map(|(_, story)| story).collect(),
             more,
@@ -103,7 +103,7 @@ impl Story {
 
     fn search(
         &self,
-        traces: &Traces,
+        look: &Look,
         terms: Vec<Term<'_>>,
         limit: usize,
     ) -> Result<Vec<Record>, AdminError> {
@@ -113,7 +113,7 @@ impl Story {
             allows: &|record| self.sees(record),
             ..Query::any(limit)
         };
-        Ok(traces.search(&query, &mut over_budget())?.records)
+        Ok(look.search(&query, &mut over_budget())?.records)
     }
 
     /// Whether the caller may see a trace.

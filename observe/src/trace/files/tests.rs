@@ -152,6 +152,37 @@ fn terms_are_anded_and_their_alternatives_are_ored() {
     assert_eq!(find(&files, &query), [9, 8]);
 }
 
+/// Indexes in files are read in blocks.
+#[test]
+fn many_traces_of_a_segment_are_found_by_its_index() {
+    let dir = tempdir().unwrap();
+    let files = open(&dir);
+    files.add(&records(1..257)).unwrap();
+    files.close().unwrap();
+    let newest_first = |all: &dyn Fn(&u64) -> bool| (1..257).rev().filter(all).collect::<Vec<_>>();
+    let queues = [1, 2, 64, 65, 66, 200, 256].map(Term::Queue).to_vec();
+    for (terms, expected) in [
+        (vec![], newest_first(&|_| true)),
+        (
+            vec![vec![Term::Type(EventType::DeliveryRawInput)]],
+            newest_first(&|_| true),
+        ),
+        // Exactly two blocks.
+        (
+            vec![vec![Term::Account("odd")]],
+            newest_first(&|number| number % 2 == 1),
+        ),
+        (vec![queues], vec![256, 200, 66, 65, 64, 2, 1]),
+        (vec![vec![Term::Queue(257)]], vec![]),
+    ] {
+        let query = Query {
+            terms: terms.clone(),
+            ..Query::any(1000)
+        };
+        assert_eq!(find(&files, &query), expected, "{terms:?}");
+    }
+}
+
 #[test]
 fn pages_go_on_where_the_last_one_ended_also_when_traces_come_and_go() {
     let dir = tempdir().unwrap();
