@@ -3,10 +3,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
+use axum::http::{HeaderMap, header::AUTHORIZATION};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::read_secret_file;
-use postrider_observe::metrics::{LoginMechanism, LoginResult, LoginService};
+use postrider_observe::metrics::{Label, LoginMechanism, LoginResult, LoginService};
 use postrider_receive::login::{CodeCheck, Identity, KeyText, PasswordCheck, Source, plain_login};
 use postrider_smtp::{Address, Domain};
 use postrider_store::{Actor, ApiKey};
@@ -23,8 +23,6 @@ use crate::{Caller, Context};
 const ADMIN: &str = "admin";
 /// The beginning of a bearer token that has a name and a key in base64.
 const NAMED: &str = "api_";
-/// The beginning of the text about an account whose logins are refused.
-const DISABLED: &str = "login disabled: ";
 
 /// The credentials of a caller.
 enum Credentials {
@@ -64,60 +62,69 @@ pub(super) async fn login(
             by_account_password(context, name, password, &source).await
         }
     };
-    count(context, &credentials, checked.as_ref().err());
-    let (caller, access) = checked.inspect_err(|problem| {
-        // Some clients send a key in the place of the name. Only an address may stand in the log.
-        let user = match &credentials {
-            Credentials::Basic(name, _) if name == ADMIN || Address::parse(name).is_ok() => name,
-            _ => "",
-        };
-        let reason = match problem.status() {
-            StatusCode::TOO_MANY_REQUESTS => "limited",
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR => "unavailable",
-            _ => "wrong",
-        };
-        warn!(service = "admin", remote = %ip, login = user, reason, "login refused");
-    })?;
-    let caller = Caller {
-        from: Some(ip),
-        ..caller
-    };
-    // Programs that have a key log in with each call.
-    match &credentials {
-        Credentials::Basic(login, _) => {
-            info!(service = "admin", remote = %ip, login, account = caller.name, "login");
-        }
-        Credentials::Key(_) => {
-            debug!(service = "admin", remote = %ip, key = caller.name, "login");
-        }
-    }
-    Ok((caller, access))
+    let checked = checked.map(|(caller, access)| {
+        let from = Some(ip);
+        (Caller { from, ..caller }, access)
+    });
+    let caller = checked.as_ref().map(|(caller, _)| caller);
+    tell(context, &credentials, ip, caller);
+    checked
 }
 
-/// Counts a login. `problem`: why it was refused.
-fn count(context: &Context, credentials: &Credentials, problem: Option<&Problem>) {
-    let (service, mechanism) = match credentials {
-        Credentials::Key(_) => (LoginService::Admin, LoginMechanism::Bearer),
-        Credentials::Basic(name, _) if name == ADMIN => {
-            (LoginService::Admin, LoginMechanism::Basic)
-        }
-        Credentials::Basic(..) => (LoginService::Account, LoginMechanism::Basic),
-    };
-    let result = match problem {
-        None => LoginResult::Ok,
-        Some(problem) if problem.says(DISABLED) => LoginResult::Disabled,
-        Some(problem) => match problem.status() {
-            StatusCode::UNAUTHORIZED => LoginResult::Wrong,
-            StatusCode::PAYMENT_REQUIRED => LoginResult::Weak,
-            StatusCode::TOO_MANY_REQUESTS => LoginResult::Limited,
-            _ => LoginResult::Unavailable,
-        },
+/// Tells the log of a login from this address, and counts it.
+fn tell(
+    context: &Context,
+    credentials: &Credentials,
+    remote: IpAddr,
+    checked: Result<&Caller, &Problem>,
+) {
+    let (service, mechanism) = credentials.kind();
+    let result = match checked {
+        Ok(_) => LoginResult::Ok,
+        Err(problem) => problem.login_result(),
     };
     let metrics = &context.metrics;
     metrics.authentications_total.with((service, result)).inc();
     if result == LoginResult::Ok {
         let mechanisms = &metrics.authentication_mechanisms_total;
         mechanisms.with(mechanism).inc();
+    }
+    let (service, mechanism) = (service.text(), mechanism.text());
+    let login = credentials.login();
+    match (checked, result) {
+        // Programs that have a key log in with each call.
+        (Ok(caller), _) if matches!(credentials, Credentials::Key(_)) => {
+            debug!(service, %remote, key = caller.name, mechanism, "login");
+        }
+        (Ok(caller), _) => {
+            info!(service, %remote, login, account = caller.name, mechanism, "login");
+        }
+        (Err(_), LoginResult::Limited) => {
+            warn!(service, %remote, login, mechanism, "logins limited");
+        }
+        (Err(_), result) => {
+            let reason = result.text();
+            warn!(service, %remote, login, mechanism, reason, "login refused");
+        }
+    }
+}
+
+impl Credentials {
+    /// Where they are used, and how.
+    fn kind(&self) -> (LoginService, LoginMechanism) {
+        match self {
+            Self::Key(_) => (LoginService::Admin, LoginMechanism::Bearer),
+            Self::Basic(name, _) if name == ADMIN => (LoginService::Admin, LoginMechanism::Basic),
+            Self::Basic(..) => (LoginService::Account, LoginMechanism::Basic),
+        }
+    }
+
+    /// The name for the log. Some clients send a key in its place, so it has to be an address.
+    fn login(&self) -> Option<&str> {
+        match self {
+            Self::Basic(name, _) if name == ADMIN || Address::parse(name).is_ok() => Some(name),
+            _ => None,
+        }
     }
 }
 
@@ -226,7 +233,7 @@ async fn by_key(
         None => (None, text),
     };
     let text = KeyText::parse(text)
-        .ok_or_else(|| Problem::unauthorized("the bearer token is not a key"))?;
+        .ok_or_else(|| Problem::login(LoginResult::Malformed, "the bearer token is not a key"))?;
     let key = context.store.api_key(text.id()).await?;
     let is_right =
         |key: &ApiKey| text.is_of(key, source.now) && name.is_none_or(|name| name == key.name);
@@ -286,11 +293,11 @@ pub(super) async fn still(context: &Context, access: &Access) -> Option<Duration
 }
 
 fn wrong_key() -> Problem {
-    Problem::unauthorized("the key is wrong or has expired")
+    Problem::login(LoginResult::Wrong, "the key is wrong or has expired")
 }
 
 fn wrong() -> Problem {
-    Problem::unauthorized("wrong name or password")
+    Problem::login(LoginResult::Wrong, "wrong name or password")
 }
 
 fn right(check: PasswordCheck) -> Result<(), Problem> {
@@ -304,7 +311,10 @@ fn right(check: PasswordCheck) -> Result<(), Problem> {
 fn enabled(login_disabled: &str) -> Result<(), Problem> {
     match login_disabled {
         "" => Ok(()),
-        why => Err(Problem::unauthorized(format!("{DISABLED}{why}"))),
+        why => {
+            let text = format!("login disabled: {why}");
+            Err(Problem::login(LoginResult::Disabled, text))
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use axum::{
     },
     response::Response,
 };
+use postrider_observe::metrics::LoginResult;
 use postrider_receive::login::wait_in_words;
 use serde_json::{Map, Value, json};
 
@@ -34,6 +35,8 @@ pub(super) struct Problem {
     /// Answer with status 200.
     as_success: bool,
     retry_after: Option<Duration>,
+    /// What became of a login. None: the problem is not about one.
+    login: Option<LoginResult>,
 }
 
 impl Problem {
@@ -46,6 +49,7 @@ impl Problem {
             legacy: false,
             as_success: false,
             retry_after: None,
+            login: None,
         }
     }
 
@@ -144,20 +148,32 @@ impl Problem {
         Self::plain(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// Whether the text begins so.
-    pub(super) fn says(&self, begin: &str) -> bool {
-        self.detail.starts_with(begin)
-    }
-
     /// The caller is not known.
     pub(super) fn unauthorized(detail: impl ToString) -> Self {
         Self::plain(StatusCode::UNAUTHORIZED, detail)
     }
 
+    /// A login is refused, with this result.
+    pub(super) fn login(result: LoginResult, detail: impl ToString) -> Self {
+        Self {
+            login: Some(result),
+            ..Self::unauthorized(detail)
+        }
+    }
+
+    /// The result of a login that ends with this problem.
+    pub(super) fn login_result(&self) -> LoginResult {
+        // What is not about the login kept it from being checked.
+        self.login.unwrap_or(LoginResult::Unavailable)
+    }
+
     /// The password is right, and a one-time code is needed beside it.
     pub(super) fn code_missing() -> Self {
         let detail = "the account has one-time codes; send the password, a $ and the code";
-        Self::plain(StatusCode::PAYMENT_REQUIRED, detail)
+        Self {
+            login: Some(LoginResult::Weak),
+            ..Self::plain(StatusCode::PAYMENT_REQUIRED, detail)
+        }
     }
 
     /// The caller may not do this.
@@ -184,6 +200,7 @@ impl Problem {
         );
         Self {
             retry_after: Some(wait),
+            login: Some(LoginResult::Limited),
             ..Self::plain(StatusCode::TOO_MANY_REQUESTS, detail)
         }
     }

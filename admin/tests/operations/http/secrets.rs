@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_admin::op::{Single, audit, credentials, passwords};
+use postrider_admin::op::{Single, audit, config::accounts::Suspend, credentials, passwords};
+use postrider_observe::metrics::{LoginMechanism, LoginResult, LoginService};
 use postrider_receive::login::{PasswordCheck, Source, otp_code, parse_otp};
 use serde_json::{Value, json};
+use tracing_subscriber::layer::SubscriberExt;
 
 use super::Site;
 
@@ -48,6 +50,16 @@ impl Site {
     fn code(&self) -> String {
         let step = u64::try_from(self.now().0 / 30_000_000).unwrap();
         otp_code(&parse_otp(URL).unwrap(), step).unwrap()
+    }
+
+    /// The lines of the log about logins, the oldest first.
+    fn logins(&self) -> Vec<String> {
+        let lines = self.desk.context.logs.newest(None);
+        let logins = lines.iter().rev().map(|(_, line)| line);
+        let logins = logins.filter(|line| line.message.starts_with("login"));
+        logins
+            .map(|line| format!("{}: {}", line.message, line.details()))
+            .collect()
     }
 
     async fn secrets(&self) -> Value {
@@ -360,4 +372,86 @@ async fn the_audit_log_has_changes_of_secrets_without_them() {
     };
     let url = enable.clone().answer(context).await.unwrap().url;
     assert!(parse_otp(&url).is_ok() && enable.answer(context).await.is_err());
+}
+
+/// The line of a login and its count say the same.
+#[tokio::test]
+async fn a_login_has_one_result() {
+    let site = Site::open().await;
+    site.with_password().await;
+    let layer = site.desk.context.logs.layer();
+    let logging = tracing_subscriber::registry().with(layer);
+    let _logging = tracing::subscriber::set_default(logging);
+    let basic = |name: &str| {
+        let text = STANDARD.encode(format!("{name}:battery staple"));
+        format!("Authorization: Basic {text}\r\n")
+    };
+    let ann = basic("ann@a.test");
+    let refused = async |headers: &str, status: u16| {
+        assert_eq!(site.send(AUTH, headers, "").await.status, status);
+    };
+    assert_eq!(site.send(AUTH, &ann, "").await.status, 200);
+    refused(&basic("admin"), 401).await;
+    // Some clients send a secret in the place of the name.
+    refused(&basic("prk_1_AAAA"), 401).await;
+    refused("Authorization: Bearer x\r\n", 401).await;
+    let wrong = format!("{}A", &site.key[..site.key.len() - 1]);
+    refused(&format!("Authorization: Bearer {wrong}\r\n"), 401).await;
+    let codes = json!([{"type": "enableOtpAuth", "url": URL}]).to_string();
+    assert_eq!(site.send(CHANGE, &ann, &codes).await.status, 200);
+    refused(&ann, 402).await;
+    let suspend = Suspend {
+        account: "ann".to_owned(),
+        message: None,
+    };
+    suspend.answer(&site.desk.context).await.unwrap();
+    let with_code = login(&format!("battery staple${}", site.code()));
+    refused(&with_code, 401).await;
+
+    let by = |service: &str| format!("service = {service}, remote = 127.0.0.1");
+    let (of_ann, admin) = (by("account"), by("admin"));
+    let right =
+        format!("login: {of_ann}, login = ann@a.test, account = ann@a.test, mechanism = basic");
+    assert_eq!(
+        site.logins(),
+        [
+            right.clone(),
+            format!("login refused: {admin}, login = admin, mechanism = basic, reason = wrong"),
+            format!("login refused: {of_ann}, mechanism = basic, reason = wrong"),
+            format!("login refused: {admin}, mechanism = bearer, reason = malformed"),
+            format!("login refused: {admin}, mechanism = bearer, reason = wrong"),
+            right,
+            format!(
+                "login refused: {of_ann}, login = ann@a.test, mechanism = basic, reason = weak"
+            ),
+            format!(
+                "login refused: {of_ann}, login = ann@a.test, mechanism = basic, reason = disabled"
+            ),
+        ]
+    );
+    let metrics = &site.desk.context.metrics;
+    for (service, result, count) in [
+        (LoginService::Account, LoginResult::Ok, 2),
+        (LoginService::Account, LoginResult::Wrong, 1),
+        (LoginService::Account, LoginResult::Weak, 1),
+        (LoginService::Account, LoginResult::Disabled, 1),
+        (LoginService::Admin, LoginResult::Wrong, 2),
+        (LoginService::Admin, LoginResult::Malformed, 1),
+    ] {
+        let found = metrics.authentications_total.with((service, result)).get();
+        assert_eq!(found, count, "{service:?} {result:?}");
+    }
+    let mechanisms = &metrics.authentication_mechanisms_total;
+    assert_eq!(mechanisms.with(LoginMechanism::Basic).get(), 2);
+
+    // The limiter refuses what is not checked any more.
+    for _ in 0..200 {
+        if site.send(AUTH, &basic("admin"), "").await.status == 429 {
+            break;
+        }
+    }
+    let limited = format!("logins limited: {admin}, login = admin, mechanism = basic");
+    assert_eq!(site.logins().last(), Some(&limited));
+    let limited = (LoginService::Admin, LoginResult::Limited);
+    assert_eq!(metrics.authentications_total.with(limited).get(), 1);
 }
