@@ -15,7 +15,7 @@ use postrider_queue::{
     header::{self, Header},
 };
 use postrider_smtp::{
-    BodyType, DeliveryOptions, ForwardPath, Notify, Reply, Ret, ReversePath,
+    BodyType, DeliveryOptions, FirstOf, ForwardPath, Notify, Reply, Ret, ReversePath,
     server::{Client, MailFrom, RcptTo, SessionId, Transaction},
 };
 use postrider_store::{Accept, NewText, Origin, Queued, StoreError};
@@ -29,7 +29,7 @@ use crate::{
     facts::Facts,
     intake::ReceivedText,
     mx::{add_answers, add_usage},
-    observer::{TakenMessage, count_verdicts, first_of, shown_verdict},
+    observer::{TakenMessage, count_verdicts, shown_verdict},
     resolve::{asks_for_fields, resolve},
     work::long_work,
 };
@@ -128,7 +128,7 @@ impl LocalMailboxes {
         let taken = TakenMessage {
             by: By::Local,
             transaction: &transaction,
-            account: first_of(&accounts),
+            account: FirstOf(accounts.iter()).to_string(),
             queue: &[message.id.0],
             mails: &[],
             message_id: &message.common.message_id,

@@ -20,6 +20,7 @@
 //! | [`field`] | the values of the header fields of such messages |
 //! | [`convert`] | messages in a form for servers that lack an extension |
 //! | [`canonical`] | the forms of header fields and bodies that signatures cover |
+//! | `lists` | lists in lines of the log |
 //!
 //! Absent on purpose: policy (a [`server::Handler`] has it), DNS, and the storage of messages.
 
@@ -33,6 +34,7 @@ pub mod convert;
 pub mod dsn;
 pub mod field;
 mod handshake;
+mod lists;
 pub mod mime;
 pub mod params;
 mod proxy;
@@ -50,6 +52,7 @@ pub use address::{
 pub use certificate::Certificate;
 pub use code::{EnhancedCode, InvalidCode, ReplyCode};
 pub use handshake::{verify_tls12_by_key, verify_tls13_by_key};
+pub use lists::{FirstOf, ShownIds};
 pub use params::{BodyType, ByMode, DeliverBy, DeliveryOptions, Hold, Notify, Priority, Ret};
 pub use proxy::{PROXY_HEADER_MAX, ProxiedClient, ProxyError, ProxyHeader};
 pub use reply::Reply;

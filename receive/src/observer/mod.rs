@@ -30,7 +30,7 @@ use postrider_smtp::{
 use postrider_store::Moment;
 use tracing::info;
 
-pub(crate) use self::taken::{CameIn, TakenMessage, count_verdicts, first_of, shown_verdict};
+pub(crate) use self::taken::{CameIn, TakenMessage, count_verdicts, shown_verdict};
 use crate::SessionContext;
 
 /// What others see of one session.

@@ -8,10 +8,10 @@ use postrider_observe::{
 };
 use postrider_queue::header::Header;
 use postrider_smtp::{
-    ForwardPath,
+    FirstOf, ForwardPath, ShownIds,
     server::{Client, Transaction},
 };
-use tracing::{Value, debug, field::Empty, info};
+use tracing::{debug, info};
 
 use super::{Observer, given, millis};
 use crate::{
@@ -22,8 +22,6 @@ use crate::{
     junk::Acceptance,
 };
 
-/// The most names in a line of the log.
-const NAMES: usize = 5;
 /// The most deliveries of a message that its trace tells of. A list may have many members.
 const SHOWN: usize = 20;
 
@@ -83,7 +81,7 @@ impl TakenMessage<'_> {
             account = given(&self.account),
             from = %self.transaction.mail.reverse_path,
             to = self.transaction.shown_recipients(),
-            queue = Ids::of(self.queue).value(),
+            queue = ShownIds::of(self.queue).value(),
             message_id = given(self.message_id),
             size = self.size,
             verdict = given(self.verdict),
@@ -155,7 +153,7 @@ impl Observer {
         let taken = TakenMessage {
             by: By::Smtp,
             transaction: came_in.transaction,
-            account: first_of(&accounts),
+            account: FirstOf(accounts.iter()).to_string(),
             queue,
             mails: came_in.mails,
             message_id: facts.header.as_ref().map_or("", Header::message_id),
@@ -186,7 +184,7 @@ impl Observer {
     ) {
         taken.count(&context.metrics);
         let elapsed = context.clock.moment().since(self.began);
-        let (queue, mail) = (Ids::of(taken.queue), Ids::of(taken.mails));
+        let (queue, mail) = (ShownIds::of(taken.queue), ShownIds::of(taken.mails));
         info!(
             session = %client.name(),
             by = taken.by.text(),
@@ -297,15 +295,6 @@ pub(crate) fn shown_verdict(deliveries: &[Delivery]) -> &'static str {
     shown.map_or("", Label::text)
 }
 
-/// The first five names with blanks between them, and `+N` for N more.
-pub(crate) fn first_of(names: &[&str]) -> String {
-    let (first, more) = names.split_at_checked(NAMES).unwrap_or((names, &[]));
-    match more.len() {
-        0 => first.join(" "),
-        more => format!("{} +{more}", first.join(" ")),
-    }
-}
-
 /// A decision in words.
 struct Decided {
     result: &'static str,
@@ -355,34 +344,6 @@ impl Decided {
                 rule: skip.name(),
                 details: "",
             },
-        }
-    }
-}
-
-/// Ids for a line of the log: none, a number, or several in a text.
-enum Ids {
-    None,
-    One(u64),
-    Several(String),
-}
-
-impl Ids {
-    fn of(ids: &[u64]) -> Self {
-        match ids {
-            [] => Self::None,
-            [id] => Self::One(*id),
-            ids => {
-                let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
-                Self::Several(ids.join(","))
-            }
-        }
-    }
-
-    fn value(&self) -> &dyn Value {
-        match self {
-            Self::None => &Empty,
-            Self::One(id) => id,
-            Self::Several(ids) => ids,
         }
     }
 }

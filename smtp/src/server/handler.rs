@@ -1,9 +1,6 @@
 //! The policy of a server: what it accepts, and what becomes of the mail.
 
-use std::{
-    fmt::{self, Write as _},
-    net::SocketAddr,
-};
+use std::{fmt, net::SocketAddr};
 
 use jiff::Timestamp;
 
@@ -12,7 +9,7 @@ use super::{
     event::Event,
 };
 use crate::{
-    EnhancedCode, Reply, ReplyCode, TlsInfo, reason,
+    EnhancedCode, FirstOf, Reply, ReplyCode, TlsInfo, reason,
     sasl::{Login, ScramOffer, ScramRequest},
 };
 
@@ -131,21 +128,10 @@ impl Transaction {
     /// a line of it is limited.
     #[must_use]
     pub fn shown_recipients(&self) -> String {
-        let mut shown = String::new();
-        for rcpt in self.recipients.iter().take(RECIPIENTS_SHOWN) {
-            let blank = if shown.is_empty() { "" } else { " " };
-            // Writing to a string does not fail.
-            let _ = write!(shown, "{blank}{}", rcpt.forward_path);
-        }
-        if let Some(more @ 1..) = self.recipients.len().checked_sub(RECIPIENTS_SHOWN) {
-            let _ = write!(shown, " +{more}");
-        }
-        shown
+        let recipients = self.recipients.iter();
+        FirstOf(recipients.map(|rcpt| &rcpt.forward_path)).to_string()
     }
 }
-
-/// The recipients that a line of the log has.
-const RECIPIENTS_SHOWN: usize = 5;
 
 /// The reply of a policy that has no SCRAM keys.
 pub(super) const NO_KEYS: Reply = Reply::fixed(

@@ -1,19 +1,14 @@
 //! What people see of messages that a call sent: their lines of the log, and the trace of the call.
 
-use std::{
-    fmt::{self, Write as _},
-    time::Duration,
-};
+use std::time::Duration;
 
 use postrider_observe::trace::{EventType, Keep, Key, Kind, Term};
-use postrider_smtp::server::SessionName;
+use postrider_smtp::{FirstOf, ShownIds, server::SessionName};
 use postrider_store::{QueueId, Time};
-use tracing::{Value, info};
+use tracing::info;
 
 use crate::call::{auth::User, context::CallContext};
 
-/// How many recipients a line of the log has.
-const SHOWN: usize = 5;
 /// How many messages a trace has. More messages have more traces, which name the same call.
 const PER_TRACE: usize = 200;
 
@@ -27,23 +22,6 @@ pub(super) struct TakenMessage<'a> {
     pub(super) size: u64,
     /// The recipients, each with its queued message. At least one.
     pub(super) to: Vec<(&'a str, QueueId)>,
-}
-
-/// The first things of a list with blanks between them, and `+N` for N more.
-struct Shown<I>(I);
-
-impl<T: fmt::Display, I: Iterator<Item = T> + Clone> fmt::Display for Shown<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut things = self.0.clone();
-        for (at, thing) in things.by_ref().take(SHOWN).enumerate() {
-            let blank = if at == 0 { "" } else { " " };
-            write!(f, "{blank}{thing}")?;
-        }
-        match things.count() {
-            0 => Ok(()),
-            more => write!(f, " +{more}"),
-        }
-    }
 }
 
 /// Tells of the messages that a call of this method sent, each a transaction of its own. The call
@@ -67,25 +45,14 @@ pub(super) fn tell(
 }
 
 /// The ids of the queued messages, each once. A recipient that is named twice has one message.
-fn ids(message: &TakenMessage<'_>) -> Vec<QueueId> {
-    let mut ids: Vec<QueueId> = message.to.iter().map(|(_, id)| *id).collect();
+fn ids(message: &TakenMessage<'_>) -> Vec<u64> {
+    let mut ids: Vec<u64> = message.to.iter().map(|(_, id)| id.0).collect();
     ids.sort_unstable();
     ids.dedup();
     ids
 }
 
 fn log(user: &User, name: SessionName, message: &TakenMessage<'_>, elapsed: Duration) {
-    let ids = ids(message);
-    let mut several = String::new();
-    // One id is a number.
-    let queue: &dyn Value = match ids.as_slice() {
-        [only] => &only.0,
-        ids => {
-            // Writing to a string does not fail.
-            let _ = write!(several, "{}", Shown(ids.iter().map(|id| id.0)));
-            &several
-        }
-    };
     info!(
         session = %name,
         by = "webapi",
@@ -93,8 +60,8 @@ fn log(user: &User, name: SessionName, message: &TakenMessage<'_>, elapsed: Dura
         account = user.account,
         login = %user.login,
         from = message.from,
-        to = %Shown(message.to.iter().map(|(to, _)| *to)),
-        queue,
+        to = %FirstOf(message.to.iter().map(|(to, _)| *to)),
+        queue = ShownIds::of(&ids(message)).value(),
         message_id = message.message_id,
         size = message.size,
         elapsed_ms = millis(elapsed),
@@ -156,22 +123,4 @@ fn trace(
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_list_is_shown_by_its_beginning() {
-        for (count, shown) in [
-            (0, ""),
-            (1, "0"),
-            (5, "0 1 2 3 4"),
-            (6, "0 1 2 3 4 +1"),
-            (10_000, "0 1 2 3 4 +9995"),
-        ] {
-            assert_eq!(Shown(0..count).to_string(), shown);
-        }
-    }
 }
