@@ -219,10 +219,7 @@ impl Queue {
 
     /// Counts a message that the server itself adds, with its size in bytes.
     pub(crate) fn count_own(&self, size: u64) {
-        let (metrics, by) = (&self.metrics, By::Local);
-        metrics.accepted_messages_total.with(by).inc();
-        metrics.accepted_recipients_total.with(by).inc();
-        metrics.accepted_bytes_total.with(by).add(size);
+        self.metrics.count_accepted(By::Local, (1, 1), size, None);
     }
 
     /// Counts an event of a message.

@@ -127,20 +127,13 @@ pub(crate) async fn send(
 /// Counts what was queued, and how long that took since the call was there.
 fn count_accepted(
     context: &CallContext,
-    (messages, recipients): (usize, usize),
+    messages_and_recipients: (usize, usize),
     bytes: u64,
     begun: Moment,
 ) {
-    let (metrics, by) = (&context.metrics, By::Webapi);
-    metrics
-        .accepted_messages_total
-        .with(by)
-        .add(messages as u64);
-    let counter = metrics.accepted_recipients_total.with(by);
-    counter.add(recipients as u64);
-    metrics.accepted_bytes_total.with(by).add(bytes);
-    let took = context.clock.moment().since(begun);
-    metrics.accept_duration_seconds.with(by).observe(took);
+    let took = Some(context.clock.moment().since(begun));
+    let metrics = &context.metrics;
+    metrics.count_accepted(By::Webapi, messages_and_recipients, bytes, took);
 }
 
 /// Composes a message, which is the transaction of this name. Gives the submission for the queue,

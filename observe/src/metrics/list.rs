@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -281,6 +282,24 @@ impl Metrics {
         Self {
             build,
             ..Self::default()
+        }
+    }
+
+    /// Counts mail that was taken: messages, their recipients, and their bytes. `took`: the time to
+    /// the durable reply. None: nobody waited for one.
+    pub fn count_accepted(
+        &self,
+        by: By,
+        (messages, recipients): (usize, usize),
+        bytes: u64,
+        took: Option<Duration>,
+    ) {
+        self.accepted_messages_total.with(by).add(messages as u64);
+        let counter = self.accepted_recipients_total.with(by);
+        counter.add(recipients as u64);
+        self.accepted_bytes_total.with(by).add(bytes);
+        if let Some(took) = took {
+            self.accept_duration_seconds.with(by).observe(took);
         }
     }
 

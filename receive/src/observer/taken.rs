@@ -65,12 +65,8 @@ pub(crate) struct CameIn<'a> {
 impl TakenMessage<'_> {
     /// Counts the message.
     pub(crate) fn count(&self, metrics: &Metrics) {
-        let by = self.by;
-        let recipients = self.transaction.recipients.len() as u64;
-        metrics.accepted_messages_total.with(by).inc();
-        metrics.accepted_recipients_total.with(by).add(recipients);
-        metrics.accepted_bytes_total.with(by).add(self.size);
-        metrics.accept_duration_seconds.with(by).observe(self.took);
+        let counts = (1, self.transaction.recipients.len());
+        metrics.count_accepted(self.by, counts, self.size, Some(self.took));
     }
 
     /// Writes the line of a message of our own queue that goes to a mailbox of ours. No client
