@@ -18,3 +18,9 @@ pub mod trace;
 
 pub use metrics::Metrics;
 pub use trace::{EventType, Keep, Key, Kind, Term, Trace, Tracer};
+
+/// Whole milliseconds, as lines of the log and traces have them.
+#[must_use]
+pub fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

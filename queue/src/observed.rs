@@ -6,9 +6,12 @@
 
 use std::time::Duration;
 
-use postrider_observe::metrics::{
-    AttemptOutcome as OutcomeLabel, By, Class as ClassLabel, DsnAction, End, Event as EventLabel,
-    Label, SuppressedBy,
+use postrider_observe::{
+    metrics::{
+        AttemptOutcome as OutcomeLabel, By, Class as ClassLabel, DsnAction, End,
+        Event as EventLabel, Label, SuppressedBy,
+    },
+    millis,
 };
 use postrider_smtp::{
     Address, DeliveryStatus,
@@ -295,11 +298,6 @@ pub(crate) fn complaint(message: &Queued, kind: &str, proven: bool) {
         action = if proven { "listed" } else { "noted" },
         "complaint"
     );
-}
-
-/// Whole milliseconds.
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

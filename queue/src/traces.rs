@@ -15,7 +15,7 @@ use postrider_store::{Common, Event, QueueId, Queued, Time};
 
 use crate::{
     deliver::{said, tell_said},
-    observed::{AttemptOutcome, millis},
+    observed::AttemptOutcome,
 };
 
 /// How many messages the trace of a change has. More messages have more traces.
@@ -221,7 +221,7 @@ impl AttemptTrace {
         }
         let start = Time(self.start);
         self.event(now.0, EventType::DeliveryAttemptEnd, |data| {
-            data.number(Key::Elapsed, millis(now.since(start)));
+            data.elapsed(now.since(start));
         });
         tracer.finish(self.trace, self.keep);
     }

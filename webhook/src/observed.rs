@@ -126,8 +126,7 @@ fn trace(hook: &Hook, attempt: &HookAttempt, next: Option<Time>, tracer: &Tracer
         data.number(Key::Id, hook.id.0);
         data.number(Key::Code, u64::from(attempt.code));
         data.text_if_any(Key::Reason, &attempt.error);
-        let elapsed = attempt.duration.as_millis();
-        data.number(Key::Elapsed, u64::try_from(elapsed).unwrap_or(u64::MAX));
+        data.elapsed(attempt.duration);
         if let Some(next) = next {
             data.time(Key::NextRetry, next.0);
         }

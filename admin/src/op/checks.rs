@@ -9,6 +9,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use postrider_dns::Resolver;
+use postrider_observe::millis;
 use postrider_receive::checks::{
     examine::{Examination, Sample, signatures},
     questions::Questions,
@@ -131,8 +132,7 @@ impl Checker {
 
     /// Milliseconds since this moment.
     fn elapsed(&self, since: Moment) -> u64 {
-        let elapsed = self.clock.moment().since(since).as_millis();
-        u64::try_from(elapsed).unwrap_or(u64::MAX)
+        millis(self.clock.moment().since(since))
     }
 
     /// Checks a client by SPF.

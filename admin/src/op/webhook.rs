@@ -1,6 +1,7 @@
 //! Calls of webhooks: those to be made, and their history.
 
 use postrider_config::shown_url;
+use postrider_observe::millis;
 use postrider_store::{
     Hook, HookAttempt, HookFilter, NextAttempt, Order, RetiredHook, RetiredHookFilter,
 };
@@ -71,7 +72,7 @@ impl From<&HookAttempt> for HookAttemptItem {
     fn from(attempt: &HookAttempt) -> Self {
         Self {
             start: attempt.start.to_string(),
-            duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
+            duration_ms: millis(attempt.duration),
             success: attempt.success,
             code: attempt.code,
             error: attempt.error.clone(),

@@ -10,6 +10,7 @@
 use std::{
     fmt::{self, Write as _},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
     term::{Found, address_domain},
     tracer::Shared,
 };
+use crate::millis;
 
 /// The tags of values.
 pub(super) const TEXT: u8 = 0;
@@ -359,6 +361,11 @@ impl Data<'_> {
         if self.begin(key, NUMBER, 8) {
             write_number(self.bytes, number);
         }
+    }
+
+    /// Adds how long something took, as [`Key::Elapsed`].
+    pub fn elapsed(&mut self, took: Duration) {
+        self.number(Key::Elapsed, millis(took));
     }
 
     /// Adds whether something is so.

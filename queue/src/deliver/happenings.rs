@@ -20,7 +20,6 @@ use tokio::time::Instant;
 use super::{addresses::Peer, attempt::hosts::ADDRESSES_MAX, endpoint::Endpoint};
 use crate::{
     next_hop::{Hop, HostTlsa, LmtpPlace, Plan, Way},
-    observed::millis,
     tls::{Proven, Rule},
 };
 
@@ -313,7 +312,7 @@ impl Happened {
                 if let Some(from) = from {
                     data.display(Key::LocalIp, from);
                 }
-                data.number(Key::Elapsed, millis(*took));
+                data.elapsed(*took);
             }),
             Self::Reused { host, ip } => write(EventType::DeliveryConnect, &|data| {
                 at(data, *host, *ip);
@@ -327,7 +326,7 @@ impl Happened {
             } => write(EventType::DeliveryConnectError, &|data| {
                 at(data, *host, *ip);
                 data.text(Key::Reason, reason);
-                data.number(Key::Elapsed, millis(*took));
+                data.elapsed(*took);
             }),
             Self::NoToken { host, ip } => {
                 write(EventType::DeliveryRateLimitExceeded, &|data| {
@@ -359,7 +358,7 @@ impl Happened {
             if let Some(ip) = ip {
                 data.display(Key::RemoteIp, ip);
             }
-            data.number(Key::Elapsed, millis(*took));
+            data.elapsed(*took);
         });
         match tls {
             Some(version) => write(EventType::DeliveryStartTls, &|data| {
@@ -422,7 +421,7 @@ impl Happened {
             if fault.is_some() {
                 data.text(Key::Policy, rule.name());
             }
-            data.number(Key::Elapsed, millis(*took));
+            data.elapsed(*took);
         });
     }
 }

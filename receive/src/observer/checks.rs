@@ -8,7 +8,7 @@ use postrider_observe::{
 };
 use postrider_smtp::Domain;
 
-use super::{Observer, millis};
+use super::Observer;
 use crate::{
     SessionContext,
     checks::{
@@ -65,7 +65,7 @@ impl Observer {
                     data.text_if_any(Key::Details, reason);
                 }
                 if let Some(took) = took.of(shown.timed) {
-                    data.number(Key::Elapsed, millis(took));
+                    data.elapsed(took);
                 }
             });
         });
@@ -89,7 +89,7 @@ impl Observer {
                 "not listed"
             };
             data.text(Key::Result, result);
-            data.number(Key::Elapsed, millis(took));
+            data.elapsed(took);
         });
     }
 

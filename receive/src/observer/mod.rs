@@ -86,7 +86,7 @@ impl Observer {
                         data.text(Key::Version, &tls.version);
                         data.text(Key::Details, &tls.cipher);
                     }
-                    data.number(Key::Elapsed, millis(*took));
+                    data.elapsed(*took);
                 });
             }
             // The listener counts it, with the others that it sees.
@@ -94,7 +94,7 @@ impl Observer {
                 self.keep = Keep::Always;
                 self.add(context, EventType::TlsHandshakeError, |data| {
                     data.text(Key::Reason, HandshakeFailure::as_str(*failure));
-                    data.number(Key::Elapsed, millis(*took));
+                    data.elapsed(*took);
                 });
             }
             Event::Hello => self.add(context, EventType::SmtpEhlo, |data| {
@@ -116,7 +116,7 @@ impl Observer {
             Event::Ended => {
                 let elapsed = context.clock.moment().since(self.connected);
                 self.add(context, EventType::SmtpConnectionEnd, |data| {
-                    data.number(Key::Elapsed, millis(elapsed));
+                    data.elapsed(elapsed);
                 });
                 if self.trace.is_on() && !self.is_named {
                     self.trace.index(Term::Session(&client.session.to_string()));
@@ -268,11 +268,6 @@ impl std::fmt::Display for OneLine<'_> {
 /// A text for the log, unless it is empty.
 pub(crate) fn given(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
-}
-
-/// Whole milliseconds.
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn version_of(tls: &TlsInfo) -> TlsVersion {

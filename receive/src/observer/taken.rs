@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use postrider_observe::{
     metrics::{By, Label, Metrics, Verdict as Outcomes},
+    millis,
     trace::{EventType, Keep, Key, Term},
 };
 use postrider_queue::header::Header;
@@ -13,7 +14,7 @@ use postrider_smtp::{
 };
 use tracing::{debug, info};
 
-use super::{Observer, given, millis};
+use super::{Observer, given};
 use crate::{
     SessionContext,
     decide::{Delivery, EndDecision, Outcome, Refusal, Suspicion},

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use postrider_observe::trace::{EventType, Keep, Key, Kind, Term};
+use postrider_observe::{
+    millis,
+    trace::{EventType, Keep, Key, Kind, Term},
+};
 use postrider_smtp::{FirstOf, ShownIds, server::SessionName};
 use postrider_store::{QueueId, Time};
 use tracing::info;
@@ -116,11 +119,7 @@ fn trace(
     }
     trace.event(now.0, EventType::PostriderApiEnd, |data| {
         data.number(Key::Code, 200);
-        data.number(Key::Elapsed, millis(now.since(began)));
+        data.elapsed(now.since(began));
     });
     tracer.finish(trace, Keep::Sampled);
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use postrider_observe::millis;
 use postrider_queue::explain_retired;
 use postrider_store::{Attempt, Found, Order, QueueFilter, QueueId, Queued, Reference, Retired};
 
@@ -260,7 +261,7 @@ impl From<&Attempt> for AttemptResult {
         let enhanced = attempt.enhanced.map(|code| code.to_string());
         Self {
             start: attempt.start.to_string(),
-            duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
+            duration_ms: millis(attempt.duration),
             success: attempt.success,
             code: attempt.code,
             enhanced_code: enhanced.unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use postrider_observe::millis;
 use postrider_queue::{
     check::{CheckResult, CheckedPlan, CheckedSession, Found, Outcome, Stage, Step, StsFound},
     mta_sts::Policy,
@@ -226,7 +227,7 @@ impl StageItem {
 
     fn ended(step: Step, outcome: Outcome, took: Option<Duration>) -> Self {
         let name = step.name();
-        let took = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        let took = took.map(millis);
         let mut item = match outcome {
             // RFC 5321 §4.1.1.10: nothing depends on the reply.
             Outcome::Success(_) | Outcome::Failed(_) if step == Step::Quit => {
