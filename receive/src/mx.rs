@@ -34,7 +34,7 @@ use crate::{
     intake::{HeaderEdit, Intake, ReceivedText},
     junk::IncomingMail,
     login::PasswordCheck,
-    observer::{CameIn, Observer, count_verdicts},
+    observer::{CameIn, Observer, count_time, count_verdicts},
     reply::{no_message_reply, store_reply},
     resolve::{asks_for_fields, resolve},
     slow::Mistakes,
@@ -159,8 +159,7 @@ impl MxSession {
             let asked = ask_filters(context, config, facts, client, transaction, text, &decision);
             if asked.await.map_err(|error| store_reply(&error))? {
                 let took = context.clock.moment().since(begun);
-                let durations = &context.metrics.check_duration_seconds;
-                durations.with(TimedCheck::Content).observe(took);
+                count_time(&context.metrics, TimedCheck::Content, took);
             }
             decision = decide_now(&self.facts);
         }

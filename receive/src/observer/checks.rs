@@ -41,11 +41,7 @@ impl Observer {
     ) {
         for timed in TIMED {
             if let Some(took) = took.of(timed) {
-                context
-                    .metrics
-                    .check_duration_seconds
-                    .with(timed)
-                    .observe(took);
+                count_time(&context.metrics, timed, took);
             }
         }
         each(results, |shown| {
@@ -122,7 +118,7 @@ impl Observer {
 }
 
 /// Counts how long a check took.
-pub(super) fn count_time(metrics: &Metrics, check: TimedCheck, took: Duration) {
+pub(crate) fn count_time(metrics: &Metrics, check: TimedCheck, took: Duration) {
     metrics.check_duration_seconds.with(check).observe(took);
 }
 

@@ -30,7 +30,10 @@ use postrider_smtp::{
 use postrider_store::Moment;
 use tracing::info;
 
-pub(crate) use self::taken::{CameIn, TakenMessage, count_verdicts, shown_verdict};
+pub(crate) use self::{
+    checks::count_time,
+    taken::{CameIn, TakenMessage, count_verdicts, shown_verdict},
+};
 use crate::SessionContext;
 
 /// What others see of one session.
