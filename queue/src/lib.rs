@@ -139,12 +139,6 @@ impl Queue {
         &self.tracer
     }
 
-    /// What the queue counts.
-    #[must_use]
-    pub const fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
-    }
-
     /// Whether nothing leaves this machine: localserve without `--deliver`.
     #[must_use]
     pub fn is_local(&self) -> bool {

@@ -162,18 +162,6 @@ impl Runner {
         })
     }
 
-    /// Takes the traces of calls.
-    #[must_use]
-    pub const fn tracer(&self) -> &Tracer {
-        &self.tracer
-    }
-
-    /// What the runner counts.
-    #[must_use]
-    pub const fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
-    }
-
     /// The operations of administrators on calls.
     #[must_use]
     pub fn operator(&self) -> Operator {

@@ -142,13 +142,7 @@ impl Words {
         Self(words)
     }
 
-    /// Whether there are no words: each trace has all of them.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether all words are in a trace.
+    /// Whether all words are in a trace. If there are none, they are.
     #[must_use]
     pub fn are_in(&self, record: &Record) -> bool {
         if self.0.is_empty() {
