@@ -53,11 +53,11 @@ mod term;
 mod tracer;
 
 pub use self::{
-    building::{Data, List, Trace},
+    building::{Data, Trace},
     event_type::EventType,
     files::Limits,
     key::Key,
-    reading::{Event, Events, Inner, Value},
+    reading::{Event, Events, Value},
     record::Record,
     recorder::{
         Followed, HasRoom, Look, Now, Recorder, RecorderParts, Subscription, Traces, TracesError,

@@ -162,8 +162,6 @@ fn any(value: &Value) -> Any {
                 })
                 .collect(),
         }),
-        // A name is enough of it: collectors do not look into values.
-        Value::Event(inner) => Any::StringValue(inner.event.name().to_owned()),
     }
 }
 

@@ -27,7 +27,6 @@ pub(super) const FALSE: u8 = 2;
 pub(super) const TRUE: u8 = 3;
 pub(super) const TIME: u8 = 4;
 pub(super) const LIST: u8 = 5;
-pub(super) const INNER: u8 = 6;
 /// The largest number of a value: JSON numbers are exact below this.
 const NUMBER_MAX: u64 = (1 << 53) - 1;
 /// How much of a trace its head may have, and its tail. Between them is the event about what was
@@ -380,33 +379,22 @@ impl Data<'_> {
         }
     }
 
-    /// Adds an array.
-    pub fn list(&mut self, key: Key, fill: impl FnOnce(&mut List<'_>)) {
-        if self.begin(key, LIST, 2) {
-            let at = self.bytes.len();
-            self.bytes.extend_from_slice(&[0; 2]);
-            fill(&mut List {
-                bytes: self.bytes,
-                end: self.end,
-            });
-            set_length(self.bytes, at);
-        }
-    }
-
     /// Adds an array of texts.
     pub fn texts<T: fmt::Display>(&mut self, key: Key, texts: impl IntoIterator<Item = T>) {
-        self.list(key, |list| {
-            for text in texts {
-                list.text(text);
-            }
-        });
-    }
-
-    /// Adds an inner event.
-    pub fn inner(&mut self, key: Key, event: EventType, fill: impl FnOnce(&mut Data<'_>)) {
-        if self.begin(key, INNER, 4) {
-            write_inner(self.bytes, self.end, event, fill);
+        if !self.begin(key, LIST, 2) {
+            return;
         }
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 2]);
+        for text in texts {
+            // The tag and the length of a text.
+            if self.bytes.len() + 3 > self.end {
+                break;
+            }
+            self.bytes.push(TEXT);
+            write_text(self.bytes, self.end, text);
+        }
+        set_length(self.bytes, at);
     }
 
     /// Begins a value, if it has room for itself and `more` bytes.
@@ -419,58 +407,8 @@ impl Data<'_> {
     }
 }
 
-/// An array that is being added. What has no room is cut, or left out.
-pub struct List<'a> {
-    bytes: &'a mut Vec<u8>,
-    end: usize,
-}
-
-impl List<'_> {
-    /// Adds a text.
-    pub fn text(&mut self, text: impl fmt::Display) {
-        if self.begin(TEXT, 2) {
-            write_text(self.bytes, self.end, text);
-        }
-    }
-
-    /// Adds a number.
-    pub fn number(&mut self, number: u64) {
-        if self.begin(NUMBER, 8) {
-            write_number(self.bytes, number);
-        }
-    }
-
-    /// Adds an inner event.
-    pub fn inner(&mut self, event: EventType, fill: impl FnOnce(&mut Data<'_>)) {
-        if self.begin(INNER, 4) {
-            write_inner(self.bytes, self.end, event, fill);
-        }
-    }
-
-    fn begin(&mut self, tag: u8, more: usize) -> bool {
-        let fits = self.bytes.len() + 1 + more <= self.end;
-        if fits {
-            self.bytes.push(tag);
-        }
-        fits
-    }
-}
-
 fn write_number(bytes: &mut Vec<u8>, number: u64) {
     bytes.extend_from_slice(&number.min(NUMBER_MAX).to_le_bytes());
-}
-
-fn write_inner(
-    bytes: &mut Vec<u8>,
-    end: usize,
-    event: EventType,
-    fill: impl FnOnce(&mut Data<'_>),
-) {
-    let at = bytes.len();
-    bytes.extend_from_slice(&[0; 2]);
-    bytes.extend_from_slice(&event.number().to_le_bytes());
-    fill(&mut Data { bytes, end });
-    set_length(bytes, at);
 }
 
 fn write_text(bytes: &mut Vec<u8>, end: usize, text: impl fmt::Display) {

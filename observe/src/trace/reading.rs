@@ -2,10 +2,10 @@
 
 use super::{
     EventType, Key,
-    building::{FALSE, INNER, LIST, NUMBER, TEXT, TIME, TRUE},
+    building::{FALSE, LIST, NUMBER, TEXT, TIME, TRUE},
 };
 
-/// How deep events and arrays may be in each other. Nobody writes as deep.
+/// How deep arrays may be in each other. Nobody writes as deep.
 const DEPTH_MAX: usize = 8;
 
 /// An event of a trace.
@@ -59,17 +59,6 @@ pub enum Value {
     Time(i64),
     /// An array.
     List(Vec<Self>),
-    /// An inner event.
-    Event(Inner),
-}
-
-/// An event in an event. It has no time of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inner {
-    /// What happened.
-    pub event: EventType,
-    /// Its values.
-    pub values: Vec<(Key, Value)>,
 }
 
 /// The events of a record, oldest first. Those that a newer program wrote, and what is damaged, is
@@ -154,30 +143,27 @@ impl<'a> Reader<'a> {
         Some(Event {
             micros,
             event: EventType::from_number(event)?,
-            values: self.values(0),
+            values: self.values(),
         })
     }
 
-    fn values(&mut self, depth: usize) -> Vec<(Key, Value)> {
+    fn values(&mut self) -> Vec<(Key, Value)> {
         let mut values = Vec::new();
         while let Some(key) = self.u8() {
             // The end of a value with an unknown tag is unknown too.
-            let Some(value) = self.tagged(depth) else {
+            let Some(value) = self.tagged(0) else {
                 break;
             };
-            if let (Some(key), Some(value)) = (Key::from_number(key), value) {
-                values.push((key, value));
-            }
+            values.extend(Key::from_number(key).map(|key| (key, value)));
         }
         values
     }
 
-    /// A value. None inside: it is an event that this program does not know.
-    fn tagged(&mut self, depth: usize) -> Option<Option<Value>> {
+    fn tagged(&mut self, depth: usize) -> Option<Value> {
         if depth > DEPTH_MAX {
             return None;
         }
-        let value = match self.u8()? {
+        Some(match self.u8()? {
             TEXT => Value::Text(self.text()?),
             NUMBER => Value::Number(self.u64()?),
             FALSE => Value::Bool(false),
@@ -187,18 +173,11 @@ impl<'a> Reader<'a> {
                 let mut list = Vec::new();
                 let mut bytes = self.counted()?;
                 while let Some(value) = bytes.tagged(depth + 1) {
-                    list.extend(value);
+                    list.push(value);
                 }
                 Value::List(list)
             }
-            INNER => {
-                let mut bytes = self.counted()?;
-                let event = EventType::from_number(bytes.u16()?);
-                let values = bytes.values(depth + 1);
-                return Some(event.map(|event| Value::Event(Inner { event, values })));
-            }
             _ => return None,
-        };
-        Some(Some(value))
+        })
     }
 }

@@ -183,11 +183,6 @@ fn strike_value(missing: &mut Vec<&str>, value: &Value) {
         Value::Text(text) => strike(missing, text),
         Value::Number(number) => strike(missing, &number.to_string()),
         Value::List(list) => list.iter().for_each(|value| strike_value(missing, value)),
-        Value::Event(inner) => {
-            strike(missing, inner.event.name());
-            let values = inner.values.iter();
-            values.for_each(|(_, value)| strike_value(missing, value));
-        }
         Value::Bool(_) | Value::Time(_) => {}
     }
 }
@@ -228,9 +223,7 @@ mod tests {
             trace.event(6, EventType::SmtpRcptTo, |data| {
                 data.texts(Key::To, ["Gone@Remote.test"]);
                 data.number(Key::Code, 550);
-                data.inner(Key::Result, EventType::SmtpSpfFromFail, |data| {
-                    data.text(Key::Details, "not this client");
-                });
+                data.text(Key::Details, "not this client");
             });
         });
         for (text, is_found) in [
@@ -238,7 +231,6 @@ mod tests {
             ("gone@remote.test", true),
             ("GONE 550", true),
             ("smtp.rcpt-to", true),
-            ("spf-from-fail", true),
             ("\"this client\"", true),
             ("client this", true),
             ("\"client this\"", false),

@@ -1,6 +1,6 @@
 //! Traces and events as the faces show them.
 
-use postrider_observe::trace::{Event, EventType, Inner, Key, Kind, Record, Value};
+use postrider_observe::trace::{Event, EventType, Key, Kind, Record, Value};
 use postrider_store::Time;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
@@ -146,7 +146,7 @@ pub fn is_about(event: &Event, key: Key, text: &str) -> bool {
     let has = |value: &Value| match value {
         Value::Text(it) => it.to_lowercase().contains(text),
         Value::Number(number) => number.to_string() == text,
-        Value::Bool(_) | Value::Time(_) | Value::List(_) | Value::Event(_) => false,
+        Value::Bool(_) | Value::Time(_) | Value::List(_) => false,
     };
     let values = event.values.iter().filter(|(it, _)| *it == key);
     values.into_iter().any(|(_, value)| match value {
@@ -169,26 +169,7 @@ fn shown(value: &Value) -> serde_json::Value {
         Value::Bool(flag) => json!(flag),
         Value::Time(micros) => json!(Time(*micros).to_string()),
         Value::List(list) => list.iter().map(shown).collect(),
-        Value::Event(inner) => shown_inner(inner),
     }
-}
-
-fn shown_inner(inner: &Inner) -> serde_json::Value {
-    let event = Event {
-        micros: 0,
-        event: inner.event,
-        values: inner.values.clone(),
-    };
-    let mut shown = json!({
-        "type": inner.event.name(),
-        "text": inner.event.text(),
-        "details": sentence(&event),
-        "data": data(&inner.values, false),
-    });
-    if let Some(shown) = shown.as_object_mut() {
-        shown.extend(data(&inner.values, true));
-    }
-    shown
 }
 
 /// The word for a kind, for people.
@@ -230,10 +211,8 @@ mod tests {
                 data.flag(Key::Tls, false);
                 data.time(Key::NextRetry, 2_000_000);
                 data.text(Key::Session, "abc.1");
-                data.inner(Key::Result, EventType::SmtpSpfFromFail, |data| {
-                    data.number(Key::Code, 3);
-                    data.text(Key::Class, "x");
-                });
+                data.number(Key::Code, 3);
+                data.text(Key::Class, "x");
             });
         });
         let item = TraceItem::whole(&record);
@@ -249,16 +228,11 @@ mod tests {
                     "to": ["a@b.test"],
                     "tls": false,
                     "nextRetry": "1970-01-01T00:00:02Z",
-                    "result": {
-                        "type": "smtp.spf-from-fail",
-                        "text": EventType::SmtpSpfFromFail.text(),
-                        "details": event["data"]["result"]["details"],
-                        "data": {"code": 3},
-                        "class": "x",
-                    },
+                    "code": 3,
                     "spanId": 7,
                 },
                 "session": "abc.1",
+                "class": "x",
             })
         );
         let back: TraceEvent = serde_json::from_value(event).unwrap();

@@ -242,14 +242,6 @@ fn add_value(out: &mut String, key: Key, value: &Value) {
                 add_value(out, key, value);
             }
         }
-        Value::Event(inner) => {
-            let event = Event {
-                micros: 0,
-                event: inner.event,
-                values: inner.values.clone(),
-            };
-            out.push_str(&sentence(&event));
-        }
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::trace::{Event, Inner, Keep, Tracer, TracerSettings, Value};
+use crate::trace::{Event, Keep, Tracer, TracerSettings, Value};
 
 /// The record of a trace that `fill` makes.
 fn record(kind: Kind, fill: impl FnOnce(&mut Trace)) -> Record {
@@ -32,23 +32,9 @@ fn values_come_back_as_they_were_added() {
         data.flag(Key::Strict, false);
         data.time(Key::NextRetry, -3);
         data.texts(Key::To, ["x@y.test", "z@y.test"]);
-        data.list(Key::Value, |list| {
-            list.number(3);
-            list.inner(EventType::SmtpDkimPass, |data| data.number(Key::Code, 4));
-        });
-        data.inner(Key::Result, EventType::SmtpSpfFromFail, |data| {
-            data.display(Key::Domain, format_args!("{}.test", "b"));
-        });
+        data.display(Key::Domain, format_args!("{}.test", "b"));
     });
     let text = |text: &str| Value::Text(text.to_owned());
-    let inner = |event, key, value| {
-        Value::Event(Inner {
-            event,
-            values: vec![(key, value)],
-        })
-    };
-    let dkim = inner(EventType::SmtpDkimPass, Key::Code, Value::Number(4));
-    let spf = inner(EventType::SmtpSpfFromFail, Key::Domain, text("b.test"));
     let expected = [
         (Key::From, text("a@b.test")),
         (Key::Size, Value::Number(12)),
@@ -60,8 +46,7 @@ fn values_come_back_as_they_were_added() {
             Key::To,
             Value::List(vec![text("x@y.test"), text("z@y.test")]),
         ),
-        (Key::Value, Value::List(vec![Value::Number(3), dkim])),
-        (Key::Result, spf),
+        (Key::Domain, text("b.test")),
     ];
     assert_eq!((event.micros, event.event), (7, EventType::SmtpRcptTo));
     assert_eq!(event.values, expected);
@@ -76,7 +61,6 @@ fn long_values_are_cut_at_characters() {
             data.number(Key::Size, 1);
             data.flag(Key::Tls, true);
             data.texts(Key::To, ["no room"]);
-            data.inner(Key::Result, EventType::SmtpEhlo, |_| {});
         });
         let kept = event.text(Key::Contents).unwrap();
         assert!(long.starts_with(kept) && kept.len() > EVENT_MAX - 24, "cut");
