@@ -43,6 +43,8 @@ pub struct Facts {
     pub client_is_local: bool,
     /// An account of ours sent the message, or the server wrote it. So its senders need no proof.
     pub is_ours: bool,
+    /// The server wrote the message as a report of its own to a domain.
+    pub is_our_report: bool,
     /// Somebody stands behind the reverse-path of a message that was passed on to here, as was
     /// found out when it came in.
     pub sender_was_proven: bool,
@@ -78,6 +80,7 @@ impl Facts {
         self.sender = None;
         self.client_is_local = false;
         self.is_ours = false;
+        self.is_our_report = false;
         self.sender_was_proven = false;
         self.authentication = None;
     }

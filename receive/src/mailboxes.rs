@@ -159,7 +159,11 @@ fn facts_of(message: &Queued, section: &[u8]) -> Facts {
     match message.common.origin {
         // Nobody else gets reports about what is passed on.
         Origin::Passed { .. } => facts.sender_was_proven = message.notify != NEVER,
-        Origin::Sent | Origin::Server | Origin::Report(_) => facts.is_ours = true,
+        Origin::Sent | Origin::Server => facts.is_ours = true,
+        Origin::Report(_) => {
+            facts.is_ours = true;
+            facts.is_our_report = true;
+        }
     }
     facts
 }

@@ -61,8 +61,9 @@ pub(crate) fn arrived<'a>(
         received,
         rcpt_to,
         for_reports,
-        from_passed: facts.is_ours || results.is_some_and(dmarc_passed),
-        signed_for_tls: facts.is_ours
+        // A login proves an account, and no reporter: it is no reason to believe a report.
+        from_passed: facts.is_our_report || results.is_some_and(dmarc_passed),
+        signed_for_tls: facts.is_our_report
             || results.is_some_and(|results| is_signed_for_tls(results, from.as_ref())),
         from,
         queue_id,

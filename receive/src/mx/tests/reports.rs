@@ -1,10 +1,13 @@
 //! Reports about mail of an account, and mail that looks like one.
 
+use postrider_queue::Mailboxes as _;
+use postrider_store::{Order, Origin, QueueFilter, ReportKind};
+
 use super::{
     dmarc::{ann_sends, ann_submits},
     *,
 };
-use crate::mx::MxRules;
+use crate::{LocalMailboxes, mx::MxRules};
 
 /// A report that its author's server did not write, with these fields.
 fn dsn(fields: &str, recipient: &str) -> String {
@@ -112,5 +115,37 @@ async fn a_full_account_takes_reports_about_its_mail_only() {
         let (reply, mailbox) = send(&world, "", to, &report).await;
         assert!(reply.starts_with("250 "), "{to}: {reply}");
         assert_eq!(mailbox, "Inbox");
+    }
+}
+
+/// An account that may send mail is no proof of what a report says, whatever domain it is about.
+/// The server believes the reports that it wrote itself.
+#[tokio::test]
+async fn a_login_verifies_no_report() {
+    let world = World::new();
+    let dynamics = DYNAMICS.replacen("[accounts", "dmarc = { account = \"ann\" }\n[accounts", 1);
+    let dynamic = Dynamic::parse(&dynamics, "domains.conf", &world.context.statics).unwrap();
+    world.context.config.store(Arc::new(dynamic));
+    ann_submits(&world, "ann@example.org", "letter8").await;
+    let (store, config) = (&world.context.store, world.context.dynamic());
+    let list = store.list(&QueueFilter::default(), None, Order::Ascending, 1);
+    let mut message = list.await.unwrap().items.remove(0);
+    message.recipient = "dmarcreports@example.org".parse().unwrap();
+    let mailboxes = LocalMailboxes::new(world.context.clone());
+    let sender = message.reverse_path.clone();
+    for (origin, expected) in [
+        (Origin::Sent, false),
+        (Origin::Server, false),
+        (Origin::Passed { sender }, false),
+        (Origin::Report(ReportKind::Dmarc), true),
+        (Origin::Report(ReportKind::Tls), true),
+    ] {
+        message.common.origin = origin;
+        let taken = mailboxes.take(&config, &message).await.unwrap();
+        let [report] = taken.records.reports.as_slice() else {
+            panic!("{taken:?}");
+        };
+        let proofs = [report.from_passed, report.signed_for_tls];
+        assert_eq!(proofs, [expected; 2], "{:?}", message.common.origin);
     }
 }

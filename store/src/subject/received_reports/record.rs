@@ -42,10 +42,10 @@ pub struct ArrivedReport {
     pub for_reports: bool,
     /// The author, in the From field.
     pub from: Option<Address>,
-    /// DMARC passed, or an account of ours sent the mail.
+    /// DMARC passed, or this server wrote the mail as a report of its own.
     pub from_passed: bool,
     /// A DKIM signature of the author's organisation is good for reports about TLS (RFC 8460 §3),
-    /// or an account of ours sent the mail.
+    /// or this server wrote the mail as a report of its own.
     pub signed_for_tls: bool,
     /// The message of our queue that the mail complains about, as far as it was found.
     pub queue_id: Option<QueueId>,
