@@ -225,7 +225,9 @@ async fn find(
     let found = context.store.received_report(ReceivedReportId(id)).await?;
     let filter = ReceivedFilter::from(filter.clone());
     let found = found.filter(|report| filter.matches(report));
-    found.ok_or_else(|| missing(id))
+    let mut found = found.ok_or_else(|| missing(id))?;
+    filter.narrow(&mut found);
+    Ok(found)
 }
 
 /// Shows a report.

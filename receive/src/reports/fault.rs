@@ -75,6 +75,9 @@ pub enum Limit {
     /// [`DEPTH_MAX`].
     #[error("16 levels")]
     Depth,
+    /// The domains that one report is about.
+    #[error("100 domains")]
+    Domains,
     /// The time for one report.
     #[error("10 seconds")]
     Time,

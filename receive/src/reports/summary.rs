@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use postrider_config::{Dynamic, Static};
+use postrider_config::{Account, DestinationAddress, Dynamic, ReportAddress, Static};
 use postrider_dns::is_within;
 use postrider_smtp::{Address, Domain};
 use postrider_store::{
@@ -17,7 +17,7 @@ use postrider_store::{
 use super::{
     arf::Feedback,
     dmarc::{self, ActionDisposition},
-    fault::ReportFault,
+    fault::{Limit, ReportFault},
     find::{Found, MailReading},
     tls,
 };
@@ -30,7 +30,7 @@ use crate::{
 const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most bytes of a name or an id that are kept.
 const TEXT_MAX: usize = 256;
-/// The most domains of a report about TLS that are kept.
+/// The most domains of a report that are kept.
 const DOMAINS_MAX: usize = 100;
 
 /// The parts of the configuration that say what is ours.
@@ -40,10 +40,12 @@ pub(super) struct Ours<'a> {
     pub(super) config: &'a Dynamic,
 }
 
-/// What is kept of a mail that was read. None: it is no report.
+/// What is kept of a mail that was read. None: it is no report. `sent_by` is the account that sent
+/// the message of our queue that the mail complains about.
 pub(super) fn kept(
     arrived: &ArrivedReport,
     reading: &MailReading,
+    sent_by: Option<&str>,
     ours: Ours<'_>,
 ) -> Option<NewReceivedReport> {
     let keep_until = arrived.received.after(ours.statics.reports.keep);
@@ -83,9 +85,17 @@ pub(super) fn kept(
     if let Err(fault) = &checked {
         about.error = fault.to_string();
     }
-    if about.domains.is_empty() {
-        about.domains = address_domains(arrived, ours);
+    let mut domains = BTreeSet::from_iter(std::mem::take(&mut about.domains));
+    if domains.is_empty() {
+        domains = address_domains(arrived, ours);
     }
+    if about.kind == ReceivedKind::Arf {
+        match domains_of_parties(arrived, sent_by, &domains, ours) {
+            Some(parties) => domains.extend(parties),
+            None => domains.clear(),
+        }
+    }
+    about.domains = few(domains);
     let is_good = checked.is_ok();
     let sums = match reading.report.as_ref()? {
         Ok(Found::Dmarc(report)) if is_good && about.verified => sums(&about, report, keep_until),
@@ -200,9 +210,9 @@ fn of_tls(
     let mut domains = BTreeSet::new();
     for policy in &report.policies {
         let name = &policy.policy.policy_domain;
-        let known = our_domain_or_host(name, ours).ok_or_else(|| foreign(name))?;
-        if domains.len() < DOMAINS_MAX {
-            domains.insert(known);
+        domains.insert(our_domain_or_host(name, ours).ok_or_else(|| foreign(name))?);
+        if domains.len() > DOMAINS_MAX {
+            return Err(Limit::Domains.into());
         }
     }
     about.domains = domains.into_iter().collect();
@@ -250,16 +260,67 @@ fn of_arf(
     let named = report.reported_domain.iter().map(String::as_str);
     let signed = report.dkim_domain.as_deref();
     let names = named.chain(signed).chain(host);
-    let mut names = names.filter(|name| !name.is_empty()).peekable();
-    let first = names.peek().copied();
-    let found = names.find_map(|name| our_domain(name, ours));
-    match (found, first) {
-        (Some(domain), _) => about.domains = vec![domain],
-        // A complaint about a message of our queue is ours, whatever it names.
-        (None, Some(first)) if arrived.queue_id.is_none() => return Err(foreign(first)),
-        (None, _) => {}
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    let found = names.iter().filter_map(|name| our_domain(name, ours));
+    let found: BTreeSet<String> = found.collect();
+    // A complaint about a message of our queue is ours, whatever it names.
+    match names.first() {
+        Some(first) if found.is_empty() && arrived.queue_id.is_none() => Err(foreign(first)),
+        _ => {
+            about.domains = found.into_iter().collect();
+            Ok(())
+        }
     }
-    Ok(())
+}
+
+/// The domains of all who have to do with a report about one message, beside those that it names:
+/// of the accounts that got it, and of the account that sent the message. The report has addresses
+/// of people, and the message perhaps. So whoever sees one of these domains only must not see it.
+/// None: the account that sent the message is gone, so it has none.
+fn domains_of_parties(
+    arrived: &ArrivedReport,
+    sent_by: Option<&str>,
+    named: &BTreeSet<String>,
+    ours: Ours<'_>,
+) -> Option<BTreeSet<String>> {
+    let accounts = &ours.config.accounts;
+    let mut domains = BTreeSet::new();
+    if arrived.queue_id.is_some() {
+        domains.extend(domains_of(accounts.get(sent_by?)?));
+    }
+    for address in &arrived.rcpt_to {
+        // The reports about a domain may go to the account of another one.
+        if !reported_at(address, ours).is_disjoint(named) {
+            continue;
+        }
+        let account = ours.config.lookup(address);
+        let account = account.and_then(|found| accounts.get(found.account()?));
+        match account {
+            Some(account) => domains.extend(domains_of(account)),
+            None => drop(domains.insert(domain_of(address))),
+        }
+    }
+    Some(domains)
+}
+
+/// The domains of the addresses of an account.
+fn domains_of(account: &Account) -> impl Iterator<Item = String> {
+    let destinations = account.destinations.keys();
+    let domains = destinations.filter_map(|destination| match destination {
+        DestinationAddress::Address(address) => address.host.domain(),
+        DestinationAddress::CatchAll(domain) => Some(domain),
+    });
+    let domains = domains.chain([&account.domain]);
+    domains.map(|domain| domain.ascii().to_owned())
+}
+
+/// These domains, or none if they are too many. A tenant sees a report if all its domains are of
+/// the tenant, so a part of them would show it to others.
+fn few(domains: BTreeSet<String>) -> Vec<String> {
+    match domains.len() > DOMAINS_MAX {
+        true => Vec::new(),
+        false => domains.into_iter().collect(),
+    }
 }
 
 fn check_range(about: &ReportSummary, received: Time) -> Result<(), ReportFault> {
@@ -277,29 +338,31 @@ fn check_range(about: &ReportSummary, received: Time) -> Result<(), ReportFault>
 
 /// The domains whose report addresses are among the recipients; if there are none, those of the
 /// recipients.
-fn address_domains(arrived: &ArrivedReport, ours: Ours<'_>) -> Vec<String> {
-    let mut domains = BTreeSet::new();
-    for address in &arrived.rcpt_to {
-        for (name, domain) in &ours.config.domains {
-            let reports = [&domain.dmarc, &domain.tls_rpt];
-            let is_for = |report: &Option<postrider_config::ReportAddress>| {
-                report.as_ref().is_some_and(|report| {
-                    address.host.domain() == Some(&report.domain)
-                        && address
-                            .local
-                            .as_str()
-                            .eq_ignore_ascii_case(report.localpart.as_str())
-                })
-            };
-            if reports.into_iter().any(is_for) {
-                domains.insert(name.ascii().to_owned());
-            }
-        }
+fn address_domains(arrived: &ArrivedReport, ours: Ours<'_>) -> BTreeSet<String> {
+    let recipients = arrived.rcpt_to.iter();
+    let domains: BTreeSet<String> = recipients
+        .clone()
+        .flat_map(|address| reported_at(address, ours))
+        .collect();
+    match domains.is_empty() {
+        true => recipients.map(domain_of).collect(),
+        false => domains,
     }
-    if domains.is_empty() {
-        domains.extend(arrived.rcpt_to.iter().map(domain_of));
-    }
-    domains.into_iter().take(DOMAINS_MAX).collect()
+}
+
+/// The domains whose reports come to an address.
+fn reported_at(address: &Address, ours: Ours<'_>) -> BTreeSet<String> {
+    let is_at = |report: &ReportAddress| {
+        let local = address.local.as_str();
+        address.host.domain() == Some(&report.domain)
+            && local.eq_ignore_ascii_case(report.localpart.as_str())
+    };
+    let domains = ours.config.domains.iter();
+    let domains = domains.filter(|(_, domain)| {
+        let mut reports = domain.dmarc.iter().chain(&domain.tls_rpt);
+        reports.any(is_at)
+    });
+    domains.map(|(name, _)| name.ascii().to_owned()).collect()
 }
 
 /// The kind of report that the recipients are for.

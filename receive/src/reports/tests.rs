@@ -37,9 +37,16 @@ const DYNAMICS: &str = r#"
 dmarc = { account = "ann" }
 tls_rpt = { account = "ann" }
 [domains."other.test"]
+[domains."third.test"]
 [accounts.ann]
 domain = "example.com"
 destinations = { "ann@example.com" = {}, "fbl@example.com" = {} }
+[accounts.bob]
+domain = "other.test"
+destinations = { "bob@other.test" = {} }
+[accounts.eve]
+domain = "third.test"
+destinations = { "eve@third.test" = {}, "eve@other.test" = {} }
 "#;
 
 /// The time at which all mails come in: 2023-11-16.
@@ -81,7 +88,8 @@ pub(super) fn read(mail: &[u8]) -> MailReading {
     find::read(mail, mail.len() as u64, limits, Patience::until(&never))
 }
 
-/// What is kept of a mail to the address in its To field.
+/// What is kept of a mail to the address in its To field. If it is about a message of our queue, ann
+/// sent that.
 pub(super) fn kept(
     mail: &[u8],
     change: impl FnOnce(&mut ArrivedReport),
@@ -98,5 +106,5 @@ pub(super) fn kept(
         statics: &parts.statics,
         config: &config,
     };
-    summary::kept(&arrived, &read(mail), ours)
+    summary::kept(&arrived, &read(mail), Some("ann"), ours)
 }

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 use postrider_config::{Live, Static};
 use postrider_observe::{Metrics, Tracer};
 use postrider_store::{
-    ArrivedReport, Clock, ReceivedReport, ReportRoom, ReportSummary, Store, StoreError, TextId,
+    ArrivedReport, Clock, QueueId, ReceivedReport, ReportRoom, ReportSummary, Store, StoreError, TextId,
 };
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, info, warn};
@@ -126,7 +126,8 @@ impl Reports {
             statics: &self.parts.statics,
             config: &config,
         };
-        let report = summary::kept(&arrived, &reading, ours);
+        let sent_by = self.sent_by(arrived.queue_id).await?;
+        let report = summary::kept(&arrived, &reading, sent_by.as_deref(), ours);
         let about = report.as_ref().map(|report| report.about.clone());
         let room = ReportRoom(self.parts.statics.reports.max_size.0);
         let is_new = self.parts.store.report_read(arrived.id, report, room);
@@ -152,6 +153,18 @@ impl Reports {
             ),
         }
         Ok(())
+    }
+
+    /// The account that sent a message. None: it is gone.
+    async fn sent_by(&self, id: Option<QueueId>) -> Result<Option<String>, StoreError> {
+        let (store, Some(id)) = (&self.parts.store, id) else {
+            return Ok(None);
+        };
+        let message = match store.queued(id).await? {
+            Some(message) => Some(message),
+            None => store.retired(id).await?.map(|retired| retired.message),
+        };
+        Ok(message.map(|message| message.common.account))
     }
 
     /// The report in the text of a mail. A text that is damaged has none.

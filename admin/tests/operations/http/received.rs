@@ -250,6 +250,12 @@ async fn a_tenant_sees_reports_about_its_domains() {
             assert_eq!(got.error(), (404, "notFound".to_owned()), "{path}");
         }
     }
+    // The mail came to an address of somebody else.
+    let whole = list("dmarc?values=1").await;
+    assert_eq!(whole["items"][0]["to"], json!([]));
+    assert_eq!(call("GET /api/reports/dmarc/3").await.data()["to"], json!([]));
+    assert_eq!(list("dmarc?text=dmarcreports").await["total"], 0);
+    assert_eq!(list("dmarc?text=reporter.test").await["total"], 1);
     let got = call("DELETE /api/reports/dmarc").await;
     assert_eq!(got.data(), json!(true));
     assert_eq!(site.get("/api/reports/dmarc").await["total"], 2);

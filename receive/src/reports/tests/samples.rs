@@ -212,6 +212,61 @@ fn a_complaint_about_our_message_is_ours() {
     assert_eq!(report.message.unwrap().queue_id.unwrap().0, 7);
 }
 
+/// A complaint has addresses of people. So it belongs to all domains that have to do with it, and a
+/// tenant who has some of them only does not see it.
+#[test]
+fn a_complaint_belongs_to_all_domains_that_have_to_do_with_it() {
+    let address = |text: &str| Address::parse(text).unwrap();
+    let complaint = |mail_from: &str, names: &str, change: &dyn Fn(&mut ArrivedReport)| {
+        let mail = format!(
+            "From: fbl@reporter.test\r\nTo: ann@example.com\r\nMIME-Version: 1.0\r\n\
+             Content-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n\
+             --b\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\n\
+             Original-Mail-From: <{mail_from}>\r\n{names}--b--\r\n"
+        );
+        kept(mail.as_bytes(), change).unwrap().about.domains
+    };
+    let named = "Reported-Domain: other.test\r\n";
+    let (ours, both) = (vec!["example.com"], vec!["example.com", "other.test"]);
+    assert_eq!(complaint("ann@example.com", "", &|_| {}), ours);
+    // It names a domain of somebody else, who must not learn who complained to ann.
+    assert_eq!(complaint("x@elsewhere.test", named, &|_| {}), both);
+    assert_eq!(complaint("ann@example.com", named, &|_| {}), both);
+    assert_eq!(complaint("bob@other.test", "", &|_| {}), both);
+    // The mail went to bob, too, and to an account with addresses of two domains.
+    let to_bob = |arrived: &mut ArrivedReport| arrived.rcpt_to.push(address("bob@other.test"));
+    assert_eq!(complaint("ann@example.com", "", &to_bob), both);
+    let to_eve = |arrived: &mut ArrivedReport| arrived.rcpt_to = vec![address("eve@other.test")];
+    let of_eve = vec!["other.test", "third.test"];
+    assert_eq!(complaint("eve@other.test", "", &to_eve), of_eve);
+    // An address for the reports about a domain is no matter of those who read it.
+    let to_reports = |arrived: &mut ArrivedReport| {
+        arrived.rcpt_to = vec![address("dmarcreports@example.com")];
+    };
+    assert_eq!(complaint("ann@example.com", "", &to_reports), ours);
+}
+
+/// The message that a complaint is about belongs to the account that sent it.
+#[test]
+fn a_complaint_belongs_to_the_sender_of_the_message() {
+    let mut arrived = arrived("bob@other.test", Some("fbl@reporter.test"));
+    let parts = parts();
+    let config = parts.config.load_full();
+    let ours = Ours {
+        statics: &parts.statics,
+        config: &config,
+    };
+    let reading = read(&mail("arf-abuse.eml"));
+    arrived.queue_id = Some(postrider_store::QueueId(7));
+    let of = |account| summary::kept(&arrived, &reading, account, ours).unwrap();
+    let expected = ["example.com", "other.test", "third.test"];
+    assert_eq!(of(Some("eve")).about.domains, expected);
+    // Nobody but administrators of the whole server sees the things of an account that is gone.
+    for gone in [None, Some("gone")] {
+        assert!(of(gone).about.domains.is_empty(), "{gone:?}");
+    }
+}
+
 #[test]
 fn no_faulty_mail_says_that_it_is_good() {
     for (name, mail) in mails() {

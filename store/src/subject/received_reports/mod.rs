@@ -20,6 +20,7 @@ use std::{
     ops::Bound,
 };
 
+use postrider_smtp::Address;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -51,18 +52,35 @@ pub struct ReceivedFilter {
     pub kind: Option<ReceivedKind>,
     /// This text is in what is known of them, in any case.
     pub text: Option<String>,
-    /// All their domains are among these, in ASCII.
+    /// All their domains are among these, in ASCII. Recipients of other domains are not shown, and
+    /// their addresses match no text.
     pub domains: Option<BTreeSet<String>>,
 }
 
 impl ReceivedFilter {
+    /// Whether a recipient may be known to those who asked: it is of their domains.
+    fn shows(&self, recipient: &str) -> bool {
+        self.domains.as_ref().is_none_or(|domains| {
+            let address = Address::parse(recipient).ok();
+            let domain = address.as_ref().and_then(|address| address.host.domain());
+            domain.is_some_and(|domain| domains.contains(domain.ascii()))
+        })
+    }
+
+    /// Takes the recipients from a report that are not of the wanted domains. One mail may come to
+    /// several.
+    pub fn narrow(&self, report: &mut ReceivedReport) {
+        report.about.to.retain(|to| self.shows(to));
+    }
+
     /// Whether a report matches.
     #[must_use]
     pub fn matches(&self, report: &ReceivedReport) -> bool {
         let about = &report.about;
         let has = |text: &String| {
             let text = text.to_lowercase();
-            let lists = about.to.iter().chain(&about.domains);
+            let to = about.to.iter().filter(|to| self.shows(to));
+            let lists = to.chain(&about.domains);
             let single = [
                 &about.from,
                 &about.subject,
@@ -408,13 +426,15 @@ impl Store {
         after: Option<ReceivedReportId>,
         limit: usize,
     ) -> Result<Page<ReceivedReport, ReceivedReportId>, StoreError> {
-        let filter = filter.clone();
-        self.scan(ListReceived {
-            filter,
+        let scan = ListReceived {
+            filter: filter.clone(),
             after,
             limit,
-        })
-        .await
+        };
+        let mut page = self.scan(scan).await?;
+        let reports = page.items.iter_mut();
+        reports.for_each(|report| filter.narrow(report));
+        Ok(page)
     }
 
     /// Removes a report. What it added to the sums stays. False: there is none.

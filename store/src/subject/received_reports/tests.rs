@@ -235,13 +235,27 @@ async fn a_filter_looks_at_what_is_known() {
             (of(None, "B.test", &[]), &[2]),
             (of(None, "", &["a.test"]), &[1]),
             (of(None, "", &["a.test", "b.test", "c.test"]), &[2, 1]),
+            (of(None, "dmarcreports", &["a.test"]), &[1]),
+            (of(None, "dmarcreports", &["b.test", "c.test"]), &[]),
         ] {
             assert_eq!(listed(&store, &filter).await, expected, "{filter:?}");
         }
+        // A report about a domain whose mail came to the address of another one.
+        let mut elsewhere = report("four", 1);
+        elsewhere.about.domains = vec!["b.test".into()];
+        keep(&store, elsewhere, ROOM).await;
+        assert_eq!(listed(&store, &of(None, "DMARCREPORTS", &["b.test"])).await, [0_u64; 0]);
+        let to = async |domains: &[&str]| {
+            let page = store.received_reports(&of(None, "", domains), None, 9).await;
+            page.unwrap().items.remove(0).about.to
+        };
+        assert_eq!(to(&[]).await, ["dmarcreports@a.test"]);
+        assert_eq!(to(&["a.test", "b.test"]).await, ["dmarcreports@a.test"]);
+        assert_eq!(to(&["b.test"]).await, [""; 0]);
         let page = store.received_reports(&of(None, "", &[]), None, 2).await;
         let next = page.unwrap().next;
         let page = store.received_reports(&of(None, "", &[]), next, 2).await;
-        assert_eq!(page.unwrap().items.len(), 1);
+        assert_eq!(page.unwrap().items.len(), 2);
     })
     .await;
 }
