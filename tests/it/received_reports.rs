@@ -17,11 +17,23 @@ const DYNAMICS: &str = "[domains.\"example.org\".dmarc]\naccount = \"app\"\n\
     [domains.\"example.org\".tls_rpt]\naccount = \"app\"\n\
     [domains.\"tenant.test\".dmarc]\naccount = \"other\"\n";
 
-fn xml(id: &str, domain: &str) -> String {
+/// A day in seconds.
+const DAY: i64 = 24 * 60 * 60;
+
+/// The first moment of yesterday.
+fn yesterday() -> jiff::Timestamp {
+    let now = jiff::Timestamp::now().as_second();
+    jiff::Timestamp::from_second((now / DAY - 1) * DAY).unwrap()
+}
+
+/// A report about the day that begins at this time.
+fn xml(begin: jiff::Timestamp, id: &str, domain: &str) -> String {
+    let begin = begin.as_second();
+    let end = begin + DAY - 1;
     format!(
         "<?xml version=\"1.0\"?>\r\n<feedback><report_metadata><org_name>Reporter Ltd</org_name>\
          <email>r@reporter.test</email><report_id>{id}</report_id><date_range>\
-         <begin>1700006400</begin><end>1700092799</end></date_range></report_metadata>\r\n\
+         <begin>{begin}</begin><end>{end}</end></date_range></report_metadata>\r\n\
          <policy_published><domain>{domain}</domain><p>reject</p></policy_published>\r\n\
          <record><row><source_ip>198.51.100.20</source_ip><count>5</count><policy_evaluated>\
          <disposition>reject</disposition><dkim>fail</dkim><spf>fail</spf></policy_evaluated></row>\
@@ -33,11 +45,16 @@ fn xml(id: &str, domain: &str) -> String {
     )
 }
 
-const TLS: &str = "{\"organization-name\":\"Reporter Ltd\",\"date-range\":{\
-    \"start-datetime\":\"2023-11-15T00:00:00Z\",\"end-datetime\":\"2023-11-15T23:59:59Z\"},\r\n\
-    \"report-id\":\"tls-1\",\"policies\":[{\"policy\":{\"policy-type\":\"sts\",\
-    \"policy-domain\":\"example.org\"},\r\n\"summary\":{\"total-successful-session-count\":3,\
-    \"total-failure-session-count\":1}}]}";
+fn tls(begin: jiff::Timestamp) -> String {
+    let end = jiff::Timestamp::from_second(begin.as_second() + DAY - 1).unwrap();
+    format!(
+        "{{\"organization-name\":\"Reporter Ltd\",\"date-range\":{{\
+         \"start-datetime\":\"{begin}\",\"end-datetime\":\"{end}\"}},\r\n\
+         \"report-id\":\"tls-1\",\"policies\":[{{\"policy\":{{\"policy-type\":\"sts\",\
+         \"policy-domain\":\"example.org\"}},\r\n\"summary\":{{\"total-successful-session-count\":3,\
+         \"total-failure-session-count\":1}}}}]}}"
+    )
+}
 
 const COMPLAINT: &str = "--b\r\nContent-Type: text/plain\r\n\r\nA complaint.\r\n--b\r\n\
     Content-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\nUser-Agent: Loop/1\r\n\
@@ -99,21 +116,22 @@ async fn reports_of_each_kind_are_read_and_shown() {
     })
     .await;
     let sign = |text: &str| key.sign("reporter.test", "k", text);
-    let (dmarc, tls) = ("dmarcreports@example.org", "tlsreports@example.org");
-    let report = sign(&mail("application/xml", &xml("r1", "example.org")));
+    let (dmarc, for_tls) = ("dmarcreports@example.org", "tlsreports@example.org");
+    let yesterday = yesterday();
+    let report = sign(&mail("application/xml", &xml(yesterday, "r1", "example.org")));
     send(&world, REPORTER, dmarc, &report).await;
     send(&world, REPORTER, dmarc, &report).await;
-    let forged = mail("application/xml", &xml("r1", "example.org"));
+    let forged = mail("application/xml", &xml(yesterday, "r1", "example.org"));
     send(&world, STRANGER, dmarc, &forged).await;
-    let of_tenant = sign(&mail("application/xml", &xml("r2", "tenant.test")));
+    let of_tenant = sign(&mail("application/xml", &xml(yesterday, "r2", "tenant.test")));
     send(&world, REPORTER, "dmarcreports@tenant.test", &of_tenant).await;
     let broken = mail("application/xml", "<?xml version=\"1.0\"?><feedback>");
     send(&world, REPORTER, dmarc, &sign(&broken)).await;
     send(
         &world,
         REPORTER,
-        tls,
-        &sign(&mail("application/tlsrpt+json", TLS)),
+        for_tls,
+        &sign(&mail("application/tlsrpt+json", &tls(yesterday))),
     )
     .await;
     let complaint = sign(&mail(COMPLAINT_KIND, COMPLAINT));
@@ -201,13 +219,11 @@ async fn reports_of_each_kind_are_read_and_shown() {
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), sums["items"]);
     let said = says(&world, &["report", "sums", "--by", "reporter"]).await;
     assert!(said.ends_with("reporter.test\n"), "{said}");
-    let sums = get(
-        &world,
-        &admin,
-        "dmarc/sums?by=day&after=2023-11-15&before=2023-11-16",
-    )
-    .await;
-    assert_eq!(sums["items"][0]["day"], "2023-11-15");
+    let date = yesterday.strftime("%Y-%m-%d").to_string();
+    let next = yesterday + jiff::SignedDuration::from_hours(24);
+    let path = format!("dmarc/sums?by=day&after={date}&before={next}");
+    let sums = get(&world, &admin, &path).await;
+    assert_eq!(sums["items"][0]["day"], date);
     assert_eq!(sums["items"][0]["messages"], 14);
 
     // A tenant sees and removes what is about its domain.

@@ -1,5 +1,7 @@
 //! Why a mail for reports has no report that counts, and the limits of all work on it.
 
+use std::time::Duration;
+
 /// The most bytes of a packed report.
 pub const PACKED_MAX: usize = 16 << 20;
 /// The most bytes of a report that is not packed.
@@ -12,6 +14,10 @@ pub const ENTRIES_MAX: usize = 4;
 pub const RECORDS_MAX: usize = 100_000;
 /// The most levels of elements in XML, or of objects and lists in JSON.
 pub const DEPTH_MAX: usize = 16;
+
+/// The longest time that a report about DMARC or TLS tells of. Nearly all tell of a day; a domain may
+/// ask for one report a week (`ri=604800`, RFC 7489 §6.3).
+pub const RANGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Why a mail has no report that counts. Its text is for the list of reports.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +49,12 @@ pub enum ReportFault {
     /// The report tells of a time that has not come.
     #[error("the report is about a time in the future")]
     Future,
+    /// The report tells of a time that is over for so long that nothing of it is kept any more.
+    #[error("the report is about a time that is over for longer than reports are kept")]
+    Old,
+    /// The report tells of more than [`RANGE_MAX`].
+    #[error("the report is about more than 7 days")]
+    Long,
     /// The range ends before it begins.
     #[error("the time of the report ends before it begins")]
     Backwards,

@@ -17,7 +17,7 @@ use postrider_store::{
 use super::{
     arf::Feedback,
     dmarc::{self, ActionDisposition},
-    fault::{Limit, ReportFault},
+    fault::{Limit, RANGE_MAX, ReportFault},
     find::{Found, MailReading},
     tls,
 };
@@ -28,8 +28,12 @@ use crate::{
 
 /// How far ahead of us the clock of a reporter may be, or its zone.
 const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+/// A day in microseconds.
+const DAY: i64 = 24 * 60 * 60 * 1_000_000;
 /// The most bytes of a name or an id that are kept.
 const TEXT_MAX: usize = 256;
+/// The most recipients of a mail that are kept.
+const RECIPIENTS_MAX: usize = 100;
 /// The most domains of a report that are kept.
 const DOMAINS_MAX: usize = 100;
 
@@ -49,10 +53,11 @@ pub(super) fn kept(
     ours: Ours<'_>,
 ) -> Option<NewReceivedReport> {
     let keep_until = arrived.received.after(ours.statics.reports.keep);
+    let recipients = arrived.rcpt_to.iter().take(RECIPIENTS_MAX);
     let mut about = ReportSummary {
         kind: ReceivedKind::Dmarc,
         from: reading.from.clone(),
-        to: arrived.rcpt_to.iter().map(Address::unicode).collect(),
+        to: recipients.map(Address::unicode).collect(),
         subject: reading.subject.clone(),
         reporter: arrived.from.as_ref().map_or_else(String::new, domain_of),
         organization: String::new(),
@@ -81,7 +86,8 @@ pub(super) fn kept(
         ReceivedKind::Tls => arrived.signed_for_tls,
         ReceivedKind::Dmarc | ReceivedKind::Arf => arrived.from_passed,
     };
-    let checked = checked.and_then(|()| check_range(&about, arrived.received));
+    let keep = ours.statics.reports.keep;
+    let checked = checked.and_then(|()| check_range(&about, arrived.received, keep));
     if let Err(fault) = &checked {
         about.error = fault.to_string();
     }
@@ -98,7 +104,7 @@ pub(super) fn kept(
     about.domains = few(domains);
     let is_good = checked.is_ok();
     let sums = match reading.report.as_ref()? {
-        Ok(Found::Dmarc(report)) if is_good && about.verified => sums(&about, report, keep_until),
+        Ok(Found::Dmarc(report)) if is_good && about.verified => sums(&about, report, keep),
         _ => None,
     };
     Some(NewReceivedReport {
@@ -323,15 +329,27 @@ fn few(domains: BTreeSet<String>) -> Vec<String> {
     }
 }
 
-fn check_range(about: &ReportSummary, received: Time) -> Result<(), ReportFault> {
+/// Reporters may name any time. Sums are kept by day, so the days have to be few: those for which
+/// reports are kept.
+fn check_range(about: &ReportSummary, received: Time, keep: Duration) -> Result<(), ReportFault> {
     let (Some(begin), Some(end)) = (about.begin, about.end) else {
         return Ok(());
     };
     if end < begin {
         return Err(ReportFault::Backwards);
     }
-    match end > received.after(AHEAD) {
-        true => Err(ReportFault::Future),
+    if end > received.after(AHEAD) {
+        return Err(ReportFault::Future);
+    }
+    // People may complain about an old message.
+    if about.kind == ReceivedKind::Arf {
+        return Ok(());
+    }
+    if end > begin.after(RANGE_MAX) {
+        return Err(ReportFault::Long);
+    }
+    match end.after(keep) < received {
+        true => Err(ReportFault::Old),
         false => Ok(()),
     }
 }
@@ -415,7 +433,7 @@ fn author(domain: &str) -> String {
     parsed(domain).map_or_else(String::new, |domain| domain.ascii().to_owned())
 }
 
-fn sums(about: &ReportSummary, report: &dmarc::Report, keep_until: Time) -> Option<NewSums> {
+fn sums(about: &ReportSummary, report: &dmarc::Report, keep: Duration) -> Option<NewSums> {
     let mut rows: HashMap<(String, String), ReportSum> = HashMap::new();
     for record in &report.record {
         let source = record
@@ -460,11 +478,13 @@ fn sums(about: &ReportSummary, report: &dmarc::Report, keep_until: Time) -> Opti
             sum,
         });
     }
+    let day = about.begin?.day();
+    let day_ends = Time((i64::from(day) + 1) * DAY);
     Some(NewSums {
         domain: about.domains.first()?.clone(),
-        day: about.begin?.day(),
+        day,
         reporter: about.reporter.clone(),
-        keep_until,
+        keep_until: day_ends.after(keep),
         rows,
     })
 }

@@ -434,6 +434,7 @@ fn seconds(value: &str) -> Result<u64, ReportFault> {
         Ok(seconds) => Some(seconds),
         Err(_) => written_date(value),
     };
+    let seconds = seconds.filter(|seconds| *seconds <= SECONDS_MAX);
     seconds.ok_or(ReportFault::Without("date_range with dates"))
 }
 

@@ -85,6 +85,63 @@ fn depth_is_limited() {
     assert!(json(&text).is_ok());
 }
 
+/// A verified stranger may name any time. The days with sums stay few.
+#[test]
+fn times_are_limited() {
+    const DAY: i64 = 24 * 60 * 60;
+    const KEEP: i64 = 365 * DAY;
+    let head = "From: r@reporter.test\r\nTo: dmarcreports@example.com\r\nContent-Type: ";
+    let now = NOW.timestamp().as_second();
+    let (long, old) = (ReportFault::Long.to_string(), ReportFault::Old.to_string());
+    let future = ReportFault::Future.to_string();
+    for (begin, end, error) in [
+        (now - 2 * DAY, now - DAY, ""),
+        (now - 8 * DAY, now - DAY, ""),
+        (now - 8 * DAY - 1, now - DAY, &long),
+        (now - KEEP - DAY, now - KEEP, ""),
+        (now - KEEP - DAY, now - KEEP - 1, &old),
+        (DAY, 2 * DAY, &old),
+        (now, now + DAY, ""),
+        (now, now + DAY + 1, &future),
+    ] {
+        let date = |second| jiff::Timestamp::from_second(second).unwrap();
+        let dmarc = format!(
+            "{head}text/xml\r\n\r\n<feedback><report_metadata><date_range><begin>{begin}</begin>\
+             <end>{end}</end></date_range></report_metadata><policy_published><domain>example.com\
+             </domain></policy_published><record/></feedback>"
+        );
+        let tls = format!(
+            "{head}application/tlsrpt+json\r\n\r\n{{\"date-range\":{{\"start-datetime\":\
+             \"{}\",\"end-datetime\":\"{}\"}},\"policies\":[{{\"policy\":{{\"policy-domain\":\
+             \"example.com\"}}}}]}}",
+            date(begin),
+            date(end)
+        );
+        for mail in [&dmarc, &tls] {
+            let report = kept(mail.as_bytes(), |_| {}).unwrap();
+            assert_eq!(report.about.error, error, "{mail}");
+            assert_eq!(report.sums.is_some(), error.is_empty() && mail == &dmarc);
+            if let Some(sums) = report.sums {
+                let keep_until = (begin / DAY + 1) * DAY + KEEP;
+                assert_eq!(sums.keep_until.timestamp().as_second(), keep_until);
+            }
+        }
+        let arf = format!(
+            "{head}multipart/report; report-type=feedback-report; boundary=b\r\n\r\n--b\r\n\
+             Content-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\n\
+             Original-Mail-From: <a@example.com>\r\nArrival-Date: {}\r\n--b--\r\n",
+            jiff::fmt::rfc2822::to_string(&date(begin).to_zoned(jiff::tz::TimeZone::UTC)).unwrap()
+        );
+        let complaint = kept(arf.as_bytes(), |_| {}).unwrap().about;
+        assert_eq!(complaint.begin.unwrap().timestamp().as_second(), begin);
+        assert_eq!(complaint.error, "", "{arf}");
+    }
+    let absurd = format!("{HEAD}</feedback>").replace("1700092799", "17000927990000000");
+    let never = || false;
+    let read = dmarc::parse(absurd.as_bytes(), false, Patience::until(&never));
+    assert_eq!(read, Err(ReportFault::Without("date_range with dates")));
+}
+
 #[test]
 fn values_are_cut() {
     let long = "\u{e4}".repeat(100_000);
