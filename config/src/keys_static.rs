@@ -178,8 +178,8 @@ static GENERAL: &[Key] = &[
         "reports.max_size",
         Size,
         Value("\"4GiB\""),
-        "The bytes that reports that came in may have together. With more, the oldest go: first \
-            those that are not verified, then the others.",
+        "The bytes that reports that came in, and the sums over them, may have together. With \
+            more, the oldest go: first those that are not verified, then the others.",
     )
     .range("\"1MiB\"", "\"1TiB\""),
     key(

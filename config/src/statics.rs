@@ -196,7 +196,7 @@ pub struct Reports {
     pub from: Option<Address>,
     /// How long reports that came in are kept.
     pub keep: Duration,
-    /// The bytes that they may have together.
+    /// The bytes that they may have together with the sums over them.
     pub max_size: Size,
 }
 

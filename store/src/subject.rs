@@ -327,10 +327,10 @@ fn encode_counters<S: Subject>(subject: &S) -> Vec<u8> {
 /// Gives whether the keys of the subject are of an older version.
 fn decode_counters<S: Subject>(subject: &mut S, bytes: &[u8]) -> Result<bool, Unreadable> {
     let (found, rest) = version(bytes, S::KEYS)?;
-    if found < S::KEYS_SINCE {
-        return Err(Unreadable::Older(found));
-    }
-    subject.set_counters(exactly(rest)?);
+    subject.set_counters(match found < S::KEYS_SINCE {
+        true => S::older_counters(found, rest)?,
+        false => exactly(rest)?,
+    });
     Ok(found < S::KEYS)
 }
 

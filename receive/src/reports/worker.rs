@@ -26,6 +26,8 @@ const AT_ONCE: usize = 2;
 const TIME_MAX: Duration = Duration::from_secs(10);
 /// How many waiting mails are asked for at once.
 const PAGE: usize = 16;
+/// How many records without room are removed at once.
+const TRIMMED: u64 = 256;
 /// The wait after the store could not be read or written.
 const PAUSE: Duration = Duration::from_secs(10);
 /// What is read of a mail that is too large: its header section.
@@ -103,6 +105,7 @@ impl Reports {
     pub async fn read_arrived(&self) -> Result<(), StoreError> {
         let mut after = None;
         loop {
+            self.trim().await?;
             let page = self.parts.store.arrived_reports(after, PAGE).await?;
             let Some(last) = page.last() else {
                 return Ok(());
@@ -119,6 +122,18 @@ impl Reports {
         }
     }
 
+    /// Removes what has no room: a page of large reports may need that of many small ones, and the
+    /// room may be less since the last start.
+    async fn trim(&self) -> Result<(), StoreError> {
+        let store = &self.parts.store;
+        while store.trim_reports(self.room(), TRIMMED).await? == TRIMMED {}
+        Ok(())
+    }
+
+    fn room(&self) -> ReportRoom {
+        ReportRoom(self.parts.statics.reports.max_size.0)
+    }
+
     async fn read_one(&self, arrived: ArrivedReport) -> Result<(), StoreError> {
         let reading = self.read_mail(arrived.text, arrived.size).await?;
         let config = self.parts.config.load_full();
@@ -129,8 +144,10 @@ impl Reports {
         let sent_by = self.sent_by(arrived.queue_id).await?;
         let report = summary::kept(&arrived, &reading, sent_by.as_deref(), ours);
         let about = report.as_ref().map(|report| report.about.clone());
-        let room = ReportRoom(self.parts.statics.reports.max_size.0);
-        let is_new = self.parts.store.report_read(arrived.id, report, room);
+        let is_new = self
+            .parts
+            .store
+            .report_read(arrived.id, report, self.room());
         let is_new = is_new.await?;
         let Some(about) = about else {
             debug!(id = arrived.id.0, "the mail has no report");

@@ -29,6 +29,11 @@ pub(crate) trait Subject: Layered {
     fn counters(&self) -> Self::Counters;
     fn set_counters(&mut self, counters: Self::Counters);
 
+    /// Reads counters of a version before [`KEYS_SINCE`](Self::KEYS_SINCE).
+    fn older_counters(found: u8, _bytes: &[u8]) -> Result<Self::Counters, Unreadable> {
+        Err(Unreadable::Older(found))
+    }
+
     /// Derives the keys from records anew, since the index has those of an older version.
     fn renew_keys(_state: &mut State) -> Result<(), Fault> {
         Ok(())

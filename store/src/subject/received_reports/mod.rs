@@ -4,9 +4,13 @@
 //! it was read. What is kept of a report is a summary. The report itself is in the text of the
 //! mail, which the record here shares with the mail in the mailbox.
 //!
-//! The sums over the reports about DMARC have tables of their own. A report that goes leaves its
-//! name and its part of the sums behind, until their time is over. So a report counts once, also
-//! when somebody removes it and it comes again.
+//! The sums over the reports about DMARC have tables of their own. A report that somebody removes
+//! leaves its name and its part of the sums behind, until their time is over. So a report counts
+//! once, also when it comes again.
+//!
+//! Reporters decide how many reports there are, of which size and about which days. So reports and
+//! sums have a limit in bytes together. Sums, which are worth more for their size, have a part of it
+//! to themselves. No operation removes more than a few records.
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
@@ -34,7 +38,12 @@ use crate::{
     Order, Page, Store, StoreError, TextId, Time,
     error::Fault,
     id::ids,
-    table::{Faults, Grouping, Table, key::Name, tables, value::records},
+    table::{
+        Faults, Grouping, Table,
+        key::Name,
+        tables,
+        value::{Unreadable, exactly, records},
+    },
 };
 
 ids! {
@@ -44,6 +53,11 @@ ids! {
 
 /// How much a report counts beside its text, in bytes.
 const RECORD_SIZE: u64 = 1024;
+/// The part of the room that sums may have: one of so many.
+const SUMS_SHARE: u64 = 4;
+/// How many records are removed for want of room in the operation that keeps a report. If that is
+/// not enough, further operations go on.
+const TRIMMED_MAX: u64 = 64;
 
 /// Which reports. All given fields must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,6 +119,15 @@ pub(crate) struct Counters {
     last: u64,
     /// What all reports count, in bytes.
     bytes: u64,
+    /// What all sums count, in bytes.
+    sum_bytes: u64,
+}
+
+/// The counters before sums were counted.
+#[derive(Deserialize)]
+struct CountersV1 {
+    last: u64,
+    bytes: u64,
 }
 
 /// The name of a report, which stays when the report goes.
@@ -145,15 +168,26 @@ tables! {
 }
 
 subject!(
-    counters Counters, keys 1,
+    counters Counters, keys 2,
+    fn older_counters(_: u8, bytes: &[u8]) -> Result<Counters, Unreadable> {
+        let CountersV1 { last, bytes } = exactly(bytes)?;
+        Ok(Counters {
+            last,
+            bytes,
+            sum_bytes: 0,
+        })
+    },
+    fn renew_keys(state: &mut State) -> Result<(), Fault> {
+        let tables = &mut state.received_reports;
+        tables.counters.sum_bytes = tables.size_of_sums()?;
+        Ok(())
+    },
     fn skip_ids(&mut self, by: u64) {
         self.counters.last = self.counters.last.saturating_add(by);
     },
     fn forget(state: &mut State, number: u64) -> Result<(), Fault> {
         let id = ReceivedReportId(number);
-        if let Some(KnownName(name)) = state.received_reports.names.take(&id)? {
-            state.received_reports.known.remove(&name.into());
-        }
+        state.received_reports.forget_name(id)?;
         state.drop_report(id).map(drop)
     },
     fn sweep(state: &mut State, now: Time, max: u64) -> Result<u64, Fault> {
@@ -162,9 +196,10 @@ subject!(
 );
 
 operations! {
-    ReceivedReports, version 1 weighed by weigh:
+    ReceivedReports, version 2 since 1 weighed by weigh:
     Read -> bool, Reserve;
     RemoveReport -> bool, Reserve;
+    Trim -> u64, Reserve;
 }
 
 /// Ends the wait of a mail. True: its report is kept. False: there is none, or the store has it
@@ -182,13 +217,22 @@ pub(crate) struct RemoveReport {
     id: ReceivedReportId,
 }
 
+/// Removes at most `max` reports and sums for which there is no room. Tells how many.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Trim {
+    room: ReportRoom,
+    max: u64,
+}
+
 fn weigh(op: &Op) -> usize {
+    let records = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
     match op {
         Op::Read(read) => {
             let sums = read.report.as_ref().and_then(|it| it.sums.as_ref());
-            1 + sums.map_or(0, |sums| sums.rows.len())
+            1 + sums.map_or(0, |sums| sums.rows.len()) + records(TRIMMED_MAX)
         }
         Op::RemoveReport(_) => 1,
+        Op::Trim(trim) => records(trim.max),
     }
 }
 
@@ -226,6 +270,21 @@ impl Tables {
         arrived.take(max).map(|entry| Ok(entry?.1)).collect()
     }
 
+    /// Reports and sums have more than this room.
+    const fn are_over(&self, ReportRoom(room): ReportRoom) -> bool {
+        let Counters {
+            bytes, sum_bytes, ..
+        } = self.counters;
+        sum_bytes > room / SUMS_SHARE || bytes.saturating_add(sum_bytes) > room
+    }
+
+    fn forget_name(&mut self, id: ReceivedReportId) -> Result<(), Fault> {
+        if let Some(KnownName(name)) = self.names.take(&id)? {
+            self.known.remove(&name.into());
+        }
+        Ok(())
+    }
+
     /// The report that goes first if there are too many.
     fn least(&self) -> Result<Option<ReceivedReportId>, Fault> {
         let mut all = self.by_worth.range(Bound::Unbounded, Bound::Unbounded)?;
@@ -234,17 +293,42 @@ impl Tables {
 }
 
 impl State {
-    /// Removes a report. Its name stays.
-    fn drop_report(&mut self, id: ReceivedReportId) -> Result<bool, Fault> {
+    /// Removes a report, and gives when its time is over. Its name stays until then.
+    fn drop_report(&mut self, id: ReceivedReportId) -> Result<Option<Time>, Fault> {
         let tables = &mut self.received_reports;
         let Some(report) = tables.reports.take(&id)? else {
-            return Ok(false);
+            return Ok(None);
         };
         tables.by_worth.remove(&(worth(&report.about), id));
         let size = report.size.saturating_add(RECORD_SIZE);
         tables.counters.bytes = tables.counters.bytes.saturating_sub(size);
         self.release_text(report.text)?;
-        Ok(true)
+        Ok(Some(report.keep_until))
+    }
+
+    /// Removes at most `max` records, as long as there are more than the room has. First those sums
+    /// whose time is over first, if all sums have more than their share; then reports, with their
+    /// names: names count for nothing, and must not be many. Tells how many records.
+    fn trim_reports(&mut self, room: ReportRoom, max: u64) -> Result<u64, Fault> {
+        let mut removed = 0;
+        while removed < max && self.received_reports.are_over(room) {
+            let tables = &mut self.received_reports;
+            if tables.counters.sum_bytes > room.0 / SUMS_SHARE
+                && let Some((end, day)) = tables.first_end()?
+            {
+                removed += tables.forget_sums(end, &day, max - removed)?;
+                continue;
+            }
+            let Some(least) = tables.least()? else {
+                break;
+            };
+            tables.forget_name(least)?;
+            if let Some(end) = self.drop_report(least)? {
+                self.history.remove(end, tag::received_reports, least.0);
+            }
+            removed += 1;
+        }
+        Ok(removed)
     }
 
     /// Keeps a report whose mail waited. The text changes hands.
@@ -252,7 +336,7 @@ impl State {
         &mut self,
         arrived: &ArrivedReport,
         new: NewReceivedReport,
-        ReportRoom(room): ReportRoom,
+        room: ReportRoom,
     ) -> Result<bool, Fault> {
         let (id, tables) = (arrived.id, &mut self.received_reports);
         if let Some(name) = new.name {
@@ -281,12 +365,7 @@ impl State {
         self.history
             .add(report.keep_until, tag::received_reports, id.0);
         tables.reports.put_new(id, report);
-        while self.received_reports.counters.bytes > room {
-            match self.received_reports.least()? {
-                Some(least) => self.drop_report(least)?,
-                None => break,
-            };
-        }
+        self.trim_reports(room, TRIMMED_MAX)?;
         Ok(true)
     }
 
@@ -336,7 +415,13 @@ impl Read {
 
 impl RemoveReport {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        state.drop_report(self.id)
+        Ok(state.drop_report(self.id)?.is_some())
+    }
+}
+
+impl Trim {
+    fn apply(self, state: &mut State) -> Result<u64, Fault> {
+        state.trim_reports(self.room, self.max)
     }
 }
 
@@ -344,6 +429,10 @@ questions! {
     ask NextArrived { after: Option<ReceivedReportId>, max: usize } -> Vec<ArrivedReport>,
     |this, state| state.received_reports.next_arrived(this.after, this.max),
     |this, model| model.received_reports.next_arrived(this.after, this.max);
+
+    ask AreOver { room: ReportRoom } -> bool,
+    |this, state| Ok(state.received_reports.are_over(this.room)),
+    |this, model| model.received_reports.are_over(this.room);
 
     ask OneReceived { id: ReceivedReportId } -> Option<ReceivedReport>,
     |this, state| state.received_reports.reports.get(&this.id),
@@ -388,9 +477,9 @@ impl Store {
         self.ask(NextArrived { after, max }).await
     }
 
-    /// Ends the wait of a mail. Its report is kept, if there is one, as long as all of them have
-    /// this room. False: there is no report, or it is known already, or nothing waits under this
-    /// number.
+    /// Ends the wait of a mail. Its report is kept, if there is one. Others may go for it, as with
+    /// [`trim_reports`](Self::trim_reports). False: there is no report, or it is known already, or
+    /// nothing waits under this number.
     ///
     /// # Errors
     /// If the change can't be made durable.
@@ -402,6 +491,18 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let report = report.map(Box::new);
         self.change_by(Read { id, report, room }).await
+    }
+
+    /// Removes reports and sums that have no room: at most `max` records. Tells how many it removed:
+    /// fewer than `max` when the rest has room.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn trim_reports(&self, room: ReportRoom, max: u64) -> Result<u64, StoreError> {
+        match self.ask(AreOver { room }).await? {
+            true => self.change_by(Trim { room, max }).await,
+            false => Ok(0),
+        }
     }
 
     /// A report that came in.
@@ -474,6 +575,10 @@ pub(crate) fn samples() -> Vec<Op> {
         }),
         Op::RemoveReport(RemoveReport {
             id: ReceivedReportId(1),
+        }),
+        Op::Trim(Trim {
+            room: ReportRoom(1 << 20),
+            max: 2,
         }),
     ]
 }

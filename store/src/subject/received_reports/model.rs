@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::{
     ArrivedReport, ListReceived, NewArrivedReport, NewReceivedReport, NewSums, OTHER_SOURCES,
     RECORD_SIZE, REPORT_SOURCES_MAX, REPORTERS_MAX, Read, ReceivedReport, ReceivedReportId,
-    RemoveReport, ReportSum, SumGroup, SumsBy, SumsFilter,
-    sums::{group_of_reporter, group_of_source},
+    RemoveReport, ReportRoom, ReportSum, SUMS_SHARE, SumGroup, SumsBy, SumsFilter, TRIMMED_MAX,
+    Trim,
+    sums::{group_of_reporter, group_of_source, size},
     worth,
 };
 use crate::{
@@ -60,16 +61,14 @@ impl ModelPart for Model {
     }
 
     fn sweep(&mut self, now: Time, max: u64) -> u64 {
-        let over = self.days.iter().filter(|(_, day)| day.keep_until <= now);
-        let mut over: Vec<_> = over
-            .map(|(key, day)| (day.keep_until, key.clone()))
-            .collect();
-        over.sort();
-        over.truncate(usize::try_from(max).unwrap_or(usize::MAX));
-        for (_, key) in &over {
-            self.days.remove(key);
+        let mut removed = 0;
+        while removed < max {
+            match self.first_end() {
+                Some((end, key)) if end <= now => removed += self.forget_sums(&key, max - removed),
+                _ => break,
+            }
         }
-        over.len() as u64
+        removed
     }
 }
 
@@ -148,9 +147,47 @@ impl Model {
         day.reporters.entry(reporter).or_default().add(&total);
     }
 
+    fn first_end(&self) -> Option<(Time, (String, u64))> {
+        let ends = self.days.iter();
+        ends.map(|(key, day)| (day.keep_until, key.clone())).min()
+    }
+
+    fn forget_sums(&mut self, key: &(String, u64), max: u64) -> u64 {
+        let Some(day) = self.days.get_mut(key) else {
+            return 0;
+        };
+        let mut removed = 0;
+        while removed < max
+            && (day.sources.pop_first().is_some() || day.reporters.pop_first().is_some())
+        {
+            removed += 1;
+        }
+        if removed < max {
+            self.days.remove(key);
+            removed += 1;
+        }
+        removed
+    }
+
     fn bytes(&self) -> u64 {
         let sizes = self.reports.values().map(|it| it.size + RECORD_SIZE);
         sizes.sum()
+    }
+
+    fn sum_bytes(&self) -> u64 {
+        let days = self.days.iter();
+        let sizes = days.flat_map(|((domain, _), day)| {
+            let sources = day.sources.keys();
+            let sources = sources.map(|(source, from)| size(domain, source, from));
+            let reporters = day.reporters.keys();
+            sources.chain(reporters.map(|reporter| size(domain, reporter, "")))
+        });
+        sizes.sum()
+    }
+
+    pub(super) fn are_over(&self, ReportRoom(room): ReportRoom) -> bool {
+        let sums = self.sum_bytes();
+        sums > room / SUMS_SHARE || self.bytes() + sums > room
     }
 }
 
@@ -160,7 +197,12 @@ fn own<'a>(names: impl Iterator<Item = &'a String>) -> u64 {
 }
 
 impl ModelState {
-    fn keep_report(&mut self, arrived: ArrivedReport, new: NewReceivedReport, room: u64) -> bool {
+    fn keep_report(
+        &mut self,
+        arrived: ArrivedReport,
+        new: NewReceivedReport,
+        room: ReportRoom,
+    ) -> bool {
         let (id, model) = (arrived.id, &mut self.received_reports);
         if let Some(name) = new.name {
             if model.names.values().any(|known| *known == name) {
@@ -181,16 +223,38 @@ impl ModelState {
             about: new.about,
         };
         model.reports.insert(id, report);
-        while self.received_reports.bytes() > room {
-            let reports = self.received_reports.reports.values();
+        self.trim_reports(room, TRIMMED_MAX);
+        true
+    }
+
+    fn trim_reports(&mut self, room: ReportRoom, max: u64) -> u64 {
+        let mut removed = 0;
+        while removed < max && self.received_reports.are_over(room) {
+            let model = &mut self.received_reports;
+            if model.sum_bytes() > room.0 / SUMS_SHARE
+                && let Some((_, day)) = model.first_end()
+            {
+                removed += model.forget_sums(&day, max - removed);
+                continue;
+            }
+            let reports = model.reports.values();
             let least = reports.min_by_key(|report| (worth(&report.about), report.id));
             let Some((id, text)) = least.map(|least| (least.id, least.text)) else {
                 break;
             };
-            self.received_reports.reports.remove(&id);
+            model.reports.remove(&id);
+            model.names.remove(&id);
+            model.ends.remove(&id);
             self.drop_unused(text);
+            removed += 1;
         }
-        true
+        removed
+    }
+}
+
+impl Trim {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) -> u64 {
+        model.trim_reports(self.room, self.max)
     }
 }
 
@@ -201,7 +265,7 @@ impl Read {
         };
         let text = arrived.text;
         let kept = match self.report {
-            Some(report) => model.keep_report(arrived, *report, self.room.0),
+            Some(report) => model.keep_report(arrived, *report, self.room),
             None => false,
         };
         model.drop_unused(text);

@@ -27,6 +27,9 @@ pub const REPORTERS_MAX: u64 = 1000;
 /// The name that stands for all sources, or reporters, that are too many.
 pub const OTHER_SOURCES: &str = "other";
 
+/// How much a sum counts beside its names, in bytes.
+const SUM_SIZE: u64 = 128;
+
 /// The most groups of an answer.
 const GROUPS_MAX: usize = 100_000;
 
@@ -98,7 +101,7 @@ impl Tables {
                 }
             }
         };
-        let mut total = ReportSum::default();
+        let (mut total, mut size) = (ReportSum::default(), 0);
         for row in new.rows {
             total.add(&row.sum);
             let mut name: (Name, Name) = (row.source.into(), row.from.into());
@@ -108,7 +111,11 @@ impl Tables {
                 true => name = (OTHER_SOURCES.into(), "".into()),
                 false => day.sources += u64::from(is_new),
             }
-            add(&mut self.sums, (key.clone(), name), &row.sum)?;
+            let sum = (key.clone(), name);
+            let of_sum = sum_size(&sum);
+            if add(&mut self.sums, sum, &row.sum)? {
+                size += of_sum;
+            }
         }
         let mut reporter: Name = new.reporter.into();
         let is_new = !self
@@ -118,29 +125,45 @@ impl Tables {
             true => reporter = OTHER_SOURCES.into(),
             false => day.reporters += u64::from(is_new),
         }
-        add(&mut self.reporters, (key.clone(), reporter), &total)?;
+        let reporter = (key.clone(), reporter);
+        let of_reporter = reporter_size(&reporter);
+        if add(&mut self.reporters, reporter, &total)? {
+            size += of_reporter;
+        }
+        self.counters.sum_bytes = self.counters.sum_bytes.saturating_add(size);
         self.sum_days.put(key, day);
         Ok(())
     }
 
-    /// Forgets the sums of at most `max` days whose time is over. Gives how many days.
-    pub(super) fn end_sums(&mut self, now: Time, max: u64) -> Result<u64, Fault> {
-        let to = (Time(now.0.saturating_add(1)), (Name::from(""), 0));
-        let over: Result<Vec<_>, Fault> = self
-            .sum_ends
-            .range(Bound::Unbounded, Bound::Excluded(&to))?
-            .take(usize::try_from(max).unwrap_or(usize::MAX))
-            .collect();
-        let over = over?;
-        for (end, ()) in &over {
-            self.forget_sums(&end.1)?;
-            self.sum_ends.remove(end);
-        }
-        Ok(over.len() as u64)
+    /// The day whose time is over first, and when that is.
+    pub(super) fn first_end(&self) -> Result<Option<(Time, DomainDay)>, Fault> {
+        let mut ends = self.sum_ends.range(Bound::Unbounded, Bound::Unbounded)?;
+        Ok(ends.next().transpose()?.map(|(end, ())| end))
     }
 
-    fn forget_sums(&mut self, day: &DomainDay) -> Result<(), Fault> {
-        self.sum_days.remove(day);
+    /// Forgets sums whose time is over: at most `max` records. Gives how many.
+    pub(super) fn end_sums(&mut self, now: Time, max: u64) -> Result<u64, Fault> {
+        let mut removed = 0;
+        while removed < max {
+            match self.first_end()? {
+                Some((end, day)) if end <= now => {
+                    removed += self.forget_sums(end, &day, max - removed)?;
+                }
+                _ => break,
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Forgets at most `max` records of a day that goes at `end`: its sums, and the day itself when
+    /// it has no more. Gives how many.
+    pub(super) fn forget_sums(
+        &mut self,
+        end: Time,
+        day: &DomainDay,
+        max: u64,
+    ) -> Result<u64, Fault> {
+        let room = usize::try_from(max).unwrap_or(usize::MAX);
         let next = (Arc::clone(&day.0), day.1.saturating_add(1));
         let empty = || Name::from("");
         let (from, to) = (
@@ -150,19 +173,52 @@ impl Tables {
         let sums = self
             .sums
             .range(Bound::Included(&from), Bound::Excluded(&to))?;
-        let sums: Result<Vec<_>, Fault> = sums.map(|sum| Ok(sum?.0)).collect();
-        for key in sums? {
-            self.sums.remove(&key);
-        }
+        let sums: Result<Vec<_>, Fault> = sums.take(room).map(|sum| Ok(sum?.0)).collect();
+        let sums = sums?;
         let (from, to) = ((day.clone(), empty()), (next, empty()));
-        let sums = self
+        let reporters = self
             .reporters
             .range(Bound::Included(&from), Bound::Excluded(&to))?;
-        let sums: Result<Vec<_>, Fault> = sums.map(|sum| Ok(sum?.0)).collect();
-        for key in sums? {
-            self.reporters.remove(&key);
+        let reporters = reporters.take(room - sums.len());
+        let reporters: Result<Vec<_>, Fault> = reporters.map(|sum| Ok(sum?.0)).collect();
+        let reporters = reporters?;
+        let (mut size, mut own) = (0, (0, 0));
+        for key in &sums {
+            self.sums.remove(key);
+            size += sum_size(key);
+            own.0 += u64::from(&*key.1.0 != OTHER_SOURCES);
         }
-        Ok(())
+        for key in &reporters {
+            self.reporters.remove(key);
+            size += reporter_size(key);
+            own.1 += u64::from(&*key.1 != OTHER_SOURCES);
+        }
+        self.counters.sum_bytes = self.counters.sum_bytes.saturating_sub(size);
+        let removed = (sums.len() + reporters.len()) as u64;
+        if removed < max {
+            self.sum_days.remove(day);
+            self.sum_ends.remove(&(end, day.clone()));
+            return Ok(removed + 1);
+        }
+        if let Some(day) = self.sum_days.get_mut(day)? {
+            day.sources = day.sources.saturating_sub(own.0);
+            day.reporters = day.reporters.saturating_sub(own.1);
+        }
+        Ok(removed)
+    }
+
+    /// What all sums count, in bytes.
+    pub(super) fn size_of_sums(&self) -> Result<u64, Fault> {
+        let mut size = 0;
+        self.sums.for_each(|key, _| {
+            size += sum_size(&key);
+            Ok(())
+        })?;
+        self.reporters.for_each(|key, _| {
+            size += reporter_size(&key);
+            Ok(())
+        })?;
+        Ok(size)
     }
 
     /// Compares the numbers of sums with the sums.
@@ -191,20 +247,41 @@ impl Tables {
             "sums of reports are of no day".to_owned()
         });
         faults.compare("ends of sums of reports", self.sum_ends.count()?, days);
+        let size = self.size_of_sums()?;
+        faults.compare("bytes of sums", self.counters.sum_bytes, size);
         Ok(())
     }
 }
 
+/// True: it is a new sum.
 fn add<K: crate::table::key::Key>(
     table: &mut Table<K, ReportSum>,
     key: K,
     more: &ReportSum,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
     match table.get_mut(&key)? {
-        Some(sum) => sum.add(more),
-        None => table.put_new(key, *more),
+        Some(sum) => {
+            sum.add(more);
+            Ok(false)
+        }
+        None => {
+            table.put_new(key, *more);
+            Ok(true)
+        }
     }
-    Ok(())
+}
+
+/// What a sum with these names counts, in bytes.
+pub(super) const fn size(domain: &str, source: &str, from: &str) -> u64 {
+    SUM_SIZE + (domain.len() + source.len() + from.len()) as u64
+}
+
+fn sum_size(((domain, _), (source, from)): &SumKey) -> u64 {
+    size(domain, source, from)
+}
+
+fn reporter_size(((domain, _), reporter): &(DomainDay, Name)) -> u64 {
+    size(domain, reporter, "")
 }
 
 /// Adds to a group, as long as there are not too many.

@@ -5,6 +5,7 @@ use postrider_smtp::Address;
 use super::*;
 use crate::{
     Accept, StoreError, TextSource,
+    subject::Subject as _,
     tests::{
         samples::{at, inline, text},
         verbs::on_both,
@@ -161,14 +162,17 @@ async fn a_report_of_one_name_is_kept_once_until_its_time_is_over() {
         let total: u64 = sums(&store, SumsBy::Day).await.iter().map(|it| it.1).sum();
         assert_eq!(total, 2);
         store.checkpoint().await;
-        // The name and the sums of the day.
+        // The name, and of the sums two by source, one by reporter, and the day.
         assert_eq!(store.expire(at(99), 9).await.unwrap(), 0);
+        assert_eq!(store.expire(at(100), 3).await.unwrap(), 3);
+        assert_eq!(sums(&store, SumsBy::Source).await, []);
+        assert_eq!(sums(&store, SumsBy::Reporter).await.len(), 1);
         assert_eq!(store.expire(at(100), 9).await.unwrap(), 2);
         assert_eq!(sums(&store, SumsBy::Source).await, []);
         assert_eq!(sums(&store, SumsBy::Reporter).await, []);
         let (last, kept) = keep(&store, report("x", 2), ROOM).await;
         assert!(kept);
-        assert_eq!(store.expire(at(100), 9).await.unwrap(), 2);
+        assert_eq!(store.expire(at(100), 9).await.unwrap(), 5);
         assert!(!has_text(&store, last.text).await);
         assert_eq!(listed(&store, &ReceivedFilter::default()).await, [0_u64; 0]);
     })
@@ -178,7 +182,8 @@ async fn a_report_of_one_name_is_kept_once_until_its_time_is_over() {
 #[tokio::test]
 async fn reports_without_worth_go_first() {
     on_both(|store| async move {
-        let room = ReportRoom(3 * (RECORD_SIZE + 8));
+        // For three reports, and the sums of one day.
+        let room = ReportRoom(3 * (RECORD_SIZE + 8) + 400);
         let of = |id: &str, verified, error: &str| {
             let mut report = report(id, 1);
             report.about.verified = verified;
@@ -203,8 +208,124 @@ async fn reports_without_worth_go_first() {
         let (_, kept) = keep(&store, of("7", false, ""), room).await;
         assert!(kept);
         assert_eq!(listed(&store, &all).await, [6, 5, 4]);
+        // What has no room leaves nothing behind: neither its name nor its end.
+        let (_, kept) = keep(&store, of("7", false, ""), ReportRoom(1 << 20)).await;
+        assert!(kept);
+        assert_eq!(listed(&store, &all).await, [8, 6, 5, 4]);
+        // Four reports, and the sums: one by source, one by reporter, and the day.
+        assert_eq!(store.expire(at(100), 99).await.unwrap(), 7);
     })
     .await;
+}
+
+/// The room may become much smaller, and a large report may take that of thousands.
+#[tokio::test]
+async fn what_goes_at_once_has_a_limit() {
+    on_both(|store| async move {
+        let count = TRIMMED_MAX + 6;
+        let of = |number: u64| {
+            let mut report = report(&number.to_string(), 1);
+            report.sums = None;
+            report
+        };
+        let accept = Accept {
+            text: Some(inline("Report\r\n")),
+            reports: (0..=count).map(|_| arrived()).collect(),
+            ..Accept::default()
+        };
+        store.accept(accept).await.unwrap();
+        for arrived in store.arrived_reports(None, 999).await.unwrap() {
+            let room = match arrived.id.0 > count {
+                true => ReportRoom(0),
+                false => ROOM,
+            };
+            let read = store.report_read(arrived.id, Some(of(arrived.id.0)), room);
+            assert!(read.await.unwrap());
+        }
+        let all = ReceivedFilter::default();
+        let left: Vec<u64> = (TRIMMED_MAX + 1..=count + 1).rev().collect();
+        assert_eq!(left.len(), 7);
+        assert_eq!(listed(&store, &all).await, left);
+        let room = ReportRoom(2 * (RECORD_SIZE + 8));
+        assert_eq!(store.trim_reports(ROOM, 4).await.unwrap(), 0);
+        assert_eq!(store.trim_reports(room, 4).await.unwrap(), 4);
+        store.checkpoint().await;
+        assert_eq!(store.trim_reports(room, 4).await.unwrap(), 1);
+        assert_eq!(store.trim_reports(room, 4).await.unwrap(), 0);
+        assert_eq!(listed(&store, &all).await, left[..2]);
+    })
+    .await;
+}
+
+/// Sums have their part of the room. With more, the day whose time is over first goes.
+#[tokio::test]
+async fn sums_have_a_part_of_the_room() {
+    on_both(|store| async move {
+        let of = |id: &str, day: u32, networks| {
+            let mut report = report(id, networks);
+            let sums = report.sums.as_mut().unwrap();
+            sums.day = DAY + day;
+            sums.keep_until = at(100 + i64::from(day));
+            report
+        };
+        for (id, day) in [("1", 2), ("2", 1), ("3", 3)] {
+            keep(&store, of(id, day, 5), ROOM).await;
+            store.checkpoint().await;
+        }
+        let days = async || {
+            let sums = sums(&store, SumsBy::Day).await.into_iter();
+            sums.map(|(group, messages)| (group.day.unwrap() - DAY, messages))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(days().await, [(1, 5), (2, 5), (3, 5)]);
+        let by_source = sums::size("a.test", "192.0.1.0/24", "a.test");
+        let by_reporter = sums::size("a.test", "reporter.test", "");
+        let of_days = |days| days * (5 * by_source + by_reporter);
+        let trim = async |days, max| {
+            let room = ReportRoom(SUMS_SHARE * of_days(days));
+            store.trim_reports(room, max).await.unwrap()
+        };
+        // As much room as the reports need beside the sums.
+        assert_eq!(trim(3, 9).await, 0);
+        // A part of a day, if that is all that may be removed at once.
+        assert_eq!(trim(2, 2).await, 2);
+        assert_eq!(days().await, [(1, 3), (2, 5), (3, 5)]);
+        keep(&store, of("4", 1, 1), ROOM).await;
+        store.checkpoint().await;
+        assert_eq!(days().await, [(1, 4), (2, 5), (3, 5)]);
+        // Four sums by source, one by reporter, and the day.
+        assert_eq!(trim(2, 9).await, 6);
+        assert_eq!(days().await, [(2, 5), (3, 5)]);
+        assert_eq!(trim(2, 9).await, 0);
+        // They count as a part of all, and reports go for them.
+        assert_eq!(trim(1, 9).await, 7 + 2);
+        assert_eq!(trim(1, 9).await, 0);
+        assert_eq!(days().await, [(3, 5)]);
+        assert_eq!(listed(&store, &ReceivedFilter::default()).await, [4, 3]);
+    })
+    .await;
+}
+
+/// A store in which nobody counted the sums yet.
+#[test]
+fn older_counters_are_read() {
+    let mut bytes = vec![1];
+    crate::table::value::append(&(7_u64, 300_u64), &mut bytes);
+    let mut state = State::new();
+    let older = super::super::decode_counters(&mut state.received_reports, &bytes).unwrap();
+    assert!(older);
+    let sums = report("x", 2).sums.unwrap();
+    state.received_reports.add_sums(sums).unwrap();
+    let counted = state.received_reports.counters.sum_bytes;
+    state.received_reports.counters.sum_bytes = 0;
+    Tables::renew_keys(&mut state).unwrap();
+    let Counters {
+        last,
+        bytes,
+        sum_bytes,
+    } = state.received_reports.counters;
+    assert_eq!((last, bytes, sum_bytes), (7, 300, counted));
+    assert!(counted > 0);
 }
 
 #[tokio::test]
