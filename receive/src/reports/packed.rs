@@ -135,7 +135,17 @@ mod tests {
         assert_eq!(files(&twice), Err(ReportFault::PackedTwice));
         let many: Vec<(String, &[u8])> = (0..5).map(|it| (it.to_string(), &b"x"[..])).collect();
         let many: Vec<(&str, &[u8])> = many.iter().map(|(name, it)| (&**name, *it)).collect();
-        assert_eq!(files(&archive(&many)), Err(Limit::Entries.into()));
+        let mut five = archive(&many);
+        assert_eq!(files(&five), Err(Limit::Entries.into()));
+        // It says that it has fewer.
+        let end = five.len() - 22;
+        for lie in [0, 4] {
+            five[end + 8] = lie;
+            five[end + 10] = lie;
+            assert_eq!(files(&five), Err(Limit::Entries.into()), "{lie}");
+        }
+        let few = archive(many.get(..4).unwrap());
+        assert_eq!(files(&few).unwrap(), ["x"; 4]);
         let (mut locked, mut other) = (whole.clone(), whole.clone());
         let list = memchr::memmem::find(&whole, b"PK\x01\x02").unwrap();
         locked[list + 8] |= 1;
