@@ -12,6 +12,9 @@ pub const MAIL_MAX: u64 = 24 << 20;
 pub const ENTRIES_MAX: usize = 4;
 /// The most records of a report about DMARC, or policies and failures of one about TLS.
 pub const RECORDS_MAX: usize = 100_000;
+/// The most messages, or sessions, that one report may tell of. Numbers beyond make no sense, and
+/// counters must never come to their end.
+pub const COUNT_MAX: u64 = 4_000_000_000;
 /// The most levels of elements in XML, or of objects and lists in JSON.
 pub const DEPTH_MAX: usize = 16;
 
@@ -84,6 +87,9 @@ pub enum Limit {
     /// The results and reasons of all records, or the values of a JSON text.
     #[error("the results of 100,000 records")]
     Values,
+    /// [`COUNT_MAX`].
+    #[error("4,000,000,000 messages or sessions")]
+    Counts,
     /// [`DEPTH_MAX`].
     #[error("16 levels")]
     Depth,

@@ -12,7 +12,7 @@ use serde::{
     de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use super::fault::{DEPTH_MAX, Limit, Patience, RECORDS_MAX, ReportFault};
+use super::fault::{COUNT_MAX, DEPTH_MAX, Limit, Patience, RECORDS_MAX, ReportFault};
 
 /// The most bytes of a value that are kept.
 const VALUE_MAX: usize = 1024;
@@ -171,7 +171,14 @@ pub fn parse(json: &[u8], patience: Patience<'_>) -> Result<Report, ReportFault>
     if report.policies.is_empty() {
         return Err(ReportFault::Without("policies"));
     }
-    Ok(report)
+    let (good, bad) = report.sessions();
+    let mut failures = report.policies.iter().flat_map(|it| &it.failure_details);
+    let is_over = good.saturating_add(bad) > COUNT_MAX
+        || failures.any(|failure| failure.failed_session_count > COUNT_MAX);
+    match is_over {
+        true => Err(Limit::Counts.into()),
+        false => Ok(report),
+    }
 }
 
 /// Counts levels, objects and values before anybody makes values of them.

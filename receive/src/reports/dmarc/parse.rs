@@ -13,7 +13,7 @@ use super::{
     Extension, PolicyOverride, PolicyOverrideReason, Record, Report, SPFAuthResult, SPFDomainScope,
     SpfResult,
 };
-use crate::reports::fault::{DEPTH_MAX, Limit, Patience, RECORDS_MAX, ReportFault};
+use crate::reports::fault::{COUNT_MAX, DEPTH_MAX, Limit, Patience, RECORDS_MAX, ReportFault};
 
 /// The most bytes of a value that are kept.
 const VALUE_MAX: usize = 1024;
@@ -275,10 +275,10 @@ impl Reading {
             return Ok(());
         };
         match inner {
-            [E::Version] => self.report.version = value.parse().unwrap_or(0.0),
+            [E::Version] => self.report.version = version(value).unwrap_or_default(),
             [E::Metadata, rest @ ..] => set_metadata(&mut self.report, rest, value)?,
             [E::Policy, E::VersionPublished] => {
-                self.report.policy_published.version_published = value.parse().ok();
+                self.report.policy_published.version_published = version(value);
             }
             [E::Policy, field] => set_policy(&mut self.report, *field, value),
             [E::Record, rest @ ..] => {
@@ -300,8 +300,12 @@ impl Reading {
             return Err(ReportFault::Without("policy_published with a domain"));
         }
         let range = report.report_metadata.date_range;
-        match range.begin == 0 || range.end == 0 {
-            true => Err(ReportFault::Without("date_range")),
+        if range.begin == 0 || range.end == 0 {
+            return Err(ReportFault::Without("date_range"));
+        }
+        let messages = report.record.iter().map(|it| u64::from(it.row.count));
+        match messages.sum::<u64>() > COUNT_MAX {
+            true => Err(Limit::Counts.into()),
             false => Ok(report),
         }
     }
@@ -422,6 +426,11 @@ fn set_spf(result: &mut SPFAuthResult, field: Element, value: &str) {
         Element::HumanResult => result.human_result = given(value),
         _ => {}
     }
+}
+
+/// A version. Rust also reads `NaN` and `inf`, which JSON does not have.
+fn version(value: &str) -> Option<f32> {
+    value.parse().ok().filter(|version: &f32| version.is_finite())
 }
 
 /// A date in Unix seconds. Some write fractions, milliseconds, or a date for people.

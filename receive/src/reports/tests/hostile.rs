@@ -85,6 +85,63 @@ fn depth_is_limited() {
     assert!(json(&text).is_ok());
 }
 
+/// Numbers that no program holds exactly, and sums that go beyond the end of a counter.
+#[test]
+fn messages_and_sessions_are_limited() {
+    let rows = |counts: &[u64]| {
+        let row = |count| format!("<record><row><count>{count}</count></row></record>");
+        counts.iter().map(row).collect::<String>()
+    };
+    let sessions = |good: u64, bad: u64, failed: u64| {
+        format!(
+            "{{\"policies\":[{{}},{{\"summary\":{{\"total-successful-session-count\":{good},\
+             \"total-failure-session-count\":{bad}}},\"failure-details\":[{{\
+             \"failed-session-count\":{failed}}}]}}]}}"
+        )
+    };
+    const MOST: u64 = 4_000_000_000;
+    assert!(xml(&rows(&[MOST - 1, 1])).is_ok());
+    for counts in [&[MOST, 1][..], &[MOST + 1], &[u64::MAX]] {
+        assert_eq!(limit(xml(&rows(counts))), Limit::Counts, "{counts:?}");
+    }
+    assert_eq!(json(&sessions(MOST - 2, 2, MOST)).unwrap().sessions(), (MOST - 2, 2));
+    for (good, bad, failed) in [
+        (MOST, 1, 0),
+        (0, MOST + 1, 0),
+        (u64::MAX, u64::MAX, 0),
+        (1 << 53, 0, 0),
+        (0, 0, MOST + 1),
+    ] {
+        let read = json(&sessions(good, bad, failed));
+        assert_eq!(limit(read), Limit::Counts, "{good} {bad} {failed}");
+    }
+}
+
+/// JSON has no such numbers: a client would find null in the place of a number.
+#[test]
+fn a_version_is_a_number() {
+    for (text, version) in [
+        ("1.0", 1.0),
+        ("2", 2.0),
+        ("NaN", 0.0),
+        ("-inf", 0.0),
+        ("infinity", 0.0),
+        ("1e99", 0.0),
+        ("x", 0.0),
+    ] {
+        let policy = format!(
+            "<version>{text}</version><policy_published><domain>example.com</domain>\
+             <version_published>{text}</version_published></policy_published>"
+        );
+        let read = xml(&policy).unwrap();
+        let published = Some(version).filter(|version| *version > 0.0);
+        let found = (read.version, read.policy_published.version_published);
+        assert_eq!(found, (version, published), "{text}");
+        let shown = serde_json::to_value(&read).unwrap();
+        assert!(shown["version"].is_number(), "{text}");
+    }
+}
+
 /// A verified stranger may name any time. The days with sums stay few.
 #[test]
 fn times_are_limited() {
