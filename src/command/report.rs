@@ -77,6 +77,7 @@ fn read(ReceivedFilter { text, kind }: ReceivedFilter) -> ReceivedSelection {
         kind,
         text,
         domains: None,
+        readable: false,
     }
 }
 

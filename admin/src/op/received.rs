@@ -174,6 +174,8 @@ pub struct ReceivedSelection {
     pub text: Option<String>,
     /// All their domains are among these, in ASCII; None: any.
     pub domains: Option<BTreeSet<String>>,
+    /// Only those that can be read. Others have an error, and nothing to show.
+    pub readable: bool,
 }
 
 impl From<ReceivedSelection> for ReceivedFilter {
@@ -182,6 +184,7 @@ impl From<ReceivedSelection> for ReceivedFilter {
             kind: selection.kind.map(ReceivedKind::from),
             text: selection.text,
             domains: selection.domains,
+            readable: selection.readable,
         }
     }
 }

@@ -20,8 +20,14 @@ const XML: &str = "<feedback><report_metadata><report_id>r</report_id><date_rang
 
 /// Adds a report of this kind, about these domains.
 async fn add(site: &Site, kind: ReceivedKind, domains: &[&str], subject: &str) {
+    add_with(site, kind, domains, subject, "").await;
+}
+
+/// Adds a mail that has this error, or none.
+async fn add_with(site: &Site, kind: ReceivedKind, domains: &[&str], subject: &str, error: &str) {
     let (store, now) = (&site.desk.context.store, site.now());
-    let mail = format!("Subject: {subject}\r\nContent-Type: text/xml\r\n\r\n{XML}");
+    let xml = if error.is_empty() { XML } else { "<feedback>" };
+    let mail = format!("Subject: {subject}\r\nContent-Type: text/xml\r\n\r\n{xml}");
     let accept = Accept {
         reports: vec![NewArrivedReport {
             text: TextSource::New,
@@ -64,14 +70,14 @@ async fn add(site: &Site, kind: ReceivedKind, domains: &[&str], subject: &str) {
             begin: None,
             end: None,
             verified: true,
-            error: String::new(),
+            error: error.to_owned(),
             passed: 3,
             failed: 1,
             message: None,
         },
         keep_until: now.after(Duration::from_secs(60)),
         name: None,
-        sums: (kind == ReceivedKind::Dmarc).then(|| NewSums {
+        sums: (kind == ReceivedKind::Dmarc && error.is_empty()).then(|| NewSums {
             domain: domains.first().unwrap().clone(),
             day: DAY,
             reporter: "reporter.test".into(),
@@ -140,6 +146,25 @@ async fn reports_are_listed_by_kind_text_and_page() {
     assert_eq!(item["domains"], json!(["a.test", "b.test"]));
     let other = site.call("GET /api/reports/other", "").await;
     assert_eq!(other.error(), (404, "notFound".to_owned()));
+}
+
+/// Clients of the contract open each id of a list, and expect a report.
+#[tokio::test]
+async fn a_mail_without_a_report_is_listed_as_an_object_only() {
+    let site = Site::open().await;
+    add(&site, ReceivedKind::Dmarc, &["a.test"], "one").await;
+    let error = "the report is packed twice";
+    add_with(&site, ReceivedKind::Dmarc, &["a.test"], "two", error).await;
+    let list = site.get("/api/reports/dmarc").await;
+    assert_eq!(list, json!({"items": [id(&site, 1)], "total": 1}));
+    let whole = site.get("/api/reports/dmarc?values=1").await;
+    assert_eq!((&whole["total"], &whole["items"][0]["error"]), (&json!(2), &json!(error)));
+    let shown = site.get("/api/reports/dmarc/2").await;
+    assert_eq!((&shown["report"], &shown["error"]), (&json!(null), &json!(error)));
+    // All that match go, also what is listed as an object only.
+    let removed = site.call("DELETE /api/reports/dmarc", "").await.data();
+    assert_eq!(removed, json!(true));
+    assert_eq!(site.get("/api/reports/dmarc?values=1").await["total"], 0);
 }
 
 #[tokio::test]

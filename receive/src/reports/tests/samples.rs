@@ -274,5 +274,10 @@ fn no_faulty_mail_says_that_it_is_good() {
         let is_faulty = kept.as_ref().is_some_and(|it| !it.about.error.is_empty());
         assert_eq!(is_faulty, name.starts_with("fault-"), "{name}");
         assert_eq!(kept.is_none(), name.starts_with("none-"), "{name}");
+        // What is said to be readable can be opened. Without a date nobody can tell.
+        let was_read = kept.is_some_and(|it| it.about.was_read());
+        let opens = read(&mail).report.is_some_and(|it| it.is_ok());
+        let has_dates = name != "fault-tls-without-dates";
+        assert_eq!(was_read, opens && has_dates, "{name}");
     }
 }

@@ -69,6 +69,8 @@ pub struct ReceivedFilter {
     /// All their domains are among these, in ASCII. Recipients of other domains are not shown, and
     /// their addresses match no text.
     pub domains: Option<BTreeSet<String>>,
+    /// Only those that can be read.
+    pub readable: bool,
 }
 
 impl ReceivedFilter {
@@ -106,6 +108,7 @@ impl ReceivedFilter {
             all.any(|found| found.to_lowercase().contains(&text))
         };
         self.kind.is_none_or(|kind| kind == about.kind)
+            && (!self.readable || about.was_read())
             && self.text.as_ref().is_none_or(has)
             && self.domains.as_ref().is_none_or(|domains| {
                 !about.domains.is_empty() && about.domains.iter().all(|it| domains.contains(it))

@@ -148,6 +148,15 @@ pub struct ReportSummary {
     pub message: Option<ReportedMessage>,
 }
 
+impl ReportSummary {
+    /// A report was found in the mail that can be read, perhaps one that is not usable. Of others
+    /// nothing is known but the mail.
+    #[must_use]
+    pub const fn was_read(&self) -> bool {
+        self.error.is_empty() || self.begin.is_some() || self.message.is_some()
+    }
+}
+
 /// The message that a report is about (RFC 5965).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportedMessage {

@@ -346,6 +346,7 @@ async fn a_filter_looks_at_what_is_known() {
                 [] => None,
                 domains => Some(domains.iter().map(ToString::to_string).collect()),
             },
+            readable: false,
         };
         for (filter, expected) in [
             (of(None, "", &[]), &[3, 2, 1][..]),
@@ -366,6 +367,20 @@ async fn a_filter_looks_at_what_is_known() {
         elsewhere.about.domains = vec!["b.test".into()];
         keep(&store, elsewhere, ROOM).await;
         assert_eq!(listed(&store, &of(None, "DMARCREPORTS", &["b.test"])).await, [0_u64; 0]);
+        // One that can be read and is not usable, and a mail in which no report was found.
+        for begin in [Some(at(0)), None] {
+            let mut faulty = report("five", 1);
+            faulty.about.error = "no good".into();
+            faulty.about.begin = begin;
+            faulty.name = None;
+            keep(&store, faulty, ROOM).await;
+        }
+        let readable = ReceivedFilter {
+            readable: true,
+            ..of(None, "no good", &[])
+        };
+        assert_eq!(listed(&store, &readable).await, [5]);
+        assert_eq!(listed(&store, &of(None, "no good", &[])).await, [6, 5]);
         let to = async |domains: &[&str]| {
             let page = store.received_reports(&of(None, "", domains), None, 9).await;
             page.unwrap().items.remove(0).about.to
@@ -375,8 +390,8 @@ async fn a_filter_looks_at_what_is_known() {
         assert_eq!(to(&["b.test"]).await, [""; 0]);
         let page = store.received_reports(&of(None, "", &[]), None, 2).await;
         let next = page.unwrap().next;
-        let page = store.received_reports(&of(None, "", &[]), next, 2).await;
-        assert_eq!(page.unwrap().items.len(), 2);
+        let page = store.received_reports(&of(None, "", &[]), next, 9).await;
+        assert_eq!(page.unwrap().items.len(), 4);
     })
     .await;
 }

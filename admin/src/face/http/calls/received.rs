@@ -38,6 +38,7 @@ impl Asked {
             kind: Some(found.ok_or_else(missing)?),
             text: text.map(str::to_owned),
             domains: self.report_domains(),
+            readable: false,
         })
     }
 
@@ -77,8 +78,11 @@ pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
     let whole = asked.query.flag("values");
     let max = if whole { OBJECTS_MAX } else { NAMES_MAX };
     let paging = Paging::newest_first(&asked.query, max)?;
+    let mut filter = asked.received(text(&asked.query))?;
+    // Clients that get ids open each, and expect a report in it.
+    filter.readable = !whole;
     let list = List {
-        filter: asked.received(text(&asked.query))?,
+        filter,
         limit: None,
     };
     let all = |_: &ReceivedReportItem| true;
