@@ -32,7 +32,11 @@ pub(super) fn run(server: &Running, command: Report) -> anyhow::Result<()> {
             json,
         } => {
             let filter = read(filter);
-            let list = List { filter, limit };
+            let list = List {
+                filter,
+                limit,
+                ..List::default()
+            };
             server.print_list(&list, json, "no report came in", row)
         }
         Report::Show { id, json } => show(server, id, json),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use postrider_receive::reports::find::Found;
 use postrider_store::{
-    OTHER_SOURCES, ReceivedFilter, ReceivedKind, ReceivedReport, ReceivedReportId, ReportSum,
+    OTHER_SOURCES, Order, ReceivedFilter, ReceivedKind, ReceivedReport, ReceivedReportId, ReportSum,
     SumGroup, SumsFilter, Time,
 };
 use serde::{Deserialize, Serialize};
@@ -189,14 +189,29 @@ impl From<ReceivedSelection> for ReceivedFilter {
     }
 }
 
-/// Lists reports, newest first.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// Lists reports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct List {
     /// The reports.
     pub filter: ReceivedSelection,
+    /// The list begins behind the report with this number; None: with the first.
+    pub after: Option<u64>,
+    /// The order; newest first by default.
+    pub order: Order,
     /// The largest number of reports; None: all.
     pub limit: Option<usize>,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self {
+            filter: ReceivedSelection::default(),
+            after: None,
+            order: Order::Descending,
+            limit: None,
+        }
+    }
 }
 
 impl Operation for List {
@@ -208,8 +223,12 @@ impl Operation for List {
         items: &mut impl Sink<ReceivedReportItem>,
     ) -> Result<(), AdminError> {
         let filter = ReceivedFilter::from(self.filter);
+        let begin = self.after.map(ReceivedReportId);
         send_pages(self.limit, items, |after, count| {
-            context.store.received_reports(&filter, after, count)
+            let after = after.or(begin);
+            context
+                .store
+                .received_reports(&filter, after, self.order, count)
         })
         .await
     }
@@ -377,7 +396,7 @@ impl RemoveAll {
         while let Some((after, count)) = pages.next() {
             let page = context
                 .store
-                .received_reports(&filter, after, count)
+                .received_reports(&filter, after, Order::Descending, count)
                 .await?;
             for report in pages.pass(page) {
                 removed += u64::from(context.store.remove_received_report(report.id).await?);

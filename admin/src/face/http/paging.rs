@@ -1,5 +1,7 @@
 //! Lists: `page` and `limit`, or `cursor`; `sort`; and how many things match in all.
 
+use std::marker::PhantomData;
+
 use postrider_store::Order;
 use serde_json::{Map, Value, json};
 
@@ -194,6 +196,122 @@ pub(super) async fn collect<O: Operation>(
     Ok(collected)
 }
 
+/// The wanted part of what an operation gives, item by item. The rest is counted only.
+struct Window<'a, T, K, S> {
+    paging: &'a Paging,
+    key: K,
+    show: S,
+    /// How many there are in all, if that is known.
+    known: Option<u64>,
+    counted: u64,
+    /// How many items are still left out.
+    skip: u64,
+    items: Vec<(u64, Value)>,
+    goes_on: bool,
+    problem: Option<Problem>,
+    of: PhantomData<fn(T)>,
+}
+
+impl<T, K, S> Window<'_, T, K, S>
+where
+    K: Fn(&T) -> u64,
+    S: Fn(&T) -> Result<Value, Problem>,
+{
+    const fn new(paging: &Paging, known: Option<u64>, key: K, show: S) -> Window<'_, T, K, S> {
+        Window {
+            paging,
+            key,
+            show,
+            known,
+            counted: 0,
+            skip: paging.skip,
+            items: Vec::new(),
+            goes_on: false,
+            problem: None,
+            of: PhantomData,
+        }
+    }
+
+    fn answer(self) -> Answer {
+        let total = self.known.unwrap_or(self.counted);
+        let shown = total.min(self.paging.count_max);
+        let last = self.items.last().map(|(id, _)| *id);
+        let next = last.filter(|_| self.goes_on);
+        let items = self.items.into_iter().map(|(_, value)| value).collect();
+        Answer::Data(list_value(items, shown, total > shown, next))
+    }
+
+    /// Nothing that comes later changes the answer.
+    const fn is_done(&self) -> bool {
+        let is_counted = self.known.is_some() || self.counted > self.paging.count_max;
+        self.goes_on && is_counted
+    }
+
+    fn take(&mut self, item: &T) -> Result<(), Problem> {
+        self.counted += 1;
+        let id = (self.key)(item);
+        let is_behind = self.paging.after.is_none_or(|after| match self.paging.order {
+            Order::Ascending => id > after,
+            Order::Descending => id < after,
+        });
+        if !is_behind {
+            return Ok(());
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+        } else if self.items.len() < self.paging.limit {
+            self.items.push((id, (self.show)(item)?));
+        } else {
+            self.goes_on = true;
+        }
+        Ok(())
+    }
+}
+
+impl<T, K, S> Sink<T> for Window<'_, T, K, S>
+where
+    T: Send,
+    K: Fn(&T) -> u64 + Send,
+    S: Fn(&T) -> Result<Value, Problem> + Send,
+{
+    async fn send(&mut self, items: Vec<T>) -> Result<(), AdminError> {
+        for item in &items {
+            if let Err(problem) = self.take(item) {
+                self.problem = Some(problem);
+                return Err(Gone.into());
+            }
+            if self.is_done() {
+                return Err(Gone.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The wanted part of the items of an operation, which gives them in the order of the list. Only
+/// this part is kept in memory. `known`: how many items there are in all, if that is known; then
+/// the operation may begin at the cursor. Otherwise they are counted.
+pub(super) async fn list_page<O: Operation>(
+    context: &Context,
+    operation: O,
+    paging: &Paging,
+    known: Option<u64>,
+    (key, show): (
+        impl Fn(&O::Item) -> u64 + Send,
+        impl Fn(&O::Item) -> Result<Value, Problem> + Send,
+    ),
+) -> Result<Answer, Problem> {
+    let mut window = Window::new(paging, known, key, show);
+    let result = operation.run(context, &mut window).await;
+    if let Some(problem) = window.problem.take() {
+        return Err(problem);
+    }
+    if !window.is_done() {
+        result?;
+    }
+    Ok(window.answer())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,5 +348,55 @@ mod tests {
             json!({"items": [1], "total": 3, "more": true, "next": "1"})
         );
         assert_eq!(ids("limit=x&page=0"), ids(""));
+    }
+
+    /// The answer over numbers that come one after the other, and how many of them were looked at.
+    async fn window(query: &str, known: Option<u64>, numbers: &[u64]) -> (Value, usize) {
+        let paging = Paging::newest_first(&Query::new(query), 1000).unwrap();
+        let show = |number: &u64| Ok(json!(number));
+        let mut window = Window::new(&paging, known, |number: &u64| *number, show);
+        let mut looked_at = 0;
+        for number in numbers {
+            looked_at += 1;
+            if window.send(vec![*number]).await.is_err() {
+                break;
+            }
+        }
+        let answer = window.answer().json(true).unwrap()["data"].clone();
+        (answer, looked_at)
+    }
+
+    /// The list that is in memory as a whole gives the same, but for what is not read.
+    #[tokio::test]
+    async fn a_window_keeps_the_wanted_part_only() {
+        let (down, up) = ([5, 4, 3, 2, 1], [1, 2, 3, 4, 5]);
+        for query in [
+            "",
+            "limit=2",
+            "limit=2&page=2",
+            "limit=2&page=3",
+            "limit=2&page=9",
+            "limit=3&cursor=4",
+            "limit=2&cursor=3",
+            "limit=1&max-total=3",
+            "max-total=3",
+        ] {
+            let query = format!("{query}&sort=-id");
+            assert_eq!(window(&query, None, &down).await.0, ids(&query), "{query}");
+            let query = query.replace("-id", "id");
+            assert_eq!(window(&query, None, &up).await.0, ids(&query), "{query}");
+        }
+        // All are counted, up to the limit.
+        assert_eq!(window("limit=1", None, &down).await.1, 5);
+        assert_eq!(window("limit=1&max-total=3", None, &down).await.1, 4);
+        // If their number is known, nobody looks at more than is wanted.
+        let (answer, looked_at) = window("limit=1", Some(5), &down).await;
+        assert_eq!(answer, json!({"items": [5], "total": 5, "next": "5"}));
+        assert_eq!(looked_at, 2);
+        let (answer, _) = window("limit=1&max-total=3", Some(5), &down).await;
+        assert_eq!(answer, json!({"items": [5], "total": 3, "more": true, "next": "5"}));
+        // The operation began behind the cursor.
+        let (answer, _) = window("limit=2&cursor=3", Some(5), &down[3..]).await;
+        assert_eq!(answer, json!({"items": [2, 1], "total": 5}));
     }
 }

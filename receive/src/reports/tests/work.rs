@@ -4,7 +4,7 @@ use bytes::Bytes;
 use postrider_observe::metrics::{DmarcReported, ReportKind, ReportResult, TlsReported};
 use postrider_observe::trace::{Tracer, TracerSettings};
 use postrider_store::{
-    Accept, NewArrivedReport, NewText, ReceivedFilter, ReceivedReport, TextSource,
+    Accept, NewArrivedReport, NewText, Order, ReceivedFilter, ReceivedReport, TextSource,
 };
 use tokio::sync::watch;
 
@@ -41,7 +41,7 @@ async fn bring(store: &Store, mail: Vec<u8>, change: impl FnOnce(&mut NewArrived
 async fn all(store: &Store) -> Vec<ReceivedReport> {
     let filter = ReceivedFilter::default();
     store
-        .received_reports(&filter, None, 99)
+        .received_reports(&filter, None, Order::Descending, 99)
         .await
         .unwrap()
         .items

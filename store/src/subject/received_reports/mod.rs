@@ -124,9 +124,43 @@ pub(crate) struct Counters {
     bytes: u64,
     /// What all sums count, in bytes.
     sum_bytes: u64,
+    dmarc: Counted,
+    tls: Counted,
+    arf: Counted,
 }
 
-/// The counters before sums were counted.
+/// How many reports of a kind there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Counted {
+    all: u64,
+    /// Those that can be read.
+    readable: u64,
+}
+
+impl Counters {
+    const fn of(&mut self, kind: ReceivedKind) -> &mut Counted {
+        match kind {
+            ReceivedKind::Dmarc => &mut self.dmarc,
+            ReceivedKind::Tls => &mut self.tls,
+            ReceivedKind::Arf => &mut self.arf,
+        }
+    }
+}
+
+impl Counted {
+    fn add(&mut self, about: &ReportSummary) {
+        self.all += 1;
+        self.readable += u64::from(about.was_read());
+    }
+
+    fn remove(&mut self, about: &ReportSummary) {
+        self.all = self.all.saturating_sub(1);
+        let readable = u64::from(about.was_read());
+        self.readable = self.readable.saturating_sub(readable);
+    }
+}
+
+/// The counters before sums, and reports by kind, were counted.
 #[derive(Deserialize)]
 struct CountersV1 {
     last: u64,
@@ -177,12 +211,26 @@ subject!(
         Ok(Counters {
             last,
             bytes,
-            sum_bytes: 0,
+            ..Counters::default()
         })
     },
     fn renew_keys(state: &mut State) -> Result<(), Fault> {
         let tables = &mut state.received_reports;
         tables.counters.sum_bytes = tables.size_of_sums()?;
+        let mut counted = Counters::default();
+        tables.reports.for_each(|_, report| {
+            counted.of(report.about.kind).add(&report.about);
+            Ok(())
+        })?;
+        let Counters {
+            dmarc, tls, arf, ..
+        } = counted;
+        tables.counters = Counters {
+            dmarc,
+            tls,
+            arf,
+            ..tables.counters
+        };
         Ok(())
     },
     fn skip_ids(&mut self, by: u64) {
@@ -303,6 +351,8 @@ impl State {
             return Ok(None);
         };
         tables.by_worth.remove(&(worth(&report.about), id));
+        let counted = tables.counters.of(report.about.kind);
+        counted.remove(&report.about);
         let size = report.size.saturating_add(RECORD_SIZE);
         tables.counters.bytes = tables.counters.bytes.saturating_sub(size);
         self.release_text(report.text)?;
@@ -363,6 +413,8 @@ impl State {
             about: new.about,
         };
         tables.by_worth.put_new((worth(&report.about), id), ());
+        let counted = tables.counters.of(report.about.kind);
+        counted.add(&report.about);
         let size = report.size.saturating_add(RECORD_SIZE);
         tables.counters.bytes = tables.counters.bytes.saturating_add(size);
         self.history
@@ -376,14 +428,20 @@ impl State {
     pub(super) fn check_received_reports(&self, faults: &mut Faults) -> Result<(), Fault> {
         let tables = &self.received_reports;
         let (mut count, mut bytes, mut ends) = (0, 0_u64, Vec::new());
+        let mut counted = Counters::default();
         tables.reports.for_each(|id, report| {
             count += 1;
+            counted.of(report.about.kind).add(&report.about);
             bytes += report.size.saturating_add(RECORD_SIZE);
             ends.push((report.keep_until, tag::received_reports, id.0));
             let found = tables.by_worth.contains(&(worth(&report.about), id))?;
             faults.check(found, || format!("the report {id} that came in never goes"));
             Ok(())
         })?;
+        let of_kinds = |counters: &Counters| [counters.dmarc, counters.tls, counters.arf];
+        faults.check(of_kinds(&counted) == of_kinds(&tables.counters), || {
+            "the numbers of reports by kind are wrong".to_owned()
+        });
         faults.compare("bytes of reports", tables.counters.bytes, bytes);
         faults.compare("reports by worth", tables.by_worth.count()?, count);
         let mut names = 0;
@@ -441,13 +499,22 @@ questions! {
     |this, state| state.received_reports.reports.get(&this.id),
     |this, model| model.received_reports.reports.get(&this.id).cloned();
 
-    scan ListReceived { filter: ReceivedFilter, after: Option<ReceivedReportId>, limit: usize }
-        -> Page<ReceivedReport, ReceivedReportId>,
+    ask CountReceived { kind: ReceivedKind, readable: bool } -> u64,
+    |this, state| {
+        let mut counters = state.received_reports.counters;
+        let counted = counters.of(this.kind);
+        Ok(if this.readable { counted.readable } else { counted.all })
+    },
+    |this, model| model.received_reports.count(this);
+
+    scan ListReceived {
+        filter: ReceivedFilter, after: Option<ReceivedReportId>, order: Order, limit: usize
+    } -> Page<ReceivedReport, ReceivedReportId>,
     |this, reader| {
         let listing = Listing {
             group: this.filter.kind.map(|kind| kind.as_str().to_owned()),
             after: this.after,
-            order: Order::Descending,
+            order: this.order,
             limit: this.limit,
         };
         let matches = |report: &ReceivedReport| this.filter.matches(report);
@@ -519,8 +586,21 @@ impl Store {
         self.ask(OneReceived { id }).await
     }
 
-    /// Reports that came in, newest first, beginning behind `after`. A filter for a kind looks at
-    /// reports of that kind only.
+    /// How many reports of a kind there are: all, or those that can be read. No report is read for
+    /// it.
+    ///
+    /// # Errors
+    /// If the store is closed.
+    pub async fn count_received_reports(
+        &self,
+        kind: ReceivedKind,
+        readable: bool,
+    ) -> Result<u64, StoreError> {
+        self.ask(CountReceived { kind, readable }).await
+    }
+
+    /// Reports that came in, beginning behind `after`. A filter for a kind looks at reports of that
+    /// kind only.
     ///
     /// # Errors
     /// If they can't be read.
@@ -528,11 +608,13 @@ impl Store {
         &self,
         filter: &ReceivedFilter,
         after: Option<ReceivedReportId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<ReceivedReport, ReceivedReportId>, StoreError> {
         let scan = ListReceived {
             filter: filter.clone(),
             after,
+            order,
             limit,
         };
         let mut page = self.scan(scan).await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ArrivedReport, ListReceived, NewArrivedReport, NewReceivedReport, NewSums, OTHER_SOURCES,
+    ArrivedReport, CountReceived, ListReceived, NewArrivedReport, NewReceivedReport, NewSums, OTHER_SOURCES,
     RECORD_SIZE, REPORT_SOURCES_MAX, REPORTERS_MAX, Read, ReceivedReport, ReceivedReportId,
     RemoveReport, ReportRoom, ReportSum, SUMS_SHARE, SumGroup, SumsBy, SumsFilter, TRIMMED_MAX,
     Trim,
@@ -11,7 +11,7 @@ use super::{
     worth,
 };
 use crate::{
-    Order, Page, TextId, Time,
+    Page, TextId, Time,
     filter::{ordered, page},
     subject::{ModelPart, ModelState, next},
 };
@@ -87,8 +87,15 @@ impl Model {
         behind.take(max).cloned().collect()
     }
 
+    pub(super) fn count(&self, asked: &CountReceived) -> u64 {
+        let reports = self.reports.values().map(|report| &report.about);
+        let of_kind = reports.filter(|about| about.kind == asked.kind);
+        let counted = of_kind.filter(|about| !asked.readable || about.was_read());
+        counted.count() as u64
+    }
+
     pub(super) fn list(&self, asked: &ListReceived) -> Page<ReceivedReport, ReceivedReportId> {
-        let order = Order::Descending;
+        let order = asked.order;
         let items = self.reports.values().filter(|report| {
             let after = asked.after;
             after.is_none_or(|after| order.follows(report.id, after))

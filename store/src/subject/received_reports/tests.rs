@@ -101,7 +101,10 @@ async fn keep(store: &Store, report: NewReceivedReport, room: ReportRoom) -> (Ar
 }
 
 async fn listed(store: &Store, filter: &ReceivedFilter) -> Vec<u64> {
-    let page = store.received_reports(filter, None, 99).await.unwrap();
+    let page = store
+        .received_reports(filter, None, Order::Descending, 99)
+        .await
+        .unwrap();
     page.items.iter().map(|report| report.id.0).collect()
 }
 
@@ -314,18 +317,33 @@ fn older_counters_are_read() {
     let mut state = State::new();
     let older = super::super::decode_counters(&mut state.received_reports, &bytes).unwrap();
     assert!(older);
-    let sums = report("x", 2).sums.unwrap();
-    state.received_reports.add_sums(sums).unwrap();
-    let counted = state.received_reports.counters.sum_bytes;
-    state.received_reports.counters.sum_bytes = 0;
+    let tables = &mut state.received_reports;
+    let NewReceivedReport {
+        about,
+        keep_until,
+        sums,
+        ..
+    } = report("x", 2);
+    tables.add_sums(sums.unwrap()).unwrap();
+    let counted = tables.counters.sum_bytes;
+    tables.counters.sum_bytes = 0;
+    let (id, text) = (ReceivedReportId(7), TextId(1));
+    let report = ReceivedReport {
+        id,
+        text,
+        size: 8,
+        received: at(1),
+        keep_until,
+        about,
+    };
+    tables.reports.put_new(id, report);
     Tables::renew_keys(&mut state).unwrap();
-    let Counters {
-        last,
-        bytes,
-        sum_bytes,
-    } = state.received_reports.counters;
-    assert_eq!((last, bytes, sum_bytes), (7, 300, counted));
+    let mut counters = state.received_reports.counters;
+    let found = (counters.last, counters.bytes, counters.sum_bytes);
+    assert_eq!(found, (7, 300, counted));
     assert!(counted > 0);
+    let (all, readable) = (1, 1);
+    assert_eq!(*counters.of(ReceivedKind::Dmarc), Counted { all, readable });
 }
 
 #[tokio::test]
@@ -382,16 +400,37 @@ async fn a_filter_looks_at_what_is_known() {
         assert_eq!(listed(&store, &readable).await, [5]);
         assert_eq!(listed(&store, &of(None, "no good", &[])).await, [6, 5]);
         let to = async |domains: &[&str]| {
-            let page = store.received_reports(&of(None, "", domains), None, 9).await;
+            let filter = of(None, "", domains);
+            let page = store.received_reports(&filter, None, Order::Descending, 9).await;
             page.unwrap().items.remove(0).about.to
         };
         assert_eq!(to(&[]).await, ["dmarcreports@a.test"]);
         assert_eq!(to(&["a.test", "b.test"]).await, ["dmarcreports@a.test"]);
         assert_eq!(to(&["b.test"]).await, [""; 0]);
-        let page = store.received_reports(&of(None, "", &[]), None, 2).await;
-        let next = page.unwrap().next;
-        let page = store.received_reports(&of(None, "", &[]), next, 9).await;
-        assert_eq!(page.unwrap().items.len(), 4);
+        for (order, expected) in [
+            (Order::Descending, [4, 3, 2, 1]),
+            (Order::Ascending, [3, 4, 5, 6]),
+        ] {
+            let filter = of(None, "", &[]);
+            let page = store.received_reports(&filter, None, order, 2).await;
+            let next = page.unwrap().next;
+            let page = store.received_reports(&filter, next, order, 9).await;
+            let ids: Vec<u64> = page.unwrap().items.iter().map(|it| it.id.0).collect();
+            assert_eq!(ids, expected);
+        }
+        let count = async |kind, readable| {
+            let count = store.count_received_reports(kind, readable).await;
+            count.unwrap()
+        };
+        assert_eq!(count(ReceivedKind::Dmarc, false).await, 5);
+        assert_eq!(count(ReceivedKind::Dmarc, true).await, 4);
+        assert_eq!(count(ReceivedKind::Tls, true).await, 1);
+        assert_eq!(count(ReceivedKind::Arf, true).await, 0);
+        assert!(store.remove_received_report(ReceivedReportId(6)).await.unwrap());
+        assert!(store.remove_received_report(ReceivedReportId(2)).await.unwrap());
+        assert_eq!(count(ReceivedKind::Dmarc, false).await, 4);
+        assert_eq!(count(ReceivedKind::Dmarc, true).await, 4);
+        assert_eq!(count(ReceivedKind::Tls, false).await, 0);
     })
     .await;
 }

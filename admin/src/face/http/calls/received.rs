@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::{
     Answer, Asked,
-    paging::{NAMES_MAX, OBJECTS_MAX, Paging, collect},
+    paging::{NAMES_MAX, OBJECTS_MAX, Paging, collect, list_page},
     parameters::Query,
     problem::Problem,
     value,
@@ -81,23 +81,26 @@ pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
     let mut filter = asked.received(text(&asked.query))?;
     // Clients that get ids open each, and expect a report in it.
     filter.readable = !whole;
+    let known = match (filter.kind, &filter) {
+        (Some(kind), ReceivedSelection { text: None, domains: None, readable, .. }) => {
+            let store = &asked.context.store;
+            let count = store.count_received_reports(kind.into(), *readable);
+            Some(count.await?)
+        }
+        _ => None,
+    };
     let list = List {
         filter,
+        after: paging.after.filter(|_| known.is_some()),
+        order: paging.order,
         limit: None,
     };
-    let all = |_: &ReceivedReportItem| true;
-    let mut found = collect(&asked.context, list, NAMES_MAX, &all).await?;
-    // The operation gives the newest first.
-    found.items.reverse();
-    let items = found.items.iter().map(|item| {
-        let shown = match whole {
-            true => value(item)?,
-            false => json!(id(item)),
-        };
-        Ok((item.id, shown))
-    });
-    let items = items.collect::<Result<_, Problem>>()?;
-    Ok(paging.answer_with(items, found.more))
+    let show = |item: &ReceivedReportItem| match whole {
+        true => value(item),
+        false => Ok(json!(id(item))),
+    };
+    let key = |item: &ReceivedReportItem| item.id;
+    list_page(&asked.context, list, &paging, known, (key, show)).await
 }
 
 pub(in super::super) async fn get(asked: Asked) -> Result<Answer, Problem> {
