@@ -118,12 +118,18 @@ async fn reports_of_each_kind_are_read_and_shown() {
     let sign = |text: &str| key.sign("reporter.test", "k", text);
     let (dmarc, for_tls) = ("dmarcreports@example.org", "tlsreports@example.org");
     let yesterday = yesterday();
-    let report = sign(&mail("application/xml", &xml(yesterday, "r1", "example.org")));
+    let report = sign(&mail(
+        "application/xml",
+        &xml(yesterday, "r1", "example.org"),
+    ));
     send(&world, REPORTER, dmarc, &report).await;
     send(&world, REPORTER, dmarc, &report).await;
     let forged = mail("application/xml", &xml(yesterday, "r1", "example.org"));
     send(&world, STRANGER, dmarc, &forged).await;
-    let of_tenant = sign(&mail("application/xml", &xml(yesterday, "r2", "tenant.test")));
+    let of_tenant = sign(&mail(
+        "application/xml",
+        &xml(yesterday, "r2", "tenant.test"),
+    ));
     send(&world, REPORTER, "dmarcreports@tenant.test", &of_tenant).await;
     let broken = mail("application/xml", "<?xml version=\"1.0\"?><feedback>");
     send(&world, REPORTER, dmarc, &sign(&broken)).await;

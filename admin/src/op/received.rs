@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use postrider_receive::reports::find::Found;
 use postrider_store::{
-    OTHER_SOURCES, Order, ReceivedFilter, ReceivedKind, ReceivedReport, ReceivedReportId, ReportSum,
-    SumGroup, SumsFilter, Time,
+    OTHER_SOURCES, Order, ReceivedFilter, ReceivedKind, ReceivedReport, ReceivedReportId,
+    ReportSum, SumGroup, SumsFilter, Time,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -491,7 +491,7 @@ impl ReportSumItem {
     }
 
     /// All that could not be told apart stands last.
-    fn is_rest(&self) -> bool {
+    pub(crate) fn is_rest(&self) -> bool {
         let names = [&self.source, &self.reporter];
         names
             .into_iter()

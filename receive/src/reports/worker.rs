@@ -7,7 +7,8 @@ use futures_util::{StreamExt as _, stream};
 use postrider_config::{Live, Static};
 use postrider_observe::{Metrics, Tracer};
 use postrider_store::{
-    ArrivedReport, Clock, QueueId, ReceivedReport, ReportRoom, ReportSummary, Store, StoreError, TextId,
+    ArrivedReport, Clock, QueueId, ReceivedReport, ReportRoom, ReportSummary, Store, StoreError,
+    TextId,
 };
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, info, warn};

@@ -250,10 +250,13 @@ where
     fn take(&mut self, item: &T) -> Result<(), Problem> {
         self.counted += 1;
         let id = (self.key)(item);
-        let is_behind = self.paging.after.is_none_or(|after| match self.paging.order {
-            Order::Ascending => id > after,
-            Order::Descending => id < after,
-        });
+        let is_behind = self
+            .paging
+            .after
+            .is_none_or(|after| match self.paging.order {
+                Order::Ascending => id > after,
+                Order::Descending => id < after,
+            });
         if !is_behind {
             return Ok(());
         }
@@ -394,7 +397,10 @@ mod tests {
         assert_eq!(answer, json!({"items": [5], "total": 5, "next": "5"}));
         assert_eq!(looked_at, 2);
         let (answer, _) = window("limit=1&max-total=3", Some(5), &down).await;
-        assert_eq!(answer, json!({"items": [5], "total": 3, "more": true, "next": "5"}));
+        assert_eq!(
+            answer,
+            json!({"items": [5], "total": 3, "more": true, "next": "5"})
+        );
         // The operation began behind the cursor.
         let (answer, _) = window("limit=2&cursor=3", Some(5), &down[3..]).await;
         assert_eq!(answer, json!({"items": [2, 1], "total": 5}));

@@ -313,7 +313,7 @@ pub(super) static CALLS: &[Call] = calls! {
         ["who,operation,target,after,before,page,limit,cursor,sort"] ("" -> "[AuditItem]")
         "List entries of the audit log." => server::audit;
     read GET "reports/dmarc/sums" Observe all
-        ["domain,after,before,by,page,limit,cursor,max-total"] ("" -> "[ReportSumItem]")
+        ["domain,after,before,by,page,limit,cursor,sort,max-total"] ("" -> "[ReportSumItem]")
         "Sum the verified reports about DMARC by source, day or reporter." => received::sums;
     read GET "reports/{type}" Observe all
         ["values,text,filter,page,limit,cursor,sort,max-total"] ("" -> "[ReceivedReportEntry]")

@@ -23,8 +23,34 @@ async fn add(site: &Site, kind: ReceivedKind, domains: &[&str], subject: &str) {
     add_with(site, kind, domains, subject, "").await;
 }
 
+/// Adds a report about DMARC with these sums.
+async fn add_rows(site: &Site, rows: Vec<NewSum>) {
+    add_all(site, ReceivedKind::Dmarc, &["a.test"], ("", ""), rows).await;
+}
+
 /// Adds a mail that has this error, or none.
 async fn add_with(site: &Site, kind: ReceivedKind, domains: &[&str], subject: &str, error: &str) {
+    let row = NewSum {
+        source: "192.0.2.0/24".into(),
+        from: "a.test".into(),
+        sum: ReportSum {
+            messages: 4,
+            passed: 3,
+            none: 3,
+            rejected: 1,
+            ..ReportSum::default()
+        },
+    };
+    add_all(site, kind, domains, (subject, error), vec![row]).await;
+}
+
+async fn add_all(
+    site: &Site,
+    kind: ReceivedKind,
+    domains: &[&str],
+    (subject, error): (&str, &str),
+    rows: Vec<NewSum>,
+) {
     let (store, now) = (&site.desk.context.store, site.now());
     let xml = if error.is_empty() { XML } else { "<feedback>" };
     let mail = format!("Subject: {subject}\r\nContent-Type: text/xml\r\n\r\n{xml}");
@@ -46,17 +72,6 @@ async fn add_with(site: &Site, kind: ReceivedKind, domains: &[&str], subject: &s
     store.accept(accept).await.unwrap();
     let arrived = store.arrived_reports(None, 1).await.unwrap().remove(0);
     let domains: Vec<String> = domains.iter().map(ToString::to_string).collect();
-    let row = NewSum {
-        source: "192.0.2.0/24".into(),
-        from: "a.test".into(),
-        sum: ReportSum {
-            messages: 4,
-            passed: 3,
-            none: 3,
-            rejected: 1,
-            ..ReportSum::default()
-        },
-    };
     let report = NewReceivedReport {
         about: ReportSummary {
             kind,
@@ -82,7 +97,7 @@ async fn add_with(site: &Site, kind: ReceivedKind, domains: &[&str], subject: &s
             day: DAY,
             reporter: "reporter.test".into(),
             keep_until: now.after(Duration::from_secs(60)),
-            rows: vec![row],
+            rows,
         }),
     };
     let room = ReportRoom(1 << 20);
@@ -158,9 +173,15 @@ async fn a_mail_without_a_report_is_listed_as_an_object_only() {
     let list = site.get("/api/reports/dmarc").await;
     assert_eq!(list, json!({"items": [id(&site, 1)], "total": 1}));
     let whole = site.get("/api/reports/dmarc?values=1").await;
-    assert_eq!((&whole["total"], &whole["items"][0]["error"]), (&json!(2), &json!(error)));
+    assert_eq!(
+        (&whole["total"], &whole["items"][0]["error"]),
+        (&json!(2), &json!(error))
+    );
     let shown = site.get("/api/reports/dmarc/2").await;
-    assert_eq!((&shown["report"], &shown["error"]), (&json!(null), &json!(error)));
+    assert_eq!(
+        (&shown["report"], &shown["error"]),
+        (&json!(null), &json!(error))
+    );
     // All that match go, also what is listed as an object only.
     let removed = site.call("DELETE /api/reports/dmarc", "").await.data();
     assert_eq!(removed, json!(true));
@@ -251,6 +272,52 @@ async fn sums_are_by_source_day_or_reporter() {
     }
 }
 
+/// Sums of three networks, as the pages with one sum each that a client reads. Between the first and
+/// the second one a report comes in, about networks that stand before and behind.
+async fn pages_of_sums(query: &str) -> Vec<String> {
+    let site = Site::open().await;
+    let add = async |networks: &[(u8, u64)]| {
+        let rows = networks.iter().map(|(network, messages)| NewSum {
+            source: format!("192.0.{network}.0/24"),
+            from: "a.test".into(),
+            sum: ReportSum {
+                messages: *messages,
+                ..ReportSum::default()
+            },
+        });
+        add_rows(&site, rows.collect()).await;
+    };
+    add(&[(2, 3), (4, 2), (6, 1)]).await;
+    let (mut seen, mut next) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/api/reports/dmarc/sums?limit=1{query}{next}");
+        let page = site.get(&path).await;
+        seen.push(page["items"][0]["source"].as_str().unwrap().to_owned());
+        if seen.len() == 1 {
+            add(&[(1, 9), (3, 8), (7, 1)]).await;
+        }
+        match page["next"].as_str() {
+            Some(cursor) => next = format!("&cursor={}", cursor.replace('/', "%2F")),
+            None => return seen,
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_of_sums_go_on_behind_the_last_one() {
+    let networks = |numbers: &[u8]| {
+        let networks = numbers.iter().map(|it| format!("192.0.{it}.0/24"));
+        networks.collect::<Vec<_>>()
+    };
+    for (query, expected) in [
+        ("", networks(&[2, 4, 6, 7])),
+        ("&sort=id", networks(&[2, 3, 4, 6, 7])),
+        ("&sort=-id", networks(&[6, 4, 3, 2, 1])),
+    ] {
+        assert_eq!(pages_of_sums(query).await, expected, "{query}");
+    }
+}
+
 /// A report about several domains is seen by those who have all of them.
 #[tokio::test]
 async fn a_tenant_sees_reports_about_its_domains() {
@@ -278,7 +345,10 @@ async fn a_tenant_sees_reports_about_its_domains() {
     // The mail came to an address of somebody else.
     let whole = list("dmarc?values=1").await;
     assert_eq!(whole["items"][0]["to"], json!([]));
-    assert_eq!(call("GET /api/reports/dmarc/3").await.data()["to"], json!([]));
+    assert_eq!(
+        call("GET /api/reports/dmarc/3").await.data()["to"],
+        json!([])
+    );
     assert_eq!(list("dmarc?text=dmarcreports").await["total"], 0);
     assert_eq!(list("dmarc?text=reporter.test").await["total"], 1);
     let got = call("DELETE /api/reports/dmarc").await;

@@ -430,7 +430,10 @@ fn set_spf(result: &mut SPFAuthResult, field: Element, value: &str) {
 
 /// A version. Rust also reads `NaN` and `inf`, which JSON does not have.
 fn version(value: &str) -> Option<f32> {
-    value.parse().ok().filter(|version: &f32| version.is_finite())
+    value
+        .parse()
+        .ok()
+        .filter(|version: &f32| version.is_finite())
 }
 
 /// A date in Unix seconds. Some write fractions, milliseconds, or a date for people.

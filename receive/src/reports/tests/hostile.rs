@@ -104,7 +104,10 @@ fn messages_and_sessions_are_limited() {
     for counts in [&[MOST, 1][..], &[MOST + 1], &[u64::MAX]] {
         assert_eq!(limit(xml(&rows(counts))), Limit::Counts, "{counts:?}");
     }
-    assert_eq!(json(&sessions(MOST - 2, 2, MOST)).unwrap().sessions(), (MOST - 2, 2));
+    assert_eq!(
+        json(&sessions(MOST - 2, 2, MOST)).unwrap().sessions(),
+        (MOST - 2, 2)
+    );
     for (good, bad, failed) in [
         (MOST, 1, 0),
         (0, MOST + 1, 0),

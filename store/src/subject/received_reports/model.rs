@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ArrivedReport, CountReceived, ListReceived, NewArrivedReport, NewReceivedReport, NewSums, OTHER_SOURCES,
-    RECORD_SIZE, REPORT_SOURCES_MAX, REPORTERS_MAX, Read, ReceivedReport, ReceivedReportId,
-    RemoveReport, ReportRoom, ReportSum, SUMS_SHARE, SumGroup, SumsBy, SumsFilter, TRIMMED_MAX,
-    Trim,
+    ArrivedReport, CountReceived, ListReceived, NewArrivedReport, NewReceivedReport, NewSums,
+    OTHER_SOURCES, RECORD_SIZE, REPORT_SOURCES_MAX, REPORTERS_MAX, Read, ReceivedReport,
+    ReceivedReportId, RemoveReport, ReportRoom, ReportSum, SUMS_SHARE, SumGroup, SumsBy,
+    SumsFilter, TRIMMED_MAX, Trim,
     sums::{group_of_reporter, group_of_source, size},
     worth,
 };

@@ -13,7 +13,11 @@ use crate::{
     StoreError, Time,
     error::Fault,
     subject::{PORTION, Reader},
-    table::{Faults, Table, key::Name},
+    table::{
+        Faults, Table,
+        key::{Key, Name},
+        value::Value,
+    },
 };
 
 /// How many sums by source a domain has for a day. What comes from further sources is added to the
@@ -254,11 +258,7 @@ impl Tables {
 }
 
 /// True: it is a new sum.
-fn add<K: crate::table::key::Key>(
-    table: &mut Table<K, ReportSum>,
-    key: K,
-    more: &ReportSum,
-) -> Result<bool, Fault> {
+fn add<K: Key>(table: &mut Table<K, ReportSum>, key: K, more: &ReportSum) -> Result<bool, Fault> {
     match table.get_mut(&key)? {
         Some(sum) => {
             sum.add(more);
@@ -284,10 +284,29 @@ fn reporter_size(((domain, _), reporter): &(DomainDay, Name)) -> u64 {
     size(domain, reporter, "")
 }
 
-/// Adds to a group, as long as there are not too many.
+/// Adds to a group. If there are too many, further ones share the name [`OTHER_SOURCES`].
 fn add_to_group(groups: &mut BTreeMap<SumGroup, ReportSum>, group: SumGroup, sum: &ReportSum) {
-    if groups.len() < GROUPS_MAX || groups.contains_key(&group) {
-        groups.entry(group).or_default().add(sum);
+    let has_room = groups.len() < GROUPS_MAX || groups.contains_key(&group);
+    let group = match has_room {
+        true => group,
+        false => group.others(),
+    };
+    groups.entry(group).or_default().add(sum);
+}
+
+impl SumGroup {
+    /// The group of all that is too much.
+    fn others(self) -> Self {
+        let other = |name: &str| match name {
+            "" => String::new(),
+            _ => OTHER_SOURCES.to_owned(),
+        };
+        Self {
+            day: self.day,
+            source: other(&self.source),
+            from: String::new(),
+            reporter: other(&self.reporter),
+        }
     }
 }
 
@@ -327,90 +346,140 @@ impl SumsFilter {
         reader: &Reader<'_>,
     ) -> Result<BTreeMap<SumGroup, ReportSum>, StoreError> {
         let mut groups = BTreeMap::new();
-        for day in self.days(reader)? {
-            let number = u32::try_from(day.1).unwrap_or(u32::MAX);
-            let empty = || Name::from("");
-            let is_of_day = |of: &DomainDay| *of == day;
-            match by {
-                SumsBy::Reporter => {
-                    let first = (day.clone(), empty());
-                    let mut add = |(_, reporter): &(DomainDay, Name), sum: &ReportSum| {
-                        add_to_group(&mut groups, group_of_reporter(reporter), sum);
-                    };
-                    each(
-                        reader,
-                        first,
-                        |tables| &tables.reporters,
-                        |key| is_of_day(&key.0),
-                        &mut add,
-                    )?;
-                }
-                SumsBy::Source | SumsBy::Day => {
-                    let first = (day.clone(), (empty(), empty()));
-                    let mut add = |(_, (source, from)): &SumKey, sum: &ReportSum| {
-                        let group = group_of_source(by, number, source, from);
-                        add_to_group(&mut groups, group, sum);
-                    };
-                    each(
-                        reader,
-                        first,
-                        |tables| &tables.sums,
-                        |key| is_of_day(&key.0),
-                        &mut add,
-                    )?;
-                }
-            }
+        let Some(domains) = &self.domains else {
+            let first = (Name::from(""), 0);
+            self.read_days((by, first), reader, |_| true, &mut groups)?;
+            return Ok(groups);
+        };
+        for domain in domains {
+            let name = Name::from(domain.as_str());
+            let first = (Arc::clone(&name), u64::from(self.first));
+            let last = u64::from(self.last);
+            let wanted = |day: &DomainDay| day.0 == name && day.1 <= last;
+            self.read_days((by, first), reader, wanted, &mut groups)?;
         }
         Ok(groups)
     }
 
-    /// The days of which there are sums, by domain.
-    fn days(&self, reader: &Reader<'_>) -> Result<Vec<DomainDay>, StoreError> {
-        let mut days = Vec::new();
-        let mut add = |key: &DomainDay, _: &SumDay| {
-            if self.matches(&key.0, key.1) {
-                days.push(key.clone());
+    /// Adds the sums of the days from `first` on, as long as they are wanted.
+    fn read_days(
+        &self,
+        (by, first): (SumsBy, DomainDay),
+        reader: &Reader<'_>,
+        wanted: impl Fn(&DomainDay) -> bool,
+        groups: &mut BTreeMap<SumGroup, ReportSum>,
+    ) -> Result<(), StoreError> {
+        let mut from = Some(Bound::Included(first));
+        while let Some(bound) = from {
+            let mut days = Vec::new();
+            let mut add = |key: &DomainDay, _: &SumDay| {
+                if self.matches(&key.0, key.1) {
+                    days.push(key.clone());
+                }
+            };
+            from = portion(
+                reader,
+                bound.as_ref(),
+                |tables| &tables.sum_days,
+                &wanted,
+                &mut add,
+            )?;
+            for day in days {
+                read_day(by, &day, reader, groups)?;
             }
-        };
-        let first = (Name::from(""), 0);
-        each(reader, first, |tables| &tables.sum_days, |_| true, &mut add)?;
-        Ok(days)
+        }
+        Ok(())
+    }
+}
+
+/// Adds the sums of a day.
+fn read_day(
+    by: SumsBy,
+    day: &DomainDay,
+    reader: &Reader<'_>,
+    groups: &mut BTreeMap<SumGroup, ReportSum>,
+) -> Result<(), StoreError> {
+    let number = u32::try_from(day.1).unwrap_or(u32::MAX);
+    let empty = || Name::from("");
+    match by {
+        SumsBy::Reporter => each(
+            reader,
+            (day.clone(), empty()),
+            |tables| &tables.reporters,
+            |key| key.0 == *day,
+            &mut |(_, reporter), sum| add_to_group(groups, group_of_reporter(reporter), sum),
+        ),
+        SumsBy::Source | SumsBy::Day => each(
+            reader,
+            (day.clone(), (empty(), empty())),
+            |tables| &tables.sums,
+            |key| key.0 == *day,
+            &mut |(_, (source, from)), sum| {
+                add_to_group(groups, group_of_source(by, number, source, from), sum);
+            },
+        ),
     }
 }
 
 /// Reads rows of a table from a key on, as long as their keys are wanted. The lock is free between
 /// two portions.
-fn each<K: crate::table::key::Key, V: crate::table::value::Value>(
+fn each<K: Key, V: Value>(
     reader: &Reader<'_>,
     first: K,
     table: impl Fn(&Tables) -> &Table<K, V>,
     wanted: impl Fn(&K) -> bool,
     add: &mut impl FnMut(&K, &V),
 ) -> Result<(), StoreError> {
-    let (mut from, mut is_first) = (first, true);
-    loop {
-        let state = reader.state()?;
-        let bound = match is_first {
-            true => Bound::Included(&from),
-            false => Bound::Excluded(&from),
+    let mut from = Some(Bound::Included(first));
+    while let Some(bound) = from {
+        from = portion(reader, bound.as_ref(), &table, &wanted, add)?;
+    }
+    Ok(())
+}
+
+/// Reads a portion of such rows. Gives where the next one begins. None: there are no more.
+fn portion<K: Key, V: Value>(
+    reader: &Reader<'_>,
+    from: Bound<&K>,
+    table: impl Fn(&Tables) -> &Table<K, V>,
+    wanted: impl Fn(&K) -> bool,
+    add: &mut impl FnMut(&K, &V),
+) -> Result<Option<Bound<K>>, StoreError> {
+    let state = reader.state()?;
+    let (mut last, mut seen) = (None, 0);
+    let rows = table(&state.received_reports).range(from, Bound::Unbounded)?;
+    for row in rows.take(PORTION) {
+        let (key, value) = row?;
+        if !wanted(&key) {
+            return Ok(None);
+        }
+        add(&key, &value);
+        last = Some(key);
+        seen += 1;
+    }
+    Ok(last.filter(|_| seen == PORTION).map(Bound::Excluded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_that_are_too_many_are_added_up() {
+        let sum = ReportSum {
+            messages: 1,
+            ..ReportSum::default()
         };
-        let (mut last, mut seen) = (None, 0);
-        for item in table(&state.received_reports)
-            .range(bound, Bound::Unbounded)?
-            .take(PORTION)
-        {
-            let (key, value) = item?;
-            if !wanted(&key) {
-                return Ok(());
-            }
-            add(&key, &value);
-            last = Some(key);
-            seen += 1;
+        let mut groups = BTreeMap::new();
+        for number in 0..GROUPS_MAX + 5 {
+            let group = group_of_source(SumsBy::Source, 1, &number.to_string(), "a.test");
+            add_to_group(&mut groups, group, &sum);
         }
-        match last {
-            Some(last) if seen == PORTION => from = last,
-            _ => return Ok(()),
-        }
-        is_first = false;
+        assert_eq!(groups.len(), GROUPS_MAX + 1);
+        let other = group_of_source(SumsBy::Source, 1, OTHER_SOURCES, "");
+        assert_eq!(groups.get(&other).unwrap().messages, 5);
+        let known = group_of_source(SumsBy::Source, 1, "0", "a.test");
+        add_to_group(&mut groups, known.clone(), &sum);
+        assert_eq!(groups.get(&known).unwrap().messages, 2);
     }
 }

@@ -384,7 +384,10 @@ async fn a_filter_looks_at_what_is_known() {
         let mut elsewhere = report("four", 1);
         elsewhere.about.domains = vec!["b.test".into()];
         keep(&store, elsewhere, ROOM).await;
-        assert_eq!(listed(&store, &of(None, "DMARCREPORTS", &["b.test"])).await, [0_u64; 0]);
+        assert_eq!(
+            listed(&store, &of(None, "DMARCREPORTS", &["b.test"])).await,
+            [0_u64; 0]
+        );
         // One that can be read and is not usable, and a mail in which no report was found.
         for begin in [Some(at(0)), None] {
             let mut faulty = report("five", 1);
@@ -401,7 +404,9 @@ async fn a_filter_looks_at_what_is_known() {
         assert_eq!(listed(&store, &of(None, "no good", &[])).await, [6, 5]);
         let to = async |domains: &[&str]| {
             let filter = of(None, "", domains);
-            let page = store.received_reports(&filter, None, Order::Descending, 9).await;
+            let page = store
+                .received_reports(&filter, None, Order::Descending, 9)
+                .await;
             page.unwrap().items.remove(0).about.to
         };
         assert_eq!(to(&[]).await, ["dmarcreports@a.test"]);
@@ -426,8 +431,18 @@ async fn a_filter_looks_at_what_is_known() {
         assert_eq!(count(ReceivedKind::Dmarc, true).await, 4);
         assert_eq!(count(ReceivedKind::Tls, true).await, 1);
         assert_eq!(count(ReceivedKind::Arf, true).await, 0);
-        assert!(store.remove_received_report(ReceivedReportId(6)).await.unwrap());
-        assert!(store.remove_received_report(ReceivedReportId(2)).await.unwrap());
+        assert!(
+            store
+                .remove_received_report(ReceivedReportId(6))
+                .await
+                .unwrap()
+        );
+        assert!(
+            store
+                .remove_received_report(ReceivedReportId(2))
+                .await
+                .unwrap()
+        );
         assert_eq!(count(ReceivedKind::Dmarc, false).await, 4);
         assert_eq!(count(ReceivedKind::Dmarc, true).await, 4);
         assert_eq!(count(ReceivedKind::Tls, false).await, 0);

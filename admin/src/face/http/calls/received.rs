@@ -1,14 +1,14 @@
 //! Reports that came in. A tenant sees those about its domains.
 
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet, fmt};
 
 use postrider_smtp::Domain;
-use postrider_store::Time;
+use postrider_store::{OTHER_SOURCES, Time};
 use serde_json::{Value, json};
 
 use super::super::{
     Answer, Asked,
-    paging::{NAMES_MAX, OBJECTS_MAX, Paging, collect, list_page},
+    paging::{NAMES_MAX, OBJECTS_MAX, Paging, collect, list_page, list_value},
     parameters::Query,
     problem::Problem,
     value,
@@ -82,7 +82,15 @@ pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
     // Clients that get ids open each, and expect a report in it.
     filter.readable = !whole;
     let known = match (filter.kind, &filter) {
-        (Some(kind), ReceivedSelection { text: None, domains: None, readable, .. }) => {
+        (
+            Some(kind),
+            ReceivedSelection {
+                text: None,
+                domains: None,
+                readable,
+                ..
+            },
+        ) => {
             let store = &asked.context.store;
             let count = store.count_received_reports(kind.into(), *readable);
             Some(count.await?)
@@ -142,6 +150,58 @@ fn time_or_date(query: &Query, name: &str) -> Result<Option<Time>, Problem> {
     })
 }
 
+/// The place of a sum in a list, and the cursor that leads behind it: `MESSAGES,NAME,FROM`. It does
+/// not change when other sums come and go.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct SumPlace {
+    /// What could not be told apart stands last.
+    is_rest: bool,
+    /// 0 if the list is by names only.
+    messages: Reverse<u64>,
+    /// The day, the network or the reporter.
+    name: String,
+    /// The domain of the author.
+    from: String,
+}
+
+impl SumPlace {
+    /// `by_name`: messages do not count. Days are always by name.
+    fn of(item: &ReportSumItem, by_name: bool) -> Self {
+        let names = [&item.day, &item.source, &item.reporter];
+        let name = names.into_iter().flatten().next();
+        let by_name = by_name || item.day.is_some();
+        Self {
+            is_rest: item.is_rest(),
+            messages: Reverse(if by_name { 0 } else { item.messages }),
+            name: name.cloned().unwrap_or_default(),
+            from: item.from.clone().unwrap_or_default(),
+        }
+    }
+
+    fn read(cursor: &str) -> Option<Self> {
+        let (messages, names) = cursor.split_once(',')?;
+        let (name, from) = names.split_once(',')?;
+        Some(Self {
+            is_rest: name == OTHER_SOURCES,
+            messages: Reverse(messages.parse().ok()?),
+            name: name.to_owned(),
+            from: from.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for SumPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            messages: Reverse(messages),
+            name,
+            from,
+            ..
+        } = self;
+        write!(f, "{messages},{name},{from}")
+    }
+}
+
 pub(in super::super) async fn sums(asked: Asked) -> Result<Answer, Problem> {
     let query = &asked.query;
     let paging = Paging::new(query, OBJECTS_MAX)?;
@@ -160,10 +220,20 @@ pub(in super::super) async fn sums(asked: Asked) -> Result<Answer, Problem> {
     };
     let all = |_: &ReportSumItem| true;
     let found = collect(&asked.context, sums, NAMES_MAX, &all).await?;
-    let items = (1_u64..).zip(&found.items);
-    let items = items.map(|(place, item)| Ok((place, value(item)?)));
-    let items: Vec<(u64, Value)> = items.collect::<Result<_, Problem>>()?;
-    Ok(paging.answer_with(items, found.more))
+    let by_name = query.text("sort").is_some();
+    let places = found.items.into_iter().map(|item| {
+        let place = SumPlace::of(&item, by_name);
+        (place.clone(), (place, item))
+    });
+    let mut places: Vec<_> = places.collect();
+    places.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let after = query.read("cursor", SumPlace::read)?;
+    let part = paging.part(places, after, found.more);
+    let next = part.items.last().filter(|_| part.goes_on);
+    let next = next.map(|(place, _)| place.to_string());
+    let items = part.items.iter().map(|(_, item)| value(item));
+    let items: Vec<Value> = items.collect::<Result<_, Problem>>()?;
+    Ok(Answer::Data(list_value(items, part.total, part.more, next)))
 }
 
 /// The shapes of the answers, for the description.
