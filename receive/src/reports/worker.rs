@@ -21,7 +21,7 @@ use super::{
     traced,
 };
 
-/// How many reports are read at once.
+/// How many reports are read at once: of those that arrive, and of those that somebody looks at.
 const AT_ONCE: usize = 2;
 /// The time for one report.
 const TIME_MAX: Duration = Duration::from_secs(10);
@@ -51,10 +51,15 @@ pub struct ReportsParts {
     pub tracer: Tracer,
 }
 
-/// Reads reports: at most two at once, and each for at most ten seconds.
+/// Reads reports: at most two at once, and each for at most ten seconds. What waits is in the store,
+/// and only [`PAGE`] of it in memory.
+///
+/// Reports that somebody looks at have places of their own, so that those who look do not hold up
+/// the worker, nor senders of large reports those who look.
 pub struct Reports {
     parts: ReportsParts,
-    places: Semaphore,
+    pub(super) places: Arc<Semaphore>,
+    pub(super) places_to_look: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Reports {
@@ -69,7 +74,8 @@ impl Reports {
     pub fn new(parts: ReportsParts) -> Self {
         Self {
             parts,
-            places: Semaphore::new(AT_ONCE),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            places_to_look: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
@@ -136,7 +142,8 @@ impl Reports {
     }
 
     async fn read_one(&self, arrived: ArrivedReport) -> Result<(), StoreError> {
-        let reading = self.read_mail(arrived.text, arrived.size).await?;
+        let mail = (arrived.text, arrived.size);
+        let reading = self.read_mail(mail, &self.places).await?;
         let config = self.parts.config.load_full();
         let ours = Ours {
             statics: &self.parts.statics,
@@ -186,14 +193,19 @@ impl Reports {
     }
 
     /// The report in the text of a mail. A text that is damaged has none.
-    async fn read_mail(&self, text: TextId, size: u64) -> Result<MailReading, StoreError> {
+    async fn read_mail(
+        &self,
+        (text, size): (TextId, u64),
+        places: &Arc<Semaphore>,
+    ) -> Result<MailReading, StoreError> {
         let wanted = match size > MAIL_MAX {
             true => BEGINNING,
             false => size,
         };
-        // The memory for the text is one of the things that a place stands for.
-        let place = self.places.acquire().await;
-        let _place = place.map_err(|_| StoreError::Closed)?;
+        // The memory for the text is one of the things that a place stands for. The reader has it
+        // until its end, also when the one who waits for it has gone.
+        let place = Arc::clone(places).acquire_owned().await;
+        let place = place.map_err(|_| StoreError::Closed)?;
         let text = match self.parts.store.text(text).await {
             Ok(text) => text.read(0..wanted).await,
             Err(error) => Err(error),
@@ -209,6 +221,7 @@ impl Reports {
         let limits = self.parts.statics.limits.mime();
         let (clock, begin) = (Arc::clone(&self.parts.clock), self.parts.clock.moment());
         let read = move |text: Bytes| {
+            let _place = place;
             let is_over = || clock.moment().since(begin) > TIME_MAX;
             find::read(&text, size, limits, Patience::until(&is_over))
         };
@@ -224,7 +237,8 @@ impl Reports {
     /// # Errors
     /// If the store is closed.
     pub async fn open(&self, report: &ReceivedReport) -> Result<Option<Found>, StoreError> {
-        let reading = self.read_mail(report.text, report.size).await?;
+        let mail = (report.text, report.size);
+        let reading = self.read_mail(mail, &self.places_to_look).await?;
         Ok(reading.report.and_then(Result::ok))
     }
 }

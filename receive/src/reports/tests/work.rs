@@ -1,10 +1,13 @@
 //! The worker over a store.
 
+use std::sync::{Condvar, Mutex, mpsc};
+
 use bytes::Bytes;
 use postrider_observe::metrics::{DmarcReported, ReportKind, ReportResult, TlsReported};
 use postrider_observe::trace::{Tracer, TracerSettings};
 use postrider_store::{
-    Accept, NewArrivedReport, NewText, Order, ReceivedFilter, ReceivedReport, TextSource,
+    Accept, Clock, Moment, NewArrivedReport, NewText, Order, ReceivedFilter, ReceivedReport, Sleep,
+    TextSource,
 };
 use tokio::sync::watch;
 
@@ -174,4 +177,106 @@ async fn a_mail_that_is_too_large_is_listed_by_its_header() {
             .starts_with("Report domain: example.com")
     );
     assert!(report.about.verified);
+}
+
+/// A clock that stands still for all threads but one, until it is let go.
+struct Gate {
+    clock: ManualClock,
+    free: std::thread::ThreadId,
+    asked: mpsc::Sender<()>,
+    is_open: (Mutex<bool>, Condvar),
+}
+
+impl Gate {
+    fn open(&self) {
+        *self.is_open.0.lock().unwrap() = true;
+        self.is_open.1.notify_all();
+    }
+}
+
+impl Clock for Gate {
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn moment(&self) -> Moment {
+        if std::thread::current().id() != self.free {
+            self.asked.send(()).unwrap();
+            let is_open = self.is_open.0.lock().unwrap();
+            drop(self.is_open.1.wait_while(is_open, |is_open| !*is_open));
+        }
+        self.clock.moment()
+    }
+
+    fn sleep_until(&self, time: Time) -> Sleep {
+        self.clock.sleep_until(time)
+    }
+
+    fn sleep_until_moment(&self, moment: Moment) -> Sleep {
+        self.clock.sleep_until_moment(moment)
+    }
+}
+
+/// Whoever looks at a report does not wait for those that come in.
+#[tokio::test]
+async fn looking_at_a_report_needs_no_place_of_the_worker() {
+    let parts = parts();
+    let store = parts.store.clone();
+    bring(&store, sample("google-tls"), |_| {}).await;
+    let reports = Reports::new(parts);
+    reports.read_arrived().await.unwrap();
+    let [report] = all(&store).await.try_into().unwrap();
+    let places = Arc::clone(&reports.places);
+    let count = u32::try_from(places.available_permits()).unwrap();
+    let _busy = places.acquire_many_owned(count).await.unwrap();
+    assert!(reports.open(&report).await.unwrap().is_some());
+}
+
+/// A client that goes away and comes again has not more than its places.
+#[tokio::test]
+async fn a_place_is_taken_until_the_reader_is_done() {
+    let (asked, told) = mpsc::channel();
+    let gate = Arc::new(Gate {
+        clock: ManualClock::new(NOW),
+        free: std::thread::current().id(),
+        asked,
+        is_open: (Mutex::new(false), Condvar::new()),
+    });
+    let parts = ReportsParts {
+        clock: Arc::clone(&gate) as Arc<dyn Clock>,
+        ..parts()
+    };
+    let store = parts.store.clone();
+    bring(&store, sample("google-tls"), |_| {}).await;
+    let [arrived] = store
+        .arrived_reports(None, 9)
+        .await
+        .unwrap()
+        .try_into()
+        .unwrap();
+    let report = ReceivedReport {
+        id: arrived.id,
+        text: arrived.text,
+        size: arrived.size,
+        received: NOW,
+        keep_until: NOW,
+        about: kept(&sample("google-tls"), |_| {}).unwrap().about,
+    };
+    let reports = Reports::new(parts);
+    let places = Arc::clone(&reports.places_to_look);
+    let all = places.available_permits();
+    let mut opening = Box::pin(reports.open(&report));
+    while told.try_recv().is_err() {
+        tokio::select! {
+            biased;
+            _ = &mut opening => panic!("the reader waits for the clock"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    drop(opening);
+    assert_eq!(places.available_permits(), all - 1);
+    gate.open();
+    while places.available_permits() < all {
+        tokio::task::yield_now().await;
+    }
 }
