@@ -567,3 +567,64 @@ async fn a_record_that_can_not_be_read_is_set_aside() {
     let kept = table.get(1_u64.to_be_bytes().as_slice()).unwrap().unwrap();
     assert_eq!(kept.value(), [1, 0xff, 0xff], "it can still be looked at");
 }
+
+#[tokio::test]
+async fn a_deleted_mail_that_can_not_be_read_stays_with_its_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        segment_size: 1 << 20,
+        ..Options::new(dir.path())
+    };
+    let keep = crate::KeepDeleted {
+        until: at(100),
+        bytes: 14,
+    };
+    let store = Store::open(options.clone()).unwrap();
+    let accept = Accept {
+        text: Some(inline("Hi!\r\n")),
+        mails: vec![mail("Inbox", TextSource::New); 5],
+        ..Accept::default()
+    };
+    let mails = store.accept(accept).await.unwrap().mails;
+    let text_of = store.mail(mails[0]).await.unwrap().unwrap().text;
+    for id in &mails[..2] {
+        assert!(store.delete_mail("ann", *id, at(3), keep).await.unwrap());
+    }
+    store.close().await;
+    // Of the first, the mail can't be read; of the second, when and where it was deleted.
+    let damaged = [("deleted_mails", mails[0]), ("deletions", mails[1])];
+    for (table, id) in damaged {
+        overwrite(dir.path(), table, &id.0.to_be_bytes(), &[1, 0xff, 0xff]);
+    }
+    let store = Store::open(options.clone()).unwrap();
+    for id in &mails[..2] {
+        let restored = store.restore_mail("ann", *id, "Inbox", None).await;
+        assert!(!restored.unwrap(), "it counts as absent");
+    }
+    for id in &mails[2..] {
+        let there = store.mail(*id).await.unwrap();
+        assert!(store.remove_mail("ann", there.unwrap().id).await.unwrap());
+    }
+    store.close().await;
+    let store = Store::open(options.clone()).unwrap();
+    assert_eq!(text(&store, text_of).await.unwrap(), "Hi!\r\n");
+    let usage = store.deleted_usage("ann").await.unwrap();
+    assert_eq!(usage.mails, 2, "nothing of them went");
+    // They hold up no other: neither a removal in steps nor the limit of the account ends never.
+    for removed in [1, 0] {
+        let purged = soon(store.purge_deleted(None, 1)).await;
+        assert_eq!(purged.unwrap(), removed);
+    }
+    let accept = Accept {
+        text: Some(inline("Ho!\r\n")),
+        mails: vec![mail("Inbox", TextSource::New)],
+        ..Accept::default()
+    };
+    let mails = store.accept(accept).await.unwrap().mails;
+    let keep = crate::KeepDeleted { bytes: 7, ..keep };
+    let deleted = soon(store.delete_mail("ann", mails[0], at(4), keep)).await;
+    assert!(deleted.unwrap());
+    let usage = store.deleted_usage("ann").await.unwrap();
+    assert_eq!(usage.mails, 1, "what can't be read counts on");
+    store.close().await;
+}

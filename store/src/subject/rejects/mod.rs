@@ -127,13 +127,19 @@ impl Tables {
         Ok(taken)
     }
 
-    /// The oldest refused mail of an account.
+    /// The oldest refused mail of an account. One whose record can't be read is left out: it would
+    /// be the first again and again.
     fn oldest(&self, account: &Name) -> Result<Option<MailId>, Fault> {
         let key = |id| (Name::clone(account), MailId(id));
         let (from, to) = (key(0), key(u64::MAX));
         let range = (Bound::Included(&from), Bound::Included(&to));
-        let first = self.by_account.range(range.0, range.1)?.next();
-        Ok(first.transpose()?.map(|((_, id), ())| id))
+        for item in self.by_account.range(range.0, range.1)? {
+            let ((_, id), ()) = item?;
+            if self.rejects.get(&id)?.is_some() {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
 
     /// How many records there are, and how many keys of each kind follow from them.

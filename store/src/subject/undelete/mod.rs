@@ -173,14 +173,15 @@ impl Restore {
         let Some(deletion) = deletion.filter(is_of_account) else {
             return Ok(false);
         };
-        let trained = tables.trained.take(&self.id)?;
-        let mail = tables.take(self.id, &deletion)?;
-        let until = deletion.until;
-        state.history.remove(until, tag::undelete, self.id.0);
-        // A record that can't be read is gone.
-        let Some(mut mail) = mail else {
+        // A record that can't be read counts as absent. It stays deleted as it is, with its text:
+        // a later version may read it.
+        let Some(mut mail) = tables.mails.get(&self.id)? else {
             return Ok(false);
         };
+        let trained = tables.trained.take(&self.id)?;
+        tables.take(self.id, &deletion)?;
+        let until = deletion.until;
+        state.history.remove(until, tag::undelete, self.id.0);
         mail.mailbox = self.mailbox;
         mail.received = self.received.unwrap_or(mail.received);
         state.add_mail(mail)?;
@@ -215,14 +216,24 @@ impl Tables {
         }
     }
 
-    /// The first deleted mails of an account by time, or any.
+    /// The first deleted mails of an account by time, or any. Those whose records can't be read are
+    /// left out: they would be the first again and again.
     fn oldest(&self, account: Option<&Name>, max: usize) -> Result<Vec<MailId>, Fault> {
         let key = |time, id| account.map(|account| (Name::clone(account), Time(time), MailId(id)));
         let (from, to) = (key(i64::MIN, 0), key(i64::MAX, u64::MAX));
         let from = from.as_ref().map_or(Bound::Unbounded, Bound::Included);
         let to = to.as_ref().map_or(Bound::Unbounded, Bound::Included);
-        let found = self.by_account.range(from, to)?.take(max);
-        found.map(|item| Ok(item?.0.2)).collect()
+        let mut found = Vec::new();
+        for item in self.by_account.range(from, to)? {
+            if found.len() >= max {
+                break;
+            }
+            let ((_, _, id), ()) = item?;
+            if self.deletions.get(&id)?.is_some() {
+                found.push(id);
+            }
+        }
+        Ok(found)
     }
 
     /// Takes a mail out of all tables here but that of what was learnt.
