@@ -17,6 +17,7 @@ use tracing::{error, info};
 
 use crate::{
     AdminError,
+    held::{AccountHeld, Accounts},
     op::{certificates::CertificateFiles, metrics::Figures},
 };
 
@@ -61,6 +62,8 @@ pub struct Context {
     pub webhooks: Arc<Operator>,
     /// `domains.conf`, for operations that change it.
     pub domains: Arc<DomainsFile>,
+    /// Which accounts operations work on, so that they are not removed meanwhile.
+    pub accounts: Arc<Accounts>,
     /// The newest lines of the log, and which lines are written.
     pub logs: Log,
     /// What happened to sessions, messages and calls.
@@ -80,6 +83,17 @@ pub struct Context {
 }
 
 impl Context {
+    /// Checks that an account is in `domains.conf`, and keeps it there: it is not removed while the
+    /// result is there. For operations that give an account something of its own.
+    ///
+    /// # Errors
+    /// If there is no such account.
+    pub async fn hold_account(&self, account: &str) -> Result<AccountHeld, AdminError> {
+        let held = self.accounts.hold(account).await;
+        self.check_account(account)?;
+        Ok(held)
+    }
+
     /// Checks that an account is in `domains.conf`.
     pub(crate) fn check_account(&self, account: &str) -> Result<(), AdminError> {
         if self.config.load().accounts.contains_key(account) {

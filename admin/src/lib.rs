@@ -11,7 +11,9 @@
 mod context;
 mod error;
 pub mod face;
+mod held;
 pub mod op;
 
 pub use context::{Caller, Context};
 pub use error::{AdminError, Code};
+pub use held::{AccountHeld, Accounts};

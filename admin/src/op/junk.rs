@@ -75,6 +75,10 @@ impl Single for Train {
 
 impl Train {
     async fn train(self, context: &Context, key: &JunkKey) -> Result<(), AdminError> {
+        let _held = match &self.account {
+            Some(account) => Some(context.hold_account(account).await?),
+            None => None,
+        };
         let account = filter_of(context, self.account.as_deref())?;
         let limits = context.statics.limits.mime();
         let letter = Letter::read(&self.message.0, limits, key);
@@ -150,6 +154,7 @@ impl TrainMailbox {
                 let now = context.clock.now();
                 let lesson = lesson(store, limits, words, mail, now).await?;
                 let change = change.clone();
+                let _held = context.hold_account(&self.account).await?;
                 let before = store.trained(mail.id).await?;
                 let changed = store.learn_mail(&self.account, mail.id, change, lesson);
                 mails += u64::from(changed.await?);

@@ -56,9 +56,10 @@ impl Single for Account {
         let target = account.unwrap_or("all accounts");
         let context = &context.carrying(Self::NAME, target, &());
         let purged = async {
-            if let Some(account) = account {
-                context.check_account(account)?;
-            }
+            let _held = match account {
+                Some(account) => Some(context.hold_account(account).await?),
+                None => None,
+            };
             in_steps(|| context.store.purge_deleted(account, STEP)).await
         };
         let purged = purged.await;

@@ -140,7 +140,7 @@ impl Add {
             reason,
             list,
         } = self;
-        context.check_account(&account)?;
+        let _held = context.hold_account(&account).await?;
         let address = parse(&address, "address")?;
         let base = base_address(&address);
         let new = NewSuppression {

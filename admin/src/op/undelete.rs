@@ -216,6 +216,10 @@ impl Restore {
         let Some(id) = id else {
             return Restored::NotFound;
         };
+        // Mail of an account that goes meanwhile would be that of the next one of its name.
+        let Ok(_held) = context.hold_account(&self.account).await else {
+            return Restored::NotFound;
+        };
         let store = &context.store;
         match store.restore_mail(&self.account, id, INBOX, received).await {
             Ok(true) => Restored::Success,

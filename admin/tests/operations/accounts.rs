@@ -5,6 +5,7 @@ use std::time::Duration;
 use postrider_admin::{
     Code,
     op::{
+        Single as _,
         config::{accounts, addresses, aliases},
         passwords,
     },
@@ -200,6 +201,53 @@ async fn a_removed_account_leaves_nothing_behind() {
             .is_empty()
     );
     desk.refuses(remove(), Code::NotFound, "account").await;
+}
+
+#[tokio::test]
+async fn mail_that_comes_back_while_its_account_goes_is_not_left_for_the_next_one() {
+    let desk = Desk::domains();
+    let (context, store) = (&desk.context, &desk.context.store);
+    let add = || accounts::Add {
+        account: "mira".to_owned(),
+        address: "mira@example.org".to_owned(),
+    };
+    desk.ask(add()).await;
+    let mail = NewMail {
+        account: "mira".to_owned(),
+        mailbox: "Inbox".to_owned(),
+        top: Top::EMPTY,
+        text: TextSource::New,
+        size: 4,
+        received: context.clock.now(),
+        flags: Vec::new(),
+        dsn: false,
+        smtp: None,
+    };
+    let accept = Accept {
+        text: Some(NewText::Inline(b"\r\nHi".to_vec().into())),
+        mails: vec![mail],
+        ..Accept::default()
+    };
+    // Mail comes as an operation brings it back, which holds the account.
+    let held = context.hold_account("mira").await.unwrap();
+    let remove = accounts::Remove {
+        account: "mira".to_owned(),
+    };
+    let of_removal = context.clone();
+    let mut removing = tokio::spawn(async move { remove.answer(&of_removal).await });
+    tokio::time::pause();
+    let waited = tokio::time::timeout(Duration::from_secs(3600), &mut removing).await;
+    tokio::time::resume();
+    assert!(waited.is_err(), "the removal waits");
+    store.accept(accept).await.unwrap();
+    drop(held);
+    assert_eq!(removing.await.unwrap().unwrap().mails, 1);
+    desk.ask(add()).await;
+    let mails = store.list_mails("mira", None, None, 9).await.unwrap();
+    assert!(mails.items.is_empty());
+    // An account that is not there can't be held.
+    let missing = context.hold_account("nobody").await.unwrap_err();
+    assert_eq!(missing.code, Code::NotFound);
 }
 
 #[tokio::test]

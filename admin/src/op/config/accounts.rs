@@ -157,6 +157,8 @@ impl Single for Add {
 impl Add {
     async fn make(self, context: &Context) -> Result<(), AdminError> {
         let name = self.account.clone();
+        // The data of an earlier account of this name are removed first.
+        let _alone = context.accounts.alone([name.as_str()]).await;
         let change = move |edit: &mut Edit<'_>| {
             check_new_name(edit.before, &self.account)?;
             let address = parse(&self.address, "address", DestinationAddress::parse)?;
@@ -250,6 +252,7 @@ impl Single for Remove {
 impl Remove {
     async fn make(self, context: &Context) -> Result<Removed, AdminError> {
         let name = self.account.clone();
+        let _alone = context.accounts.alone([name.as_str()]).await;
         let change = move |edit: &mut Edit<'_>| self.remove(edit);
         let changed = context.edit(Self::NAME, &name, change).await?;
         let removed = clear(context, &name, &changed.before).await;
@@ -329,6 +332,8 @@ fn needed_by(
 }
 
 /// Ends the messages of an account that is not in the configuration any more, and removes its data.
+/// The caller has the account alone since before the change, so that no operation that began before
+/// adds to the data.
 pub(super) async fn clear(
     context: &Context,
     name: &str,

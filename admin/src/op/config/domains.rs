@@ -178,6 +178,8 @@ impl Add {
         };
         let made = keys.as_ref().map(|keys| keys.keys.clone());
         let now = context.clock.now();
+        // It may be a new one. The data of an earlier account of this name are removed first.
+        let alone = context.accounts.alone([self.account.as_str()]).await;
         let change = move |edit: &mut Edit<'_>| {
             let plan = self.plan(edit.before, edit.statics)?;
             let keys = made.as_deref().ok_or_else(dkim::changed_meanwhile)?;
@@ -190,6 +192,7 @@ impl Add {
         if let (true, Some(account)) = (plan.new_account, &plan.account) {
             accounts::forget_logins(context, account).await?;
         }
+        drop(alone);
         let (published, problem) = match dns::publish_after_add(context, &plan.domain).await {
             None => (None, None),
             Some(Ok(published)) => (Some(published), None),

@@ -432,6 +432,8 @@ impl RemoveAll {
                 .record(Self::NAME, &target, &described, refused)
                 .await;
         }
+        let accounts = self.accounts.iter().map(String::as_str);
+        let _alone = context.accounts.alone(accounts).await;
         let removing = self.clone();
         let change = move |edit: &mut Edit<'_>| removing.remove(edit);
         let changed = match self.count() == self.keys.len() {
