@@ -141,6 +141,8 @@ struct Asked {
     /// The number in Last-Event-ID, if the field is there.
     last_event_id: Option<String>,
     body: Bytes,
+    /// The place of the call, for as long as somebody works on it.
+    _place: Share,
     streams: Places,
     tokens: Arc<Tokens>,
     stopping: watch::Receiver<bool>,
@@ -252,11 +254,12 @@ async fn carry_out(served: &Served, method: Method, request: Request) -> Result<
             access,
             elements,
             body,
+            _place: place,
             streams: shared.streams.clone(),
             tokens: Arc::clone(&shared.tokens),
             stopping: shared.stopping.clone(),
         };
-        run(served, call, asked, parts, place).await
+        run(served, call, asked, parts).await
     };
     answered.await.map_err(|problem| problem.legacy(legacy))
 }
@@ -267,12 +270,10 @@ async fn run(
     call: &'static Call,
     asked: Asked,
     parts: Parts,
-    place: Share,
 ) -> Result<Response, Problem> {
     if call.reads {
         let access = asked.access.clone();
         let answered = tokio::time::timeout(READ_TIMEOUT, (call.run)(asked)).await;
-        drop(place);
         return match answered.map_err(|_| Problem::slow())?? {
             Answer::Live(live) => live.respond(parts, &access).await,
             answer => Ok(answer.into_response()),
@@ -283,7 +284,6 @@ async fn run(
     let shared = Arc::clone(&served.shared);
     let metrics = Arc::clone(&shared.context.metrics);
     let work = async move {
-        let _place = place;
         match key {
             None => (call.run)(asked).await.map(Answer::into_response),
             Some(key) => {

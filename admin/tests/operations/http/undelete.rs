@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postrider_admin::op::{Single as _, config::accounts};
 use postrider_store::{Accept, KeepDeleted, MailId, NewMail, NewText, Scope, TextSource, Top};
 use serde_json::{Value, json};
 
@@ -177,5 +178,73 @@ async fn a_purge_is_for_who_may_and_for_what_they_see() {
     for what in ["blob", "data"] {
         let request = format!("GET /api/store/purge/{what}");
         assert_eq!(site.call(&request, "").await.data(), Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn an_account_is_named_by_its_name_or_number_or_address() {
+    let site = Site::open().await;
+    let tenant = site
+        .make_key(&[Scope::ManageAccounts], &["a.test"], |_| {})
+        .await;
+    let id = |account: &str| {
+        let path = format!("/api/principal/{account}");
+        let site = &site;
+        async move { site.get(&path).await["id"].to_string() }
+    };
+    let (ann, bob) = (id("ann").await, id("bob").await);
+    deleted(&site, "ann", 1).await;
+    for named in [&ann, "ann", "Ann@a.test"] {
+        let path = format!("/api/store/undelete/{named}");
+        assert_eq!(site.get(&path).await["total"], 1, "{named}");
+        let path = format!("GET {path}");
+        assert_eq!(site.with_key(&tenant, &path, "").await.status, 200);
+    }
+    // A list and a domain have no mail, and a tenant does not see the numbers of others.
+    for named in [&bob, "bob", "bob@b.test", "a.test", "999999", "nobody"] {
+        let path = format!("GET /api/store/undelete/{named}");
+        let answer = site.with_key(&tenant, &path, "").await;
+        assert_eq!(answer.error(), (404, "notFound".to_owned()), "{named}");
+    }
+    let restored = site
+        .call(&format!("POST /api/store/undelete/{ann}"), "")
+        .await;
+    assert_eq!(restored.data(), json!([{"type": "success"}]));
+    deleted(&site, "ann", 1).await;
+    let purged = site.call(&format!("GET /api/store/purge/account/{ann}"), "");
+    assert_eq!(purged.await.data(), Value::Null);
+    let store = &site.desk.context.store;
+    while store.deleted_usage("ann").await.unwrap().mails > 0 {
+        tokio::task::yield_now().await;
+    }
+    let train = format!("POST /api/spam-filter/train/spam/{ann}");
+    assert_eq!(site.call(&train, TEXT).await.data(), Value::Null);
+}
+
+#[tokio::test]
+async fn work_in_the_background_counts_as_calls_of_its_caller() {
+    let site = Site::open().await;
+    let other = site.make_key(&[Scope::Manage], &[], |_| {}).await;
+    // The account is being removed, and the removal waits: so does who else wants the account.
+    let context = site.desk.context.clone();
+    let held = context.hold_account("ann").await.unwrap();
+    let remove = accounts::Remove {
+        account: "ann".to_owned(),
+    };
+    let removing = tokio::spawn(async move { remove.answer(&context).await });
+    for _ in 0..9 {
+        tokio::task::yield_now().await;
+    }
+    let purge = "GET /api/store/purge/account/ann";
+    for call in 0..32 {
+        assert_eq!(site.call(purge, "").await.status, 200, "{call}");
+    }
+    assert_eq!(site.call(purge, "").await.status, 429);
+    let status = "GET /api/queue/status";
+    assert_eq!(site.with_key(&other, status, "").await.status, 200);
+    drop(held);
+    removing.await.unwrap().unwrap();
+    while site.call(status, "").await.status == 429 {
+        tokio::task::yield_now().await;
     }
 }

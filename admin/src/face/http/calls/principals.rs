@@ -12,6 +12,7 @@ pub(in crate::face::http) use self::{
 
 use std::collections::BTreeSet;
 
+use axum::http::StatusCode;
 use postrider_smtp::{Address, Domain};
 use serde_json::{Value, json};
 
@@ -85,6 +86,28 @@ impl Asked {
         let has = |item: &&PrincipalItem| item.emails.contains(&lower);
         let found = found.or_else(|| all.iter().find(has)).cloned();
         found.ok_or_else(|| absent(wanted))
+    }
+
+    /// The name of the account with a name, a number or an address, which the caller has to see.
+    pub(super) async fn account_of(&self, wanted: &str) -> Result<String, Problem> {
+        // A name that is no number needs no look at all principals.
+        let is_name = wanted.parse::<u64>().is_err();
+        let is_known = self.context.config.load().accounts.contains_key(wanted);
+        if is_name && is_known && self.sees_account(wanted) {
+            return Ok(wanted.to_owned());
+        }
+        let missing = || Problem::missing(wanted, format!("there is no account {wanted}"));
+        let found = self
+            .principal(wanted)
+            .await
+            .map_err(|problem| match problem.status() {
+                StatusCode::NOT_FOUND => missing(),
+                _ => problem,
+            })?;
+        match found.kind {
+            Kind::Individual => Ok(found.name),
+            _ => Err(missing()),
+        }
     }
 
     /// A principal as JSON.

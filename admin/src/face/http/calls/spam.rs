@@ -18,10 +18,10 @@ use crate::{
 impl Asked {
     /// The account whose filter the call is about: that of the path, else that of the key. None:
     /// the server's own filter.
-    fn filter(&self) -> Result<Option<String>, Problem> {
+    async fn filter(&self) -> Result<Option<String>, Problem> {
         let account = match self.element(0) {
             "" => self.access.account.clone(),
-            account => Some(account.to_owned()),
+            wanted => Some(self.account_of(wanted).await?),
         };
         match &account {
             Some(account) => self.check_account(account)?,
@@ -35,7 +35,7 @@ impl Asked {
     }
 
     async fn train(self, junk: bool) -> Result<Answer, Problem> {
-        let account = self.filter()?;
+        let account = self.filter().await?;
         let train = Train {
             account: account.clone(),
             junk,
@@ -112,7 +112,7 @@ pub(in super::super) struct ClassifyRequest {
 }
 
 pub(in super::super) async fn classify(asked: Asked) -> Result<Answer, Problem> {
-    let account = asked.filter()?;
+    let account = asked.filter().await?;
     let request: ClassifyRequest = body(&asked.body)?;
     let classify = Classify {
         account,

@@ -12,13 +12,10 @@ use super::super::{
     problem::Problem,
     value,
 };
-use crate::{
-    Context,
-    op::{
-        Single,
-        purge::{Account, Blob, Data},
-        undelete::{List, RESTORE_MAX, Restore, RestoreOne, Restored, UndeleteItem},
-    },
+use crate::op::{
+    Single,
+    purge::{Account, Blob, Data},
+    undelete::{List, RESTORE_MAX, Restore, RestoreOne, Restored, UndeleteItem},
 };
 
 /// A mail to bring back.
@@ -42,21 +39,6 @@ pub(in super::super) struct UndeleteRequest {
     cancel_deletion: Option<String>,
 }
 
-impl Asked {
-    /// The account of the path, which the caller has to see.
-    fn account_with_mail(&self) -> Result<String, Problem> {
-        let name = self.element(0);
-        let config = self.context.config.load();
-        match config.accounts.contains_key(name) && self.sees_account(name) {
-            true => Ok(name.to_owned()),
-            false => Err(Problem::missing(
-                name,
-                format!("there is no account {name}"),
-            )),
-        }
-    }
-}
-
 /// A place in the list, as a cursor.
 fn cursor((deleted, id): DeletedPlace) -> String {
     format!("{}-{}", deleted.0, id.0)
@@ -68,7 +50,7 @@ fn place(cursor: &str) -> Option<DeletedPlace> {
 }
 
 pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
-    let account = asked.account_with_mail()?;
+    let account = asked.account_of(asked.element(0)).await?;
     let paging = Paging::new(&asked.query, OBJECTS_MAX)?;
     let list = List {
         account: account.clone(),
@@ -87,7 +69,7 @@ pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
 }
 
 pub(in super::super) async fn restore(asked: Asked) -> Result<Answer, Problem> {
-    let account = asked.account_with_mail()?;
+    let account = asked.account_of(asked.element(0)).await?;
     let request: Option<Vec<UndeleteRequest>> = body_or_default(&asked.body)?;
     let mails = request.map(|mails| {
         let mails = mails.into_iter().map(|one| RestoreOne {
@@ -108,10 +90,11 @@ pub(in super::super) async fn restore(asked: Asked) -> Result<Answer, Problem> {
     Ok(Answer::Data(value(&found.items)?))
 }
 
-/// Does the work of a call in the background. Its failure is in the log and the audit log.
-fn in_background<S: Single + 'static>(context: Context, operation: S) -> Answer {
+/// Does the work of a call in the background. Its failure is in the log and the audit log. The work
+/// has the place of the call, so that a caller has no more of it at a time than calls.
+fn in_background<S: Single + 'static>(asked: Asked, operation: S) -> Answer {
     tokio::spawn(async move {
-        if let Err(error) = operation.answer(&context).await {
+        if let Err(error) = operation.answer(&asked.context).await {
             tracing::warn!(%error, operation = S::NAME, "failed to remove what was deleted");
         }
     });
@@ -121,17 +104,17 @@ fn in_background<S: Single + 'static>(context: Context, operation: S) -> Answer 
 pub(in super::super) async fn purge(asked: Asked) -> Result<Answer, Problem> {
     let account = match asked.element(0) {
         "" => None,
-        _ => Some(asked.account_with_mail()?),
+        wanted => Some(asked.account_of(wanted).await?),
     };
-    Ok(in_background(asked.context, Account { account }))
+    Ok(in_background(asked, Account { account }))
 }
 
 pub(in super::super) async fn purge_blob(asked: Asked) -> Result<Answer, Problem> {
-    Ok(in_background(asked.context, Blob {}))
+    Ok(in_background(asked, Blob {}))
 }
 
 pub(in super::super) async fn purge_data(asked: Asked) -> Result<Answer, Problem> {
-    Ok(in_background(asked.context, Data {}))
+    Ok(in_background(asked, Data {}))
 }
 
 #[cfg(test)]
