@@ -35,6 +35,8 @@ type Servers = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
 pub(super) struct Upstream {
     servers: Asked,
     options: DnsRequestOptions,
+    /// The time that a server has for an answer.
+    patience: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -74,7 +76,8 @@ impl Upstream {
         let mut options = ResolverOpts::default();
         // The time of one try, so that a second one is within the time limit: `attempts` are those
         // after the first.
-        options.timeout = timeout / 2;
+        let patience = timeout / 2;
+        options.timeout = patience;
         options.attempts = 1;
         options.max_active_requests = PER_CONNECTION;
         options.validate = validate;
@@ -98,6 +101,7 @@ impl Upstream {
         Ok(Self {
             servers,
             options: asking,
+            patience,
             metrics: Arc::clone(metrics),
         })
     }
@@ -112,7 +116,7 @@ impl Upstream {
         record_type: WireType,
     ) -> Result<Response, DnsError> {
         let query = Query::query(name.clone(), record_type);
-        let counted = Counted::begin(&self.metrics, record_type);
+        let counted = Counted::begin(&self.metrics, record_type, self.patience);
         let result = match &self.servers {
             Asked::Plain(servers) => servers.lookup(query, self.options).first_answer().await,
             Asked::Validating(servers) => servers.lookup(query, self.options).first_answer().await,
