@@ -29,8 +29,11 @@ const REFUSALS_A_MINUTE: u64 = 100;
 const NEVER_JOINED: [&str; 4] = ["accepted", "delivered", "failed", "changed"];
 /// The fields that tell the kind of an error.
 const ERRORS: [&str; 3] = ["kind", "reason", "error"];
-/// The fields that tell whom a line is about.
-const SUBJECTS: [&str; 7] = ["host", "site", "hook", "file", "zone", "service", "account"];
+/// The fields that tell whom a line is about. A webhook is told by its URL: the field `hook` is the
+/// number of one call, or the name of a hook.
+const SUBJECTS: [&str; 8] = [
+    "host", "site", "hook", "url", "file", "zone", "service", "account",
+];
 
 /// What becomes of a line.
 #[derive(Debug, PartialEq)]
@@ -178,10 +181,16 @@ fn hash_refusal(line: &Line, hasher: &mut DefaultHasher) {
 
 fn hash_line(line: &Line, hasher: &mut DefaultHasher) {
     (&*line.message, line.level, &line.target).hash(hasher);
-    for name in ERRORS.iter().chain(&SUBJECTS) {
+    for name in ERRORS {
         if let Some(value) = line.field(name) {
             name.hash(hasher);
             hash_kind(&value.text(), hasher);
+        }
+    }
+    for name in SUBJECTS {
+        // The number of a call is no name.
+        if let Some(Value::Text(text)) = line.field(name) {
+            (name, &**text).hash(hasher);
         }
     }
 }
@@ -267,7 +276,7 @@ mod tests {
             line(
                 second,
                 "webhook failed",
-                &[("hook", "7"), ("error", &error)],
+                &[("url", "https://app.test/"), ("error", &error)],
             )
         };
         assert_eq!(check((0..59).map(call)), (5, vec![54]));
@@ -286,7 +295,7 @@ mod tests {
         };
         assert_eq!(
             ended.details(),
-            "hook = 7, error = connection refused by port 4009, repeated = 5"
+            "url = https://app.test/, error = connection refused by port 4009, repeated = 5"
         );
         assert_eq!(ended.micros, 60_000_000);
         assert_eq!(floods.minutes.len(), 0);
@@ -306,8 +315,19 @@ mod tests {
             lines(&[&[("error", "timeout")], &[("error", "refused")]]),
             (10, vec![15, 15])
         );
+        // Hosts, accounts and receivers may differ in a digit only.
+        for pair in [
+            &[&[("host", "mx1.a.test")], &[("host", "mx2.a.test")]] as &[&[_]],
+            &[&[("host", "[192.0.2.1]")], &[("host", "[192.0.2.2]")]],
+            &[&[("account", "app1")], &[("account", "app2")]],
+            &[&[("url", "http://h/1")], &[("url", "http://h/2")]],
+        ] {
+            let twenty = (0..20).flat_map(|_| pair.iter());
+            let lines = twenty.map(|fields| line(0, "webhook failed", fields));
+            assert_eq!(check(lines), (10, vec![15, 15]), "{pair:?}");
+        }
         // A value that tells nothing about the kind is no difference.
-        assert_eq!(lines(&[&[("url", "a")], &[("url", "b")]]), (5, vec![35]));
+        assert_eq!(lines(&[&[("to", "a")], &[("to", "b")]]), (5, vec![35]));
         let texts = (0..20).flat_map(|_| ["x", "y"]);
         assert_eq!(
             check(texts.map(|text| line(0, text, &[]))),
@@ -356,12 +376,7 @@ mod tests {
         let mut floods = Floods::default();
         let mut written = 0;
         for number in 0..2 * KEYS_MAX {
-            // Letters, since digits make no difference.
-            let name: String = number
-                .to_string()
-                .bytes()
-                .map(|b| char::from(b + 49))
-                .collect();
+            let name = number.to_string();
             let fate = fate(&mut floods, &line(0, "x", &[("host", &name)]));
             written += usize::from(fate == Fate::Written);
         }
