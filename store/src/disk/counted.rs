@@ -17,16 +17,25 @@ impl CountedDisk {
     pub(crate) fn new(disk: Arc<dyn Disk>, metrics: Arc<Metrics>) -> Self {
         Self { disk, metrics }
     }
+
+    /// Counts the result of a call about a name. That a file is or is not there is an answer.
+    fn named<T>(&self, name: &str, result: io::Result<T>) -> io::Result<T> {
+        let is_answer = |error: &io::Error| {
+            use io::ErrorKind::{AlreadyExists, NotFound};
+            matches!(error.kind(), NotFound | AlreadyExists)
+        };
+        if !result.as_ref().is_err_and(is_answer) {
+            let operation = Part::of(name).operation(StoreOperation::Append);
+            count(&self.metrics, operation, &result);
+        }
+        result
+    }
 }
 
 impl Disk for CountedDisk {
     fn open(&self, name: &str, open: Open) -> io::Result<Box<dyn DiskFile>> {
-        let file = self.disk.open(name, open)?;
-        let part = match name.split('/').next() {
-            Some("journal") => Part::Journal,
-            Some("texts") => Part::Texts,
-            _ => Part::Index,
-        };
+        let part = Part::of(name);
+        let file = self.named(name, self.disk.open(name, open))?;
         Ok(Box::new(CountedFile {
             file,
             part,
@@ -35,19 +44,19 @@ impl Disk for CountedDisk {
     }
 
     fn create_dir(&self, name: &str) -> io::Result<()> {
-        self.disk.create_dir(name)
+        self.named(name, self.disk.create_dir(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
+        self.named(to, self.disk.rename(from, to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
+        self.named(name, self.disk.remove(name))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        self.disk.list(dir)
+        self.named(dir, self.disk.list(dir))
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
@@ -80,15 +89,29 @@ struct CountedFile {
     metrics: Arc<Metrics>,
 }
 
+impl Part {
+    fn of(name: &str) -> Self {
+        match name.split('/').next() {
+            Some("journal") => Self::Journal,
+            Some("texts") => Self::Texts,
+            _ => Self::Index,
+        }
+    }
+
+    /// What a change of a file of this part is for.
+    const fn operation(self, in_journal: StoreOperation) -> StoreOperation {
+        match self {
+            Self::Journal => in_journal,
+            Self::Index => StoreOperation::Checkpoint,
+            Self::Texts => StoreOperation::Body,
+        }
+    }
+}
+
 impl CountedFile {
     /// Counts the result of a write or a sync.
     fn written(&self, in_journal: StoreOperation, result: io::Result<()>) -> io::Result<()> {
-        let operation = match self.part {
-            Part::Journal => in_journal,
-            Part::Index => StoreOperation::Checkpoint,
-            Part::Texts => StoreOperation::Body,
-        };
-        count(&self.metrics, operation, &result);
+        count(&self.metrics, self.part.operation(in_journal), &result);
         result
     }
 }
@@ -112,7 +135,9 @@ impl DiskFile for CountedFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        self.file.size()
+        let result = self.file.size();
+        count(&self.metrics, StoreOperation::Read, &result);
+        result
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
@@ -188,6 +213,46 @@ mod tests {
             };
             assert!(failed.is_err(), "{name} {expected}");
             assert_eq!(errors(&metrics), [(expected, 1)], "{name}");
+        }
+    }
+
+    #[test]
+    fn failures_of_names_count_and_answers_do_not() {
+        let sim = Arc::new(SimDisk::new(1));
+        let metrics = Arc::<Metrics>::default();
+        let disk = CountedDisk::new(sim.clone(), Arc::clone(&metrics));
+        disk.create_dir("journal").unwrap();
+        drop(disk.open("journal/1.seg", Open::New).unwrap());
+        // There is such a file, and there is none.
+        assert!(disk.open("journal/1.seg", Open::New).is_err());
+        assert!(disk.open("journal/2.seg", Open::Existing).is_err());
+        assert_eq!(errors(&metrics), []);
+        let failing: [(Calls, &dyn Fn() -> bool, _); 4] = [
+            (
+                Calls::Open,
+                &|| disk.open("journal/2.seg", Open::New).is_err(),
+                ("append", 1),
+            ),
+            (
+                Calls::Open,
+                &|| disk.list("journal").is_err(),
+                ("append", 2),
+            ),
+            (
+                Calls::Name,
+                &|| disk.rename("journal/1.seg", "journal/3.seg").is_err(),
+                ("append", 3),
+            ),
+            (
+                Calls::Name,
+                &|| disk.remove("journal/1.seg").is_err(),
+                ("append", 4),
+            ),
+        ];
+        for (call, fails, expected) in failing {
+            sim.fail_call_after(call, 0);
+            assert!(fails(), "{expected:?}");
+            assert_eq!(errors(&metrics), [expected]);
         }
     }
 
