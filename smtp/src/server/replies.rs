@@ -3,7 +3,7 @@
 //!
 //! Each reply is written here, and each refusal is noted here, once.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::{
     auth::TOO_LONG,
@@ -153,18 +153,18 @@ impl Session {
         self.refuse_and_close(&error.reply(), None)
     }
 
-    /// Logs bytes that are sent. None of them is secret.
+    /// Logs bytes that are sent. Those of an exchange of SASL are masked.
     pub(super) fn trace_sent(&self, bytes: &[u8]) {
         tracing::trace!(
             session = %self.client.name(),
             remote = %self.client.remote.ip().to_canonical(),
-            output = %bytes.escape_ascii(),
+            output = %Sent(bytes),
             "sent"
         );
     }
 
-    /// Logs a command line. What follows the mechanism of AUTH may be a password, and so may a line
-    /// that is no command.
+    /// Logs a command line. The argument of AUTH may be a password. A line that is no command may
+    /// be one too, or a line of a message whose DATA was refused.
     pub(super) fn trace_heard(&self, line: &[u8]) {
         tracing::trace!(
             session = %self.client.name(),
@@ -192,7 +192,42 @@ fn masked(line: &[u8]) -> String {
         }
         // A client whose AUTH was refused may send its password all the same.
         _ if Verb::of(shown) == Verb::Other => format!("*** ({} bytes)", line.len()),
-        _ => shown.escape_ascii().to_string(),
+        (_, first) if is_command(Verb::of(shown), first, words.count()) => {
+            shown.escape_ascii().to_string()
+        }
+        _ => format!("{} *** ({} bytes)", verb.escape_ascii(), line.len()),
+    }
+}
+
+/// Whether a line is a command, and not a line of a text that begins with the word. `first` is the
+/// word behind the verb, `more` the number of those behind it.
+fn is_command(verb: Verb, first: Option<&[u8]>, more: usize) -> bool {
+    let begins = |with: &[u8]| {
+        let start = first.and_then(|first| first.get(..with.len()));
+        start.is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
+    match verb {
+        Verb::Mail => begins(b"FROM:"),
+        Verb::Rcpt => begins(b"TO:"),
+        Verb::Ehlo | Verb::Helo => more == 0,
+        Verb::Bdat => first.is_some_and(|size| size.iter().all(u8::is_ascii_digit)) && more < 2,
+        _ => first.is_none(),
+    }
+}
+
+/// What a session sent, as the log shows it. A challenge of SASL has the salt of a password, or a
+/// proof of it.
+struct Sent<'a>(&'a [u8]);
+
+impl fmt::Display for Sent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in self.0.split_inclusive(|byte| *byte == b'\n') {
+            match line.starts_with(b"334 ") {
+                true => f.write_str("334 ***\\r\\n")?,
+                false => line.escape_ascii().fmt(f)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -227,7 +262,7 @@ impl About {
 
 #[cfg(test)]
 mod tests {
-    use super::masked;
+    use super::{Sent, masked};
 
     #[test]
     fn a_command_line_is_shown_without_secrets() {
@@ -243,8 +278,34 @@ mod tests {
             ("dGVzdCBwYXNzd29yZA==\r\n", "*** (20 bytes)"),
             (&format!("EHLO {long}"), &format!("EHLO {}", &long[..251])),
             (&long, "*** (9000 bytes)"),
+            (
+                "rcpt to:<a@b.test> NOTIFY=NEVER\r\n",
+                "rcpt to:<a@b.test> NOTIFY=NEVER",
+            ),
+            ("BDAT 12 LAST\r\n", "BDAT 12 LAST"),
+            ("DATA\r\n", "DATA"),
+            ("QUIT", "QUIT"),
+            // Lines of a text whose DATA was refused.
+            (
+                "Mail me at once, the code is 1234\r\n",
+                "Mail *** (33 bytes)",
+            ),
+            ("Mail", "Mail"),
+            ("HELP me, the code is 1234\r\n", "HELP *** (25 bytes)"),
+            ("helo my friend", "helo *** (14 bytes)"),
+            ("data: 1234", "*** (10 bytes)"),
+            ("noop 1234", "noop *** (9 bytes)"),
+            ("bdat no. 12", "bdat *** (11 bytes)"),
         ] {
             assert_eq!(masked(line.as_bytes()), shown);
         }
+    }
+
+    #[test]
+    fn a_challenge_is_not_shown() {
+        let sent = b"250 ok\r\n334 cj1hYmM=\r\n535 5.7.8 no\r\n";
+        let shown = r"250 ok\r\n334 ***\r\n535 5.7.8 no\r\n";
+        assert_eq!(Sent(sent).to_string(), shown);
+        assert_eq!(Sent(b"250-334 x\r\n").to_string(), r"250-334 x\r\n");
     }
 }
