@@ -7,7 +7,6 @@ use std::{
 };
 
 use postrider_config::{Account, Dynamic};
-use postrider_observe::metrics::Event;
 use postrider_queue::{
     Arrived, READ_MAX, ReturnEffects,
     header::{Header, Received},
@@ -297,10 +296,6 @@ impl<'a> Records<'a> {
         if !is_told {
             let index = u32::try_from(self.accept.mails.len()).unwrap_or(u32::MAX);
             let hook = postrider_webhook::incoming(&mail, account, index);
-            if hook.is_some() {
-                let told = &self.context.metrics.events_total;
-                told.with(Event::Incoming).inc();
-            }
             self.accept.hooks.extend(hook);
         }
         self.accept.mails.push(mail);

@@ -29,7 +29,7 @@ use crate::{
     facts::Facts,
     intake::ReceivedText,
     mx::{add_answers, add_usage},
-    observer::{TakenMessage, count_verdicts, shown_verdict},
+    observer::{TakenMessage, count_incoming, count_verdicts, incoming_events, shown_verdict},
     resolve::{asks_for_fields, resolve},
     work::long_work,
 };
@@ -139,6 +139,7 @@ impl LocalMailboxes {
         taken.count(&context.metrics);
         taken.tell_of_our_own();
         count_verdicts(&context.metrics, &decision.deliveries);
+        count_incoming(&context.metrics, incoming_events(&records.hooks));
         Ok(Taken {
             reply: Reply::ok("delivered here"),
             command: END,

@@ -34,7 +34,7 @@ use crate::{
     intake::{HeaderEdit, Intake, ReceivedText},
     junk::IncomingMail,
     login::PasswordCheck,
-    observer::{CameIn, Observer, count_time, count_verdicts},
+    observer::{CameIn, Observer, count_incoming, count_time, count_verdicts, incoming_events},
     reply::{no_message_reply, store_reply},
     resolve::{asks_for_fields, resolve},
     slow::Mistakes,
@@ -222,7 +222,9 @@ impl MxSession {
         let decision = self.decide_end(client, transaction, &text.text, is_checked, &config);
         let decision = decision.await?;
         self.observer.decided(&self.context, &self.facts, &decision);
-        count_verdicts(&self.context.metrics, &decision.deliveries);
+        if decision.refusal.is_some() {
+            count_verdicts(&self.context.metrics, &decision.deliveries);
+        }
         let seen = self.reported(client, transaction, &decision, &config);
         let incoming = Incoming {
             client,
@@ -251,7 +253,11 @@ impl MxSession {
             accept.queue.extend(report);
         }
         accept.text = Some(text.text);
+        let events = incoming_events(&accept.hooks);
         let accepted = self.context.store.accept(accept).await;
+        if accepted.is_ok() {
+            count_incoming(&self.context.metrics, events);
+        }
         if let (Err(_), Some(TextSource::Existing(staged))) = (&accepted, staged)
             && let Err(error) = self.context.store.unstage(vec![staged]).await
         {
@@ -266,6 +272,7 @@ impl MxSession {
             return Err(self.refuse_explained(refusal, checked.spf.as_ref()).await);
         }
         let accepted = accepted.map_err(|error| store_reply(&error))?;
+        count_verdicts(&self.context.metrics, &decision.deliveries);
         self.count_for_report(seen);
         let took = self.context.clock.moment().since(begun);
         let mails: Vec<u64> = accepted.mails.iter().map(|id| id.0).collect();

@@ -32,7 +32,7 @@ use tracing::info;
 
 pub(crate) use self::{
     checks::count_time,
-    taken::{CameIn, TakenMessage, count_verdicts, shown_verdict},
+    taken::{CameIn, TakenMessage, count_incoming, count_verdicts, incoming_events, shown_verdict},
 };
 use crate::SessionContext;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_observe::{
-    metrics::{By, Label, Metrics, Verdict as Outcomes},
+    metrics::{By, Event, Label, Metrics, Verdict as Outcomes},
     millis,
     trace::{EventType, Keep, Key, Term},
 };
@@ -12,6 +12,7 @@ use postrider_smtp::{
     FirstOf, ForwardPath, ShownIds,
     server::{Client, Transaction},
 };
+use postrider_store::{NewHook, NewHookKind};
 use tracing::{debug, info};
 
 use super::{Observer, given};
@@ -264,6 +265,18 @@ pub(crate) fn count_verdicts(metrics: &Metrics, deliveries: &[Delivery]) {
             metrics.verdicts_total.with(verdict).inc();
         }
     }
+}
+
+/// How many applications a change tells of mail that came in.
+pub(crate) fn incoming_events(hooks: &[NewHook]) -> u64 {
+    let kinds = hooks.iter().map(|hook| &hook.kind);
+    let incoming = kinds.filter(|kind| matches!(kind, NewHookKind::Incoming(_)));
+    u64::try_from(incoming.count()).unwrap_or(u64::MAX)
+}
+
+/// Counts these events.
+pub(crate) fn count_incoming(metrics: &Metrics, events: u64) {
+    metrics.events_total.with(Event::Incoming).add(events);
 }
 
 /// What becomes of a message. None: a member of a list gets no copy.
