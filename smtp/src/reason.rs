@@ -25,11 +25,21 @@ reasons! {
     NOT_SMTP = "not_smtp";
     /// Bytes in clear stood behind STARTTLS.
     AFTER_STARTTLS = "after_starttls";
-    /// A command that nobody knows, or a line that is none.
+    /// A command that nobody knows.
+    UNKNOWN_COMMAND = "unknown_command";
+    /// A line that is none.
     SYNTAX = "syntax";
     /// A command line that is too long.
     LINE_TOO_LONG = "line_too_long";
-    /// A command at the wrong time.
+    /// A command before EHLO that comes behind it.
+    EHLO_FIRST = "ehlo_first";
+    /// A command before MAIL that comes behind it.
+    MAIL_FIRST = "mail_first";
+    /// A text before a recipient was taken.
+    RCPT_FIRST = "rcpt_first";
+    /// MAIL in a transaction.
+    SECOND_MAIL = "second_mail";
+    /// Any other command at the wrong time.
     SEQUENCE = "sequence";
     /// A command or a mechanism that is not offered.
     NOT_OFFERED = "not_offered";

@@ -44,8 +44,13 @@ meanings! {
     "early_talker" => EarlyTalker, SmtpError;
     "not_smtp" => NotSmtp, SmtpInvalidCommand;
     "after_starttls" => Sequence, SmtpError;
-    "syntax" => Syntax, SmtpInvalidCommand;
+    "unknown_command" => Syntax, SmtpInvalidCommand;
+    "syntax" => Syntax, SmtpSyntaxError;
     "line_too_long" => Syntax, SmtpRequestTooLarge;
+    "ehlo_first" => Sequence, SmtpDidNotSayEhlo;
+    "mail_first" => Sequence, SmtpMailFromMissing;
+    "rcpt_first" => Sequence, SmtpRcptToMissing;
+    "second_mail" => Sequence, SmtpMultipleMailFrom;
     "sequence" => Sequence, SmtpError;
     "not_offered" => Syntax, SmtpCommandNotImplemented;
     "xclient" => Other, SmtpError;

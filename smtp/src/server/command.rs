@@ -153,7 +153,7 @@ pub(crate) fn parse(line: &str, offered: Offered) -> Result<Command, Reply> {
             Some(EnhancedCode::INVALID_COMMAND),
             "command not recognized",
         )
-        .because(reason::SYNTAX)),
+        .because(reason::UNKNOWN_COMMAND)),
     }
 }
 

@@ -223,7 +223,7 @@ impl Incoming {
 
 /// RFC 5321 §3.3 allows 503 and 554. After 503 a client that pipelines sends no text (RFC 2920
 /// §3.1).
-const NO_RECIPIENT: Reply = bad_sequence("no recipient was accepted");
+const NO_RECIPIENT: Reply = bad_sequence("no recipient was accepted").because(reason::RCPT_FIRST);
 
 /// The message need not be made of lines.
 fn is_binary(transaction: &Transaction) -> bool {

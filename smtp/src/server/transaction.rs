@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{EnhancedCode, Reply, ReplyCode, reason};
 
-pub(super) const MAIL_COMES_FIRST: Reply = bad_sequence("MAIL comes first");
+pub(super) const MAIL_COMES_FIRST: Reply =
+    bad_sequence("MAIL comes first").because(reason::MAIL_FIRST);
 
 /// The refusal of a command that comes at the wrong time.
 pub(super) const fn bad_sequence(text: &'static str) -> Reply {
@@ -34,9 +35,9 @@ impl Session {
 
     pub(super) fn mail_refusal(&self, stage: &Stage) -> Option<Reply> {
         if self.client.helo.is_none() {
-            Some(bad_sequence("say EHLO first"))
+            Some(bad_sequence("say EHLO first").because(reason::EHLO_FIRST))
         } else if !matches!(stage, Stage::Idle) {
-            Some(bad_sequence("a transaction is under way"))
+            Some(bad_sequence("a transaction is under way").because(reason::SECOND_MAIL))
         } else if self.config.auth_required && self.client.login.is_none() {
             let reply = Reply::fixed(
                 ReplyCode::AUTHENTICATION_REQUIRED,

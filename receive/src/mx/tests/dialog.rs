@@ -203,7 +203,11 @@ async fn each_refusal_counts_for_its_reason() {
     let text = |section: &str| format!("{begin}{section}\r\nHello.\r\n.\r\n");
     let fields = "X: y\r\n".repeat(1100);
     for (lines, code, reason) in [
-        ("EHLO mail.remote.test\r\nNONSENSE\r\n", "500 ", "syntax"),
+        (
+            "EHLO mail.remote.test\r\nNONSENSE\r\n",
+            "500 ",
+            "unknown_command",
+        ),
         (
             "MAIL FROM:<x@null.test> RET=x\r\n",
             "555 ",
@@ -214,7 +218,7 @@ async fn each_refusal_counts_for_its_reason() {
             "550 ",
             "unknown_recipient",
         ),
-        ("RSET\r\nDATA\r\n", "503 ", "sequence"),
+        ("RSET\r\nDATA\r\n", "503 ", "mail_first"),
         (&text("a: b\nc: d\r\n"), "554 ", "bare_newline"),
         (&text(&fields), "554 ", "header_fields"),
         (

@@ -30,7 +30,7 @@ fn each_refusal_tells_its_reason_once() {
     let begun = |rest: &str| format!("{TO_TEXT}{rest}");
     let message = "MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\nx\r\n.\r\n";
     for (switches, text, expected) in [
-        ("", "NONSENSE\r\n", &[reason::SYNTAX][..]),
+        ("", "NONSENSE\r\n", &[reason::UNKNOWN_COMMAND][..]),
         ("", "NOOP\n", &[reason::SYNTAX]),
         ("", &"x".repeat(3000), &[reason::LINE_TOO_LONG]),
         ("", "GET / HTTP/1.1\r\n", &[reason::NOT_SMTP]),
@@ -38,8 +38,18 @@ fn each_refusal_tells_its_reason_once() {
         ("", "STARTTLS\r\nNOOP\r\n", &[reason::AFTER_STARTTLS]),
         ("", "EXPN x\r\nAUTH PLAIN\r\n", &[reason::NOT_OFFERED; 2]),
         ("", "XCLIENT ADDR=192.0.2.7\r\n", &[reason::XCLIENT]),
-        ("", "DATA\r\n", &[reason::SEQUENCE]),
-        ("", "BDAT 2\r\nab", &[reason::SEQUENCE]),
+        ("", "DATA\r\n", &[reason::MAIL_FIRST]),
+        ("", "BDAT 2\r\nab", &[reason::MAIL_FIRST]),
+        (
+            "",
+            "MAIL FROM:<a@b.test>\r\nDATA\r\n",
+            &[reason::RCPT_FIRST],
+        ),
+        (
+            "",
+            "MAIL FROM:<a@b.test>\r\nMAIL FROM:<a@b.test>\r\n",
+            &[reason::SECOND_MAIL],
+        ),
         (
             "",
             "VRFY\r\nMAIL FROM:<a@b.test> SIZE=x\r\n",
@@ -111,9 +121,16 @@ fn each_refusal_tells_its_reason_once() {
 }
 
 #[test]
+fn a_transaction_before_ehlo_has_a_reason_of_its_own() {
+    let mut peer = Peer::new(config());
+    peer.say(b"MAIL FROM:<a@b.test>\r\n");
+    assert_eq!(given(&peer), [reason::EHLO_FIRST]);
+}
+
+#[test]
 fn the_end_by_too_many_errors_has_a_reason_of_its_own() {
     let reasons = reasons("", &"NONSENSE\r\n".repeat(9));
-    let mut expected = vec![reason::SYNTAX; 4];
+    let mut expected = vec![reason::UNKNOWN_COMMAND; 4];
     expected.push(reason::TOO_MANY_ERRORS);
     assert_eq!(reasons, expected);
 }
