@@ -534,6 +534,8 @@ mod tests {
         }
         recorder
             .traces()
+            .look()
+            .unwrap()
             .search(&Query::any(1), &mut || false)
             .unwrap();
     }

@@ -316,15 +316,15 @@ mod tests {
             (10, vec![15, 15])
         );
         // Hosts, accounts and receivers may differ in a digit only.
-        for pair in [
-            &[&[("host", "mx1.a.test")], &[("host", "mx2.a.test")]] as &[&[_]],
-            &[&[("host", "[192.0.2.1]")], &[("host", "[192.0.2.2]")]],
-            &[&[("account", "app1")], &[("account", "app2")]],
-            &[&[("url", "http://h/1")], &[("url", "http://h/2")]],
+        for (name, one, other) in [
+            ("host", "mx1.a.test", "mx2.a.test"),
+            ("host", "[192.0.2.1]", "[192.0.2.2]"),
+            ("account", "app1", "app2"),
+            ("url", "http://h/1", "http://h/2"),
         ] {
-            let twenty = (0..20).flat_map(|_| pair.iter());
-            let lines = twenty.map(|fields| line(0, "webhook failed", fields));
-            assert_eq!(check(lines), (10, vec![15, 15]), "{pair:?}");
+            let twenty = (0..20).flat_map(|_| [one, other]);
+            let lines = twenty.map(|value| line(0, "webhook failed", &[(name, value)]));
+            assert_eq!(check(lines), (10, vec![15, 15]), "{name}");
         }
         // A value that tells nothing about the kind is no difference.
         assert_eq!(lines(&[&[("to", "a")], &[("to", "b")]]), (5, vec![35]));

@@ -189,7 +189,7 @@ impl Reports {
             Some(message) => Some(message),
             None => store.retired(id).await?.map(|retired| retired.message),
         };
-        Ok(message.map(|message| message.common.account))
+        Ok(message.map(|message| message.common.account.clone()))
     }
 
     /// The report in the text of a mail. A text that is damaged has none.

@@ -1,6 +1,9 @@
 //! The policy of a server: what it accepts, and what becomes of the mail.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt::{self, Write as _},
+    net::SocketAddr,
+};
 
 use jiff::Timestamp;
 

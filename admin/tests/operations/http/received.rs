@@ -288,15 +288,16 @@ async fn pages_of_sums(query: &str) -> Vec<String> {
         add_rows(&site, rows.collect()).await;
     };
     add(&[(2, 3), (4, 2), (6, 1)]).await;
+    let text = |page: &serde_json::Value, at: &str| page.pointer(at)?.as_str().map(str::to_owned);
     let (mut seen, mut next) = (Vec::new(), String::new());
     loop {
         let path = format!("/api/reports/dmarc/sums?limit=1{query}{next}");
         let page = site.get(&path).await;
-        seen.push(page["items"][0]["source"].as_str().unwrap().to_owned());
+        seen.push(text(&page, "/items/0/source").unwrap());
         if seen.len() == 1 {
             add(&[(1, 9), (3, 8), (7, 1)]).await;
         }
-        match page["next"].as_str() {
+        match text(&page, "/next") {
             Some(cursor) => next = format!("&cursor={}", cursor.replace('/', "%2F")),
             None => return seen,
         }

@@ -211,7 +211,8 @@ async fn an_account_is_named_by_its_name_or_number_or_address() {
         .await;
     assert_eq!(restored.data(), json!([{"type": "success"}]));
     deleted(&site, "ann", 1).await;
-    let purged = site.call(&format!("GET /api/store/purge/account/{ann}"), "");
+    let purge = format!("GET /api/store/purge/account/{ann}");
+    let purged = site.call(&purge, "");
     assert_eq!(purged.await.data(), Value::Null);
     let store = &site.desk.context.store;
     while store.deleted_usage("ann").await.unwrap().mails > 0 {

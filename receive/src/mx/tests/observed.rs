@@ -8,7 +8,7 @@ use std::{
 use postrider_observe::{
     Metrics, Tracer,
     metrics::{
-        Check, CheckResult, Command, Label, LoginMechanism, LoginResult, LoginService, Reason,
+        By, Check, CheckResult, Command, Label, LoginMechanism, LoginResult, LoginService, Reason,
         ReplyClass, Service, TimedCheck, Verdict as Outcomes,
     },
     trace::{HandedOver, Key, Record, Term, TracerSettings},

@@ -128,7 +128,8 @@ async fn a_login_verifies_no_report() {
     world.context.config.store(Arc::new(dynamic));
     ann_submits(&world, "ann@example.org", "letter8").await;
     let (store, config) = (&world.context.store, world.context.dynamic());
-    let list = store.list(&QueueFilter::default(), None, Order::Ascending, 1);
+    let all = QueueFilter::default();
+    let list = store.list(&all, None, Order::Ascending, 1);
     let mut message = list.await.unwrap().items.remove(0);
     message.recipient = "dmarcreports@example.org".parse().unwrap();
     let mailboxes = LocalMailboxes::new(world.context.clone());
@@ -140,7 +141,7 @@ async fn a_login_verifies_no_report() {
         (Origin::Report(ReportKind::Dmarc), true),
         (Origin::Report(ReportKind::Tls), true),
     ] {
-        message.common.origin = origin;
+        Arc::make_mut(&mut message.common).origin = origin;
         let taken = mailboxes.take(&config, &message).await.unwrap();
         let [report] = taken.records.reports.as_slice() else {
             panic!("{taken:?}");
