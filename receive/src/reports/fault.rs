@@ -18,8 +18,8 @@ pub const COUNT_MAX: u64 = 4_000_000_000;
 /// The most levels of elements in XML, or of objects and lists in JSON.
 pub const DEPTH_MAX: usize = 16;
 
-/// The longest time that a report about DMARC or TLS tells of. Nearly all tell of a day; a domain may
-/// ask for one report a week (`ri=604800`, RFC 7489 §6.3).
+/// The longest time that a report about DMARC or TLS tells of. Nearly all tell of a day; a domain
+/// may ask for one report a week (`ri=604800`, RFC 7489 §6.3).
 pub const RANGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Why a mail has no report that counts. Its text is for the list of reports.

@@ -88,8 +88,8 @@ pub(super) fn read(mail: &[u8]) -> MailReading {
     find::read(mail, mail.len() as u64, limits, Patience::until(&never))
 }
 
-/// What is kept of a mail to the address in its To field. If it is about a message of our queue, ann
-/// sent that.
+/// What is kept of a mail to the address in its To field. If it is about a message of our queue,
+/// ann sent that.
 pub(super) fn kept(
     mail: &[u8],
     change: impl FnOnce(&mut ArrivedReport),

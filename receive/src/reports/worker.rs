@@ -51,8 +51,8 @@ pub struct ReportsParts {
     pub tracer: Tracer,
 }
 
-/// Reads reports: at most two at once, and each for at most ten seconds. What waits is in the store,
-/// and only [`PAGE`] of it in memory.
+/// Reads reports: at most two at once, and each for at most ten seconds. What waits is in the
+/// store, and only [`PAGE`] of it in memory.
 ///
 /// Reports that somebody looks at have places of their own, so that those who look do not hold up
 /// the worker, nor senders of large reports those who look.

@@ -1,8 +1,8 @@
 //! A reader of ZIP archives of strangers (APPNOTE 6.3.3): a few entries, stored or deflated.
 //!
-//! The list at the end of an archive says what is in it. An archive may have millions of entries, or
-//! claim so, and entries of any size. So the entries are counted, and neither their number nor a size
-//! is believed.
+//! The list at the end of an archive says what is in it. An archive may have millions of entries,
+//! or claim so, and entries of any size. So the entries are counted, and neither their number nor a
+//! size is believed.
 //!
 //! Absent on purpose: encryption, archives in several files, ZIP64, other methods. No report needs
 //! them.

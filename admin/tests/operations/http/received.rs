@@ -272,8 +272,8 @@ async fn sums_are_by_source_day_or_reporter() {
     }
 }
 
-/// Sums of three networks, as the pages with one sum each that a client reads. Between the first and
-/// the second one a report comes in, about networks that stand before and behind.
+/// Sums of three networks, as the pages with one sum each that a client reads. Between the first
+/// and the second one a report comes in, about networks that stand before and behind.
 async fn pages_of_sums(query: &str) -> Vec<String> {
     let site = Site::open().await;
     let add = async |networks: &[(u8, u64)]| {

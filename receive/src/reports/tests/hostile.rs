@@ -157,12 +157,12 @@ fn times_are_limited() {
     for (begin, end, error) in [
         (now - 2 * DAY, now - DAY, ""),
         (now - 8 * DAY, now - DAY, ""),
-        (now - 8 * DAY - 1, now - DAY, &long),
+        (now - 8 * DAY - 1, now - DAY, long.as_str()),
         (now - KEEP - DAY, now - KEEP, ""),
-        (now - KEEP - DAY, now - KEEP - 1, &old),
-        (DAY, 2 * DAY, &old),
+        (now - KEEP - DAY, now - KEEP - 1, old.as_str()),
+        (DAY, 2 * DAY, old.as_str()),
         (now, now + DAY, ""),
-        (now, now + DAY + 1, &future),
+        (now, now + DAY + 1, future.as_str()),
     ] {
         let date = |second| jiff::Timestamp::from_second(second).unwrap();
         let dmarc = format!(

@@ -9,8 +9,8 @@
 //! once, also when it comes again.
 //!
 //! Reporters decide how many reports there are, of which size and about which days. So reports and
-//! sums have a limit in bytes together. Sums, which are worth more for their size, have a part of it
-//! to themselves. No operation removes more than a few records.
+//! sums have a limit in bytes together. Sums, which are worth more for their size, have a part of
+//! it to themselves. No operation removes more than a few records.
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
@@ -563,8 +563,8 @@ impl Store {
         self.change_by(Read { id, report, room }).await
     }
 
-    /// Removes reports and sums that have no room: at most `max` records. Tells how many it removed:
-    /// fewer than `max` when the rest has room.
+    /// Removes reports and sums that have no room: at most `max` records. Tells how many it
+    /// removed: fewer than `max` when the rest has room.
     ///
     /// # Errors
     /// If the change can't be made durable.

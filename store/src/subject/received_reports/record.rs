@@ -186,8 +186,8 @@ pub struct NewReceivedReport {
 }
 
 /// The bytes that all kept reports and sums may have. Sums have a quarter of it at most: with more,
-/// the oldest days go. With more reports, the oldest go: first those that are not verified, then the
-/// others. A report that goes for want of room leaves no name behind.
+/// the oldest days go. With more reports, the oldest go: first those that are not verified, then
+/// the others. A report that goes for want of room leaves no name behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportRoom(pub u64);
 
