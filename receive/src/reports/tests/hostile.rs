@@ -349,7 +349,7 @@ proptest! {
     #[test]
     fn a_report_about_tls_is_read_as_it_is_written(
         texts in prop::collection::vec("[ -~]{0,20}", 6),
-        counts in prop::collection::vec(any::<u64>(), 3),
+        counts in prop::collection::vec(0..=2_000_000_000_u64, 3),
         hosts in prop::collection::vec("[a-z.]{1,9}", 0..4),
     ) {
         let report = tls::Report {
