@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     command::{DELIVER_BY_MIN, is_http_method},
     event::Event,
+    replies::About,
     session::Session,
     state::{Stage, State},
     xclient,
@@ -38,7 +39,7 @@ impl Session {
             "you must wait for the greeting, closing",
         )
         .because(reason::EARLY_TALKER);
-        self.refuse_and_close(&reply, None)
+        self.refuse_and_close(&reply, About::default())
     }
 
     /// Ends the session, because the client speaks HTTP or TLS.
@@ -50,7 +51,7 @@ impl Session {
             "this is a mail server, and it speaks SMTP in clear here",
         )
         .because(reason::NOT_SMTP);
-        self.refuse_and_close(&reply, None)
+        self.refuse_and_close(&reply, About::default())
     }
 
     /// EHLO or HELO. It also ends a transaction (RFC 5321 §4.1.4).
@@ -131,7 +132,7 @@ impl Session {
                 "nothing may follow STARTTLS, closing",
             )
             .because(reason::AFTER_STARTTLS);
-            return self.refuse_and_close(&reply, stage.transaction());
+            return self.refuse_and_close(&reply, About::sender_of(stage.transaction()));
         }
         let reply = Reply::fixed(ReplyCode::READY, Some(EnhancedCode::OK), "go ahead");
         self.say(&reply, State::ExpectTls { greeted: true })

@@ -74,8 +74,7 @@ impl Session {
 
     /// Refuses a command. Then the next state is `next`, unless the connection ends.
     pub(super) fn refuse(&mut self, reply: &Reply, next: State) -> State {
-        let about = next.transaction().map(About::sender).unwrap_or_default();
-        self.refuse_about(about, reply, next)
+        self.refuse_about(About::sender_of(next.transaction()), reply, next)
     }
 
     /// As [`Self::refuse`], with whom the refusal is about.
@@ -107,7 +106,7 @@ impl Session {
                     "too many errors, closing",
                 )
                 .because(reason::TOO_MANY_ERRORS);
-                return self.refuse_and_close(&reply, None);
+                return self.refuse_and_close(&reply, About::default());
             }
         }
         next
@@ -125,13 +124,9 @@ impl Session {
         })));
     }
 
-    /// Refuses to go on: writes a last reply. The refusal is about the sender of the transaction.
-    pub(super) fn refuse_and_close(
-        &mut self,
-        reply: &Reply,
-        transaction: Option<&Transaction>,
-    ) -> State {
-        self.note_refusal(reply, transaction.map(About::sender).unwrap_or_default());
+    /// Refuses to go on: writes a last reply.
+    pub(super) fn refuse_and_close(&mut self, reply: &Reply, about: About) -> State {
+        self.note_refusal(reply, about);
         self.close_refused(reply)
     }
 
@@ -143,14 +138,13 @@ impl Session {
     /// A line of AUTH is longer than any. Its rest must not become another line.
     pub(super) fn close_too_long(&mut self, about: About) -> State {
         self.input.clear();
-        self.note_refusal(&TOO_LONG, about);
-        self.close_refused(&TOO_LONG)
+        self.refuse_and_close(&TOO_LONG, about)
     }
 
     /// The input is not a line. Its rest must not become one.
     pub(super) fn close_for(&mut self, error: LineError) -> State {
         self.input.clear();
-        self.refuse_and_close(&error.reply(), None)
+        self.refuse_and_close(&error.reply(), About::default())
     }
 
     /// Logs bytes that are sent. Those of an exchange of SASL are masked.
@@ -243,6 +237,11 @@ pub(super) struct About {
 }
 
 impl About {
+    /// The sender of a transaction, if there is one.
+    pub(super) fn sender_of(transaction: Option<&Transaction>) -> Self {
+        transaction.map(Self::sender).unwrap_or_default()
+    }
+
     /// The sender of a transaction.
     pub(super) fn sender(transaction: &Transaction) -> Self {
         Self {

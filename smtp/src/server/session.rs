@@ -322,7 +322,7 @@ impl Session {
         match (state, answer) {
             (State::AwaitGreeting { anew }, Answer::Accept) => self.greet(anew),
             (State::AwaitGreeting { .. }, Answer::Reply(reply)) => {
-                self.refuse_and_close(&reply, None)
+                self.refuse_and_close(&reply, About::default())
             }
             (State::AwaitKeys(start), Answer::Keys(offer)) => self.accept_keys(*start, offer),
             (State::AwaitKeys(start), Answer::Reply(reply)) => self.refuse_keys(&start, &reply),
@@ -438,7 +438,10 @@ impl Session {
         (self.since, self.now) = (now, now);
         self.change(|session, state| match state {
             State::Closing => (state, ()),
-            _ => (session.refuse_and_close(reply, state.transaction()), ()),
+            _ => {
+                let about = About::sender_of(state.transaction());
+                (session.refuse_and_close(reply, about), ())
+            }
         });
     }
 
@@ -539,7 +542,7 @@ impl Session {
             // A chunk follows, and nobody knows its end. It must not be read as commands.
             Err(reply) if command::is_bdat(&line) => {
                 self.input.clear();
-                self.refuse_and_close(&reply, stage.transaction())
+                self.refuse_and_close(&reply, About::sender_of(stage.transaction()))
             }
             Err(reply) => {
                 // A command at the wrong time is that first of all.

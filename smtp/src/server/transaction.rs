@@ -78,7 +78,7 @@ impl Session {
         };
         let about = About {
             to: rcpt.forward_path.to_string(),
-            ..stage.transaction().map(About::sender).unwrap_or_default()
+            ..About::sender_of(stage.transaction())
         };
         self.refuse_about(about, &reply, State::ExpectCommand(stage))
     }
