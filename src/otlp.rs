@@ -55,13 +55,14 @@ pub(crate) fn exporters(
     let Some(config) = &statics.otlp else {
         return Ok((None, None));
     };
-    let of_log = || LogExporter::new(config, statics, log, Arc::clone(clock));
-    let of_traces = |traces| TraceExporter::new(config, statics, traces, Arc::clone(clock));
     let traces = config.traces.then(|| traces.subscribe()).flatten();
-    Ok((
-        config.logs.then(of_log).transpose()?,
-        traces.map(of_traces).transpose()?,
-    ))
+    if !config.logs && traces.is_none() {
+        return Ok((None, None));
+    }
+    let base = Way::new(config, statics, Arc::clone(clock))?;
+    let of_log = || LogExporter::new(base.to("v1/logs"), statics, log);
+    let of_traces = |traces| TraceExporter::new(base.to("v1/traces"), statics, traces);
+    Ok((config.logs.then(of_log), traces.map(of_traces)))
 }
 
 /// Sends lines of a log to a collector.
@@ -74,18 +75,13 @@ pub(crate) struct LogExporter {
 
 impl LogExporter {
     /// An exporter of the lines from now on.
-    fn new(
-        config: &OtlpConfig,
-        statics: &Static,
-        log: &Log,
-        clock: Arc<dyn Clock>,
-    ) -> anyhow::Result<Self> {
-        Ok(Self {
-            way: Way::new(config, statics, "v1/logs", clock)?,
+    fn new(way: Way, statics: &Static, log: &Log) -> Self {
+        Self {
+            way,
             frames: Frames::new(statics.hostname.ascii(), env!("CARGO_PKG_VERSION")),
             log: log.clone(),
             lines: log.subscribe(ROOM),
-        })
+        }
     }
 
     /// Sends lines until the server stops, and then those that wait.
@@ -156,18 +152,13 @@ pub(crate) struct TraceExporter {
 
 impl TraceExporter {
     /// An exporter of the traces that end from now on.
-    fn new(
-        config: &OtlpConfig,
-        statics: &Static,
-        traces: Subscription,
-        clock: Arc<dyn Clock>,
-    ) -> anyhow::Result<Self> {
-        Ok(Self {
-            way: Way::new(config, statics, "v1/traces", clock)?,
+    fn new(way: Way, statics: &Static, traces: Subscription) -> Self {
+        Self {
+            way,
             frames: Frames::new(statics.hostname.ascii(), env!("CARGO_PKG_VERSION")),
             traces,
             lost: 0,
-        })
+        }
     }
 
     /// Sends traces until the server stops, and then those that wait.
@@ -286,12 +277,8 @@ struct Failure {
 }
 
 impl Way {
-    fn new(
-        config: &OtlpConfig,
-        statics: &Static,
-        path: &str,
-        clock: Arc<dyn Clock>,
-    ) -> anyhow::Result<Self> {
+    /// The way to the endpoint. All that goes to a collector shares its connections.
+    fn new(config: &OtlpConfig, statics: &Static, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let fields = config.headers.iter().map(|(name, value)| {
             let mut value = HeaderValue::from_str(value)?;
             value.set_sensitive(true);
@@ -316,9 +303,18 @@ impl Way {
         };
         Ok(Self {
             client: builder.build().context("failed to set up TLS for otlp")?,
-            url: format!("{}/{path}", config.endpoint),
+            url: config.endpoint.clone(),
             clock,
         })
+    }
+
+    /// The way to a path below.
+    fn to(&self, path: &str) -> Self {
+        Self {
+            client: self.client.clone(),
+            url: format!("{}/{path}", self.url),
+            clock: Arc::clone(&self.clock),
+        }
     }
 
     /// Waits for more to send. Gives whether the server stops.
@@ -468,7 +464,8 @@ mod tests {
 
     fn way(statics: &Static) -> Way {
         let config = statics.otlp.as_ref().unwrap();
-        Way::new(config, statics, "v1/traces", Arc::new(SystemClock)).unwrap()
+        let base = Way::new(config, statics, Arc::new(SystemClock)).unwrap();
+        base.to("v1/traces")
     }
 
     #[tokio::test]
