@@ -157,16 +157,38 @@ impl Queue {
         (entry, by): (&NewSuppression, SuppressedBy),
         trace: &mut AttemptTrace,
     ) {
+        self.see_entry(entry, &message.recipient, by, (Some(message.id), None));
+        trace.suppressed(self.clock.now(), message, &entry.reason);
+    }
+
+    /// Tells that somebody put an address on a suppression list.
+    pub fn see_suppression(
+        &self,
+        entry: &NewSuppression,
+        to: &Address,
+        (by, who): (SuppressedBy, &str),
+    ) {
+        self.see_entry(entry, to, by, (None, Some(who)));
+    }
+
+    fn see_entry(
+        &self,
+        entry: &NewSuppression,
+        to: &Address,
+        by: SuppressedBy,
+        (queue, who): (Option<QueueId>, Option<&str>),
+    ) {
         info!(
-            queue = message.id.0,
+            queue = queue.map(|id| id.0),
             account = entry.account,
-            to = %message.recipient,
+            to = %to,
+            who,
             reason = entry.reason,
             action = "listed",
+            list = Some(&*entry.list).filter(|list| !list.is_empty()),
             "suppressed"
         );
         self.metrics.suppressed_total.with(by).inc();
-        trace.suppressed(self.clock.now(), message, &entry.reason);
     }
 
     /// Tells that somebody ended a message.

@@ -11,7 +11,6 @@ use postrider_store::{
 };
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-use tracing::info;
 
 use crate::{
     call::{context::CallContext, key::UnsubscribeKey},
@@ -131,25 +130,18 @@ impl Subscription {
             until: None,
         };
         let accept = Accept {
-            suppress: vec![suppression],
+            suppress: vec![suppression.clone()],
             events: logged.into_iter().collect(),
             hooks: hook.into_iter().collect(),
             ..Accept::default()
         };
         context.store.accept(accept).await?;
-        info!(
-            account = self.account,
-            to = %self.address,
-            who = "recipient",
-            reason = "unsubscribed by one click",
-            action = "listed",
-            list = self.list,
-            "suppressed"
-        );
-        let metrics = &context.metrics;
-        let by = SuppressedBy::Unsubscribe;
-        metrics.suppressed_total.with(by).inc();
-        metrics.events_total.with(EventLabel::Unsubscribed).inc();
+        let by = (SuppressedBy::Unsubscribe, "recipient");
+        context
+            .queue
+            .see_suppression(&suppression, &self.address, by);
+        let events = &context.metrics.events_total;
+        events.with(EventLabel::Unsubscribed).inc();
         Ok(())
     }
 }

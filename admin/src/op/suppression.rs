@@ -5,7 +5,7 @@ use postrider_queue::base_address;
 use postrider_smtp::Address;
 use postrider_store::{NewSuppression, SuppressingReply, Suppression, base_in_list};
 use serde::{Deserialize, Serialize};
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::{Operation, Single, Sink, pages::send_pages};
 use crate::{AdminError, Context};
@@ -144,30 +144,23 @@ impl Add {
         let address = parse(&address, "address")?;
         let base = base_address(&address);
         let new = NewSuppression {
-            account: account.clone(),
-            base: base.clone(),
+            account,
+            base,
             list,
             original: address.unicode(),
             created: context.clock.now(),
             manual: true,
-            reason: reason.clone(),
+            reason,
             reply: None,
             until: None,
         };
-        if !context.store.suppress(new).await? {
+        if !context.store.suppress(new.clone()).await? {
+            let NewSuppression { account, base, .. } = new;
             let text = format!("{base} is on the list of {account} already");
             return Err(AdminError::conflict(text).at("address"));
         }
-        info!(
-            account,
-            to = %address,
-            who = context.caller.name,
-            reason,
-            action = "listed",
-            "suppressed"
-        );
-        let by = SuppressedBy::Manual;
-        context.metrics.suppressed_total.with(by).inc();
+        let by = (SuppressedBy::Manual, &*context.caller.name);
+        context.queue.see_suppression(&new, &address, by);
         Ok(())
     }
 }

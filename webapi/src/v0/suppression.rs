@@ -3,7 +3,7 @@
 use postrider_observe::metrics::SuppressedBy;
 use postrider_queue::base_address;
 use postrider_store::{NewSuppression, Suppression, Time, base_in_list};
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::{
     json::{self, JsonError, Object},
@@ -78,21 +78,13 @@ pub(super) async fn add(
         original: address.unicode(),
         created: context.clock.now(),
         manual,
-        reason: reason.clone(),
+        reason,
         reply: None,
         until: None,
     };
-    if context.store.suppress(suppression).await? {
-        info!(
-            account = user.account,
-            to = %address,
-            who = %user.login,
-            reason,
-            action = "listed",
-            "suppressed"
-        );
-        let by = SuppressedBy::Manual;
-        context.metrics.suppressed_total.with(by).inc();
+    if context.store.suppress(suppression.clone()).await? {
+        let by = (SuppressedBy::Manual, &*user.login.to_string());
+        context.queue.see_suppression(&suppression, &address, by);
         return Ok(Done {});
     }
     Err(failed(format!("{base} is on the suppression list already")))
