@@ -266,20 +266,8 @@ impl State {
             faults.check(found, || format!("the refused mail {id} is missing"));
             Ok(())
         })?;
-        self.rejects.totals.for_each(|account, counted| {
-            let total = totals.remove(&account).unwrap_or_default();
-            faults.check(total == counted, || {
-                format!(
-                    "the account {account} counts {counted:?} of refused mail, and has {total:?}"
-                )
-            });
-            Ok(())
-        })?;
-        for account in totals.keys() {
-            faults.add(format!(
-                "the refused mail of the account {account} is not counted"
-            ));
-        }
+        let counted = &self.rejects.totals;
+        counted.check_totals(totals, "refused mail", faults)?;
         // An account without a sum is counted with its next mail.
         self.mail.usage.for_each(|account, counted| {
             let usage = self.counted_usage(&account)?;

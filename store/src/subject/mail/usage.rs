@@ -3,7 +3,7 @@
 //! The sums follow from the mails. An account of which no sum is known yet has none in the table:
 //! an earlier program kept no sums. The first change of its mail counts them all.
 
-use std::{ops::Bound, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::{
     Store, StoreError,
     error::Fault,
     subject::{Reader, State},
-    table::{key::Name, value::records},
+    table::{Faults, Table, key::Name, value::records},
 };
 
 /// How much mail an account has. Mail that is kept as refused does not count.
@@ -37,6 +37,51 @@ impl MailUsage {
     pub(crate) const fn subtract(&mut self, size: u64) {
         self.mails = self.mails.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(size);
+    }
+}
+
+/// How much mail of one kind each account has. An account that has none is not in the table.
+impl Table<Name, MailUsage> {
+    /// What an account has.
+    pub(crate) fn total(&self, account: &Name) -> Result<MailUsage, Fault> {
+        Ok(self.get(account)?.unwrap_or_default())
+    }
+
+    /// Changes what an account has.
+    pub(crate) fn change_total(
+        &mut self,
+        account: &Name,
+        change: impl FnOnce(&mut MailUsage),
+    ) -> Result<(), Fault> {
+        let mut total = self.total(account)?;
+        change(&mut total);
+        match total.mails {
+            0 => self.remove(account),
+            _ => self.put(Name::clone(account), total),
+        }
+        Ok(())
+    }
+
+    /// Compares the table with what accounts have by their records. `kind` is that of the mail.
+    pub(crate) fn check_totals(
+        &self,
+        mut totals: BTreeMap<Name, MailUsage>,
+        kind: &str,
+        faults: &mut Faults,
+    ) -> Result<(), Fault> {
+        self.for_each(|account, counted| {
+            let total = totals.remove(&account).unwrap_or_default();
+            faults.check(total == counted, || {
+                format!("the account {account} counts {counted:?} of {kind}, and has {total:?}")
+            });
+            Ok(())
+        })?;
+        for account in totals.keys() {
+            faults.add(format!(
+                "the {kind} of the account {account} is not counted"
+            ));
+        }
+        Ok(())
     }
 }
 

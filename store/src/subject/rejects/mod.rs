@@ -102,17 +102,6 @@ impl Tables {
         self.by_key.get(&(account.into(), key.0))
     }
 
-    fn total(&self, account: &Name) -> Result<MailUsage, Fault> {
-        Ok(self.totals.get(account)?.unwrap_or_default())
-    }
-
-    fn set_total(&mut self, account: Name, total: MailUsage) {
-        match total.mails {
-            0 => self.totals.remove(&account),
-            _ => self.totals.put(account, total),
-        }
-    }
-
     /// Takes the record of a mail out of all tables here.
     fn take(&mut self, id: MailId) -> Result<Option<Reject>, Fault> {
         let taken = self.rejects.take(&id)?;
@@ -120,9 +109,8 @@ impl Tables {
             let account: Name = reject.account.as_str().into();
             self.by_key.remove(&(Name::clone(&account), reject.key.0));
             self.by_account.remove(&(Name::clone(&account), id));
-            let mut total = self.total(&account)?;
-            total.subtract(reject.size);
-            self.set_total(account, total);
+            self.totals
+                .change_total(&account, |total| total.subtract(reject.size))?;
         }
         Ok(taken)
     }
@@ -174,9 +162,9 @@ impl State {
         let tables = &mut self.rejects;
         tables.by_key.put((Name::clone(&account), new.key.0), id);
         tables.by_account.put_new((Name::clone(&account), id), ());
-        let mut total = tables.total(&account)?;
-        total.add(mail.size);
-        tables.set_total(Name::clone(&account), total);
+        tables
+            .totals
+            .change_total(&account, |total| total.add(mail.size))?;
         let reject = Reject {
             account: mail.account.clone(),
             key: new.key,
@@ -197,7 +185,7 @@ impl State {
     /// Removes the oldest refused mails of an account that are too many.
     fn trim(&mut self, account: &Name, limit: RejectLimit) -> Result<(), Fault> {
         loop {
-            let total = self.rejects.total(account)?;
+            let total = self.rejects.totals.total(account)?;
             if total.mails <= limit.mails && total.bytes <= limit.bytes {
                 return Ok(());
             }
@@ -236,7 +224,7 @@ impl State {
 
 questions! {
     ask Total<'a> { account: &'a str } -> MailUsage,
-    |this, state| state.rejects.total(&this.account.into()),
+    |this, state| state.rejects.totals.total(&this.account.into()),
     |this, model| model.rejects.total(this.account);
 }
 

@@ -142,9 +142,9 @@ impl Delete {
         }
         let key = (Name::clone(&account), self.now, id);
         tables.by_account.put_new(key, ());
-        let mut total = tables.total(&account)?;
-        total.add(mail.size);
-        tables.set_total(Name::clone(&account), total);
+        tables
+            .totals
+            .change_total(&account, |total| total.add(mail.size))?;
         let deletion = Deletion {
             account: self.account,
             size: mail.size,
@@ -154,7 +154,7 @@ impl Delete {
         tables.deletions.put(id, deletion);
         tables.mails.put(id, mail);
         state.history.add(self.keep.until, tag::undelete, id.0);
-        while state.undelete.total(&account)?.bytes > self.keep.bytes {
+        while state.undelete.totals.total(&account)?.bytes > self.keep.bytes {
             let oldest = state.undelete.oldest(Some(&account), 1)?;
             let Some(oldest) = oldest.first() else {
                 break;
@@ -205,17 +205,6 @@ impl Purge {
 }
 
 impl Tables {
-    fn total(&self, account: &Name) -> Result<MailUsage, Fault> {
-        Ok(self.totals.get(account)?.unwrap_or_default())
-    }
-
-    fn set_total(&mut self, account: Name, total: MailUsage) {
-        match total.mails {
-            0 => self.totals.remove(&account),
-            _ => self.totals.put(account, total),
-        }
-    }
-
     /// The first deleted mails of an account by time, or any. Those whose records can't be read are
     /// left out: they would be the first again and again.
     fn oldest(&self, account: Option<&Name>, max: usize) -> Result<Vec<MailId>, Fault> {
@@ -239,9 +228,8 @@ impl Tables {
     /// Takes a mail out of all tables here but that of what was learnt.
     fn take(&mut self, id: MailId, deletion: &Deletion) -> Result<Option<Mail>, Fault> {
         let account: Name = deletion.account.as_str().into();
-        let mut total = self.total(&account)?;
-        total.subtract(deletion.size);
-        self.set_total(Name::clone(&account), total);
+        self.totals
+            .change_total(&account, |total| total.subtract(deletion.size))?;
         self.by_account.remove(&(account, deletion.deleted, id));
         self.deletions.remove(&id);
         self.mails.take(&id)
@@ -297,27 +285,14 @@ impl State {
             tables.by_account.count()?,
             count,
         );
-        tables.totals.for_each(|account, counted| {
-            let total = totals.remove(&account).unwrap_or_default();
-            faults.check(total == counted, || {
-                format!(
-                    "the account {account} counts {counted:?} of deleted mail, and has {total:?}"
-                )
-            });
-            Ok(())
-        })?;
-        for account in totals.keys() {
-            faults.add(format!(
-                "the deleted mail of the account {account} is not counted"
-            ));
-        }
+        tables.totals.check_totals(totals, "deleted mail", faults)?;
         Ok(ends)
     }
 }
 
 questions! {
     ask DeletedTotal<'a> { account: &'a str } -> MailUsage,
-    |this, state| state.undelete.total(&this.account.into()),
+    |this, state| state.undelete.totals.total(&this.account.into()),
     |this, model| model.undelete.total(this.account);
 
     scan ListDeleted { account: String, after: Option<DeletedPlace>, limit: usize }
