@@ -13,7 +13,7 @@ use std::{
 use postrider_config as config;
 use postrider_observe::{
     Metrics,
-    metrics::{Accepted, Listener},
+    metrics::{Accepted, Listener, OpenConnection},
 };
 use postrider_receive::{network::Network, refusals::reason};
 
@@ -122,7 +122,7 @@ pub struct Place {
     kind: Kind,
     /// The address whose networks the connection counts in.
     counted: Option<IpAddr>,
-    counts: Counts,
+    _open: OpenConnection,
 }
 
 impl Gate {
@@ -239,13 +239,12 @@ impl Door {
             return Err(Full::All);
         }
         open.share(kind).open += 1;
-        let counts = self.counts.clone();
-        counts.metrics.connections.with(counts.service).inc();
+        let Counts { metrics, service } = &self.counts;
         Ok(Place {
             gate: Arc::clone(gate),
             kind,
             counted: None,
-            counts,
+            _open: OpenConnection::new(metrics, *service),
         })
     }
 
@@ -281,8 +280,6 @@ impl Door {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Counts { metrics, service } = &self.counts;
-        metrics.connections.with(*service).dec();
         let mut open = self.gate.open();
         open.share(self.kind).open -= 1;
         for network in self.counted.into_iter().flat_map(Network::around) {

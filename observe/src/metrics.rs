@@ -33,7 +33,7 @@ mod text;
 pub use cell::{Age, Buckets, Counter, Fast, Gauge, Histogram, Powers, Slow};
 pub use family::{Family, Label, Labels, Named, Series, Value};
 pub use labels::*;
-pub use list::{Build, Definition, Kind, Metrics, OpenStream};
+pub use list::{Build, Definition, Kind, Metrics, OpenConnection, OpenStream};
 pub use point::{Point, PointValue};
 pub use process::{PROCESS, Process};
 pub use text::CONTENT_TYPE;

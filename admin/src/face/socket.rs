@@ -1,13 +1,10 @@
 //! The control socket, the server's side. Everybody who may open the socket (mode 0600) is the
 //! administrator.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use nix::unistd::User;
-use postrider_observe::{
-    Metrics,
-    metrics::{Accepted, Listener},
-};
+use postrider_observe::metrics::{Accepted, Listener, OpenConnection};
 use postrider_store::Actor;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -78,7 +75,9 @@ pub async fn serve(listener: UnixListener, context: Context, mut shutdown: watch
         match accepted {
             Ok((stream, _)) => {
                 let context = context.clone();
-                let open = Open::new(&context.metrics);
+                let labels = (Listener::Control, Accepted::Ok);
+                context.metrics.connections_total.with(labels).inc();
+                let open = OpenConnection::new(&context.metrics, Listener::Control);
                 tokio::spawn(async move {
                     let _open = open;
                     if let Err(error) = answer(stream, context).await {
@@ -93,24 +92,6 @@ pub async fn serve(listener: UnixListener, context: Context, mut shutdown: watch
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
-}
-
-/// An open connection, for the metrics.
-struct Open(Arc<Metrics>);
-
-impl Open {
-    fn new(metrics: &Arc<Metrics>) -> Self {
-        metrics.connections.with(Listener::Control).inc();
-        let labels = (Listener::Control, Accepted::Ok);
-        metrics.connections_total.with(labels).inc();
-        Self(Arc::clone(metrics))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.connections.with(Listener::Control).dec();
     }
 }
 

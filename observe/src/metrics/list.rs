@@ -396,6 +396,25 @@ impl Drop for OpenStream {
     }
 }
 
+/// An open connection. It counts until it is dropped.
+#[derive(Debug)]
+pub struct OpenConnection(Arc<Metrics>, Listener);
+
+impl OpenConnection {
+    /// Counts a connection of this listener.
+    #[must_use]
+    pub fn new(metrics: &Arc<Metrics>, listener: Listener) -> Self {
+        metrics.connections.with(listener).inc();
+        Self(Arc::clone(metrics), listener)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.with(self.1).dec();
+    }
+}
+
 impl Series for Build {
     fn each(&self, visit: &mut dyn FnMut(&[&str], Value)) {
         visit(&[self.version, self.commit], Value::Gauge(1.0));
