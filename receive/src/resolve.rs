@@ -81,21 +81,28 @@ pub(crate) fn reports_to(address: &Address, policy: &Policy<'_>) -> Reports {
 
 /// The same under a configuration.
 pub(crate) fn reports_at(address: &Address, statics: &Static, config: &Dynamic) -> Reports {
-    let local = address.local.as_str().to_lowercase();
-    let is = |localpart: &LocalPart, domain: &Domain| {
-        address.host.domain() == Some(domain) && localpart.as_str().to_lowercase() == local
-    };
     let is_report = |report: &Option<ReportAddress>| {
         let report = report.as_ref();
-        report.is_some_and(|report| is(&report.localpart, &report.domain))
+        report.is_some_and(|report| is_report_address(address, report))
     };
     let domains = config.domains.values();
     let of_host = statics.host_tls_rpt.as_ref();
     Reports {
-        tls: of_host.is_some_and(|report| is(&report.localpart, &statics.hostname))
+        tls: of_host.is_some_and(|report| is(address, &report.localpart, &statics.hostname))
             || domains.clone().any(|domain| is_report(&domain.tls_rpt)),
         dmarc: domains.clone().any(|domain| is_report(&domain.dmarc)),
     }
+}
+
+/// Whether an address is this address of reports.
+pub(crate) fn is_report_address(address: &Address, report: &ReportAddress) -> bool {
+    is(address, &report.localpart, &report.domain)
+}
+
+/// Whether an address has these parts. The case of letters makes no difference.
+fn is(address: &Address, localpart: &LocalPart, domain: &Domain) -> bool {
+    let lower = |local: &LocalPart| local.as_str().to_lowercase();
+    address.host.domain() == Some(domain) && lower(&address.local) == lower(localpart)
 }
 
 fn resolve_found(policy: &Policy<'_>, address: &Address, found: &Found<'_>) -> Resolution {

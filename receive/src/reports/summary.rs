@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use postrider_config::{Account, DestinationAddress, Dynamic, ReportAddress, Static};
+use postrider_config::{Account, DestinationAddress, Dynamic, Static};
 use postrider_dns::is_within;
 use postrider_smtp::{Address, Domain};
 use postrider_store::{
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     network::{Network, Size},
-    resolve::reports_at,
+    resolve::{is_report_address, reports_at},
 };
 
 /// How far ahead of us the clock of a reporter may be, or its zone.
@@ -370,15 +370,10 @@ fn address_domains(arrived: &ArrivedReport, ours: Ours<'_>) -> BTreeSet<String> 
 
 /// The domains whose reports come to an address.
 fn reported_at(address: &Address, ours: Ours<'_>) -> BTreeSet<String> {
-    let is_at = |report: &ReportAddress| {
-        let local = address.local.as_str();
-        address.host.domain() == Some(&report.domain)
-            && local.eq_ignore_ascii_case(report.localpart.as_str())
-    };
     let domains = ours.config.domains.iter();
     let domains = domains.filter(|(_, domain)| {
         let mut reports = domain.dmarc.iter().chain(&domain.tls_rpt);
-        reports.any(is_at)
+        reports.any(|report| is_report_address(address, report))
     });
     domains.map(|(name, _)| name.ascii().to_owned()).collect()
 }
