@@ -289,7 +289,6 @@ mod tests {
                 "Mail me at once, the code is 1234\r\n",
                 "Mail *** (33 bytes)",
             ),
-            ("Mail", "Mail"),
             ("HELP me, the code is 1234\r\n", "HELP *** (25 bytes)"),
             ("helo my friend", "helo *** (14 bytes)"),
             ("data: 1234", "*** (10 bytes)"),
