@@ -73,8 +73,8 @@ impl Record {
     pub(super) fn memory(&self) -> usize {
         let texts = self.owners.iter().chain(&self.domains);
         let texts: usize = texts.map(|text| text.len() + size_of::<String>()).sum();
-        let numbers = (self.queues.len() + self.terms.len()) * size_of::<u64>();
-        size_of::<Self>() + self.session.len() + texts + numbers + self.events.len()
+        let numbers = (self.queues.capacity() + self.terms.capacity()) * size_of::<u64>();
+        size_of::<Self>() + self.session.len() + texts + numbers + self.events.capacity()
     }
 
     /// Adds its bytes to `out`.

@@ -13,14 +13,14 @@ use super::{Kind, Record, building::Trace};
 use crate::metrics::{Metrics, TraceKind, TraceResult};
 
 /// The most traces, and bytes of them, that wait for the hand-over.
-const WAITING_MAX: usize = 8192;
-const WAITING_BYTES_MAX: usize = 16 << 20;
+pub(super) const WAITING_MAX: usize = 8192;
+pub(super) const WAITING_BYTES_MAX: usize = 16 << 20;
 /// A trace that took longer than this, in microseconds, is kept like one of a failure.
 const SLOW: i64 = 10_000_000;
-/// The memory of all traces that go on. Beyond it, long ones keep less of their end.
+/// The memory of all traces that go on. Beyond it, none of them grows that is larger than `SMALL`.
 const GOING_ON_MAX: usize = 64 << 20;
-/// What each trace may have beyond that limit.
-const SMALL: usize = 8192;
+/// What each trace may have beyond that limit: enough for a beginning.
+pub(super) const SMALL: usize = 4096;
 /// How long the traces of a moment are collected before they are written.
 const COLLECT: Duration = Duration::from_millis(200);
 /// The longest that a search waits for traces that are being written.
@@ -143,7 +143,7 @@ impl Tracer {
 pub(super) struct Shared {
     next_span: AtomicU64,
     sample: f64,
-    /// The bytes of the buffers of the traces that go on.
+    /// The bytes of the traces that go on.
     going_on: AtomicUsize,
     metrics: Arc<Metrics>,
     waiting: Mutex<Waiting>,
@@ -218,9 +218,9 @@ impl Shared {
         self.metrics.traces_total.with((kind, result)).inc();
     }
 
-    /// Whether a trace that has so many bytes may have more.
-    pub(super) fn has_memory(&self, bytes: usize) -> bool {
-        bytes < SMALL || self.going_on.load(Relaxed) < GOING_ON_MAX
+    /// Whether there is memory for the traces that go on.
+    pub(super) fn has_memory(&self) -> bool {
+        self.going_on.load(Relaxed) < GOING_ON_MAX
     }
 
     pub(super) fn count_memory(&self, before: usize, now: usize) {

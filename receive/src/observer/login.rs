@@ -36,6 +36,7 @@ impl Observer {
             "login"
         );
         self.trace.belongs_to(&login.account);
+        self.account.clone_from(&login.account);
         self.add(context, EventType::AuthSuccess, |data| {
             data.text(Key::AccountName, &login.account);
             data.display(Key::Id, &login.address);

@@ -14,7 +14,7 @@ mod checks;
 mod login;
 mod taken;
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use postrider_observe::{
     metrics::{
@@ -37,6 +37,9 @@ pub(crate) use self::{
 use crate::SessionContext;
 
 /// What others see of one session.
+///
+/// A session with many messages has several traces, one after the other, so that none of its
+/// messages is in a middle that is left out.
 #[derive(Debug)]
 pub(crate) struct Observer {
     /// The service that the client connected to.
@@ -50,6 +53,10 @@ pub(crate) struct Observer {
     began: Moment,
     /// The trace has the name of a transaction, by which the session is found too.
     is_named: bool,
+    /// The account of the login; empty without one.
+    account: String,
+    /// Room for the text of an address or a name.
+    text: String,
 }
 
 impl Observer {
@@ -62,6 +69,8 @@ impl Observer {
             connected: Moment(Duration::ZERO),
             began: Moment(Duration::ZERO),
             is_named: false,
+            account: String::new(),
+            text: String::new(),
         }
     }
 
@@ -103,7 +112,10 @@ impl Observer {
             Event::Hello => self.add(context, EventType::SmtpEhlo, |data| {
                 data.text_if_any(Key::Domain, client.helo.as_deref().unwrap_or_default());
             }),
-            Event::Replaced => self.trace.index(Term::RemoteIp(client.remote.ip())),
+            Event::Replaced => {
+                self.account.clear();
+                self.trace.index(Term::RemoteIp(client.remote.ip()));
+            }
             Event::Replied { verb, code, took } => {
                 let metrics = &context.metrics;
                 let (service, command) = (self.service(), command_of(*verb));
@@ -136,6 +148,16 @@ impl Observer {
         if !self.trace.is_on() {
             return;
         }
+        self.start(context, client, |_| {});
+    }
+
+    /// The first event of a trace.
+    fn start(
+        &mut self,
+        context: &SessionContext,
+        client: &Client,
+        more: impl FnOnce(&mut Data<'_>),
+    ) {
         self.trace.index(Term::RemoteIp(client.remote.ip()));
         let listener = self.listener.text();
         self.add(context, EventType::SmtpConnectionStart, |data| {
@@ -145,7 +167,30 @@ impl Observer {
             data.display(Key::RemoteIp, client.remote.ip().to_canonical());
             data.number(Key::RemotePort, client.remote.port().into());
             data.display(Key::Session, client.session);
+            more(data);
         });
+    }
+
+    /// The trace ends, and the session goes on in another one, which has all facts too.
+    fn go_on(&mut self, context: &SessionContext, client: &Client) {
+        let next = context.tracer.start(Kind::Session, context.clock.now().0);
+        let before = std::mem::replace(&mut self.trace, next);
+        let keep = std::mem::replace(&mut self.keep, Keep::Sampled);
+        context.tracer.finish(before, keep);
+        self.is_named = false;
+        let account = std::mem::take(&mut self.account);
+        if !account.is_empty() {
+            self.trace.belongs_to(&account);
+        }
+        self.start(context, client, |data| {
+            data.text_if_any(Key::Domain, client.helo.as_deref().unwrap_or_default());
+            if let Some(tls) = &client.tls {
+                data.text(Key::Version, &tls.version);
+            }
+            data.text_if_any(Key::AccountName, &account);
+            data.text(Key::Reason, "continued");
+        });
+        self.account = account;
     }
 
     /// A transaction begins.
@@ -154,8 +199,11 @@ impl Observer {
         if !self.trace.is_on() {
             return;
         }
+        if self.trace.is_long() {
+            self.go_on(context, client);
+        }
         self.index_name(client.name());
-        let from = mail.reverse_path.to_string();
+        let from = self.text_of(&mail.reverse_path);
         self.trace.index(Term::Sender(&from));
         self.add(context, EventType::SmtpMailFrom, |data| {
             data.text(Key::From, &from);
@@ -164,6 +212,7 @@ impl Observer {
             }
             data.display(Key::Session, client.name());
         });
+        self.text = from;
     }
 
     /// A recipient is accepted.
@@ -171,11 +220,12 @@ impl Observer {
         if !self.trace.is_on() {
             return;
         }
-        let to = rcpt.forward_path.to_string();
+        let to = self.text_of(&rcpt.forward_path);
         self.trace.index(Term::Recipient(&to));
         self.add(context, EventType::SmtpRcptTo, |data| {
             data.text(Key::To, &to)
         });
+        self.text = to;
     }
 
     /// Something is refused: one line, one count and one event.
@@ -238,8 +288,19 @@ impl Observer {
 
     /// Makes the trace known under the name of a transaction.
     fn index_name(&mut self, name: SessionName) {
-        self.trace.index(Term::Session(&name.to_string()));
+        let text = self.text_of(&name);
+        self.trace.index(Term::Session(&text));
+        self.text = text;
         self.is_named = true;
+    }
+
+    /// A text in the room for texts, which the caller gives back.
+    fn text_of(&mut self, of: &impl std::fmt::Display) -> String {
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        // Writing to a text can't fail.
+        let _ = write!(text, "{of}");
+        text
     }
 
     /// Adds an event to the trace that happens now.

@@ -190,6 +190,66 @@ fn accounts_own_what_is_no_session() {
     }
 }
 
+/// The same session, sender and host again and again do not use up the room for other terms.
+#[test]
+fn terms_that_are_there_take_no_room() {
+    let record = record(Kind::Session, |trace| {
+        for at in 0..TERMS_MAX as u64 {
+            trace.index(Term::Session("7h3kq0v9x2mc.1"));
+            trace.index(Term::Sender("a@b.test"));
+            trace.index(Term::Recipient("c@d.test"));
+            trace.index(Term::Queue(at % 50));
+            trace.index(Term::Account(["one", "two"][at as usize % 2]));
+        }
+        trace.index(Term::Queue(7301));
+        trace.index(Term::MessageId("<last@b.test>"));
+    });
+    for term in [
+        Term::Sender("a@b.test"),
+        Term::Queue(49),
+        Term::Queue(7301),
+        Term::MessageId("<last@b.test>"),
+    ] {
+        assert!(record.has(term), "{term:?}");
+    }
+    assert_eq!(record.queues.len(), 51);
+    assert!(record.terms.len() < 64, "{}", record.terms.len());
+}
+
+#[test]
+fn a_trace_says_when_it_is_long() {
+    type Fill = fn(&mut Trace, u64);
+    let ways: [(&str, Fill, std::ops::Range<u64>); 4] = [
+        (
+            "events",
+            |trace, at| trace.event(at as i64, EventType::SmtpError, |_| {}),
+            100..200,
+        ),
+        (
+            "bytes",
+            |trace, at| {
+                trace.event(at as i64, EventType::SmtpError, |data| {
+                    data.text(Key::Contents, &"x".repeat(1000));
+                });
+            },
+            10..30,
+        ),
+        ("queue", |trace, at| trace.index(Term::Queue(at)), 500..600),
+        ("terms", |trace, at| trace.index(Term::Hook(at)), 1000..1100),
+    ];
+    for (what, fill, expected) in ways {
+        record(Kind::Session, |trace| {
+            let mut count = 0;
+            while !trace.is_long() {
+                fill(trace, count);
+                count += 1;
+            }
+            assert!(expected.contains(&count), "{what}: {count}");
+        });
+    }
+    assert!(!Trace::off().is_long());
+}
+
 #[test]
 fn names_and_lists_of_a_record_are_bounded() {
     let record = record(Kind::Session, |trace| {

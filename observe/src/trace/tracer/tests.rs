@@ -1,5 +1,5 @@
 use super::*;
-use crate::trace::{EventType, Key};
+use crate::trace::{EventType, Key, TRACE_MAX, Term};
 
 fn tracer(sample: f64) -> (Tracer, HandedOver) {
     Tracer::new(TracerSettings {
@@ -45,7 +45,7 @@ fn no_traces_keep_nothing() {
     let mut trace = tracer.start(Kind::Session, 0);
     assert_eq!((trace.span(), trace.is_on()), (0, false));
     trace.event(0, EventType::SmtpEhlo, |_| panic!("nobody needs values"));
-    trace.index(crate::trace::Term::Queue(1));
+    trace.index(Term::Queue(1));
     tracer.finish(trace, Keep::Always);
     assert_eq!(counts(&tracer), (0, 0, 0));
 }
@@ -147,5 +147,46 @@ fn many_long_traces_keep_less_of_their_end() {
     assert!(less < whole, "{less}");
     shared.count_memory(GOING_ON_MAX, 0);
     drop((first, second));
+    assert_eq!(shared.going_on.load(Relaxed), 0);
+}
+
+/// However many traces go on, and whatever they have: events, terms, ids and names.
+#[test]
+fn the_memory_of_traces_that_go_on_is_limited() {
+    let (tracer, handed_over) = tracer(1.0);
+    let shared = tracer.shared.clone().unwrap();
+    const COUNT: usize = 4000;
+    let mut traces: Vec<_> = (0..COUNT).map(|_| tracer.start(Kind::Session, 0)).collect();
+    for round in 0..25 {
+        for trace in &mut traces {
+            trace.event(round, EventType::SmtpError, |data| {
+                data.text(Key::Contents, &"x".repeat(1800));
+            });
+            for at in 0..5 {
+                let number = round as u64 * 5 + at;
+                trace.index(Term::Queue(number));
+                let recipient = format!("a@{number}{}.test", "d".repeat(200));
+                trace.index(Term::Recipient(&recipient));
+            }
+        }
+    }
+    let most = GOING_ON_MAX + COUNT * SMALL + TRACE_MAX;
+    let used = shared.going_on.load(Relaxed);
+    assert!(used > GOING_ON_MAX && used <= most, "{used} of {most}");
+    let last = traces.pop().unwrap();
+    tracer.finish(last, Keep::Always);
+    let record = handed_over.take().remove(0);
+    let freed = used - shared.going_on.load(Relaxed);
+    let numbers = (record.terms.len() + record.queues.len()) * size_of::<u64>();
+    let names: usize = record.domains.iter().map(String::len).sum();
+    assert!(freed > record.events.len() + numbers + names, "{freed}");
+    let events: Vec<_> = record.events().collect();
+    assert_eq!(events[0].micros, 0, "the beginning is there");
+    let total: u64 = { events.iter() }
+        .map(|event| event.number(Key::Total).unwrap_or(1))
+        .sum();
+    assert_eq!(total, 25, "and how much is missing");
+    assert!(record.has_more_domains, "nobody sees it who should not");
+    drop(traces);
     assert_eq!(shared.going_on.load(Relaxed), 0);
 }

@@ -37,7 +37,7 @@ impl Dialog {
             dsn: false,
             binary_mime: true,
             max_recipients: 100,
-            max_messages: 10,
+            max_messages: 1000,
             max_errors: 10,
             command_timeout: minute,
             data_timeout: minute,

@@ -11,7 +11,7 @@ use postrider_observe::{
         By, Check, CheckResult, Command, Label, LoginMechanism, LoginResult, LoginService, Reason,
         ReplyClass, Service, TimedCheck, Verdict as Outcomes,
     },
-    trace::{HandedOver, Key, Record, Term, TracerSettings},
+    trace::{EVENTS_MAX, EventType, HandedOver, Key, Record, Term, TracerSettings},
 };
 use postrider_smtp::{
     reason as protocol,
@@ -333,6 +333,63 @@ async fn the_story_of_a_message_is_in_its_trace_line_and_counts() {
         let observed = metrics.check_duration_seconds.with(check);
         assert_eq!(observed.count(), 1, "{check:?}");
     }
+}
+
+/// A session may bring thousands of messages. Each of them is found with all that happened to it.
+#[tokio::test]
+async fn each_message_of_a_long_session_keeps_its_story() {
+    let (world, handed_over) = traced(1.0);
+    let (mut dialog, _) = Dialog::new(&world, REMOTE).await;
+    dialog.say("EHLO mail.remote.test\r\n").await;
+    const COUNT: usize = 120;
+    for number in 1..=COUNT {
+        let mail = format!("MAIL FROM:<x{number}@remote.test>\r\nRCPT TO:<ann@example.org>\r\n");
+        dialog.say(&mail).await;
+        dialog.say("DATA\r\n").await;
+        assert!(dialog.say(MESSAGE).await.contains("250 2.0.0 delivered"));
+    }
+    dialog.handler.happened(&client(REMOTE), &Event::Ended);
+    let records = handed_over.take();
+    let count: usize = records.iter().map(|record| record.events().count()).sum();
+    assert!(
+        count > EVENTS_MAX,
+        "one trace has no room for {count} events"
+    );
+    for number in 1..=COUNT {
+        let sender = format!("x{number}@remote.test");
+        let session = format!("000000000001.{number}");
+        let is_of = |record: &&Record| record.has(Term::Sender(&sender));
+        let of: Vec<_> = records.iter().filter(is_of).collect();
+        let [record] = of.as_slice() else {
+            panic!("{number}: {} traces", of.len())
+        };
+        for term in [
+            Term::Session("000000000001"),
+            Term::Session(&session),
+            Term::RemoteIp([192, 0, 2, 7].into()),
+            Term::Account("ann"),
+        ] {
+            assert!(record.has(term), "{number}: {term:?}");
+        }
+        let events: Vec<_> = record.events().collect();
+        assert_eq!(events[0].event, EventType::SmtpConnectionStart);
+        assert_eq!(events[0].text(Key::RemoteIp), Some("192.0.2.7"));
+        let from = |event: &postrider_observe::trace::Event| {
+            event.text(Key::From) == Some(sender.as_str())
+        };
+        let begin = events.iter().position(from).unwrap();
+        let story: Vec<_> = events[begin..].iter().map(|event| event.event).collect();
+        let end = story
+            .iter()
+            .position(|it| *it == EventType::MessageIngestHam);
+        let story = &story[..=end.unwrap()];
+        assert!(!story[1..].contains(&EventType::SmtpMailFrom), "{number}");
+        assert!(story.contains(&EventType::PostriderDecision), "{number}");
+    }
+    let ends = { records.iter() }
+        .filter(|record| record.has(Term::Type(EventType::SmtpConnectionEnd)))
+        .count();
+    assert_eq!(ends, 1);
 }
 
 #[tokio::test]
