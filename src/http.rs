@@ -28,7 +28,8 @@ use hyper_util::{
 use postrider_config::Network;
 use postrider_observe::{
     Metrics,
-    metrics::{Accepted as Counted, Api, StatusClass},
+    metrics::{Accepted as Counted, Api, PanicIn, StatusClass},
+    panics,
 };
 use postrider_smtp::{sasl::TlsProof, server::Shown};
 use tokio::{
@@ -156,11 +157,12 @@ pub(crate) async fn serve(
         let served_by = (router.clone(), Arc::clone(&requests));
         let held = (place, running.subscribe());
         let served = connection(stream, ends, secure, served_by, shutdown.clone(), held);
-        tokio::spawn(async move {
+        let served = async move {
             if let Err(error) = served.await {
                 debug!(remote = %ends.remote, error, "HTTP connection ended");
             }
-        });
+        };
+        tokio::spawn(panics::within(PanicIn::Http, served));
     })
     .await;
     running.closed().await;
@@ -289,7 +291,10 @@ where
         activity: activity.clone(),
         number: AtomicUsize::new(0),
     };
-    let service = hyper::service::service_fn(move |request| service.answer(request));
+    // Requests of HTTP/2 have tasks of their own.
+    let service = hyper::service::service_fn(move |request| {
+        panics::within(PanicIn::Http, service.answer(request))
+    });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

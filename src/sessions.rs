@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use postrider_config::Network;
+use postrider_observe::{metrics::PanicIn, panics};
 use postrider_receive::{LocalSession, MxRules, MxSession, SessionContext, SubmissionSession};
 use postrider_smtp::{
     sasl::TlsProof,
@@ -85,12 +86,13 @@ impl Sessions {
             let session = self.session(client, stream, stop.clone());
             let held = (place, running.subscribe());
             let handshakes = Arc::clone(&self.handshakes);
-            tokio::spawn(async move {
+            let session = async move {
                 if let Err(error) = session.await {
                     tell(name, &error, ends, &handshakes);
                 }
                 drop(held);
-            });
+            };
+            tokio::spawn(panics::within(PanicIn::Session, session));
         })
         .await;
         running.closed().await;
@@ -165,7 +167,7 @@ impl OnHttps {
         let (client, config) = (sessions.client(ends), Arc::clone(&sessions.config));
         let name = client.session;
         let served = smtp::serve_secured(client, stream, proof, config, handler, stop);
-        if let Err(error) = served.await {
+        if let Err(error) = panics::within(PanicIn::Session, served).await {
             tell(name, &error, ends, &sessions.handshakes);
         }
     }

@@ -6,6 +6,7 @@
 //! | `trace` | what happened to a session, a message or a call, step by step, and its files |
 //! | `log` | the layer that makes lines, joins repeated ones, writes them and keeps the newest |
 //! | `otlp` | the log as a collector of OpenTelemetry takes it |
+//! | [`panics`] | all panics are counted and logged |
 //!
 //! Other crates hold the handles and fill them in. This crate knows nothing of mail, and depends on
 //! no crate of ours.
@@ -14,6 +15,7 @@
 pub mod log;
 pub mod metrics;
 pub mod otlp;
+pub mod panics;
 pub mod trace;
 
 pub use metrics::Metrics;

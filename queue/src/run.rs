@@ -36,7 +36,6 @@ use std::{
 };
 
 use postrider_config::Providers;
-use postrider_observe::metrics::PanicIn;
 use postrider_store::{
     Claim, Lane, Moment, NewText, Outcome, Party, QueueId, Queued, Settle, StoreError, Time,
     Transcript, Which,
@@ -633,9 +632,7 @@ impl QueueLoop {
                 self.sites.remove(&id);
             }
             Err(panic) => {
-                error!(%panic, "a delivery worker failed; its messages are attempted again later");
-                let panics = &self.queue.metrics.panics_total;
-                panics.with(PanicIn::Delivery).inc();
+                error!("a delivery worker panicked; its messages are attempted again later");
                 let now = self.queue.now();
                 // Its claims end by themselves.
                 self.lapse = Some(now.moment.after(LEASE));

@@ -1,10 +1,10 @@
 //! `serve` and `localserve`.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::bail;
 use postrider_config::{Dynamic, Errors, LastGood, Loaded, Static, last_good};
-use postrider_observe::log::Log;
+use postrider_observe::{log::Log, panics};
 use postrider_store::Time;
 use postrider_webapi::HostNames;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -85,9 +85,11 @@ fn load_to_start(conf: &Path, log: &mut Log) -> anyhow::Result<Options> {
         *log = logging::start(&statics.log);
     }
     let (statics, dynamic) = good(loaded, conf)?;
+    let options = Options::new(statics, dynamic, dynamic_path(conf));
+    panics::watch(Arc::clone(&options.metrics));
     Ok(Options {
         logs: log.clone(),
-        ..Options::new(statics, dynamic, dynamic_path(conf))
+        ..options
     })
 }
 

@@ -80,9 +80,8 @@ async fn call(context: Arc<CallContext>, method: Method, request: Request) -> Re
         return failed(&ApiError::protocol(text));
     }
     let place = context.bounds.call(&user.account);
-    let metrics = Arc::clone(&context.metrics);
     let work = async move { carry_out(&context, &user, method, request).await };
-    let done = to_its_end(&metrics, place, Box::pin(work)).await;
+    let done = to_its_end(place, Box::pin(work)).await;
     done.unwrap_or_else(|error| failed(&error))
 }
 

@@ -18,6 +18,7 @@ use postrider_config::{Dynamic, Live, Static, WebhookConfig};
 use postrider_observe::{
     Metrics, Tracer,
     metrics::{PanicIn, WebhookResult},
+    panics,
 };
 use postrider_store::{
     ClaimHooks, Clock, Hook, HookAttempt, Moment, SettleHook, Store, StoreError, Time,
@@ -295,6 +296,7 @@ impl Runner {
                     Arc::clone(&self.clock),
                     permits,
                 );
+                let call = panics::within(PanicIn::Webhook, call);
                 let task = running.calls.spawn(call).id();
                 running.claims.insert(task, (hook, receiver));
             }
@@ -329,13 +331,12 @@ impl Runner {
                 return Some(postpone(&hook, self.clock.now().after(USED_UP_RETRY)));
             }
             Err(error) if error.is_cancelled() => return Some(release(&hook)),
-            Err(panic) => {
-                error!(hook = hook.id.0, %panic, "a webhook call panicked");
+            Err(_) => {
+                error!(hook = hook.id.0, "a webhook call panicked");
                 let attempt = HookAttempt {
                     error: "the call failed with an internal error".to_owned(),
                     ..no_attempt(self.clock.now())
                 };
-                self.metrics.panics_total.with(PanicIn::Webhook).inc();
                 (attempt, WebhookResult::Failed)
             }
         };

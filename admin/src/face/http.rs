@@ -34,7 +34,7 @@ use axum::{
 };
 use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
-use postrider_observe::metrics::PanicIn;
+use postrider_observe::{metrics::PanicIn, panics};
 use postrider_webhook::{Places, Share};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -282,7 +282,6 @@ async fn run(
     let key = once::key(&parts.headers, call)?;
     let request = once::request(&parts, &asked.body);
     let shared = Arc::clone(&served.shared);
-    let metrics = Arc::clone(&shared.context.metrics);
     let work = async move {
         match key {
             None => (call.run)(asked).await.map(Answer::into_response),
@@ -292,9 +291,9 @@ async fn run(
             }
         }
     };
-    tokio::spawn(work).await.unwrap_or_else(|panic| {
-        metrics.panics_total.with(PanicIn::Http).inc();
-        error!(%panic, "call of the management API panicked");
+    let work = panics::within(PanicIn::Http, work);
+    tokio::spawn(work).await.unwrap_or_else(|_| {
+        error!("call of the management API panicked");
         Err(Problem::internal("the server failed"))
     })
 }

@@ -143,7 +143,7 @@ impl QueueLoop {
         let (id, done) = match ended {
             Ok(ended) => ended,
             Err(panic) => {
-                error!(%panic, "making a plan failed");
+                error!("making a plan failed");
                 (panic.id(), Done::Nothing)
             }
         };

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use postrider_observe::{metrics::PanicIn, panics};
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode};
 
 use super::{QueueLoop, Slot, worker::Worker};
@@ -134,7 +135,8 @@ impl QueueLoop {
             hand: None,
         };
         let worker = Worker::new(Arc::clone(&self.queue), slot);
-        let task = self.workers.spawn(worker.run());
+        let work = panics::within(PanicIn::Delivery, worker.run());
+        let task = self.workers.spawn(work);
         self.sites.insert(task.id(), site.clone());
     }
 

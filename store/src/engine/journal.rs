@@ -47,7 +47,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use postrider_observe::Metrics;
 use tokio::{
     sync::{Semaphore, oneshot},
     task,
@@ -92,7 +91,6 @@ struct Shared {
     disk: Arc<dyn Disk>,
     /// Bytes of the disk that stay free for the index.
     min_free: u64,
-    metrics: Arc<Metrics>,
     room: Arc<IndexRoom>,
     changes: Changes,
     large: LargeTables,

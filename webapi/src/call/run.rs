@@ -3,7 +3,7 @@
 use std::{any::Any, pin::Pin};
 
 use axum::response::Response;
-use postrider_observe::{Metrics, metrics::PanicIn};
+use postrider_observe::{metrics::PanicIn, panics};
 use postrider_webhook::Share;
 use tracing::error;
 
@@ -17,7 +17,6 @@ pub(crate) type Work<'a> = Pin<Box<dyn Future<Output = Result<Response, ApiError
 /// Carries a call out in a task of its own, if there is a place for it. A call that has begun ends
 /// even if the caller goes away.
 pub(crate) async fn to_its_end(
-    metrics: &Metrics,
     place: Result<Share, ApiError>,
     work: Work<'static>,
 ) -> Result<Response, ApiError> {
@@ -26,9 +25,9 @@ pub(crate) async fn to_its_end(
         let _place = place;
         work.await
     };
-    tokio::spawn(work).await.unwrap_or_else(|panic| {
-        metrics.panics_total.with(PanicIn::Http).inc();
-        error!(%panic, "a call of the webapi panicked");
+    let work = panics::within(PanicIn::Http, work);
+    tokio::spawn(work).await.unwrap_or_else(|_| {
+        error!("a call of the webapi panicked");
         Err(ApiError::new(Code::Server, "unhandled error"))
     })
 }

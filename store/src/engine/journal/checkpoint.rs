@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use postrider_observe::metrics::PanicIn;
+use postrider_observe::{metrics::PanicIn, panics};
 
 #[cfg(test)]
 use super::gate::Gate;
@@ -93,9 +93,7 @@ impl<T: Send + 'static> Thread<T> {
         let shared = Arc::clone(shared);
         let handle = thread::Builder::new().name(name.into()).spawn(move || {
             let _panics = TellPanic::of(&shared, name);
-            for job in jobs {
-                work(job);
-            }
+            panics::within_thread(PanicIn::Store, || jobs.into_iter().for_each(work));
         })?;
         Ok(Self {
             jobs: sender,
@@ -217,7 +215,6 @@ impl TellPanic {
 impl Drop for TellPanic {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.shared.metrics.panics_total.with(PanicIn::Store).inc();
             let fault = Fault::Panicked(self.thread);
             tracing::error!(error = %fault, "store stopped");
             self.shared.fail(Fault::Panicked(self.thread).into());

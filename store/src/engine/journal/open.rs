@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use postrider_observe::{metrics::PanicIn, panics};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -98,8 +99,8 @@ impl JournalEngine {
         options: &Options,
         mode: Mode,
     ) -> Result<Self, OpenError> {
-        let metrics = &options.metrics;
-        let disk: Arc<dyn Disk> = Arc::new(CountedDisk::new(disk, Arc::clone(metrics)));
+        let metrics = Arc::clone(&options.metrics);
+        let disk: Arc<dyn Disk> = Arc::new(CountedDisk::new(disk, metrics));
         let folder = Folder(&options.dir);
         let lock = disk.lock(LOCK).map_err(|error| folder.io(LOCK, error))?;
         let lock = lock.ok_or_else(|| OpenError::Locked {
@@ -143,7 +144,6 @@ impl JournalEngine {
             files,
             disk,
             min_free: options.min_free,
-            metrics: Arc::clone(metrics),
             room,
             changes: Changes::default(),
             large,
@@ -197,7 +197,7 @@ fn start(
     );
     let shared = Arc::clone(shared);
     thread::Builder::new().name(WRITER.into()).spawn(move || {
-        writer.run(lock);
+        panics::within_thread(PanicIn::Store, || writer.run(lock));
         drop(shared);
     })
 }
