@@ -10,7 +10,8 @@ use bytes::Bytes;
 use postrider_config::{OtlpConfig, Static};
 use postrider_observe::{
     log::{Line, Log},
-    otlp::{CONTENT_TYPE, Frames, rejected_lines, rejected_traces},
+    metrics::TraceReader,
+    otlp::{CONTENT_TYPE, Frames, TraceFrame, rejected_lines, rejected_spans},
     trace::{Followed, Record, Subscription, Traces},
 };
 use postrider_store::Clock;
@@ -18,7 +19,10 @@ use reqwest::{
     Client, StatusCode,
     header::{CONTENT_TYPE as TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+};
 use tracing::warn;
 
 use crate::acme::{causes, read_roots};
@@ -27,10 +31,12 @@ use crate::acme::{causes, read_roots};
 const ROOM: usize = 8192;
 /// The most lines of a request.
 const BATCH: usize = 512;
-/// The most traces of a request. Each has at most 64 KiB.
+/// The most traces that are collected for requests. Each has at most 64 KiB.
 const TRACES_MAX: usize = 64;
 /// How long lines and traces wait for others.
 const GATHER: Duration = Duration::from_secs(1);
+/// How long requests are made when the server stops.
+const LAST: Duration = Duration::from_secs(5);
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// About how many bytes of an answer are read.
@@ -41,6 +47,7 @@ const TRIES: u32 = 5;
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Why what waits at the end does not go.
 const STOPPED: &str = "the server stopped first";
+const PANICKED: &str = "making a request failed";
 
 /// The exporters that the configuration wants.
 ///
@@ -55,7 +62,10 @@ pub(crate) fn exporters(
     let Some(config) = &statics.otlp else {
         return Ok((None, None));
     };
-    let traces = config.traces.then(|| traces.subscribe()).flatten();
+    let traces = config
+        .traces
+        .then(|| traces.subscribe(TraceReader::Otlp))
+        .flatten();
     if !config.logs && traces.is_none() {
         return Ok((None, None));
     }
@@ -90,10 +100,11 @@ impl LogExporter {
         let (mut is_stopping, mut is_taken) = (false, true);
         while !is_stopping {
             tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => is_stopping = true,
                 came = self.lines.recv_many(&mut batch, BATCH) => if came == 0 {
                     return;
                 },
-                _ = stop.wait_for(|stop| *stop) => is_stopping = true,
             }
             if !is_stopping && batch.len() < BATCH {
                 is_stopping = self.way.gather(&mut stop).await;
@@ -101,7 +112,8 @@ impl LogExporter {
             self.fill(&mut batch);
             is_taken = self.send(&mut batch, &mut stop).await;
         }
-        while is_taken && self.fill(&mut batch) {
+        let until = self.way.clock.moment().after(LAST);
+        while is_taken && self.way.clock.moment() < until && self.fill(&mut batch) {
             is_taken = self.send(&mut batch, &mut stop).await;
         }
         self.lose(self.lines.len() as u64, STOPPED);
@@ -122,15 +134,22 @@ impl LogExporter {
         if batch.is_empty() {
             return true;
         }
-        let frame = self.frames.logs(batch);
-        let all = batch.len() as u64;
-        batch.clear();
-        let sent = self.way.send(frame, all, rejected_lines, stop).await;
-        let Err(Lost { count, error }) = sent else {
+        let (frames, lines) = (self.frames.clone(), std::mem::take(batch));
+        let all = lines.len() as u64;
+        // It takes a while to make a frame.
+        let sent = match spawn_blocking(move || frames.logs(&lines)).await {
+            Ok(frame) => self.way.send(frame, all, rejected_lines, stop).await,
+            Err(_) => Err(Lost {
+                count: all,
+                error: PANICKED.to_owned(),
+                is_all: true,
+            }),
+        };
+        let Err(lost) = sent else {
             return true;
         };
-        self.lose(count, &error);
-        count < all
+        self.lose(lost.count, &lost.error);
+        !lost.is_all
     }
 
     fn lose(&self, count: u64, error: &str) {
@@ -169,7 +188,8 @@ impl TraceExporter {
             goes_on = self.gather(&mut batch, &mut stop).await;
             is_taken = self.send(&mut batch, &mut stop).await;
         }
-        while is_taken && self.fill(&mut batch) {
+        let until = self.way.clock.moment().after(LAST);
+        while is_taken && self.way.clock.moment() < until && self.fill(&mut batch) {
             is_taken = self.send(&mut batch, &mut stop).await;
         }
         let mut left = 0;
@@ -211,7 +231,7 @@ impl TraceExporter {
     /// Adds traces that wait to a batch, while it has room. Gives whether it has any.
     fn fill(&mut self, batch: &mut Vec<Arc<Record>>) -> bool {
         while batch.len() < TRACES_MAX
-            && let Some(next) = self.traces.next_now()
+            && let Some(next) = self.traces.try_next()
         {
             self.take(next, batch);
         }
@@ -221,33 +241,55 @@ impl TraceExporter {
     fn take(&mut self, followed: Followed, batch: &mut Vec<Arc<Record>>) {
         match followed {
             Followed::Trace(record) => batch.push(record),
-            Followed::Lost(count) => self.lose(count, "the collector is too slow"),
+            // They are counted.
+            Followed::Lost(count) => self.tell(count, "more traces ended than could be sent"),
         }
     }
 
-    /// Sends a batch, and empties it. Gives whether the collector took any of it.
+    /// Sends a batch, and empties it. Gives whether the collector takes traces.
     async fn send(
         &mut self,
         batch: &mut Vec<Arc<Record>>,
         stop: &mut watch::Receiver<bool>,
     ) -> bool {
-        if batch.is_empty() {
-            return true;
+        let mut made = self.frames.traces(std::mem::take(batch));
+        loop {
+            let left = made.left();
+            // It takes a while to make a frame.
+            let next = spawn_blocking(move || (made.next(), made)).await;
+            let TraceFrame { bytes, traces } = match next {
+                Ok((Some(frame), rest)) => {
+                    made = rest;
+                    frame
+                }
+                Ok((None, _)) => return true,
+                Err(_) => {
+                    self.lose(left, PANICKED);
+                    return false;
+                }
+            };
+            let Err(lost) = self.way.send(bytes, traces, rejected_spans, stop).await else {
+                continue;
+            };
+            match lost.is_all {
+                true => {
+                    self.lose(left, &lost.error);
+                    return false;
+                }
+                // Spans were rejected. A trace has one or more.
+                false => self.lose(lost.count.min(traces), &lost.error),
+            }
         }
-        let frame = self.frames.traces(batch);
-        let all = batch.len() as u64;
-        batch.clear();
-        let sent = self.way.send(frame, all, rejected_traces, stop).await;
-        let Err(Lost { count, error }) = sent else {
-            return true;
-        };
-        self.lose(count, &error);
-        count < all
+    }
+
+    fn lose(&mut self, count: u64, error: &str) {
+        self.traces.count_lost(count);
+        self.tell(count, error);
     }
 
     /// Tells how many traces were lost, now and since the start: the log joins such lines when
     /// there are many, and then shows only the last one.
-    fn lose(&mut self, count: u64, error: &str) {
+    fn tell(&mut self, count: u64, error: &str) {
         if count > 0 {
             self.lost += count;
             let (url, total) = (&self.way.url, self.lost);
@@ -267,6 +309,8 @@ struct Way {
 struct Lost {
     count: u64,
     error: String,
+    /// It took nothing of the frame.
+    is_all: bool,
 }
 
 /// Why a request failed.
@@ -347,6 +391,7 @@ impl Way {
                         count => Err(Lost {
                             count,
                             error: "the collector rejected them".to_owned(),
+                            is_all: false,
                         }),
                     };
                 }
@@ -355,7 +400,12 @@ impl Way {
             let is_last = tried == TRIES || *stop.borrow();
             let Some(wanted) = failure.again.filter(|_| !is_last) else {
                 let error = failure.error;
-                return Err(Lost { count, error });
+                let is_all = true;
+                return Err(Lost {
+                    count,
+                    error,
+                    is_all,
+                });
             };
             let wanted = wanted.unwrap_or(pause).min(PAUSE_MAX);
             let until = self.clock.moment().after(wanted);
@@ -414,10 +464,10 @@ mod tests {
         },
         trace::v1::Span,
     };
-    use postrider_observe::log::Value;
+    use postrider_observe::log::{Level, Value};
     use postrider_observe::{
         Metrics,
-        trace::{Keep, Kind, Limits, Query, Recorder, RecorderParts},
+        trace::{Keep, Kind, Limits, Recorder, RecorderParts},
     };
     use postrider_store::SystemClock;
     use prost::Message;
@@ -488,7 +538,7 @@ mod tests {
             let (_stop, mut stopping) = watch::channel(false);
             let frame = b"frame".to_vec();
             let sent = way(&statics)
-                .send(frame, 7, rejected_traces, &mut stopping)
+                .send(frame, 7, rejected_spans, &mut stopping)
                 .await;
             let count = sent.err().map_or(0, |lost| lost.count);
             assert_eq!(count, lost, "{statuses:?}");
@@ -502,13 +552,13 @@ mod tests {
         let (collector, statics) = collector(&[503, 503, 503], Vec::new()).await;
         let (_stop, mut stopping) = watch::channel(true);
         let sent = way(&statics)
-            .send(Vec::new(), 7, rejected_traces, &mut stopping)
+            .send(Vec::new(), 7, rejected_spans, &mut stopping)
             .await;
         assert_eq!(sent.err().map(|lost| lost.count), Some(7));
         assert_eq!(collector.frames.borrow().len(), 1);
     }
 
-    fn recorder(dir: &Path) -> Recorder {
+    fn recorder(dir: &Path, metrics: &Arc<Metrics>) -> Recorder {
         let parts = RecorderParts {
             dir: dir.join("traces"),
             limits: Limits {
@@ -516,7 +566,7 @@ mod tests {
                 max_size: 1 << 20,
             },
             sample: 1.0,
-            metrics: Arc::<Metrics>::default(),
+            metrics: Arc::clone(metrics),
             now: Arc::new(|| SystemClock.now().0),
             has_room: Box::new(|| true),
         };
@@ -529,19 +579,14 @@ mod tests {
             let trace = recorder.tracer().start(Kind::Attempt, SystemClock.now().0);
             recorder.tracer().finish(trace, Keep::Always);
         }
-        recorder
-            .traces()
-            .look()
-            .unwrap()
-            .search(&Query::any(1), &mut || false)
-            .unwrap();
+        let _look = recorder.traces().look().unwrap();
     }
 
     #[tokio::test]
     async fn traces_that_end_go_to_the_collector() {
         let (collector, statics) = collector(&[], Vec::new()).await;
         let dir = tempfile::tempdir().unwrap();
-        let recorder = recorder(dir.path());
+        let recorder = recorder(dir.path(), &Arc::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let log = Log::default();
         let (of_log, of_traces) = exporters(&statics, &log, recorder.traces(), &clock).unwrap();
@@ -562,6 +607,32 @@ mod tests {
         running.await.unwrap();
     }
 
+    /// What waits when the server stops is sent, or counted.
+    #[tokio::test]
+    async fn at_the_end_lines_are_sent_or_counted() {
+        const COUNT: usize = 3 * BATCH + 7;
+        for (statuses, requests, dropped) in [(&[][..], 4, 0), (&[200, 400], 2, 2 * BATCH + 7)] {
+            let (collector, statics) = collector(statuses, Vec::new()).await;
+            let (log, metrics) = (Log::default(), Arc::<Metrics>::default());
+            log.count_in(Arc::clone(&metrics));
+            let exporter = LogExporter::new(way(&statics), &statics, &log);
+            for number in 0..COUNT {
+                log.add(Line {
+                    micros: 5,
+                    level: Level::Debug,
+                    target: "postrider_queue".into(),
+                    message: format!("line {number}"),
+                    fields: Vec::new(),
+                });
+            }
+            let (_stop, stopping) = watch::channel(true);
+            exporter.run(stopping).await;
+            assert_eq!(collector.frames.borrow().len(), requests, "{statuses:?}");
+            let counted = metrics.log_lines_dropped_total.with(()).get();
+            assert_eq!(counted, dropped as u64, "{statuses:?}");
+        }
+    }
+
     /// What the collector does not get is in the log, with a sum: the log joins equal lines.
     #[tokio::test]
     async fn traces_that_are_lost_are_told() {
@@ -579,7 +650,8 @@ mod tests {
         // It refuses the first request, and the third.
         let (collector, statics) = collector(&[400, 200, 400], Vec::new()).await;
         let dir = tempfile::tempdir().unwrap();
-        let recorder = recorder(dir.path());
+        let metrics = Arc::<Metrics>::default();
+        let recorder = recorder(dir.path(), &metrics);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (_, of_traces) = exporters(&statics, &log, recorder.traces(), &clock).unwrap();
         let mut of_traces = of_traces.unwrap();
@@ -603,5 +675,7 @@ mod tests {
                 counts(3, 3)
             ]
         );
+        let counted = metrics.traces_lost_total.with(TraceReader::Otlp).get();
+        assert_eq!(counted, 3 + lost + left);
     }
 }

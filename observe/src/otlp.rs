@@ -10,7 +10,10 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-pub use self::{logs::rejected_lines, traces::rejected_traces};
+pub use self::{
+    logs::rejected_lines,
+    traces::{TraceFrame, TraceFrames, rejected_spans},
+};
 
 /// The content type of frames and of their answers.
 pub const CONTENT_TYPE: &str = "application/x-protobuf";

@@ -9,6 +9,7 @@
 //! | `reading` | the events of a record |
 //! | `tracer` | the start of traces, and their hand-over at the end |
 //! | `recorder` | the thread that writes traces, and the handle of those who read them |
+//! | `live` | those who follow the traces that end |
 //! | `files`, `segment`, `index` | the folder of traces, and the format of its files |
 //! | `search` | what is searched, and what is found |
 //!
@@ -44,6 +45,7 @@ mod event_type;
 mod files;
 mod index;
 mod key;
+mod live;
 mod reading;
 mod record;
 mod recorder;
@@ -57,11 +59,10 @@ pub use self::{
     event_type::EventType,
     files::Limits,
     key::Key,
+    live::{Followed, Subscription},
     reading::{Event, Events, Value},
     record::Record,
-    recorder::{
-        Followed, HasRoom, Look, Now, Recorder, RecorderParts, Subscription, Traces, TracesError,
-    },
+    recorder::{HasRoom, Look, Now, Recorder, RecorderParts, Traces, TracesError},
     search::{Cursor, Page, Query, Words},
     segment::FileError,
     term::Term,

@@ -337,7 +337,7 @@ labels! {
         DaneRequired = "dane-required", PolicyFetch = "sts-policy-fetch-error",
         PolicyInvalid = "sts-policy-invalid", WebPki = "sts-webpki-invalid", Other = "other",
     }
-    /// Where a panic was caught.
+    /// The part of the server where a panic was.
     PanicIn {
         Session = "session", Delivery = "delivery", Webhook = "webhook", Store = "store",
         Http = "http", Other = "other",
@@ -355,6 +355,13 @@ labels! {
         Sampled = "sampled",
         /// There was no room.
         Dropped = "dropped",
+    }
+    /// Who gets the traces that end.
+    TraceReader {
+        /// A live stream, or somebody who follows the story of a message.
+        Live = "live",
+        /// The collector of OpenTelemetry.
+        Otlp = "otlp",
     }
 }
 

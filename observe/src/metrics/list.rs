@@ -251,6 +251,8 @@ metrics! {
         "Lines of the log that were dropped, since they were not taken in time.";
     traces_total: Family<Counter, (TraceKind, TraceResult)>, ["kind", "result"],
         "Traces, with what became of them.";
+    traces_lost_total: Family<Counter, TraceReader>, ["reader"],
+        "Traces that a reader of those that end did not take in time.";
 }
 
 /// How many names get series of their own. What is beyond counts as `other`.

@@ -3,26 +3,24 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use tokio::sync::broadcast;
 use tracing::{info, warn};
 
 use super::{
     Page, Query, Record, Tracer, TracerSettings,
     files::{Files, Limits},
+    live::{Live, Subscription},
     segment::FileError,
     tracer::HandedOver,
 };
-use crate::Metrics;
+use crate::{Metrics, metrics::TraceReader};
 
-/// How many traces a subscriber may be behind. Then it loses the oldest.
-const BEHIND_MAX: usize = 512;
 /// How often old traces are looked for when none come.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -79,9 +77,9 @@ impl Recorder {
             // the disk tell if somebody set the clock back.
             first_span: now.max(files.largest_span() + 1),
         };
+        let live = Arc::new(Live::new(Arc::clone(&parts.metrics)));
         let (tracer, handed_over) = Tracer::counting(settings, parts.metrics);
-        let live = broadcast::Sender::new(BEHIND_MAX);
-        let following = live.downgrade();
+        let following = Arc::downgrade(&live);
         let stop = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             files: Arc::clone(&files),
@@ -145,7 +143,7 @@ enum State {
 struct Writer {
     files: Arc<Files>,
     handed_over: HandedOver,
-    live: broadcast::Sender<Arc<Record>>,
+    live: Arc<Live>,
     now: Now,
     has_room: HasRoom,
     stop: Arc<AtomicBool>,
@@ -162,7 +160,7 @@ impl Writer {
             }
             let records = self.handed_over.take();
             self.write(&records);
-            self.publish(records);
+            self.live.publish(records);
             if is_last {
                 break;
             }
@@ -203,15 +201,6 @@ impl Writer {
             }
         }
     }
-
-    fn publish(&self, records: Vec<Record>) {
-        if self.live.receiver_count() > 0 {
-            for record in records {
-                // Without a receiver nobody misses it.
-                let _ = self.live.send(Arc::new(record));
-            }
-        }
-    }
 }
 
 /// Reads traces: the search in their files, and those that end now. A clone is cheap.
@@ -219,8 +208,8 @@ impl Writer {
 pub struct Traces {
     source: Source,
     tracer: Tracer,
-    /// The writer has the sender, so that all subscriptions end with it.
-    live: Option<broadcast::WeakSender<Arc<Record>>>,
+    /// The writer has it, so that all subscriptions end with the writer.
+    live: Option<Weak<Live>>,
 }
 
 #[derive(Clone, Debug)]
@@ -297,9 +286,9 @@ impl Traces {
 
     /// The traces that are kept from now on, as they end. None: traces are off, so none will come.
     #[must_use]
-    pub fn subscribe(&self) -> Option<Subscription> {
+    pub fn subscribe(&self, reader: TraceReader) -> Option<Subscription> {
         let live = self.live.as_ref()?.upgrade()?;
-        Some(Subscription(live.subscribe()))
+        Some(live.subscribe(reader))
     }
 }
 
@@ -326,40 +315,6 @@ impl Look {
     #[must_use]
     pub fn earliest(&self) -> Option<i64> {
         self.0.earliest()
-    }
-}
-
-/// The traces that end, for one who follows them.
-#[derive(Debug)]
-pub struct Subscription(broadcast::Receiver<Arc<Record>>);
-
-/// What a subscriber gets.
-#[derive(Clone, Debug)]
-pub enum Followed {
-    /// A trace that ended.
-    Trace(Arc<Record>),
-    /// So many traces were lost, since the subscriber was too slow.
-    Lost(u64),
-}
-
-impl Subscription {
-    /// The next trace. None: the server stops, no more come. What it waits for is not lost if the
-    /// future is dropped.
-    pub async fn next(&mut self) -> Option<Followed> {
-        match self.0.recv().await {
-            Ok(record) => Some(Followed::Trace(record)),
-            Err(broadcast::error::RecvError::Lagged(count)) => Some(Followed::Lost(count)),
-            Err(broadcast::error::RecvError::Closed) => None,
-        }
-    }
-
-    /// The next trace, if one waits.
-    pub fn next_now(&mut self) -> Option<Followed> {
-        match self.0.try_recv() {
-            Ok(record) => Some(Followed::Trace(record)),
-            Err(broadcast::error::TryRecvError::Lagged(count)) => Some(Followed::Lost(count)),
-            Err(_) => None,
-        }
     }
 }
 

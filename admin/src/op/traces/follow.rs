@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use postrider_observe::trace::Followed;
+use postrider_observe::{metrics::TraceReader, trace::Followed};
 use serde::{Deserialize, Serialize};
 
 use super::{Stories, Story, TraceItem};
@@ -41,7 +41,7 @@ impl Operation for Follow {
         items: &mut impl Sink<FollowItem>,
     ) -> Result<(), AdminError> {
         let no_traces = "only a running server that keeps traces can be followed";
-        let subscription = context.traces.subscribe();
+        let subscription = context.traces.subscribe(TraceReader::Live);
         let mut subscription = subscription.ok_or_else(|| AdminError::unavailable(no_traces))?;
         let stories = self.story.clone().answer(context).await?;
         let traces = stories.stories.iter().flat_map(|story| &story.traces);

@@ -5,7 +5,7 @@ use tempfile::{TempDir, tempdir};
 use super::*;
 use crate::{
     metrics::{TraceKind, TraceResult},
-    trace::{EventType, Keep, Kind, Term},
+    trace::{EventType, Followed, Keep, Kind, Term, live::BEHIND_MAX},
 };
 
 /// A recorder with a clock and a disk that the test rules.
@@ -147,7 +147,7 @@ fn no_traces_say_why() {
     let traces = Traces::off("traces.enabled is false");
     let error = traces.look().unwrap_err();
     assert_eq!(error.to_string(), "traces.enabled is false");
-    assert!(traces.subscribe().is_none());
+    assert!(traces.subscribe(TraceReader::Live).is_none());
 }
 
 /// What a subscriber has got when no more come.
@@ -168,26 +168,48 @@ async fn a_subscriber_gets_what_ends_from_then_on() {
     let recorder = world.start();
     end(&recorder, 1);
     assert_eq!(found(recorder.traces(), 1).len(), 1);
-    let subscription = recorder.traces().subscribe().unwrap();
+    let subscription = recorder.traces().subscribe(TraceReader::Live).unwrap();
     // Also when the disk is full.
     world.has_room.store(false, Relaxed);
     let spans = [end(&recorder, 2), end(&recorder, 3)];
     let traces = recorder.traces().clone();
     drop(recorder);
     assert_eq!(rest(subscription).await, (spans.to_vec(), 0));
-    assert!(traces.subscribe().is_none(), "no more will come");
+    assert!(traces.subscribe(TraceReader::Live).is_none(), "no more will come");
+}
+
+/// All that is taken from the hand-over at once comes to those who follow.
+#[tokio::test]
+async fn a_busy_moment_loses_nothing() {
+    let world = World::new();
+    let recorder = world.start();
+    let [one, other] = [(); 2].map(|()| recorder.traces().subscribe(TraceReader::Live).unwrap());
+    let spans: Vec<_> = (0..3000).map(|_| end(&recorder, 1)).collect();
+    drop(recorder);
+    assert_eq!(rest(one).await, (spans.clone(), 0));
+    assert_eq!(rest(other).await, (spans, 0));
+    let lost = &world.metrics.traces_lost_total;
+    assert_eq!(lost.with(TraceReader::Live).get(), 0);
 }
 
 #[tokio::test]
 async fn a_slow_subscriber_loses_the_oldest_and_is_told() {
     let world = World::new();
     let recorder = world.start();
-    let subscription = recorder.traces().subscribe().unwrap();
-    let spans: Vec<_> = (0..BEHIND_MAX as u64 + 88)
-        .map(|_| end(&recorder, 1))
-        .collect();
+    let subscription = recorder.traces().subscribe(TraceReader::Otlp).unwrap();
+    let count = BEHIND_MAX + 88;
+    let mut spans = Vec::new();
+    while spans.len() < count {
+        let more = (count - spans.len()).min(1000);
+        spans.extend((0..more).map(|_| end(&recorder, 1)));
+        // The hand-over has room again.
+        assert!(!found(recorder.traces(), 1).is_empty());
+    }
     drop(recorder);
     assert_eq!(rest(subscription).await, (spans[88..].to_vec(), 88));
+    let lost = &world.metrics.traces_lost_total;
+    assert_eq!(lost.with(TraceReader::Otlp).get(), 88);
+    assert_eq!(lost.with(TraceReader::Live).get(), 0);
 }
 
 /// While traces come from many threads, each is written once.

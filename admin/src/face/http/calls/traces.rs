@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use futures_util::stream;
 use postrider_observe::metrics::StreamKind;
-use postrider_observe::trace::{Event, Followed, Key, Record, Subscription, Words};
+use postrider_observe::{
+    metrics::TraceReader,
+    trace::{Event, Followed, Key, Record, Subscription, Words},
+};
 use postrider_store::Time;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -161,7 +164,7 @@ pub(in super::super) async fn token(asked: Asked) -> Result<Answer, Problem> {
 /// The stream of the traces that end. Once an event of a trace matches, all its events are sent.
 pub(in super::super) async fn live(asked: Asked) -> Result<Answer, Problem> {
     let filter = LiveFilter::new(&asked.query);
-    let Some(subscription) = asked.context.traces.subscribe() else {
+    let Some(subscription) = asked.context.traces.subscribe(TraceReader::Live) else {
         let text = "there are no traces that end: they are turned off, or the server stops";
         return Err(AdminError::unavailable(text).into());
     };
