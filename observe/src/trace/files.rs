@@ -6,7 +6,7 @@ use std::{
     io::{self, ErrorKind},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use super::{
     Record,
     index::{Bounds, Head, InFile, Lookup},
     search::{Cursor, Page, Query},
-    segment::{FileError, Open, index_path, number_of, read_at, segment_path},
+    segment::{FileError, Open, SEGMENT, UNFINISHED, index_path, number_of, read_at, segment_path},
 };
 
 /// A segment has this share of the room of all traces.
@@ -24,6 +24,8 @@ const SEGMENT_MIN: u64 = 64 << 10;
 const SEGMENT_MAX: u64 = 1 << 30;
 /// The most segments, however small they are. Each start begins one.
 const COUNT_MAX: usize = 1024;
+/// How long after a failure segments are not sealed, in microseconds.
+const REST: i64 = 60_000_000;
 
 /// How long traces are kept, and how much room they have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +65,13 @@ pub(super) struct Files {
 #[derive(Debug, Default)]
 struct State {
     sealed: BTreeMap<u32, Sealed>,
-    /// The segments without an index: the one that gets traces, or those of a folder that is only
-    /// read.
-    open: Vec<Open>,
+    /// The segment that gets traces.
+    open: Option<Open>,
+    /// The segments that get no more traces, and have no index in a file: they are being sealed, or
+    /// that failed, or the folder is only read.
+    unsealed: BTreeMap<u32, Arc<Open>>,
+    /// When segments are sealed again, after that failed.
+    rests_until: Option<i64>,
     next: u32,
 }
 
@@ -75,23 +81,14 @@ impl Files {
     pub(super) fn open(dir: &Path, limits: Limits) -> Result<Self, FileError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(FileError::io(dir))?;
-        let mut state = State::read(dir)?;
-        for open in std::mem::take(&mut state.open) {
-            let number = open.number;
-            if open.index.count() == 0 {
-                remove(dir, number)?;
-                continue;
-            }
-            let size = open.size();
-            let index = open.seal(dir)?;
-            let bounds = index.bounds;
-            state.sealed.insert(number, Sealed { bounds, size });
-        }
-        Ok(Self {
+        let files = Self {
             dir: dir.to_owned(),
             limits,
-            state: Mutex::new(state),
-        })
+            state: Mutex::new(State::read(dir)?),
+        };
+        remove_unfinished(dir)?;
+        files.seal_all()?;
+        Ok(files)
     }
 
     /// Reads a folder that another process may write to. Nothing is changed. A folder that is not
@@ -107,7 +104,8 @@ impl Files {
         })
     }
 
-    /// The lock is held while traces are written, and while the index of the open segment is asked.
+    /// The lock is held while traces are written, and while the index of the open segment is asked,
+    /// but not while a segment is sealed.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,87 +124,124 @@ impl Files {
 
     /// The bytes of all files.
     pub(super) fn size(&self) -> u64 {
-        let state = self.state();
-        let open: u64 = state.open.iter().map(Open::size).sum();
-        open + state.sealed_size()
+        self.state().size()
     }
 
-    /// Writes traces. If that fails, the open segment is sealed, and the next traces begin another.
-    pub(super) fn add(&self, records: &[Record]) -> Result<(), FileError> {
+    /// Writes traces. Gives how many of them are there, also if the disk fails after that. After a
+    /// failure the next traces begin another segment. [`Self::expire`] seals those that are full.
+    pub(super) fn add(&self, records: &[Record]) -> (usize, Result<(), FileError>) {
+        let mut done = 0;
+        while let Some(rest) = records.get(done..).filter(|rest| !rest.is_empty()) {
+            match self.add_some(rest) {
+                Ok(count) => done += count,
+                Err(error) => return (done, Err(error)),
+            }
+        }
+        (done, Ok(()))
+    }
+
+    /// Writes the first of some traces to the open segment. Gives how many.
+    fn add_some(&self, records: &[Record]) -> Result<usize, FileError> {
         let mut state = self.state();
-        let mut rest = records;
-        while !rest.is_empty() {
-            if state.open.is_empty() {
+        let mut open = match state.open.take() {
+            Some(open) => open,
+            None => {
                 let number = state.next;
                 state.next = number.saturating_add(1);
-                let open = Open::create(&self.dir, number)?;
-                state.open.push(open);
+                Open::create(&self.dir, number)?
             }
-            let Some(open) = state.open.last_mut() else {
-                break;
-            };
-            let room = self.limits.segment_size().saturating_sub(open.size());
-            let (now, later) = rest.split_at(count_fitting(rest, room));
-            let added = open.add(now.iter());
-            let is_full = open.size() >= self.limits.segment_size();
-            if is_full || added.is_err() {
-                let path = segment_path(&self.dir, open.number);
-                let sealed = self.seal(&mut state);
-                added.map_err(FileError::io(&path))?;
-                sealed?;
-            }
-            rest = later;
+        };
+        let room = self.limits.segment_size().saturating_sub(open.size());
+        let (now, _) = records.split_at(count_fitting(records, room));
+        let added = open.add(now.iter());
+        let path = segment_path(&self.dir, open.number);
+        match added.is_err() || open.size() >= self.limits.segment_size() {
+            true => drop(state.unsealed.insert(open.number, Arc::new(open))),
+            false => state.open = Some(open),
         }
-        Ok(())
+        added.map_err(FileError::io(&path))?;
+        Ok(now.len())
     }
 
-    /// Seals the open segment. One without traces goes.
-    fn seal(&self, state: &mut State) -> Result<(), FileError> {
-        let Some(open) = state.open.pop() else {
-            return Ok(());
-        };
-        let (number, size) = (open.number, open.size());
-        if open.index.count() == 0 {
-            return remove(&self.dir, number);
+    /// Seals the segments that get no more traces. One without traces goes. One that can't be
+    /// sealed stays as it is: it is searched, and goes by age and size like the others.
+    fn seal_all(&self) -> Result<(), FileError> {
+        let unsealed: Vec<_> = self.state().unsealed.values().map(Arc::clone).collect();
+        let mut result = Ok(());
+        for open in unsealed {
+            let is_empty = open.index.count() == 0;
+            let sealed = match is_empty {
+                true => remove(&self.dir, open.number),
+                false => open.seal(&self.dir),
+            };
+            if sealed.is_ok() {
+                let mut state = self.state();
+                state.unsealed.remove(&open.number);
+                if !is_empty {
+                    let (bounds, size) = (open.index.bounds, open.size());
+                    state.sealed.insert(open.number, Sealed { bounds, size });
+                }
+            }
+            result = result.and(sealed);
         }
-        // Without an index, the next start finds the segment and makes one.
-        let bounds = open.index.bounds;
-        open.seal(&self.dir)?;
-        state.sealed.insert(number, Sealed { bounds, size });
-        Ok(())
+        result
     }
 
     /// Seals the open segment at the end.
     pub(super) fn close(&self) -> Result<(), FileError> {
-        self.seal(&mut self.state())
+        self.state().close();
+        self.seal_all()
     }
 
-    /// Removes the oldest segments, by age and by size. A segment that has been open for a 16th of
-    /// the time is sealed, so that it can go in time.
-    pub(super) fn expire(&self, now: i64) -> Result<(), FileError> {
-        let mut state = self.state();
+    /// Seals the segments that are full, and removes the oldest, by age and by size, and one of
+    /// them if the disk has no room. A segment that has been open for a 16th of the time is sealed,
+    /// so that it can go in time.
+    pub(super) fn expire(&self, now: i64, has_room: bool) -> Result<(), FileError> {
         let keep = self.limits.keep_micros();
         let sealed_before = now.saturating_sub(keep / SEGMENTS as i64);
-        let open = state.open.last();
+        let mut state = self.state();
+        let open = state.open.as_ref();
         if open.is_some_and(|open| open.index.bounds.earliest < sealed_before) {
-            self.seal(&mut state)?;
+            state.close();
         }
-        let oldest = now.saturating_sub(keep);
-        let open: u64 = state.open.iter().map(Open::size).sum();
-        let mut size = open + state.sealed_size();
-        while let Some(first) = state.sealed.first_entry() {
-            let is_old = first.get().bounds.ended < oldest;
-            // The open segment needs its room before it has it.
-            let is_much = size.saturating_sub(open) + self.limits.segment_size().max(open)
-                > self.limits.max_size;
-            let count = first.get().size;
-            let number = *first.key();
-            if !is_old && !is_much && state.sealed.len() < COUNT_MAX {
+        let rests = state.rests_until.is_some_and(|until| {
+            // Somebody may have set the clock back.
+            now < until && until.saturating_sub(now) <= REST
+        });
+        drop(state);
+        let sealed = match rests {
+            true => Ok(()),
+            false => self.seal_all(),
+        };
+        let mut state = self.state();
+        if !rests {
+            state.rests_until = sealed.is_err().then(|| now.saturating_add(REST));
+        }
+        let removed = self.remove_oldest(&mut state, now.saturating_sub(keep), has_room);
+        sealed.and(removed)
+    }
+
+    fn remove_oldest(
+        &self,
+        state: &mut State,
+        oldest: i64,
+        has_room: bool,
+    ) -> Result<(), FileError> {
+        let mut is_one_too_many = !has_room;
+        let open = state.open.as_ref().map_or(0, Open::size);
+        // The open segment needs its room before it has it.
+        let needed = self.limits.segment_size().max(open);
+        while let Some((number, first)) = state.oldest() {
+            let is_old = first.bounds.ended < oldest;
+            let is_much = state.size() - open + needed > self.limits.max_size;
+            let are_many = state.sealed.len() + state.unsealed.len() >= COUNT_MAX;
+            if !is_old && !is_much && !are_many && !is_one_too_many {
                 break;
             }
             remove(&self.dir, number)?;
-            size = size.saturating_sub(count);
             state.sealed.remove(&number);
+            state.unsealed.remove(&number);
+            is_one_too_many = false;
         }
         Ok(())
     }
@@ -253,10 +288,9 @@ impl Files {
     /// The segments that may have what is searched, newest first.
     fn numbers(&self, query: &Query<'_>) -> Vec<u32> {
         let state = self.state();
-        let open = state
-            .open
-            .iter()
-            .map(|open| (open.number, open.index.bounds));
+        let open = state.open.iter();
+        let open = open.chain(state.unsealed.values().map(|open| &**open));
+        let open = open.map(|open| (open.number, open.index.bounds));
         let sealed = state.sealed.iter().map(|(number, it)| (*number, it.bounds));
         let may_have = open.chain(sealed).filter(|(number, bounds)| {
             query.cursor.is_none_or(|cursor| cursor.segment >= *number)
@@ -281,12 +315,18 @@ impl Files {
             return Ok(None);
         };
         let state = self.state();
-        if let Some(open) = state.open.iter().find(|open| open.number == number) {
+        if let Some(open) = state.open.as_ref().filter(|open| open.number == number) {
             let candidates = query.candidates(&open.index);
             let candidates = candidates.map_err(FileError::io(&path))?;
             return Ok(Some((candidates, segment)));
         }
+        let unsealed = state.unsealed.get(&number).map(Arc::clone);
         drop(state);
+        if let Some(open) = unsealed {
+            let candidates = query.candidates(&open.index);
+            let candidates = candidates.map_err(FileError::io(&path))?;
+            return Ok(Some((candidates, segment)));
+        }
         let path = index_path(&self.dir, number);
         let (Some(head), Some(file)) = (Head::read(&path)?, open_file(&path)?) else {
             return Ok(None);
@@ -300,8 +340,30 @@ impl Files {
 }
 
 impl State {
-    fn sealed_size(&self) -> u64 {
-        self.sealed.values().map(|it| it.size).sum()
+    /// The bytes of all files.
+    fn size(&self) -> u64 {
+        let open = self.open.iter();
+        let open = open.chain(self.unsealed.values().map(|open| &**open));
+        let open: u64 = open.map(Open::size).sum();
+        let sealed: u64 = self.sealed.values().map(|it| it.size).sum();
+        open + sealed
+    }
+
+    /// The open segment gets no more traces.
+    fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.unsealed.insert(open.number, Arc::new(open));
+        }
+    }
+
+    /// The oldest of the segments that get no more traces, and its number.
+    fn oldest(&self) -> Option<(u32, Sealed)> {
+        let sealed = self.sealed.iter().map(|(number, it)| (*number, *it));
+        let unsealed = self.unsealed.values().map(|open| {
+            let (bounds, size) = (open.index.bounds, open.size());
+            (open.number, Sealed { bounds, size })
+        });
+        sealed.chain(unsealed).min_by_key(|(number, _)| *number)
     }
 
     fn read(dir: &Path) -> Result<Self, FileError> {
@@ -318,7 +380,7 @@ impl State {
             };
             state.next = state.next.max(number.saturating_add(1));
             let length = fs::metadata(&path).map_err(FileError::io(&path))?.len();
-            match Head::read(&index_path(dir, number))? {
+            match Head::read_whole(&index_path(dir, number))? {
                 Some(head) if head.length == length => {
                     let sealed = Sealed {
                         bounds: head.bounds,
@@ -326,14 +388,19 @@ impl State {
                     };
                     state.sealed.insert(number, sealed);
                 }
-                _ => state.open.push(Open::read(dir, number)?),
+                _ => {
+                    let open = Open::read(dir, number)?;
+                    state.unsealed.insert(number, Arc::new(open));
+                }
             }
         }
         Ok(state)
     }
 
     fn bounds(&self) -> impl Iterator<Item = Bounds> {
-        let open = self.open.iter().filter(|open| open.index.count() > 0);
+        let open = self.open.iter();
+        let open = open.chain(self.unsealed.values().map(|open| &**open));
+        let open = open.filter(|open| open.index.count() > 0);
         let open = open.map(|open| open.index.bounds);
         open.chain(self.sealed.values().map(|it| it.bounds))
     }
@@ -358,6 +425,18 @@ fn remove(dir: &Path, number: u32) -> Result<(), FileError> {
                 return Err(FileError::io(&path)(error));
             }
             _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes what is left of indexes that were not written to their ends.
+fn remove_unfinished(dir: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(dir).map_err(FileError::io(dir))? {
+        let path = entry.map_err(FileError::io(dir))?.path();
+        let is_ours = number_of(&path.with_extension(SEGMENT)).is_some();
+        if is_ours && path.extension().is_some_and(|it| it == UNFINISHED) {
+            fs::remove_file(&path).map_err(FileError::io(&path))?;
         }
     }
     Ok(())

@@ -4,7 +4,8 @@
 //! magic text (8 bytes), version (u32), number of traces (u32), number of entries (u32), length of
 //! the segment (u64), earliest start, latest start and latest end (i64), largest span (u64), and
 //! the CRC-32C of all that (u32). Then the place of each trace in the segment (u64), and the
-//! entries, sorted: hash of the term (u64), number of the trace (u32).
+//! entries, sorted: hash of the term (u64), number of the trace (u32). At the end is the CRC-32C of
+//! the places and the entries (u32), which version 1 did not have.
 
 use std::{
     fs::File,
@@ -24,6 +25,7 @@ const MAGIC: &[u8; 8] = b"PRTRINDX";
 const HEAD: usize = HEADER + 4 + 4 + 8 + 3 * 8 + 8 + 4;
 const PLACE: u64 = 8;
 const ENTRY: u64 = 12;
+const CHECKSUM: u64 = 4;
 /// How many entries or places are read at once, if they are needed one after the other.
 const BLOCK: u32 = 64;
 
@@ -79,14 +81,11 @@ impl Index {
 
     /// The bytes that its file has.
     pub(super) const fn size(&self) -> u64 {
-        HEAD as u64 + self.places.len() as u64 * PLACE + self.entries.len() as u64 * ENTRY
+        let entries = self.entries.len() as u64 * ENTRY;
+        HEAD as u64 + self.places.len() as u64 * PLACE + entries + CHECKSUM
     }
 
-    pub(super) fn sort(&mut self) {
-        self.entries.sort_unstable();
-    }
-
-    /// The bytes of its file. It is sorted.
+    /// The bytes of its file.
     pub(super) fn write(&self, length: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.size() as usize);
         out.extend_from_slice(&header(MAGIC));
@@ -104,10 +103,15 @@ impl Index {
         for place in &self.places {
             out.extend_from_slice(&place.to_le_bytes());
         }
-        for (hash, number) in &self.entries {
+        let mut entries = self.entries.clone();
+        entries.sort_unstable();
+        for (hash, number) in entries {
             out.extend_from_slice(&hash.to_le_bytes());
             out.extend_from_slice(&number.to_le_bytes());
         }
+        let body = out.get(HEAD..).unwrap_or_default();
+        let checksum = crc32c::crc32c(body);
+        out.extend_from_slice(&checksum.to_le_bytes());
         out
     }
 }
@@ -146,6 +150,7 @@ impl Lookup for Index {
 /// The start of the file of an index.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
+    version: u32,
     places: u32,
     entries: u32,
     /// The length of the segment.
@@ -156,6 +161,20 @@ pub(super) struct Head {
 impl Head {
     /// The start of the file of an index. None: it is not there, or is not whole.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, FileError> {
+        Ok(Self::open(path)?.map(|(head, _)| head))
+    }
+
+    /// The same, if the rest of the file is whole too.
+    pub(super) fn read_whole(path: &Path) -> Result<Option<Self>, FileError> {
+        let Some((head, file)) = Self::open(path)? else {
+            return Ok(None);
+        };
+        let is_whole = head.has_whole_body(file);
+        let is_whole = is_whole.map_err(FileError::io(path))?;
+        Ok(Some(head).filter(|_| is_whole))
+    }
+
+    fn open(path: &Path) -> Result<Option<(Self, File)>, FileError> {
         let mut file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -164,18 +183,40 @@ impl Head {
         let mut bytes = Vec::with_capacity(HEAD);
         let read = (&mut file).take(HEAD as u64).read_to_end(&mut bytes);
         read.map_err(FileError::io(path))?;
-        if !check_header(path, MAGIC, &bytes)? {
+        let Some(version) = check_header(path, MAGIC, &bytes)? else {
             return Ok(None);
-        }
+        };
         let size = file.metadata().map_err(FileError::io(path))?.len();
-        Ok(Self::parse(&bytes).filter(|head| head.size() == size))
+        let head = Self::parse(version, &bytes).filter(|head| head.size() == size);
+        Ok(head.map(|head| (head, file)))
     }
 
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    /// Reads on in a file whose head is read.
+    fn has_whole_body(&self, mut file: File) -> io::Result<bool> {
+        if self.version < 2 {
+            return Ok(true);
+        }
+        let mut left = self.size() - HEAD as u64 - CHECKSUM;
+        let mut checksum = 0;
+        let mut piece = vec![0; 1 << 18];
+        while left > 0 {
+            let length = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
+            let (piece, _) = piece.split_at_mut(length);
+            file.read_exact(piece)?;
+            checksum = crc32c::crc32c_append(checksum, piece);
+            left -= length as u64;
+        }
+        let mut written = [0; CHECKSUM as usize];
+        file.read_exact(&mut written)?;
+        Ok(checksum == u32::from_le_bytes(written))
+    }
+
+    fn parse(version: u32, bytes: &[u8]) -> Option<Self> {
         let (head, checksum) = bytes.split_last_chunk::<4>()?;
         let mut from = Reader(head);
         from.take(HEADER)?;
         let head_read = Self {
+            version,
             places: from.u32()?,
             entries: from.u32()?,
             length: from.u64()?,
@@ -192,7 +233,8 @@ impl Head {
 
     /// The bytes of the file.
     pub(super) const fn size(&self) -> u64 {
-        HEAD as u64 + self.places as u64 * PLACE + self.entries as u64 * ENTRY
+        let checksum = if self.version < 2 { 0 } else { CHECKSUM };
+        HEAD as u64 + self.places as u64 * PLACE + self.entries as u64 * ENTRY + checksum
     }
 }
 

@@ -172,12 +172,28 @@ impl Writer {
         self.handed_over.done();
     }
 
+    /// Writes traces, and removes old ones. Without room on the disk none are written, and one
+    /// segment after the other goes.
     fn write(&mut self, records: &[Record]) {
-        let state = match (self.has_room)() {
-            true => self.try_write(records),
-            false => State::NoRoom,
+        let has_room = (self.has_room)();
+        let (count, written) = match has_room {
+            true => self.files.add(records),
+            false => (0, Ok(())),
         };
-        self.handed_over.count(records, state == State::Writing);
+        let (kept, dropped) = records.split_at(count.min(records.len()));
+        self.handed_over.count(kept, true);
+        self.handed_over.count(dropped, false);
+        let expired = self.files.expire((self.now)(), has_room);
+        let state = match written.and(expired) {
+            Err(error) => {
+                if self.state != State::Failed {
+                    warn!(%error, "failed to write traces");
+                }
+                State::Failed
+            }
+            Ok(()) if has_room => State::Writing,
+            Ok(()) => State::NoRoom,
+        };
         let before = std::mem::replace(&mut self.state, state);
         match (before, state) {
             (State::NoRoom | State::Failed, State::Writing) => info!("traces are written again"),
@@ -185,20 +201,6 @@ impl Writer {
                 warn!("the disk has little room, so no traces are written");
             }
             _ => {}
-        }
-    }
-
-    fn try_write(&self, records: &[Record]) -> State {
-        let written = self.files.add(records);
-        let written = written.and_then(|()| self.files.expire((self.now)()));
-        match written {
-            Ok(()) => State::Writing,
-            Err(error) => {
-                if self.state != State::Failed {
-                    warn!(%error, "failed to write traces");
-                }
-                State::Failed
-            }
         }
     }
 }

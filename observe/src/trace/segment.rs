@@ -2,7 +2,8 @@
 //!
 //! A segment begins with a magic text (8 bytes) and the version of the format (u32). Chunks follow,
 //! one for each trace: length (u32), CRC-32C (u32), [record](super::record). They are only added at
-//! the end. A crash may leave a torn chunk at the end, which the next start cuts.
+//! the end. A crash may leave a torn chunk at the end, which the next start cuts. What is damaged
+//! in the middle is left out: behind it the next chunk is looked for.
 //!
 //! A segment that gets no more traces is sealed: it is synced, and has an index in a file of its
 //! own.
@@ -14,20 +15,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Record, index::Index, reading::Reader};
+use super::{Kind, Record, index::Index, reading::Reader};
 
 /// The version of the format of segments and of their indexes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// The magic text and the version.
 pub(super) const HEADER: usize = 12;
 /// The length and the checksum before a record.
 const CHUNK_HEAD: usize = 8;
-/// No record is larger.
+/// No record is smaller, or larger.
+const RECORD_MIN: usize = 2 + 3 * 8 + 1 + 4 * 2;
 const RECORD_MAX: usize = 1 << 20;
 const MAGIC: &[u8; 8] = b"PRTRACES";
 /// The endings of the names of both files.
 pub(super) const SEGMENT: &str = "traces";
 pub(super) const INDEX: &str = "index";
+/// The ending of the name of an index that is being written.
+pub(super) const UNFINISHED: &str = "new";
+/// How much of a segment is looked through at a time for a chunk.
+const LOOK: usize = 256 << 10;
 
 /// The file of a segment.
 pub(super) fn segment_path(dir: &Path, number: u32) -> PathBuf {
@@ -89,19 +95,22 @@ pub(super) fn header(magic: &[u8; 8]) -> [u8; HEADER] {
     header
 }
 
-/// Whether bytes begin with the header of a file of this program or an older one.
-pub(super) fn check_header(path: &Path, magic: &[u8; 8], bytes: &[u8]) -> Result<bool, FileError> {
+/// The version in the header that bytes begin with. None: it is not the header of such a file.
+pub(super) fn check_header(
+    path: &Path,
+    magic: &[u8; 8],
+    bytes: &[u8],
+) -> Result<Option<u32>, FileError> {
     let mut from = Reader(bytes);
     if from.take(8) != Some(magic) {
-        return Ok(false);
+        return Ok(None);
     }
     match from.u32() {
         Some(found) if found > VERSION => Err(FileError::Newer {
             path: path.to_owned(),
             found,
         }),
-        Some(found) => Ok(found > 0),
-        None => Ok(false),
+        found => Ok(found.filter(|found| *found > 0)),
     }
 }
 
@@ -128,8 +137,11 @@ impl Open {
             .mode(0o600)
             .open(&path);
         let mut file = file.map_err(FileError::io(&path))?;
-        let written = file.write_all(&header(MAGIC));
-        written.map_err(FileError::io(&path))?;
+        if let Err(error) = file.write_all(&header(MAGIC)) {
+            // Each try would leave a file. If that fails too, the next start removes it.
+            let _ = std::fs::remove_file(&path);
+            return Err(FileError::io(&path)(error));
+        }
         Ok(Self {
             number,
             path,
@@ -140,27 +152,12 @@ impl Open {
         })
     }
 
-    /// Reads a segment without an index. What is torn at its end is left out.
+    /// Reads a segment without an index. What is damaged is left out.
     pub(super) fn read(dir: &Path, number: u32) -> Result<Self, FileError> {
         let path = segment_path(dir, number);
         let file = OpenOptions::new().read(true).open(&path);
-        let mut file = file.map_err(FileError::io(&path))?;
-        let mut reader = io::BufReader::with_capacity(1 << 18, &mut file);
-        let mut index = Index::default();
-        let mut length = 0;
-        let mut head = Vec::new();
-        let read = (&mut reader).take(HEADER as u64).read_to_end(&mut head);
-        read.map_err(FileError::io(&path))?;
-        if check_header(&path, MAGIC, &head)? {
-            length = HEADER as u64;
-            let mut bytes = Vec::new();
-            while let Some(record) =
-                next_record(&mut reader, &mut bytes).map_err(FileError::io(&path))?
-            {
-                index.add(length, &record);
-                length += (CHUNK_HEAD + bytes.len()) as u64;
-            }
-        }
+        let file = file.map_err(FileError::io(&path))?;
+        let (index, length) = read_all(&path, &file)?;
         Ok(Self {
             number,
             path,
@@ -211,31 +208,112 @@ impl Open {
     }
 
     /// Cuts what is torn, syncs the segment, and writes its index.
-    pub(super) fn seal(mut self, dir: &Path) -> Result<Index, FileError> {
+    pub(super) fn seal(&self, dir: &Path) -> Result<(), FileError> {
         let file = OpenOptions::new().write(true).open(&self.path);
         let file = file.map_err(FileError::io(&self.path))?;
         let cut = file.set_len(self.length).and_then(|()| file.sync_all());
         cut.map_err(FileError::io(&self.path))?;
         let path = index_path(dir, self.number);
-        self.index.sort();
-        let bytes = self.index.write(self.length);
-        let new = path.with_extension("new");
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)
-            .and_then(|mut file| {
-                file.write_all(&bytes)?;
-                file.sync_all()
-            });
-        written.map_err(FileError::io(&new))?;
-        std::fs::rename(&new, &path).map_err(FileError::io(&path))?;
+        let new = path.with_extension(UNFINISHED);
+        let written = write_synced(&new, &self.index.write(self.length))
+            .and_then(|()| std::fs::rename(&new, &path));
+        if let Err(error) = written {
+            // Without an index, the next start finds the segment and makes one.
+            let _ = std::fs::remove_file(&new);
+            return Err(FileError::io(&new)(error));
+        }
         // The names are durable when the folder is.
         let synced = File::open(dir).and_then(|dir| dir.sync_all());
-        synced.map_err(FileError::io(dir))?;
-        Ok(self.index)
+        synced.map_err(FileError::io(dir))
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// The index of a segment, and where the last chunk that is whole ends.
+fn read_all(path: &Path, file: &File) -> Result<(Index, u64), FileError> {
+    let mut index = Index::default();
+    let mut head = [0; HEADER];
+    let has_head = match file.read_exact_at(&mut head, 0) {
+        Ok(()) => check_header(path, MAGIC, &head)?.is_some(),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+        Err(error) => return Err(FileError::io(path)(error)),
+    };
+    if !has_head {
+        return Ok((index, 0));
+    }
+    let (mut length, mut next) = (HEADER as u64, HEADER as u64);
+    let mut bytes = Vec::new();
+    loop {
+        let mut from = file;
+        from.seek(SeekFrom::Start(next))
+            .map_err(FileError::io(path))?;
+        let mut reader = io::BufReader::with_capacity(1 << 18, from);
+        while let Some(record) =
+            next_record(&mut reader, &mut bytes).map_err(FileError::io(path))?
+        {
+            index.add(next, &record);
+            next += (CHUNK_HEAD + bytes.len()) as u64;
+            length = next;
+        }
+        let found = find_chunk(file, next + 1);
+        match found.map_err(FileError::io(path))? {
+            Some(place) => next = place,
+            None => return Ok((index, length)),
+        }
+    }
+}
+
+/// The first place from this one on where a whole chunk begins.
+fn find_chunk(file: &File, from: u64) -> io::Result<Option<u64>> {
+    const HEAD: usize = CHUNK_HEAD + RECORD_MIN;
+    let mut bytes = Vec::with_capacity(LOOK);
+    let mut start = from;
+    loop {
+        bytes.clear();
+        let mut file = file;
+        file.seek(SeekFrom::Start(start))?;
+        file.take(LOOK as u64).read_to_end(&mut bytes)?;
+        if bytes.len() < HEAD {
+            return Ok(None);
+        }
+        for (at, head) in bytes.windows(HEAD).enumerate() {
+            let place = start + at as u64;
+            if may_begin(head) && read_whole(file, place)?.is_some() {
+                return Ok(Some(place));
+            }
+        }
+        start += (bytes.len() - HEAD + 1) as u64;
+    }
+}
+
+/// Whether bytes look like the beginning of a chunk. Nearly all others do not.
+fn may_begin(head: &[u8]) -> bool {
+    let mut from = Reader(head);
+    let length = from.u32().unwrap_or_default() as usize;
+    from.take(4);
+    let (kind, flags) = (from.u8(), from.u8());
+    let small = |number: Option<u64>| number.is_some_and(|number| number < 1 << 56);
+    (RECORD_MIN..=RECORD_MAX).contains(&length)
+        && kind.is_some_and(|kind| usize::from(kind) < Kind::ALL.len())
+        && flags.is_some_and(|flags| flags < 16)
+        && (0..3).all(|_| small(from.u64()))
+}
+
+/// The record at an offset. None: there is none, or it is damaged or torn.
+fn read_whole(file: &File, offset: u64) -> io::Result<Option<Record>> {
+    match read_at(file, offset) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        read => read,
     }
 }
 

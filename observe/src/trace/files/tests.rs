@@ -34,6 +34,13 @@ fn open(dir: &TempDir) -> Files {
     Files::open(dir.path(), limits(24, 1 << 30)).unwrap()
 }
 
+/// Writes traces, all of them.
+fn add(files: &Files, records: &[Record]) {
+    let (count, written) = files.add(records);
+    written.unwrap();
+    assert_eq!(count, records.len());
+}
+
 fn spans(page: &Page) -> Vec<u64> {
     page.records.iter().map(|record| record.span).collect()
 }
@@ -75,8 +82,8 @@ fn traces_come_back_whole_and_newest_first() {
     let dir = tempdir().unwrap();
     let files = open(&dir);
     let records = records(1..6);
-    files.add(&records[..2]).unwrap();
-    files.add(&records[2..]).unwrap();
+    add(&files, &records[..2]);
+    add(&files, &records[2..]);
     let check = |files: &Files| {
         let page = files.search(&Query::any(10), &mut || false).unwrap();
         let newest_first: Vec<_> = records.iter().rev().cloned().collect();
@@ -104,7 +111,7 @@ fn terms_are_anded_and_their_alternatives_are_ored() {
     let files = open(&dir);
     // Three segments: two that are sealed, and the open one.
     for numbers in [1..4, 4..7, 7..10] {
-        files.add(&records(numbers.clone())).unwrap();
+        add(&files, &records(numbers.clone()));
         if numbers.end < 10 {
             files.close().unwrap();
         }
@@ -157,7 +164,7 @@ fn terms_are_anded_and_their_alternatives_are_ored() {
 fn many_traces_of_a_segment_are_found_by_its_index() {
     let dir = tempdir().unwrap();
     let files = open(&dir);
-    files.add(&records(1..257)).unwrap();
+    add(&files, &records(1..257));
     files.close().unwrap();
     let newest_first = |all: &dyn Fn(&u64) -> bool| (1..257).rev().filter(all).collect::<Vec<_>>();
     let queues = [1, 2, 64, 65, 66, 200, 256].map(Term::Queue).to_vec();
@@ -187,9 +194,9 @@ fn many_traces_of_a_segment_are_found_by_its_index() {
 fn pages_go_on_where_the_last_one_ended_also_when_traces_come_and_go() {
     let dir = tempdir().unwrap();
     let files = open(&dir);
-    files.add(&records(1..5)).unwrap();
+    add(&files, &records(1..5));
     files.close().unwrap();
-    files.add(&records(5..9)).unwrap();
+    add(&files, &records(5..9));
     let mut query = Query::any(3);
     let mut found = Vec::new();
     for round in 0.. {
@@ -197,7 +204,7 @@ fn pages_go_on_where_the_last_one_ended_also_when_traces_come_and_go() {
         found.push(spans(&page));
         let Some(next) = page.next else { break };
         query.cursor = Some(next.to_string().parse().unwrap());
-        files.add(&records(10 + round..11 + round)).unwrap();
+        add(&files, &records(10 + round..11 + round));
     }
     assert_eq!(found, [vec![8, 7, 6], vec![5, 4, 3], vec![2, 1]]);
 }
@@ -206,7 +213,7 @@ fn pages_go_on_where_the_last_one_ended_also_when_traces_come_and_go() {
 fn a_search_that_takes_too_long_tells_where_it_goes_on() {
     let dir = tempdir().unwrap();
     let files = open(&dir);
-    files.add(&records(1..10)).unwrap();
+    add(&files, &records(1..10));
     let mut left = 4;
     let mut query = Query {
         allows: &|record| record.span < 5,
@@ -227,7 +234,7 @@ fn a_search_that_takes_too_long_tells_where_it_goes_on() {
 fn what_is_torn_at_the_end_is_cut() {
     let whole = tempdir().unwrap();
     let files = open(&whole);
-    files.add(&records(1..4)).unwrap();
+    add(&files, &records(1..4));
     drop(files);
     let bytes = fs::read(&names(&whole, "traces")[0]).unwrap();
     let last = bytes.len() - 1;
@@ -249,7 +256,7 @@ fn what_is_torn_at_the_end_is_cut() {
         assert_eq!(all(&Files::read(dir.path()).unwrap()), expected, "{end}");
         let files = open(&dir);
         assert_eq!(all(&files), expected, "{end}");
-        files.add(&records(7..8)).unwrap();
+        add(&files, &records(7..8));
         assert_eq!(all(&files)[0], 7, "and it goes on");
         drop(files);
         assert_eq!(all(&open(&dir)).len(), expected.len() + 1);
@@ -261,7 +268,7 @@ fn damage_hides_the_trace_that_has_it_only() {
     let dir = tempdir().unwrap();
     let files = open(&dir);
     let records = records(1..4);
-    files.add(&records).unwrap();
+    add(&files, &records);
     files.close().unwrap();
     let path = &names(&dir, "traces")[0];
     let mut bytes = fs::read(path).unwrap();
@@ -271,14 +278,57 @@ fn damage_hides_the_trace_that_has_it_only() {
     assert_eq!(all(&files), [3, 1]);
     drop(files);
     assert_eq!(all(&open(&dir)), [3, 1]);
+    // Without its index too, as after a crash.
+    fs::remove_file(&names(&dir, "index")[0]).unwrap();
+    assert_eq!(all(&Files::read(dir.path()).unwrap()), [3, 1]);
+    assert_eq!(all(&open(&dir)), [3, 1]);
+}
+
+/// Whatever is damaged in a segment without an index, the traces behind it are found.
+#[test]
+fn what_is_behind_damage_is_found() {
+    let whole = tempdir().unwrap();
+    let files = open(&whole);
+    let records: Vec<_> = (1..40).map(|number| trace(number, 1, 1500)).collect();
+    for record in &records {
+        add(&files, std::slice::from_ref(record));
+    }
+    drop(files);
+    let bytes = fs::read(&names(&whole, "traces")[0]).unwrap();
+    let mut starts = vec![segment::HEADER];
+    while *starts.last().unwrap() < bytes.len() {
+        let start = *starts.last().unwrap();
+        let length = u32::from_le_bytes(*bytes[start..].first_chunk().unwrap());
+        starts.push(start + 8 + length as usize);
+    }
+    let start = starts[10];
+    for (what, damage) in [
+        ("length", &b"\xff\xff\xff\xff"[..]),
+        ("length and checksum", &[0; 8]),
+        ("a sector", &[0; 512]),
+        ("many sectors", &[0x5a; 8192]),
+    ] {
+        let mut bytes = bytes.clone();
+        bytes[start..start + damage.len()].copy_from_slice(damage);
+        let dir = tempdir().unwrap();
+        fs::write(segment_path(dir.path(), 0), &bytes).unwrap();
+        let end = start + damage.len();
+        let first_whole = 1 + starts.iter().position(|it| *it >= end).unwrap() as u64;
+        let expected = (1..40).rev().filter(|it| !(11..first_whole).contains(it));
+        let expected: Vec<u64> = expected.collect();
+        assert_eq!(all(&Files::read(dir.path()).unwrap()), expected, "{what}");
+        let files = open(&dir);
+        assert_eq!(all(&files), expected, "{what}");
+        assert_eq!(find(&files, &of_queue(39)), [39], "{what}");
+    }
 }
 
 #[test]
 fn an_index_that_is_missing_or_damaged_is_made_again() {
-    for damage in ["missing", "short", "changed", "other"] {
+    for damage in ["missing", "short", "changed", "body", "last", "other"] {
         let dir = tempdir().unwrap();
         let files = open(&dir);
-        files.add(&records(1..4)).unwrap();
+        add(&files, &records(1..4));
         files.close().unwrap();
         drop(files);
         let path = &names(&dir, "index")[0];
@@ -286,6 +336,16 @@ fn an_index_that_is_missing_or_damaged_is_made_again() {
         match damage {
             "missing" => fs::remove_file(path).unwrap(),
             "short" => fs::write(path, &bytes[..bytes.len() - 1]).unwrap(),
+            "body" => {
+                // A place that leads nowhere.
+                bytes[66] ^= 1;
+                fs::write(path, &bytes).unwrap();
+            }
+            "last" => {
+                let last = bytes.len() - 6;
+                bytes[last] ^= 1;
+                fs::write(path, &bytes).unwrap();
+            }
             "changed" => {
                 bytes[20] ^= 1;
                 fs::write(path, &bytes).unwrap();
@@ -300,12 +360,34 @@ fn an_index_that_is_missing_or_damaged_is_made_again() {
     }
 }
 
+/// Version 1 had no checksum of the body.
+#[test]
+fn an_index_of_version_1_is_read() {
+    let dir = tempdir().unwrap();
+    let files = open(&dir);
+    add(&files, &records(1..4));
+    files.close().unwrap();
+    drop(files);
+    let path = &names(&dir, "index")[0];
+    let mut bytes = fs::read(path).unwrap();
+    bytes.truncate(bytes.len() - 4);
+    assert_eq!(bytes[8], 2);
+    bytes[8] = 1;
+    const HEAD: usize = 64;
+    let checksum = crc32c::crc32c(&bytes[..HEAD - 4]);
+    bytes[HEAD - 4..HEAD].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(path, &bytes).unwrap();
+    let files = open(&dir);
+    assert_eq!(find(&files, &of_queue(2)), [2]);
+    assert_eq!(fs::read(path).unwrap(), bytes, "it stays as it is");
+}
+
 #[test]
 fn a_newer_format_is_refused_with_a_sentence() {
     for (ending, magic) in [("traces", b"PRTRACES"), ("index", b"PRTRINDX")] {
         let dir = tempdir().unwrap();
         let files = open(&dir);
-        files.add(&records(1..4)).unwrap();
+        add(&files, &records(1..4));
         files.close().unwrap();
         drop(files);
         let path = &names(&dir, ending)[0];
@@ -337,8 +419,8 @@ fn the_oldest_go_by_size() {
     for _ in 0..100 {
         let records: Vec<_> = (0..100).map(|at| trace(newest + at + 1, 1, 1500)).collect();
         newest += 100;
-        files.add(&records).unwrap();
-        files.expire(1).unwrap();
+        add(&files, &records);
+        files.expire(1, true).unwrap();
         let paths = names(&dir, "traces")
             .into_iter()
             .chain(names(&dir, "index"));
@@ -363,16 +445,16 @@ fn the_oldest_go_by_age() {
     let files = Files::open(dir.path(), limits(16, 1 << 30)).unwrap();
     for hour in 0..40 {
         let now = hour * HOUR;
-        files.add(&[trace(hour as u64, now, 10)]).unwrap();
-        files.expire(now).unwrap();
+        add(&files, &[trace(hour as u64, now, 10)]);
+        files.expire(now, true).unwrap();
         let left = all(&files);
         let oldest = *left.last().unwrap() as i64;
         assert!(hour - oldest <= 18, "{hour}: {oldest}");
         assert!(hour - oldest >= 16.min(hour), "{hour}: {oldest}");
         assert_eq!(files.earliest(), Some(oldest * HOUR));
     }
-    files.expire(100 * HOUR).unwrap();
-    files.expire(100 * HOUR).unwrap();
+    files.expire(100 * HOUR, true).unwrap();
+    files.expire(100 * HOUR, true).unwrap();
     assert_eq!(all(&files), [0; 0], "also when none come");
     assert!(names(&dir, "traces").is_empty());
 }
@@ -381,19 +463,101 @@ fn the_oldest_go_by_age() {
 fn a_write_that_fails_begins_another_segment() {
     let dir = tempdir().unwrap();
     let files = open(&dir);
-    files.add(&records(1..3)).unwrap();
+    add(&files, &records(1..3));
     let (moved, place) = (dir.path().join("moved"), dir.path().join("00000001.traces"));
     // The next segment can't be made, since something has its name.
     fs::create_dir(&place).unwrap();
     files.close().unwrap();
-    files.add(&records(3..4)).unwrap_err();
+    let (count, failed) = files.add(&records(3..4));
+    assert_eq!((count, failed.is_err()), (0, true));
     assert_eq!(all(&files), [2, 1]);
     fs::rename(&place, &moved).unwrap();
-    files.add(&records(4..5)).unwrap();
+    add(&files, &records(4..5));
     assert_eq!(all(&files), [4, 2, 1]);
 }
 
-/// As after a power cut: the file of an index is there under its new name, but not its bytes.
+/// A segment whose index can't be written is searched, counted, and sealed later.
+#[test]
+fn a_segment_that_is_not_sealed_is_there_all_the_same() {
+    let dir = tempdir().unwrap();
+    let files = Files::open(dir.path(), limits(16, 1 << 30)).unwrap();
+    add(&files, &[trace(1, 0, 10), trace(2, 0, 10)]);
+    // The index can't be made, since something has its name.
+    let place = dir.path().join("00000000.new");
+    fs::create_dir(&place).unwrap();
+    let size = files.size();
+    assert!(size > 0);
+    files.expire(2 * HOUR, true).unwrap_err();
+    add(&files, &[trace(3, 2 * HOUR, 10)]);
+    assert_eq!(all(&files), [3, 2, 1]);
+    assert_eq!(find(&files, &of_queue(2)), [2]);
+    assert_eq!(files.earliest(), Some(0));
+    assert!(files.size() > size);
+    assert!(names(&dir, "index").is_empty());
+    fs::remove_dir(&place).unwrap();
+    // It is not tried all the time.
+    files.expire(2 * HOUR + 1, true).unwrap();
+    assert!(names(&dir, "index").is_empty());
+    files.expire(2 * HOUR + REST, true).unwrap();
+    assert_eq!(names(&dir, "index").len(), 1);
+    assert_eq!(all(&files), [3, 2, 1]);
+    // One that is never sealed goes too.
+    fs::create_dir(dir.path().join("00000001.new")).unwrap();
+    files.expire(40 * HOUR, true).unwrap_err();
+    assert_eq!(all(&files), [0; 0]);
+    assert_eq!(names(&dir, "traces").len(), 0);
+}
+
+/// A full disk, where each try fails, is not filled with files.
+#[test]
+fn a_failure_leaves_no_files() {
+    let dir = tempdir().unwrap();
+    let files = open(&dir);
+    add(&files, &records(1..3));
+    let place = dir.path().join("00000000.index");
+    // The name of the index can't be given.
+    fs::create_dir(&place).unwrap();
+    files.close().unwrap_err();
+    assert!(names(&dir, "new").is_empty());
+    assert_eq!(all(&files), [2, 1]);
+    drop(files);
+    fs::remove_dir(&place).unwrap();
+    fs::write(dir.path().join("00000007.new"), b"half").unwrap();
+    let files = open(&dir);
+    assert!(names(&dir, "new").is_empty(), "as after a crash");
+    assert_eq!(all(&files), [2, 1]);
+}
+
+/// Of a batch that fails in its middle, what was written before counts.
+#[test]
+fn a_batch_is_written_in_part() {
+    let dir = tempdir().unwrap();
+    let files = Files::open(dir.path(), limits(24, 1 << 20)).unwrap();
+    fs::create_dir(dir.path().join("00000001.traces")).unwrap();
+    let records: Vec<_> = (1..101).map(|number| trace(number, 1, 1500)).collect();
+    let (count, failed) = files.add(&records);
+    assert!(failed.is_err());
+    assert!((30..60).contains(&count), "{count}");
+    assert_eq!(all(&files).len(), count);
+}
+
+#[test]
+fn without_room_the_oldest_go_one_by_one() {
+    let dir = tempdir().unwrap();
+    let files = open(&dir);
+    for number in 1..4 {
+        add(&files, &records(number..number + 1));
+        files.close().unwrap();
+    }
+    add(&files, &records(4..5));
+    for expected in [&[4, 3, 2][..], &[4, 3], &[4], &[4]] {
+        files.expire(5, false).unwrap();
+        assert_eq!(all(&files), expected);
+    }
+    files.expire(5, true).unwrap();
+    assert_eq!(all(&files), [4]);
+}
+
 #[test]
 fn files_that_are_not_of_the_server_are_left_alone() {
     let dir = tempdir().unwrap();
@@ -403,11 +567,12 @@ fn files_that_are_not_of_the_server_are_left_alone() {
         .open(dir.path().join("note.txt"))
         .unwrap();
     other.write_all(b"hello").unwrap();
-    fs::write(dir.path().join("00000001.new"), b"half").unwrap();
+    fs::write(dir.path().join("note.new"), b"half").unwrap();
     let files = open(&dir);
-    files.add(&records(1..3)).unwrap();
+    add(&files, &records(1..3));
     files.close().unwrap();
-    files.expire(i64::MAX).unwrap();
+    files.expire(i64::MAX, true).unwrap();
     assert_eq!(all(&files), [0; 0]);
+    assert!(dir.path().join("note.new").exists());
     assert_eq!(fs::read(dir.path().join("note.txt")).unwrap(), b"hello");
 }

@@ -123,6 +123,28 @@ fn on_a_full_disk_traces_stop_and_go_on_later() {
     assert_eq!(world.counts(), (2, 1));
 }
 
+/// Time goes on while the disk is full, and what is too old goes.
+#[test]
+fn on_a_full_disk_old_traces_go() {
+    let world = World::new();
+    for _ in 0..3 {
+        // The end of each recorder seals a segment.
+        end(&world.start(), 1);
+    }
+    let recorder = world.start();
+    assert_eq!(found(recorder.traces(), 1).len(), 3);
+    world.has_room.store(false, Relaxed);
+    end(&recorder, 1);
+    assert!(found(recorder.traces(), 1).len() < 3, "one makes room");
+    world.now.store(3 * 3_600_000_000, Relaxed);
+    end(&recorder, 1);
+    assert_eq!(
+        found(recorder.traces(), 1).len(),
+        0,
+        "and all that are old go"
+    );
+}
+
 #[test]
 fn a_disk_that_fails_loses_traces_only() {
     let world = World::new();
@@ -175,7 +197,10 @@ async fn a_subscriber_gets_what_ends_from_then_on() {
     let traces = recorder.traces().clone();
     drop(recorder);
     assert_eq!(rest(subscription).await, (spans.to_vec(), 0));
-    assert!(traces.subscribe(TraceReader::Live).is_none(), "no more will come");
+    assert!(
+        traces.subscribe(TraceReader::Live).is_none(),
+        "no more will come"
+    );
 }
 
 /// All that is taken from the hand-over at once comes to those who follow.
