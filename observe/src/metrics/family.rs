@@ -150,9 +150,13 @@ impl<C, L, const N: usize> Default for Named<C, L, N> {
 }
 
 impl<C: Default, L: Labels, const N: usize> Named<C, L, N> {
-    /// Sets the names. The series of those that stay go on, those of others end. The callers keep
-    /// the number of names within their limit.
-    pub(super) fn set(&self, names: Vec<[Box<str>; N]>) {
+    /// Sets the names. The series of those that stay go on, those of others end. What was counted
+    /// as `other` goes on too, but a state of `other` says nothing about what there is now. The
+    /// callers keep the number of names within their limit.
+    pub(super) fn set(&self, names: Vec<[Box<str>; N]>)
+    where
+        C: Read,
+    {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         let mut old = std::mem::take(&mut *entries);
         for name in names {
@@ -160,7 +164,9 @@ impl<C: Default, L: Labels, const N: usize> Named<C, L, N> {
             let family = place.map(|place| old.swap_remove(place).1);
             entries.push((name, family.unwrap_or_default()));
         }
-        let other = old.into_iter().find(|(name, _)| is_other(name));
+        let other = old
+            .into_iter()
+            .find(|(name, _)| C::ADDS_UP && is_other(name));
         let known = entries.iter().any(|(name, _)| is_other(name));
         if let Some(other) = other.filter(|_| !known) {
             entries.push(other);
@@ -218,6 +224,9 @@ pub enum Value {
 
 /// A cell that can be read.
 pub(super) trait Read {
+    /// Whether it counts what happened, and does not tell how something stands.
+    const ADDS_UP: bool = true;
+
     fn read(&self) -> Value;
 }
 
@@ -236,6 +245,8 @@ impl Read for Counter {
     reason = "Prometheus has floating numbers; above 2^53 the last digits may be lost"
 )]
 impl Read for Gauge {
+    const ADDS_UP: bool = false;
+
     fn read(&self) -> Value {
         Value::Gauge(self.get() as f64)
     }
@@ -341,5 +352,20 @@ mod tests {
         );
         named.set(vec![["c".into()]]);
         assert_eq!(read(&named), [one("other error", 3.0)]);
+    }
+
+    /// A hook beyond the limit that was down, or a certificate that ended, would alert for ever.
+    #[test]
+    fn a_state_of_other_names_ends_with_them() {
+        let named = Named::<Gauge, (), 1>::default();
+        named.set(vec![["a".into()]]);
+        named.named(["a"]).set(1);
+        named.named(["x"]).set(7);
+        let one = |name: &str, state| (name.to_owned(), Value::Gauge(state));
+        assert_eq!(read(&named), [one("a", 1.0), one("other", 7.0)]);
+        named.set(vec![["b".into()], ["a".into()]]);
+        assert_eq!(read(&named), [one("b", 0.0), one("a", 1.0)]);
+        named.set(vec![["a".into()], [OTHER.into()]]);
+        assert_eq!(read(&named), [one("a", 1.0), one("other", 0.0)]);
     }
 }
