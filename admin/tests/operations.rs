@@ -14,6 +14,8 @@ mod audited;
 mod config;
 #[path = "operations/http.rs"]
 mod http;
+#[path = "operations/logs.rs"]
+mod logs;
 #[path = "operations/published.rs"]
 mod published;
 #[path = "operations/refusals.rs"]

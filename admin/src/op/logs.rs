@@ -106,6 +106,8 @@ impl Operation for List {
             if room == 0 {
                 break;
             }
+            // A filter that matches little looks through all lines.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }

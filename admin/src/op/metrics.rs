@@ -87,17 +87,23 @@ impl Figures {
     }
 }
 
+/// What the system says of the process. With many sockets that takes the kernel a while.
+async fn process() -> Process {
+    let read = tokio::task::spawn_blocking(Process::read).await;
+    read.unwrap_or_default()
+}
+
 impl Context {
     /// The page of /metrics.
     pub async fn metrics_page(&self) -> String {
         self.set_gauges().await;
-        self.metrics.text(&Process::read())
+        self.metrics.text(&process().await)
     }
 
     /// The values of all metrics since the start, by their ids.
     pub async fn metrics_values(&self) -> Values {
         self.set_gauges().await;
-        let process = Process::read();
+        let process = process().await;
         let point = self.metrics.point(&process).into_iter();
         let named = point.map(|(name, value)| {
             let name = name.strip_prefix("postrider_").unwrap_or(name);
