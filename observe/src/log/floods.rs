@@ -6,9 +6,14 @@
 //! | `refused` | 100 for a network and a reason |
 //! | any other | 5 for a line, a kind of error, and a host, site, hook, file, service or account |
 //!
+//! A network is a /24 or a /64. Of a /48, 16 networks are told apart: it is as easy to get as a
+//! /64.
+//!
 //! A minute begins with its first line. When it ends, the last line that was left out is written
-//! with `repeated=N`, the number of those that were left out. The memory is bounded: lines beyond
-//! [`KEYS_MAX`] kinds are joined by their text alone.
+//! with `repeated=N`, the number of those that were left out. The memory is bounded. Strangers
+//! choose their networks, so at most half of the kinds are refusals: further ones are joined by
+//! their reason. Other lines beyond [`KEYS_MAX`] kinds are joined by their text alone, and if the
+//! texts are too many too, all together.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -19,8 +24,13 @@ use std::{
 
 use super::line::{Level, Line, Value};
 
-/// The most kinds of lines that are told apart.
+/// The most kinds of lines that are told apart, of them refusals, and with them lines by their
+/// texts or reasons alone.
 pub(super) const KEYS_MAX: usize = 4096;
+const REFUSALS_MAX: usize = KEYS_MAX / 2;
+const ALL_MAX: usize = KEYS_MAX + 512;
+/// The most networks of a /48 that are told apart.
+const PER_SITE: usize = 16;
 /// In microseconds.
 const MINUTE: i64 = 60_000_000;
 const A_MINUTE: u64 = 5;
@@ -52,12 +62,26 @@ pub(super) struct FloodKey {
     key: u64,
     /// How many lines with it are written in a minute.
     limit: u64,
+    refusal: Option<Refusal>,
+}
+
+/// What a refusal is joined by when there are too many networks.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    /// The key of its reason alone.
+    reason: u64,
+    /// The /48 that the network is in, and its key with that in the place of the network.
+    site: Option<(u64, u64)>,
 }
 
 /// The lines of the last minute.
 #[derive(Debug, Default)]
 pub(super) struct Floods {
     minutes: HashMap<u64, Minute>,
+    /// How many of the minutes are of refusals.
+    refusals: usize,
+    /// How many of them are of a /48.
+    of_sites: HashMap<u64, usize>,
 }
 
 #[derive(Debug)]
@@ -65,7 +89,7 @@ struct Minute {
     /// In microseconds.
     begun: i64,
     count: u64,
-    limit: u64,
+    key: FloodKey,
     /// The last line that was left out.
     last: Option<Arc<Line>>,
 }
@@ -78,7 +102,7 @@ impl Minute {
 
     /// The line for those that were left out.
     fn end(self, now: i64) -> Option<Arc<Line>> {
-        let repeated = self.count.saturating_sub(self.limit);
+        let repeated = self.count.saturating_sub(self.key.limit);
         let mut line = Line::clone(self.last.as_deref()?);
         line.micros = now;
         line.fields.push(("repeated", Value::Unsigned(repeated)));
@@ -89,23 +113,30 @@ impl Minute {
 impl Floods {
     /// Decides about a line with this key. None: it is never joined.
     pub(super) fn fate(&mut self, line: &Arc<Line>, key: Option<FloodKey>) -> Fate {
-        let Some(FloodKey { mut key, limit }) = key else {
+        let Some(key) = key else {
             return Fate::Written;
         };
         let now = line.micros;
-        if self.minutes.len() >= KEYS_MAX && !self.minutes.contains_key(&key) {
-            key = hash(|hasher| line.message.hash(hasher));
-        }
+        let key = match self.minutes.contains_key(&key.key) {
+            true => key,
+            false => self.within_bounds(key, &line.message),
+        };
         let mut fate = Fate::Written;
-        let mut entry = match self.minutes.entry(key) {
+        let mut entry = match self.minutes.entry(key.key) {
             Entry::Occupied(entry) => entry,
             Entry::Vacant(place) => {
-                place.insert(Minute::of(now, limit));
+                place.insert(Minute::of(now, key));
+                if let Some(refusal) = key.refusal {
+                    self.refusals += 1;
+                    if let Some((site, _)) = refusal.site {
+                        *self.of_sites.entry(site).or_default() += 1;
+                    }
+                }
                 return fate;
             }
         };
         if entry.get().is_over(now) {
-            let over = entry.insert(Minute::of(now, limit));
+            let over = entry.insert(Minute::of(now, key));
             if let Some(line) = over.end(now) {
                 fate = Fate::WrittenAfter(line);
             }
@@ -113,34 +144,88 @@ impl Floods {
         }
         let minute = entry.get_mut();
         minute.count += 1;
-        if minute.count > minute.limit {
+        if minute.count > minute.key.limit {
             minute.last = Some(Arc::clone(line));
             fate = Fate::Joined;
         }
         fate
     }
 
+    /// The key of a line whose own key is not there yet: a wider one, if there are too many.
+    fn within_bounds(&self, key: FloodKey, message: &str) -> FloodKey {
+        let Some(refusal) = key.refusal else {
+            return match self.minutes.len() {
+                ..KEYS_MAX => key,
+                KEYS_MAX..ALL_MAX => FloodKey {
+                    key: hash(|hasher| message.hash(hasher)),
+                    ..key
+                },
+                _ => FloodKey { key: 0, ..key },
+            };
+        };
+        // A key that is of no network does not count as a refusal.
+        let wider = |wider| FloodKey {
+            key: wider,
+            refusal: None,
+            ..key
+        };
+        if self.refusals >= REFUSALS_MAX {
+            return wider(refusal.reason);
+        }
+        match refusal.site {
+            Some((site, of_site)) if self.is_full(site) => FloodKey {
+                key: of_site,
+                refusal: Some(Refusal {
+                    site: None,
+                    ..refusal
+                }),
+                ..key
+            },
+            _ => key,
+        }
+    }
+
+    fn is_full(&self, site: u64) -> bool {
+        self.of_sites
+            .get(&site)
+            .is_some_and(|count| *count >= PER_SITE)
+    }
+
     /// Ends the minutes that are over. Gives the lines for those that were left out.
     pub(super) fn end(&mut self, now: i64) -> Vec<Arc<Line>> {
         let over = self.minutes.extract_if(|_, minute| minute.is_over(now));
-        let mut lines: Vec<_> = over.filter_map(|(_, minute)| minute.end(now)).collect();
+        let mut lines = Vec::new();
+        for (_, minute) in over {
+            if let Some(refusal) = minute.key.refusal {
+                self.refusals -= 1;
+                if let Some((site, _)) = refusal.site
+                    && let Some(count) = self.of_sites.get_mut(&site)
+                {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.of_sites.remove(&site);
+                    }
+                }
+            }
+            lines.extend(minute.end(now));
+        }
         lines.sort_by(|a, b| a.message.cmp(&b.message));
         lines
     }
 
     /// Ends all minutes, since the process ends.
     pub(super) fn end_all(&mut self, now: i64) -> Vec<Arc<Line>> {
-        let minutes = std::mem::take(&mut self.minutes).into_values();
+        let minutes = std::mem::take(self).minutes.into_values();
         minutes.filter_map(|minute| minute.end(now)).collect()
     }
 }
 
 impl Minute {
-    const fn of(begun: i64, limit: u64) -> Self {
+    const fn of(begun: i64, key: FloodKey) -> Self {
         Self {
             begun,
             count: 1,
-            limit,
+            key,
             last: None,
         }
     }
@@ -159,23 +244,35 @@ impl FloodKey {
             return None;
         }
         Some(match &*line.message {
-            "refused" => Self {
-                key: hash(|hasher| hash_refusal(line, hasher)),
-                limit: REFUSALS_A_MINUTE,
-            },
+            "refused" => Self::of_refusal(line),
             _ => Self {
                 key: hash(|hasher| hash_line(line, hasher)),
                 limit: A_MINUTE,
+                refusal: None,
             },
         })
     }
-}
 
-fn hash_refusal(line: &Line, hasher: &mut DefaultHasher) {
-    let network = line.field("remote").and_then(network);
-    (&*line.message, network).hash(hasher);
-    if let Some(reason) = line.field("reason") {
-        reason.text().hash(hasher);
+    fn of_refusal(line: &Line) -> Self {
+        let reason = line.field("reason").map(Value::text);
+        let key = |place: Option<u128>| {
+            hash(|hasher| {
+                (&*line.message, place).hash(hasher);
+                if let Some(reason) = &reason {
+                    reason.hash(hasher);
+                }
+            })
+        };
+        let remote = line.field("remote").and_then(remote);
+        let site = remote.and_then(site);
+        Self {
+            key: key(remote.map(network)),
+            limit: REFUSALS_A_MINUTE,
+            refusal: Some(Refusal {
+                reason: key(None),
+                site: site.map(|site| (hash(|hasher| site.hash(hasher)), key(Some(site)))),
+            }),
+        }
     }
 }
 
@@ -202,15 +299,27 @@ fn hash_kind(text: &str, hasher: &mut DefaultHasher) {
     }
 }
 
+fn remote(remote: &Value) -> Option<IpAddr> {
+    match remote {
+        Value::Text(text) => address(text),
+        _ => None,
+    }
+}
+
 /// The network of a remote host: /24 or /64.
-fn network(remote: &Value) -> Option<u128> {
-    let Value::Text(text) = remote else {
-        return None;
-    };
-    Some(match address(text)? {
-        IpAddr::V4(ip) => u128::from(ip.to_bits() >> 8),
+const fn network(remote: IpAddr) -> u128 {
+    match remote {
+        IpAddr::V4(ip) => (ip.to_bits() >> 8) as u128,
         IpAddr::V6(ip) => ip.to_bits() >> 64 | 1 << 64,
-    })
+    }
+}
+
+/// The /48 of a remote host with IPv6.
+const fn site(remote: IpAddr) -> Option<u128> {
+    match remote {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(ip) => Some(ip.to_bits() >> 80 | 1 << 65),
+    }
 }
 
 /// The address in a text, with or without a port.
@@ -382,5 +491,66 @@ mod tests {
         }
         assert_eq!(floods.minutes.len(), KEYS_MAX + 1);
         assert_eq!(written, KEYS_MAX + 5);
+    }
+
+    /// Refusals of this host, for one reason, how many of them are written, and how many keys there
+    /// are.
+    fn refusals(remotes: impl Iterator<Item = String>) -> (usize, Floods) {
+        let mut floods = Floods::default();
+        let mut written = 0;
+        for remote in remotes {
+            let line = line(0, "refused", &[("remote", &remote), ("reason", "relay")]);
+            written += usize::from(fate(&mut floods, &line) == Fate::Written);
+        }
+        (written, floods)
+    }
+
+    /// A client has a /48 as easily as a /64, and 65,536 networks in it.
+    #[test]
+    fn a_site_can_t_use_up_the_keys() {
+        let remotes = (0..3000).map(|net| format!("2001:db8:7:{net:x}::1"));
+        let (written, mut floods) = refusals(remotes);
+        assert_eq!(floods.minutes.len(), PER_SITE + 1);
+        assert_eq!(written, PER_SITE + 100);
+        // Another one is not joined with it.
+        let other = line(
+            0,
+            "refused",
+            &[("remote", "2001:db8:8::1"), ("reason", "relay")],
+        );
+        assert_eq!(fate(&mut floods, &other), Fate::Written);
+        assert_eq!(floods.end(MINUTE).len(), 1);
+        assert!(floods.minutes.is_empty() && floods.of_sites.is_empty());
+        assert_eq!(floods.refusals, 0);
+    }
+
+    #[test]
+    fn strangers_leave_room_for_other_lines() {
+        let remotes = (0..5000).map(|net| format!("2001:db8:{net:x}::1"));
+        let (written, mut floods) = refusals(remotes);
+        assert_eq!(floods.minutes.len(), REFUSALS_MAX + 1);
+        assert_eq!(written, REFUSALS_MAX + 100);
+        for host in ["a.test", "b.test"] {
+            for _ in 0..5 {
+                let line = line(0, "connection lost", &[("host", host)]);
+                assert_eq!(fate(&mut floods, &line), Fate::Written, "{host}");
+            }
+        }
+        assert_eq!(floods.end(MINUTE).len(), 1);
+        assert_eq!(floods.refusals, 0);
+    }
+
+    /// Libraries may have anything in the texts of their lines.
+    #[test]
+    fn texts_are_bounded_too() {
+        let mut floods = Floods::default();
+        for number in 0..3 * KEYS_MAX {
+            fate(&mut floods, &line(0, &format!("text {number}"), &[]));
+        }
+        assert_eq!(floods.minutes.len(), ALL_MAX + 1);
+        assert!(matches!(
+            fate(&mut floods, &line(0, "one more", &[])),
+            Fate::Joined
+        ));
     }
 }
