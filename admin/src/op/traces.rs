@@ -9,6 +9,7 @@ mod sentence;
 mod story;
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     net::IpAddr,
     time::{Duration, Instant},
@@ -28,8 +29,11 @@ pub use self::{
 use super::Single;
 use crate::{AdminError, Context};
 
-/// How long a search may take. It then tells where it goes on.
-const BUDGET: Duration = Duration::from_secs(2);
+/// How long an answer may take. It then tells where it goes on.
+const TIME: Duration = Duration::from_secs(2);
+/// The most bytes of the traces of an answer that has all their events, as the files have them. As
+/// JSON they are about ten times as large.
+const WHOLE_MAX: usize = 8 << 20;
 /// The most traces of an answer.
 pub const TRACES_MAX: usize = 1000;
 /// The most traces of an answer that has one event of each, or only their numbers.
@@ -107,8 +111,9 @@ pub struct Find {
 pub struct Found {
     /// The traces, newest first.
     pub traces: Vec<TraceItem>,
-    /// The cursor with which the search goes on; None: it came to the end. A search for words ends
-    /// after 2 seconds, so there may be more where nothing was found.
+    /// The cursor with which the search goes on; None: it came to the end. A search ends after 2
+    /// seconds, so there may be more where nothing was found. It also ends when the traces that it
+    /// shows with all events have 8 MiB.
     pub next: Option<String>,
 }
 
@@ -152,14 +157,18 @@ impl Find {
                 is_seen && words.are_in(record)
             },
         };
-        let page = traces.look()?.search(&query, &mut over_budget())?;
-        let show = |record| match self.brief {
-            true => TraceItem::brief(record, &self.types),
-            false => TraceItem::whole(record),
-        };
+        let look = traces.look()?;
+        let budget = Budget::of(TIME);
+        let mut traces = Vec::new();
+        let next = look.find(&query, &mut || budget.is_over(), &mut |record| {
+            traces.push(match self.brief {
+                true => TraceItem::brief(&record, &self.types),
+                false => budget.whole(&record),
+            });
+        })?;
         Ok(Found {
-            traces: page.records.iter().map(show).collect(),
-            next: page.next.map(|cursor| cursor.to_string()),
+            traces,
+            next: next.map(|cursor| cursor.to_string()),
         })
     }
 
@@ -204,10 +213,36 @@ async fn reading<T: Send + 'static>(
     read.map_err(AdminError::internal)?
 }
 
-/// Whether a search has taken too long.
-fn over_budget() -> impl FnMut() -> bool {
-    let until = Instant::now() + BUDGET;
-    move || Instant::now() > until
+/// What is left of the time and of the bytes of an answer.
+struct Budget {
+    until: Instant,
+    /// The bytes of the traces that are shown whole.
+    bytes: Cell<usize>,
+}
+
+impl Budget {
+    /// All the bytes, and so much time.
+    fn of(time: Duration) -> Self {
+        Self {
+            until: Instant::now() + time,
+            bytes: Cell::new(0),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.bytes.get() >= WHOLE_MAX || Instant::now() > self.until
+    }
+
+    /// Counts a trace that the answer has whole.
+    fn take(&self, record: &Record) {
+        self.bytes.set(self.bytes.get() + record.memory());
+    }
+
+    /// A trace with all its events.
+    fn whole(&self, record: &Record) -> TraceItem {
+        self.take(record);
+        TraceItem::whole(record)
+    }
 }
 
 impl From<TracesError> for AdminError {
@@ -235,6 +270,10 @@ pub fn key_of_parameter(name: &str) -> Option<Key> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use postrider_observe::trace::{Limits, Recorder, RecorderParts};
+
     use super::*;
 
     fn record(kind: Kind, owners: &[&str], domains: &[&str], more: bool) -> Record {
@@ -247,6 +286,65 @@ mod tests {
         record.domains = texts(domains);
         record.has_more_domains = more;
         record
+    }
+
+    /// A recorder in a folder.
+    pub(super) fn recorder(dir: &std::path::Path) -> Recorder {
+        Recorder::start(RecorderParts {
+            dir: dir.to_owned(),
+            limits: Limits {
+                keep: Duration::from_secs(3600),
+                max_size: 1 << 30,
+            },
+            sample: 1.0,
+            metrics: Arc::default(),
+            now: Arc::new(|| 1_000_000),
+            has_room: Box::new(|| true),
+        })
+        .unwrap()
+    }
+
+    /// Each trace here has some 60 KiB, and there are 24 MiB of them.
+    #[test]
+    fn an_answer_is_limited_in_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = recorder(dir.path());
+        const COUNT: usize = 400;
+        for number in 0..COUNT {
+            let mut trace = recorder.tracer().start(Kind::Attempt, 1_000_000);
+            trace.index(Term::Queue(number as u64));
+            for _ in 0..30 {
+                trace.event(1_000_000, EventType::DeliveryRawInput, |data| {
+                    data.text(Key::Contents, &"x".repeat(2000));
+                });
+            }
+            let keep = postrider_observe::Keep::Always;
+            recorder.tracer().finish(trace, keep);
+            if number % 50 == 0 {
+                // The hand-over has room for 16 MiB.
+                recorder.traces().look().unwrap();
+            }
+        }
+        let mut find = Find::default();
+        let mut seen = BTreeSet::new();
+        loop {
+            let found = find.search(recorder.traces()).unwrap();
+            assert!(found.traces.len() < COUNT / 2, "{}", found.traces.len());
+            seen.extend(found.traces.iter().flat_map(|item| item.queue_ids.clone()));
+            find.cursor = found.next;
+            if find.cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), COUNT, "the cursor leads to the others");
+        // With one event of each there are all of them.
+        let brief = Find {
+            brief: true,
+            ..Find::default()
+        };
+        let mut found = brief.search(recorder.traces()).unwrap();
+        assert_eq!((found.traces.len(), found.next.take()), (COUNT, None));
+        assert!(found.traces.iter().all(|item| item.events.len() == 1));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File},
     io::{self, ErrorKind},
+    mem,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,7 +14,7 @@ use std::{
 use super::{
     Record,
     index::{Bounds, Head, InFile, Lookup},
-    search::{Cursor, Page, Query},
+    search::{Cursor, Query},
     segment::{FileError, Open, SEGMENT, UNFINISHED, index_path, number_of, read_at, segment_path},
 };
 
@@ -246,15 +247,20 @@ impl Files {
         Ok(())
     }
 
-    /// Searches, newest first. It ends early when `is_over` says so, and the page tells where to go
+    /// Searches, newest first, and gives each trace to `found`. It ends early when `is_over` says
+    /// so: it is asked before each trace, and before each segment but the first. Gives where to go
     /// on.
     pub(super) fn search(
         &self,
         query: &Query<'_>,
         is_over: &mut dyn FnMut() -> bool,
-    ) -> Result<Page, FileError> {
-        let mut page = Page::default();
+        found: &mut dyn FnMut(Record),
+    ) -> Result<Option<Cursor>, FileError> {
+        let (mut count, mut is_first) = (0, true);
         for number in self.numbers(query) {
+            if !mem::take(&mut is_first) && is_over() {
+                return Ok(Some(Cursor::before_segment(number)));
+            }
             let Some((candidates, segment)) = self.candidates(number, query)? else {
                 continue;
             };
@@ -266,9 +272,8 @@ impl Files {
                 if query.cursor.is_some_and(|cursor| cursor <= here) {
                     continue;
                 }
-                if page.records.len() >= query.limit || is_over() {
-                    page.next = Some(here.behind());
-                    return Ok(page);
+                if count >= query.limit || is_over() {
+                    return Ok(Some(here.behind()));
                 }
                 let record = match read_at(&segment, place) {
                     Ok(record) => record,
@@ -278,11 +283,12 @@ impl Files {
                     }
                 };
                 if let Some(record) = record.filter(|record| query.matches(record)) {
-                    page.records.push(record);
+                    count += 1;
+                    found(record);
                 }
             }
         }
-        Ok(page)
+        Ok(None)
     }
 
     /// The segments that may have what is searched, newest first.

@@ -122,8 +122,8 @@ pub(super) trait Lookup {
     fn count(&self) -> u32;
     /// Where traces are in the segment. Their numbers rise. Those that are not there are left out.
     fn places(&self, numbers: Vec<u32>) -> io::Result<Vec<(u32, u64)>>;
-    /// Adds the numbers of the traces with a term.
-    fn find(&self, hash: u64, found: &mut Vec<u32>) -> io::Result<()>;
+    /// Adds the numbers of the traces with one of these terms, which are in order.
+    fn find(&self, hashes: &[u64], found: &mut Vec<u32>) -> io::Result<()>;
 }
 
 impl Lookup for Index {
@@ -140,8 +140,9 @@ impl Lookup for Index {
     }
 
     /// The index of the open segment is not sorted: it is small, and gets entries all the time.
-    fn find(&self, hash: u64, found: &mut Vec<u32>) -> io::Result<()> {
-        let entries = self.entries.iter().filter(|(it, _)| *it == hash);
+    fn find(&self, hashes: &[u64], found: &mut Vec<u32>) -> io::Result<()> {
+        let entries = self.entries.iter();
+        let entries = entries.filter(|(it, _)| hashes.binary_search(it).is_ok());
         found.extend(entries.map(|(_, number)| *number));
         Ok(())
     }
@@ -253,6 +254,33 @@ impl InFile {
         self.file.read_exact_at(bytes, offset)
     }
 
+    /// Adds the numbers of the traces with a term.
+    fn find_one(&self, hash: u64, found: &mut Vec<u32>) -> io::Result<()> {
+        let (mut low, mut high) = (0, self.head.entries);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.entry(middle)?.0 < hash {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        let mut block = [0; BLOCK as usize * ENTRY as usize];
+        while low < self.head.entries {
+            let count = BLOCK.min(self.head.entries - low);
+            let (bytes, _) = block.split_at_mut(count as usize * ENTRY as usize);
+            self.read_entries(low, bytes)?;
+            let entries = bytes.chunks_exact(ENTRY as usize).map(entry_of);
+            let before = found.len();
+            let same = entries.take_while(|(it, _)| *it == hash);
+            found.extend(same.map(|(_, number)| number));
+            if found.len() - before < count as usize {
+                break;
+            }
+            low += count;
+        }
+        Ok(())
+    }
+
     fn entry(&self, at: u32) -> io::Result<(u64, u32)> {
         let mut bytes = [0; ENTRY as usize];
         self.read_entries(at, &mut bytes)?;
@@ -292,29 +320,9 @@ impl Lookup for InFile {
         Ok(places)
     }
 
-    fn find(&self, hash: u64, found: &mut Vec<u32>) -> io::Result<()> {
-        let (mut low, mut high) = (0, self.head.entries);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.entry(middle)?.0 < hash {
-                true => low = middle + 1,
-                false => high = middle,
-            }
-        }
-        let mut block = [0; BLOCK as usize * ENTRY as usize];
-        while low < self.head.entries {
-            let count = BLOCK.min(self.head.entries - low);
-            let (bytes, _) = block.split_at_mut(count as usize * ENTRY as usize);
-            self.read_entries(low, bytes)?;
-            let entries = bytes.chunks_exact(ENTRY as usize).map(entry_of);
-            let before = found.len();
-            let same = entries.take_while(|(it, _)| *it == hash);
-            found.extend(same.map(|(_, number)| number));
-            if found.len() - before < count as usize {
-                break;
-            }
-            low += count;
-        }
-        Ok(())
+    fn find(&self, hashes: &[u64], found: &mut Vec<u32>) -> io::Result<()> {
+        hashes
+            .iter()
+            .try_for_each(|hash| self.find_one(*hash, found))
     }
 }

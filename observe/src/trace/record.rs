@@ -70,7 +70,8 @@ impl Record {
     }
 
     /// How much memory it takes, in bytes.
-    pub(super) fn memory(&self) -> usize {
+    #[must_use]
+    pub fn memory(&self) -> usize {
         let texts = self.owners.iter().chain(&self.domains);
         let texts: usize = texts.map(|text| text.len() + size_of::<String>()).sum();
         let numbers = (self.queues.capacity() + self.terms.capacity()) * size_of::<u64>();

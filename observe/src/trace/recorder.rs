@@ -13,7 +13,7 @@ use std::{
 use tracing::{info, warn};
 
 use super::{
-    Page, Query, Record, Tracer, TracerSettings,
+    Cursor, Page, Query, Record, Tracer, TracerSettings,
     files::{Files, Limits},
     live::{Live, Subscription},
     segment::FileError,
@@ -309,7 +309,23 @@ impl Look {
         query: &Query<'_>,
         is_over: &mut dyn FnMut() -> bool,
     ) -> Result<Page, TracesError> {
-        Ok(self.0.search(query, is_over)?)
+        let mut page = Page::default();
+        page.next = self.find(query, is_over, &mut |record| page.records.push(record))?;
+        Ok(page)
+    }
+
+    /// The same, and gives each trace to `found`, so that nobody has to hold all of them. Gives
+    /// where the search goes on. None: it came to the end.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn find(
+        &self,
+        query: &Query<'_>,
+        is_over: &mut dyn FnMut() -> bool,
+        found: &mut dyn FnMut(Record),
+    ) -> Result<Option<Cursor>, TracesError> {
+        Ok(self.0.search(query, is_over, found)?)
     }
 
     /// How far back the traces go: when the earliest started, in microseconds since 1970. None:

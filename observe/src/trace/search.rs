@@ -52,9 +52,9 @@ impl Query<'_> {
         let mut numbers: Option<Vec<u32>> = None;
         for terms in &self.terms {
             let mut found = Vec::new();
-            for term in terms {
-                index.find(term.hash(), &mut found)?;
-            }
+            let mut hashes: Vec<u64> = terms.iter().map(|term| term.hash()).collect();
+            hashes.sort_unstable();
+            index.find(&hashes, &mut found)?;
             found.sort_unstable();
             found.dedup();
             if let Some(before) = numbers {
@@ -84,6 +84,14 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// The cursor for which the newest trace of this segment is the next one.
+    pub(super) const fn before_segment(segment: u32) -> Self {
+        Self {
+            segment,
+            record: u32::MAX,
+        }
+    }
+
     /// The cursor for which this trace is the next one.
     pub(super) const fn behind(self) -> Self {
         Self {

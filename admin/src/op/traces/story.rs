@@ -6,7 +6,7 @@ use postrider_observe::trace::{Event, EventType, Key, Kind, Look, Query, Record,
 use postrider_store::Time;
 use serde::{Deserialize, Serialize};
 
-use super::{Sight, Single, item::word, over_budget, reading};
+use super::{Budget, Sight, Single, TIME, item::word, reading};
 use crate::{AdminError, Context, op::traces::TraceItem};
 
 /// The most stories of an answer, and the most traces of a story.
@@ -36,7 +36,7 @@ pub struct Story {
 pub struct Stories {
     /// The stories, the newest last.
     pub stories: Vec<StoryItem>,
-    /// There are more, older ones.
+    /// There are more, older ones, or traces of these.
     pub more: bool,
     /// How far back traces go, in RFC 3339; None: there are none.
     pub earliest: Option<String>,
@@ -67,29 +67,47 @@ impl Single for Story {
 impl Story {
     fn tell(&self, traces: &Traces) -> Result<Stories, AdminError> {
         let look = traces.look()?;
-        let found = self.search(&look, self.terms(), LOOK_MAX)?;
-        let mut more = found.len() == LOOK_MAX;
+        // The stories of what is found take the other half of the time.
+        let (looking, telling) = (Budget::of(TIME / 2), Budget::of(TIME));
+        let mut found = Vec::new();
+        let mut more = self.search(&look, self.terms(), LOOK_MAX, &looking, &mut |record| {
+            let ids = self.messages(&record);
+            let alone = ids.is_empty().then(|| {
+                looking.take(&record);
+                StoryItem::of(None, std::slice::from_ref(&record))
+            });
+            found.push((record.started, ids, alone));
+        })?;
         let mut told = BTreeSet::new();
         let mut stories: Vec<(i64, StoryItem)> = Vec::new();
-        for record in found {
-            let ids = self.messages(&record);
-            let is_alone = ids.is_empty();
+        for (started, ids, alone) in found {
             for id in ids {
                 if !told.insert(id) {
                     continue;
                 }
-                if stories.len() >= STORIES_MAX {
+                if stories.len() >= STORIES_MAX || telling.is_over() {
                     more = true;
                     break;
                 }
-                let mut of = self.search(&look, vec![Term::Queue(id)], TRACES_MAX)?;
+                let mut of = Vec::new();
+                more |= self.search(
+                    &look,
+                    vec![Term::Queue(id)],
+                    TRACES_MAX,
+                    &telling,
+                    &mut |record| {
+                        telling.take(&record);
+                        of.push(record);
+                    },
+                )?;
                 of.sort_by_key(|record| (record.started, record.span));
-                let start = of.first().map_or(record.started, |first| first.started);
+                let start = of.first().map_or(started, |first| first.started);
                 stories.push((start, StoryItem::of(Some(id), &of)));
             }
-            if is_alone && stories.len() < STORIES_MAX {
-                let alone = StoryItem::of(None, std::slice::from_ref(&record));
-                stories.push((record.started, alone));
+            match alone {
+                Some(alone) if stories.len() < STORIES_MAX => stories.push((started, alone)),
+                Some(_) => more = true,
+                None => {}
             }
         }
         stories.sort_by_key(|(start, story)| (*start, story.queue_id));
@@ -101,19 +119,23 @@ impl Story {
         })
     }
 
+    /// Searches, newest first. Gives whether there may be more.
     fn search(
         &self,
         look: &Look,
         terms: Vec<Term<'_>>,
         limit: usize,
-    ) -> Result<Vec<Record>, AdminError> {
+        budget: &Budget,
+        found: &mut dyn FnMut(Record),
+    ) -> Result<bool, AdminError> {
         let query = Query {
             terms: vec![terms],
             after: self.since.map(|time| time.0),
             allows: &|record| self.sees(record),
             ..Query::any(limit)
         };
-        Ok(look.search(&query, &mut over_budget())?.records)
+        let next = look.find(&query, &mut || budget.is_over(), found)?;
+        Ok(next.is_some())
     }
 
     /// Whether the caller may see a trace.
@@ -281,7 +303,7 @@ mod tests {
         trace::{HandedOver, TracerSettings},
     };
 
-    use super::*;
+    use super::{super::tests::recorder, *};
 
     fn ended_trace(
         (tracer, handed_over): &(Tracer, HandedOver),
@@ -356,6 +378,31 @@ mod tests {
             (Term::Queue(3), vec![1, 2]),
         ] {
             assert_eq!(messages(&record, &[term]), expected, "{term:?}");
+        }
+    }
+
+    #[test]
+    fn a_story_that_is_not_told_to_its_beginning_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = recorder(dir.path());
+        for (id, count) in [(1, TRACES_MAX), (2, TRACES_MAX + 1)] {
+            for _ in 0..count {
+                let mut trace = recorder.tracer().start(Kind::Attempt, 1_000_000);
+                trace.index(Term::Queue(id));
+                trace.event(1_000_000, EventType::DeliveryFailed, |_| {});
+                recorder.tracer().finish(trace, Keep::Always);
+            }
+        }
+        for (of, more) in [("1", false), ("2", true)] {
+            let story = Story {
+                of: of.to_owned(),
+                ..Story::default()
+            };
+            let told = story.tell(recorder.traces()).unwrap();
+            let [story] = told.stories.as_slice() else {
+                panic!("{of}: {told:?}");
+            };
+            assert_eq!((story.traces.len(), told.more), (TRACES_MAX, more), "{of}");
         }
     }
 

@@ -3,7 +3,7 @@ use std::{fs::OpenOptions, io::Write as _, os::unix::fs::PermissionsExt as _};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::trace::{EventType, Key, Kind, Term, segment};
+use crate::trace::{EventType, Key, Kind, Page, Term, segment};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -45,8 +45,15 @@ fn spans(page: &Page) -> Vec<u64> {
     page.records.iter().map(|record| record.span).collect()
 }
 
+fn search(files: &Files, query: &Query<'_>, is_over: &mut dyn FnMut() -> bool) -> Page {
+    let mut page = Page::default();
+    let next = files.search(query, is_over, &mut |record| page.records.push(record));
+    page.next = next.unwrap();
+    page
+}
+
 fn find(files: &Files, query: &Query<'_>) -> Vec<u64> {
-    spans(&files.search(query, &mut || false).unwrap())
+    spans(&search(files, query, &mut || false))
 }
 
 fn all(files: &Files) -> Vec<u64> {
@@ -85,7 +92,7 @@ fn traces_come_back_whole_and_newest_first() {
     add(&files, &records[..2]);
     add(&files, &records[2..]);
     let check = |files: &Files| {
-        let page = files.search(&Query::any(10), &mut || false).unwrap();
+        let page = search(files, &Query::any(10), &mut || false);
         let newest_first: Vec<_> = records.iter().rev().cloned().collect();
         assert_eq!(page.records, newest_first);
         assert_eq!(page.next, None);
@@ -200,7 +207,7 @@ fn pages_go_on_where_the_last_one_ended_also_when_traces_come_and_go() {
     let mut query = Query::any(3);
     let mut found = Vec::new();
     for round in 0.. {
-        let page = files.search(&query, &mut || false).unwrap();
+        let page = search(&files, &query, &mut || false);
         found.push(spans(&page));
         let Some(next) = page.next else { break };
         query.cursor = Some(next.to_string().parse().unwrap());
@@ -219,14 +226,41 @@ fn a_search_that_takes_too_long_tells_where_it_goes_on() {
         allows: &|record| record.span < 5,
         ..Query::any(100)
     };
-    let page = files.search(&query, &mut || {
+    let page = search(&files, &query, &mut || {
         left -= 1;
         left < 0
     });
-    let page = page.unwrap();
     assert!(spans(&page).is_empty(), "nothing was found in that time");
     query.cursor = page.next;
     assert!(page.next.is_some());
+    assert_eq!(find(&files, &query), [4, 3, 2, 1]);
+}
+
+/// Also segments in which nothing is found take time.
+#[test]
+fn a_search_that_finds_nothing_may_take_too_long() {
+    let dir = tempdir().unwrap();
+    let files = open(&dir);
+    for number in 1..6 {
+        add(&files, &records(number..number + 1));
+        files.close().unwrap();
+    }
+    let mut query = of_queue(99);
+    let mut rounds = 0;
+    loop {
+        let page = search(&files, &query, &mut || true);
+        assert!(spans(&page).is_empty());
+        rounds += 1;
+        query.cursor = match page.next {
+            Some(next) => Some(next.to_string().parse().unwrap()),
+            None => break,
+        };
+    }
+    assert_eq!(rounds, 5, "each goes on where the last one ended");
+    query = Query {
+        cursor: Some(Cursor::before_segment(3)),
+        ..Query::any(10)
+    };
     assert_eq!(find(&files, &query), [4, 3, 2, 1]);
 }
 

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use futures_util::stream;
-use postrider_observe::metrics::StreamKind;
 use postrider_observe::{
-    metrics::TraceReader,
+    metrics::{StreamKind, TraceReader},
     trace::{Event, Followed, Key, Record, Subscription, Words},
 };
 use postrider_store::Time;
@@ -25,7 +24,7 @@ use crate::{
     AdminError,
     op::{
         Single,
-        traces::{Find, Sight, TraceItem, is_about, key_of_parameter, shown_event},
+        traces::{Find, Found, Sight, TraceItem, is_about, key_of_parameter, shown_event},
     },
 };
 
@@ -140,9 +139,14 @@ pub(in super::super) async fn get(asked: Asked) -> Result<Answer, Problem> {
         ..Find::default()
     };
     let found = match find.spans.is_empty() {
-        true => Vec::new(),
-        false => find.answer(&asked.context).await?.traces,
+        true => Found::default(),
+        false => find.answer(&asked.context).await?,
     };
+    let (found, is_cut) = (found.traces, found.next.is_some());
+    if is_cut && found.len() < ids.len() {
+        let text = "these traces are too much for one answer; ask for fewer of them";
+        return Err(Problem::unreadable(text));
+    }
     let events = |id: &Option<u64>| -> Result<Value, Problem> {
         let item: Option<&TraceItem> = found.iter().find(|item| Some(item.id) == *id);
         item.map_or(Ok(json!([])), |item| value(&item.events))
