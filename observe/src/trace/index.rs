@@ -26,6 +26,12 @@ const HEAD: usize = HEADER + 4 + 4 + 8 + 3 * 8 + 8 + 4;
 const PLACE: u64 = 8;
 const ENTRY: u64 = 12;
 const CHECKSUM: u64 = 4;
+/// The lists of entries in memory: one for each first byte of a hash.
+const LISTS: usize = 256;
+/// The entries for which a list has room at first.
+const LIST_FIRST: usize = 16;
+/// How many places are written at once.
+const PLACES_AT_ONCE: usize = 4096;
 /// How many entries or places are read at once, if they are needed one after the other.
 const BLOCK: u32 = 64;
 
@@ -62,11 +68,42 @@ impl Bounds {
 }
 
 /// The index of a segment, in memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Index {
     places: Vec<u64>,
-    entries: Vec<(u64, u32)>,
+    /// The entries, by the first byte of the hash. One list of all would be moved when it grows,
+    /// and copied to be sorted: that takes many times the memory.
+    entries: Vec<Vec<Entry>>,
+    /// How many entries there are.
+    count: usize,
     pub(super) bounds: Bounds,
+}
+
+/// A term, and a trace that has it. The hash of the term is in two halves, since memory is aligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    high: u32,
+    low: u32,
+    number: u32,
+}
+
+impl Entry {
+    const fn new(hash: u64, number: u32) -> Self {
+        Self {
+            high: (hash >> 32) as u32,
+            low: hash as u32,
+            number,
+        }
+    }
+
+    const fn hash(self) -> u64 {
+        (self.high as u64) << 32 | self.low as u64
+    }
+}
+
+/// The list that has the entries of a term.
+const fn list_of(hash: u64) -> usize {
+    (hash >> 56) as usize
 }
 
 impl Index {
@@ -74,22 +111,33 @@ impl Index {
     pub(super) fn add(&mut self, place: u64, record: &Record) {
         let number = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
         self.places.push(place);
-        let entries = record.terms.iter().map(|term| (*term, number));
-        self.entries.extend(entries);
+        self.entries.resize_with(LISTS, Vec::new);
+        for term in &record.terms {
+            if let Some(list) = self.entries.get_mut(list_of(*term)) {
+                if list.len() == list.capacity() {
+                    list.reserve_exact((list.len() / 4).max(LIST_FIRST));
+                }
+                list.push(Entry::new(*term, number));
+                self.count += 1;
+            }
+        }
         self.bounds.add(record);
     }
 
     /// The bytes that its file has.
     pub(super) const fn size(&self) -> u64 {
-        let entries = self.entries.len() as u64 * ENTRY;
+        let entries = self.count as u64 * ENTRY;
         HEAD as u64 + self.places.len() as u64 * PLACE + entries + CHECKSUM
     }
 
-    /// The bytes of its file.
-    pub(super) fn write(&self, length: u64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.size() as usize);
+    /// Writes its file.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub(super) fn write(&self, length: u64, to: &mut impl io::Write) -> io::Result<()> {
+        let mut out = Vec::with_capacity(HEAD);
         out.extend_from_slice(&header(MAGIC));
-        let counts = [self.places.len(), self.entries.len()];
+        let counts = [self.places.len(), self.count];
         for count in counts {
             out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
         }
@@ -100,19 +148,27 @@ impl Index {
         }
         out.extend_from_slice(&bounds.largest_span.to_le_bytes());
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
-        for place in &self.places {
-            out.extend_from_slice(&place.to_le_bytes());
+        to.write_all(&out)?;
+        let mut checksum = 0;
+        for places in self.places.chunks(PLACES_AT_ONCE) {
+            out.clear();
+            out.extend(places.iter().flat_map(|place| place.to_le_bytes()));
+            checksum = crc32c::crc32c_append(checksum, &out);
+            to.write_all(&out)?;
         }
-        let mut entries = self.entries.clone();
-        entries.sort_unstable();
-        for (hash, number) in entries {
-            out.extend_from_slice(&hash.to_le_bytes());
-            out.extend_from_slice(&number.to_le_bytes());
+        let mut sorted = Vec::new();
+        for list in &self.entries {
+            sorted.clone_from(list);
+            sorted.sort_unstable();
+            out.clear();
+            for entry in &sorted {
+                out.extend_from_slice(&entry.hash().to_le_bytes());
+                out.extend_from_slice(&entry.number.to_le_bytes());
+            }
+            checksum = crc32c::crc32c_append(checksum, &out);
+            to.write_all(&out)?;
         }
-        let body = out.get(HEAD..).unwrap_or_default();
-        let checksum = crc32c::crc32c(body);
-        out.extend_from_slice(&checksum.to_le_bytes());
-        out
+        to.write_all(&checksum.to_le_bytes())
     }
 }
 
@@ -139,11 +195,14 @@ impl Lookup for Index {
         Ok(places.collect())
     }
 
-    /// The index of the open segment is not sorted: it is small, and gets entries all the time.
+    /// The lists are not sorted: they are small, and get entries all the time.
     fn find(&self, hashes: &[u64], found: &mut Vec<u32>) -> io::Result<()> {
-        let entries = self.entries.iter();
-        let entries = entries.filter(|(it, _)| hashes.binary_search(it).is_ok());
-        found.extend(entries.map(|(_, number)| *number));
+        for hash in hashes {
+            let list = self.entries.get(list_of(*hash));
+            let entries = list.into_iter().flatten();
+            let entries = entries.filter(|entry| entry.hash() == *hash);
+            found.extend(entries.map(|entry| entry.number));
+        }
         Ok(())
     }
 }

@@ -215,7 +215,8 @@ impl Open {
         cut.map_err(FileError::io(&self.path))?;
         let path = index_path(dir, self.number);
         let new = path.with_extension(UNFINISHED);
-        let written = write_synced(&new, &self.index.write(self.length))
+        let written = self
+            .write_index(&new)
             .and_then(|()| std::fs::rename(&new, &path));
         if let Err(error) = written {
             // Without an index, the next start finds the segment and makes one.
@@ -226,17 +227,17 @@ impl Open {
         let synced = File::open(dir).and_then(|dir| dir.sync_all());
         synced.map_err(FileError::io(dir))
     }
-}
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    fn write_index(&self, path: &Path) -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
+        self.index.write(self.length, &mut file)?;
+        file.sync_all()
+    }
 }
 
 /// The index of a segment, and where the last chunk that is whole ends.
