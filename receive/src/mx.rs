@@ -20,7 +20,7 @@ use postrider_smtp::{
     sasl::{self, Login},
     server::{Client, Event, Handler, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::{NewText, StoreError, TextSource};
+use postrider_store::{Accept, Accepted, NewText, StoreError, TextSource};
 use tokio::sync::OnceCell;
 use tracing::warn;
 
@@ -198,6 +198,25 @@ impl MxSession {
         checked.ok_or_else(no_message_reply)
     }
 
+    /// Keeps what was made of a message. `staged` is the text of the report about success.
+    async fn keep(
+        &self,
+        accept: Accept,
+        staged: Option<TextSource>,
+    ) -> Result<Accepted, StoreError> {
+        let (store, metrics) = (&self.context.store, &self.context.metrics);
+        let events = incoming_events(&accept.hooks);
+        let accepted = store.accept(accept).await;
+        if accepted.is_ok() {
+            count_incoming(metrics, events);
+        } else if let Some(TextSource::Existing(staged)) = staged
+            && let Err(error) = store.unstage(vec![staged]).await
+        {
+            warn!(%error, "a text that nobody needs stays until the next start");
+        }
+        accepted
+    }
+
     /// Stores the message. The reply is positive only when the message is durable.
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
         let begun = self.context.clock.moment();
@@ -253,16 +272,7 @@ impl MxSession {
             accept.queue.extend(report);
         }
         accept.text = Some(text.text);
-        let events = incoming_events(&accept.hooks);
-        let accepted = self.context.store.accept(accept).await;
-        if accepted.is_ok() {
-            count_incoming(&self.context.metrics, events);
-        }
-        if let (Err(_), Some(TextSource::Existing(staged))) = (&accepted, staged)
-            && let Err(error) = self.context.store.unstage(vec![staged]).await
-        {
-            warn!(%error, "a text that nobody needs stays until the next start");
-        }
+        let accepted = self.keep(accept, staged).await;
         if let Some(refusal) = &decision.refusal {
             // The sender learns of the refusal, so a copy of the mail is no promise.
             if let Err(error) = accepted {
