@@ -480,7 +480,7 @@ async fn refusals_are_counted_by_reason() {
     let counted = [
         ("bare_newline", 1),
         ("login_required", 1),
-        ("syntax", 1),
+        ("unknown_command", 1),
         ("unknown_recipient", 2),
     ];
     let expected = counted.map(|(reason, count)| (reason.to_owned(), count));
