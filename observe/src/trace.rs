@@ -63,7 +63,7 @@ pub use self::{
     reading::{Event, Events, Value},
     record::Record,
     recorder::{HasRoom, Look, Now, Recorder, RecorderParts, Traces, TracesError},
-    search::{Cursor, Page, Query, Words},
+    search::{Cursor, Page, Query, Reached, Words},
     segment::FileError,
     term::Term,
     tracer::{HandedOver, Keep, Tracer, TracerSettings},

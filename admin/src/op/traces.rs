@@ -36,8 +36,8 @@ const TIME: Duration = Duration::from_secs(2);
 const WHOLE_MAX: usize = 8 << 20;
 /// The most traces of an answer.
 pub const TRACES_MAX: usize = 1000;
-/// The most traces of an answer that has one event of each, or only their numbers.
-pub const BRIEF_MAX: usize = 10_000;
+/// The most traces of an answer that has only their numbers.
+pub const NUMBERS_MAX: usize = 100_000;
 
 /// What a caller may see: a tenant sees less than everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,23 +98,56 @@ pub struct Find {
     pub before: Option<Time>,
     /// Where an earlier search was to go on.
     pub cursor: Option<String>,
-    /// The most traces, 10,000 at most.
+    /// So many traces are left out before the first one.
+    pub skip: u64,
+    /// The most traces: 1000 at most, or 100,000 of which only the numbers are wanted. 0: as many.
     pub limit: usize,
-    /// Each trace has one event only: the one that says most.
-    pub brief: bool,
+    /// All traces that match are counted, up to one more than this. 0: they are not counted.
+    pub count: u64,
+    /// What is told of each trace.
+    pub show: Show,
     /// What the caller may see; None: everything.
     pub sight: Option<Sight>,
+}
+
+/// What is told of a trace that was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Show {
+    /// All its events.
+    #[default]
+    Whole,
+    /// The event that says most.
+    Brief,
+    /// Its number.
+    Number,
 }
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Found {
-    /// The traces, newest first.
+    /// The traces, newest first. Empty if only their numbers are wanted.
     pub traces: Vec<TraceItem>,
+    /// Their numbers.
+    pub numbers: Vec<u64>,
+    /// How many there are in all, as far as they were counted.
+    pub total: u64,
+    /// All were counted.
+    pub is_total: bool,
     /// The cursor with which the search goes on; None: it came to the end. A search ends after 2
     /// seconds, so there may be more where nothing was found. It also ends when the traces that it
     /// shows with all events have 8 MiB.
     pub next: Option<String>,
+}
+
+impl Found {
+    /// Nothing matches.
+    fn none() -> Self {
+        Self {
+            is_total: true,
+            ..Self::default()
+        }
+    }
 }
 
 impl Single for Find {
@@ -128,18 +161,26 @@ impl Single for Find {
 impl Find {
     fn search(&self, traces: &Traces) -> Result<Found, AdminError> {
         let Some(terms) = self.terms() else {
-            return Ok(Found::default());
+            return Ok(Found::none());
         };
         let kind = self.kind.as_deref().map(|name| {
             let kinds = Kind::ALL.iter().copied();
             kinds.into_iter().find(|kind| kind.name() == name)
         });
         if kind == Some(None) {
-            return Ok(Found::default());
+            return Ok(Found::none());
         }
         let cursor = self.cursor.as_deref().map(str::parse).transpose();
         let words = Words::parse(&self.words);
-        let max = if self.brief { BRIEF_MAX } else { TRACES_MAX };
+        let max = match self.show {
+            Show::Number => NUMBERS_MAX,
+            Show::Whole | Show::Brief => TRACES_MAX,
+        };
+        let allows: &dyn Fn(&Record) -> bool = &|record| {
+            let is_seen = self.sight.as_ref().is_none_or(|sight| sight.has(record));
+            is_seen && words.are_in(record)
+        };
+        let has_conditions = self.sight.is_some() || !words.is_empty();
         let query = Query {
             terms,
             kind: kind.flatten(),
@@ -147,28 +188,33 @@ impl Find {
             before: self.before.map(|time| time.0),
             cursor: cursor
                 .map_err(|()| AdminError::invalid("this is no cursor of traces").at("cursor"))?,
+            skip: self.skip,
             limit: if self.limit == 0 {
                 max
             } else {
                 self.limit.min(max)
             },
-            allows: &|record| {
-                let is_seen = self.sight.as_ref().is_none_or(|sight| sight.has(record));
-                is_seen && words.are_in(record)
-            },
+            count: self.count,
+            allows: has_conditions.then_some(allows),
         };
         let look = traces.look()?;
         let budget = Budget::of(TIME);
-        let mut traces = Vec::new();
-        let next = look.find(&query, &mut || budget.is_over(), &mut |record| {
-            traces.push(match self.brief {
-                true => TraceItem::brief(&record, &self.types),
-                false => budget.whole(&record),
-            });
+        let (mut traces, mut numbers) = (Vec::new(), Vec::new());
+        // A record is much larger than what is shown of it.
+        let reached = look.find(&query, &mut || budget.is_over(), &mut |record| {
+            numbers.push(record.span);
+            match self.show {
+                Show::Whole => traces.push(budget.whole(&record)),
+                Show::Brief => traces.push(TraceItem::brief(&record, &self.types)),
+                Show::Number => {}
+            }
         })?;
         Ok(Found {
             traces,
-            next: next.map(|cursor| cursor.to_string()),
+            numbers,
+            total: reached.total,
+            is_total: reached.is_total,
+            next: reached.next.map(|cursor| cursor.to_string()),
         })
     }
 
@@ -339,7 +385,7 @@ mod tests {
         assert_eq!(seen.len(), COUNT, "the cursor leads to the others");
         // With one event of each there are all of them.
         let brief = Find {
-            brief: true,
+            show: Show::Brief,
             ..Find::default()
         };
         let mut found = brief.search(recorder.traces()).unwrap();

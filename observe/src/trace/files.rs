@@ -5,6 +5,7 @@ use std::{
     fs::{self, DirBuilder, File},
     io::{self, ErrorKind},
     mem,
+    ops::RangeInclusive,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,7 +15,7 @@ use std::{
 use super::{
     Record,
     index::{Bounds, Head, InFile, Lookup},
-    search::{Cursor, Query},
+    search::{Cursor, Query, Reached},
     segment::{FileError, Open, SEGMENT, UNFINISHED, index_path, number_of, read_at, segment_path},
 };
 
@@ -247,59 +248,131 @@ impl Files {
         Ok(())
     }
 
-    /// Searches, newest first, and gives each trace to `found`. It ends early when `is_over` says
-    /// so: it is asked before each trace, and before each segment but the first. Gives where to go
-    /// on.
+    /// Searches, newest first, and gives each trace of the page to `found`. It ends early when
+    /// `is_over` says so: it is asked before each trace, and before each segment but the first.
     pub(super) fn search(
         &self,
         query: &Query<'_>,
         is_over: &mut dyn FnMut() -> bool,
         found: &mut dyn FnMut(Record),
-    ) -> Result<Option<Cursor>, FileError> {
-        let (mut count, mut is_first) = (0, true);
-        for number in self.numbers(query) {
+    ) -> Result<Reached, FileError> {
+        let mut reached = Reached::default();
+        let (mut left_out, mut count, mut is_first) = (0, 0, true);
+        let from = query.cursor.map_or(u32::MAX, |cursor| cursor.segment);
+        for number in self.numbers(query, &(0..=from)) {
             if !mem::take(&mut is_first) && is_over() {
-                return Ok(Some(Cursor::before_segment(number)));
+                return Ok(reached.cut(Cursor::before_segment(number)));
             }
-            let Some((candidates, segment)) = self.candidates(number, query)? else {
+            let Some(segment) = self.segment(number, query)? else {
                 continue;
             };
-            for (at, place) in candidates.into_iter().rev() {
-                let here = Cursor {
-                    segment: number,
-                    record: at,
+            for at in (0..segment.before(query.cursor)).rev() {
+                let behind = segment.cursor(at).behind();
+                let is_full = count >= query.limit;
+                if is_over() || is_full && query.count == 0 {
+                    return Ok(reached.cut(behind));
+                }
+                if segment.is_by_index && reached.next.is_some() {
+                    reached.total += at as u64 + 1;
+                    break;
+                }
+                let is_left_out = left_out < query.skip;
+                let record = match segment.is_by_index && is_left_out {
+                    true => None,
+                    false => match self.record(&segment, at)? {
+                        Some(record) if query.matches(&record) => Some(record),
+                        _ => continue,
+                    },
                 };
-                if query.cursor.is_some_and(|cursor| cursor <= here) {
-                    continue;
-                }
-                if count >= query.limit || is_over() {
-                    return Ok(Some(here.behind()));
-                }
-                let record = match read_at(&segment, place) {
-                    Ok(record) => record,
-                    Err(error) if is_gone(&error) => None,
-                    Err(error) => {
-                        return Err(FileError::io(&segment_path(&self.dir, number))(error));
+                reached.total += 1;
+                match record {
+                    _ if is_left_out => left_out += 1,
+                    Some(record) if !is_full => {
+                        count += 1;
+                        found(record);
                     }
-                };
-                if let Some(record) = record.filter(|record| query.matches(record)) {
-                    count += 1;
-                    found(record);
+                    _ => {
+                        reached.next.get_or_insert(behind);
+                    }
+                }
+                if reached.next.is_some() && reached.total > query.count {
+                    return Ok(reached.cut(behind));
                 }
             }
+            if let Some(next) = reached.next
+                && reached.total > query.count
+            {
+                return Ok(reached.cut(next));
+            }
         }
-        Ok(None)
+        if query.count > 0 {
+            self.count_before(query, is_over, &mut reached)?;
+        }
+        Ok(reached)
     }
 
-    /// The segments that may have what is searched, newest first.
-    fn numbers(&self, query: &Query<'_>) -> Vec<u32> {
+    /// Counts the traces that match and are before the cursor.
+    fn count_before(
+        &self,
+        query: &Query<'_>,
+        is_over: &mut dyn FnMut() -> bool,
+        reached: &mut Reached,
+    ) -> Result<(), FileError> {
+        let Some(cursor) = query.cursor else {
+            return Ok(());
+        };
+        for number in self.numbers(query, &(cursor.segment..=u32::MAX)) {
+            if is_over() {
+                reached.is_total = false;
+                return Ok(());
+            }
+            let Some(segment) = self.segment(number, query)? else {
+                continue;
+            };
+            let before = segment.before(Some(cursor))..segment.candidates.len();
+            if segment.is_by_index {
+                reached.total += before.len() as u64;
+            } else {
+                for at in before {
+                    if is_over() || reached.total > query.count {
+                        reached.is_total = false;
+                        return Ok(());
+                    }
+                    let record = self.record(&segment, at)?;
+                    reached.total += u64::from(record.is_some_and(|it| query.matches(&it)));
+                }
+            }
+            if reached.total > query.count {
+                reached.is_total = false;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// A candidate of a segment. None: it is damaged.
+    fn record(&self, segment: &Candidates, at: usize) -> Result<Option<Record>, FileError> {
+        let Some((_, place)) = segment.candidates.get(at) else {
+            return Ok(None);
+        };
+        match read_at(&segment.file, *place) {
+            Ok(record) => Ok(record),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(FileError::io(&segment_path(&self.dir, segment.number))(
+                error,
+            )),
+        }
+    }
+
+    /// The segments among these that may have what is searched, newest first.
+    fn numbers(&self, query: &Query<'_>, among: &RangeInclusive<u32>) -> Vec<u32> {
         let state = self.state();
         let open = state.open.iter();
         let open = open.chain(state.unsealed.values().map(|open| &**open));
         let open = open.map(|open| (open.number, open.index.bounds));
         let sealed = state.sealed.iter().map(|(number, it)| (*number, it.bounds));
         let may_have = open.chain(sealed).filter(|(number, bounds)| {
-            query.cursor.is_none_or(|cursor| cursor.segment >= *number)
+            among.contains(number)
                 && query.after.is_none_or(|after| bounds.latest >= after)
                 && query.before.is_none_or(|before| bounds.earliest < before)
         });
@@ -308,40 +381,85 @@ impl Files {
         numbers
     }
 
-    /// The numbers and places of the traces of a segment that may match, and its file. None: the
-    /// segment went meanwhile.
-    #[expect(clippy::type_complexity, reason = "the only caller takes it apart")]
-    fn candidates(
-        &self,
-        number: u32,
-        query: &Query<'_>,
-    ) -> Result<Option<(Vec<(u32, u64)>, File)>, FileError> {
+    /// The traces of a segment that may match. None: the segment went meanwhile.
+    fn segment(&self, number: u32, query: &Query<'_>) -> Result<Option<Candidates>, FileError> {
         let path = segment_path(&self.dir, number);
-        let Some(segment) = open_file(&path)? else {
+        let Some(file) = open_file(&path)? else {
             return Ok(None);
         };
         let state = self.state();
         if let Some(open) = state.open.as_ref().filter(|open| open.number == number) {
             let candidates = query.candidates(&open.index);
-            let candidates = candidates.map_err(FileError::io(&path))?;
-            return Ok(Some((candidates, segment)));
+            return Ok(Some(Candidates {
+                number,
+                candidates: candidates.map_err(FileError::io(&path))?,
+                is_by_index: query.is_by_index(&open.index.bounds),
+                file,
+            }));
         }
         let unsealed = state.unsealed.get(&number).map(Arc::clone);
         drop(state);
         if let Some(open) = unsealed {
             let candidates = query.candidates(&open.index);
-            let candidates = candidates.map_err(FileError::io(&path))?;
-            return Ok(Some((candidates, segment)));
+            return Ok(Some(Candidates {
+                number,
+                candidates: candidates.map_err(FileError::io(&path))?,
+                is_by_index: query.is_by_index(&open.index.bounds),
+                file,
+            }));
         }
         let path = index_path(&self.dir, number);
-        let (Some(head), Some(file)) = (Head::read(&path)?, open_file(&path)?) else {
+        let (Some(head), Some(index)) = (Head::read(&path)?, open_file(&path)?) else {
             return Ok(None);
         };
-        match query.candidates(&InFile { head, file }) {
-            Ok(candidates) => Ok(Some((candidates, segment))),
+        let index = InFile { head, file: index };
+        match query.candidates(&index) {
+            Ok(candidates) => Ok(Some(Candidates {
+                number,
+                candidates,
+                is_by_index: query.is_by_index(&head.bounds),
+                file,
+            })),
             Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(FileError::io(&path)(error)),
         }
+    }
+}
+
+/// The traces of a segment that have the terms of a search.
+struct Candidates {
+    number: u32,
+    /// Their numbers and places in the segment, in order.
+    candidates: Vec<(u32, u64)>,
+    /// They match, without a look at them.
+    is_by_index: bool,
+    file: File,
+}
+
+impl Candidates {
+    fn cursor(&self, at: usize) -> Cursor {
+        Cursor {
+            segment: self.number,
+            record: self
+                .candidates
+                .get(at)
+                .map_or(u32::MAX, |(record, _)| *record),
+        }
+    }
+
+    /// How many candidates a search from this cursor has: the first ones.
+    fn before(&self, cursor: Option<Cursor>) -> usize {
+        let Some(cursor) = cursor else {
+            return self.candidates.len();
+        };
+        let is_before = |(record, _): &(u32, u64)| {
+            let here = Cursor {
+                segment: self.number,
+                record: *record,
+            };
+            here < cursor
+        };
+        self.candidates.partition_point(is_before)
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use tracing::{info, warn};
 
 use super::{
-    Cursor, Page, Query, Record, Tracer, TracerSettings,
+    Page, Query, Reached, Record, Tracer, TracerSettings,
     files::{Files, Limits},
     live::{Live, Subscription},
     segment::FileError,
@@ -310,12 +310,13 @@ impl Look {
         is_over: &mut dyn FnMut() -> bool,
     ) -> Result<Page, TracesError> {
         let mut page = Page::default();
-        page.next = self.find(query, is_over, &mut |record| page.records.push(record))?;
+        let reached = self.find(query, is_over, &mut |record| page.records.push(record))?;
+        page.next = reached.next;
         Ok(page)
     }
 
     /// The same, and gives each trace to `found`, so that nobody has to hold all of them. Gives
-    /// where the search goes on. None: it came to the end.
+    /// how far it came.
     ///
     /// # Errors
     /// If the disk fails.
@@ -324,7 +325,7 @@ impl Look {
         query: &Query<'_>,
         is_over: &mut dyn FnMut() -> bool,
         found: &mut dyn FnMut(Record),
-    ) -> Result<Option<Cursor>, TracesError> {
+    ) -> Result<Reached, TracesError> {
         Ok(self.0.search(query, is_over, found)?)
     }
 

@@ -2,7 +2,10 @@
 
 use std::{fmt, io, str::FromStr};
 
-use super::{Event, Kind, Record, Term, Value, index::Lookup};
+use super::{
+    Event, Kind, Record, Term, Value,
+    index::{Bounds, Lookup},
+};
 
 /// What is searched. All conditions have to hold.
 pub struct Query<'a> {
@@ -16,10 +19,14 @@ pub struct Query<'a> {
     pub before: Option<i64>,
     /// Where the search goes on. None: at the newest trace.
     pub cursor: Option<Cursor>,
+    /// So many traces that match are left out before the page.
+    pub skip: u64,
     /// The most traces of a page.
     pub limit: usize,
+    /// All traces that match are counted, up to one more than this. 0: none but those of the page.
+    pub count: u64,
     /// Any other condition, such as what the caller may see.
-    pub allows: &'a dyn Fn(&Record) -> bool,
+    pub allows: Option<&'a dyn Fn(&Record) -> bool>,
 }
 
 impl Query<'_> {
@@ -32,8 +39,10 @@ impl Query<'_> {
             after: None,
             before: None,
             cursor: None,
+            skip: 0,
             limit,
-            allows: &|_| true,
+            count: 0,
+            allows: None,
         }
     }
 
@@ -44,7 +53,16 @@ impl Query<'_> {
             && self.kind.is_none_or(|kind| record.kind == kind)
             && self.after.is_none_or(|after| record.started >= after)
             && self.before.is_none_or(|before| record.started < before)
-            && (self.allows)(record)
+            && self.allows.is_none_or(|allows| allows(record))
+    }
+
+    /// Whether all traces of a segment that have the terms match, so that none of them needs to be
+    /// read for that.
+    pub(super) fn is_by_index(&self, bounds: &Bounds) -> bool {
+        self.kind.is_none()
+            && self.allows.is_none()
+            && self.after.is_none_or(|after| bounds.earliest >= after)
+            && self.before.is_none_or(|before| bounds.latest < before)
     }
 
     /// The numbers and places of the traces that have the terms by an index, in order.
@@ -128,6 +146,41 @@ pub struct Page {
     pub records: Vec<Record>,
     /// Where the search goes on. None: it came to the end.
     pub next: Option<Cursor>,
+}
+
+/// How far a search came.
+#[derive(Clone, Copy, Debug)]
+pub struct Reached {
+    /// Where it goes on. None: it came to the end.
+    pub next: Option<Cursor>,
+    /// How many traces match in all, before and behind the page too, as far as they were counted.
+    pub total: u64,
+    /// All were counted.
+    pub is_total: bool,
+}
+
+impl Default for Reached {
+    fn default() -> Self {
+        Self {
+            next: None,
+            total: 0,
+            is_total: true,
+        }
+    }
+}
+
+impl Reached {
+    /// The search ends early. It goes on here, unless the page was full before.
+    pub(super) const fn cut(self, here: Cursor) -> Self {
+        Self {
+            next: match self.next {
+                None => Some(here),
+                next => next,
+            },
+            total: self.total,
+            is_total: false,
+        }
+    }
 }
 
 /// Words that a trace has to have, anywhere in its values. Words in quotes belong together. Letters

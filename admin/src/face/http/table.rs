@@ -351,7 +351,7 @@ pub(super) static CALLS: &[Call] = calls! {
     change DELETE "logs/levels" Observe whole [""] ("" -> "LogLevelsReset")
         "Take back all levels that were set since the start." => logs::reset_levels;
     read GET "telemetry/traces" Observe all
-        ["type,queue_id,filter,before,after,kind,session,message_id,sender,recipient,remote_ip,account,hook,values,page,limit,cursor"]
+        ["type,queue_id,filter,before,after,kind,session,message_id,sender,recipient,remote_ip,account,hook,values,page,limit,cursor,max-total"]
         ("" -> "traces") "List the numbers of traces, newest first, or with values=1 one event of each."
         => traces::list;
     read GET "telemetry/trace/{id}" Observe all [""] ("" -> "[]TraceEvent")

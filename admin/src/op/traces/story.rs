@@ -131,10 +131,10 @@ impl Story {
         let query = Query {
             terms: vec![terms],
             after: self.since.map(|time| time.0),
-            allows: &|record| self.sees(record),
+            allows: Some(&|record| self.sees(record)),
             ..Query::any(limit)
         };
-        let next = look.find(&query, &mut || budget.is_over(), found)?;
+        let next = look.find(&query, &mut || budget.is_over(), found)?.next;
         Ok(next.is_some())
     }
 

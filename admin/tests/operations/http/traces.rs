@@ -108,6 +108,19 @@ async fn traces_are_listed_newest_first_and_read_one_by_one() {
     let next = first["next"].as_str().unwrap();
     let rest = format!("/api/telemetry/traces?account=ann&cursor={next}");
     assert_eq!(site.get(&rest).await["items"], json!([old]));
+    for (query, total, more) in [
+        ("?account=ann&limit=1", 2, None),
+        ("?account=ann&limit=1&page=2", 2, None),
+        ("?account=ann&limit=1&page=9", 2, None),
+        (&format!("?account=ann&cursor={next}"), 2, None),
+        ("?filter=gone@remote.test&limit=1&values=1", 2, None),
+        ("?account=ann&max-total=1", 1, Some(true)),
+        ("?account=ann&max-total=2", 2, None),
+    ] {
+        let listed = site.get(&format!("/api/telemetry/traces{query}")).await;
+        assert_eq!(listed["total"], total, "{query}");
+        assert_eq!(listed.get("more").and_then(Value::as_bool), more, "{query}");
+    }
     let wrong = site.call("GET /api/telemetry/traces?cursor=x", "").await;
     assert_eq!(wrong.error().0, 422);
 
@@ -143,6 +156,24 @@ async fn traces_are_listed_newest_first_and_read_one_by_one() {
         let path = format!("/api/telemetry/trace/{unknown}");
         assert_eq!(site.get(&path).await, json!([]), "{unknown}");
     }
+}
+
+#[tokio::test]
+async fn more_than_a_thousand_numbers_are_one_answer() {
+    let site = Site::open().await;
+    let start = at(&site, -1_000);
+    let spans: Vec<u64> = (0..1100)
+        .map(|queue| attempt(&site, start, "ann", queue))
+        .collect();
+    let listed = site.get("/api/telemetry/traces").await;
+    let newest_first: Vec<u64> = spans.iter().rev().copied().collect();
+    assert_eq!(listed, json!({"items": newest_first, "total": 1100}));
+    let second = site.get("/api/telemetry/traces?page=2&limit=1050").await;
+    assert_eq!(second["items"], json!(newest_first[1050..]));
+    let objects = site.get("/api/telemetry/traces?values=1").await;
+    assert_eq!(objects["items"].as_array().unwrap().len(), 1000);
+    assert_eq!(objects["total"], 1100);
+    assert!(objects["next"].is_string() && objects.get("more").is_none());
 }
 
 #[tokio::test]

@@ -47,8 +47,8 @@ fn spans(page: &Page) -> Vec<u64> {
 
 fn search(files: &Files, query: &Query<'_>, is_over: &mut dyn FnMut() -> bool) -> Page {
     let mut page = Page::default();
-    let next = files.search(query, is_over, &mut |record| page.records.push(record));
-    page.next = next.unwrap();
+    let reached = files.search(query, is_over, &mut |record| page.records.push(record));
+    page.next = reached.unwrap().next;
     page
 }
 
@@ -160,7 +160,7 @@ fn terms_are_anded_and_their_alternatives_are_ored() {
     };
     assert!(find(&files, &query).is_empty());
     let query = Query {
-        allows: &|record| record.span > 7,
+        allows: Some(&|record| record.span > 7),
         ..Query::any(100)
     };
     assert_eq!(find(&files, &query), [9, 8]);
@@ -217,13 +217,102 @@ fn pages_go_on_where_the_last_one_ended_also_when_traces_come_and_go() {
 }
 
 #[test]
+fn what_matches_is_counted_before_and_behind_the_page() {
+    let dir = tempdir().unwrap();
+    let files = open(&dir);
+    for numbers in [1..11, 11..21, 21..31] {
+        add(&files, &records(numbers.clone()));
+        if numbers.end < 31 {
+            files.close().unwrap();
+        }
+    }
+    let odd = || vec![vec![Term::Account("odd")]];
+    let count = |query: &Query<'_>, is_over: &mut dyn FnMut() -> bool| {
+        let mut found = Vec::new();
+        let reached = files.search(query, is_over, &mut |record| found.push(record.span));
+        (found, reached.unwrap())
+    };
+    let any = Query {
+        skip: 4,
+        count: 100,
+        ..Query::any(3)
+    };
+    // With a condition that the index does not tell, traces are read for the count.
+    let allows = |record: &Record| record.span > 5;
+    for (terms, after, allows, expected, total) in [
+        (vec![], None, None, [26, 25, 24], 30),
+        (odd(), None, None, [21, 19, 17], 15),
+        (vec![], Some(15), None, [26, 25, 24], 16),
+        (odd(), Some(11), None, [21, 19, 17], 10),
+        (vec![], None, Some(&allows), [26, 25, 24], 25),
+    ] {
+        let mut query = Query {
+            terms: terms.clone(),
+            after,
+            allows: allows.map(|it| it as &dyn Fn(&Record) -> bool),
+            ..any_of(&any)
+        };
+        let (found, reached) = count(&query, &mut || false);
+        let what = format!("{terms:?} {after:?} {}", allows.is_some());
+        assert_eq!(found, expected, "{what}");
+        assert_eq!((reached.total, reached.is_total), (total, true), "{what}");
+        // The next page knows what is before it.
+        query.skip = 0;
+        query.cursor = reached.next;
+        let (found, reached) = count(&query, &mut || false);
+        assert_eq!((reached.total, reached.is_total), (total, true), "{what}");
+        let last = found[0];
+        assert!(last < expected[2] && last + 3 > expected[2], "{what}");
+        // Counting ends beyond the wanted number.
+        query.count = 8;
+        let (found, reached) = count(&query, &mut || false);
+        assert!(
+            reached.total > 8 && !reached.is_total,
+            "{what}: {}",
+            reached.total
+        );
+    }
+    let mut left = 20;
+    let mut is_over = || {
+        left -= 1;
+        left < 0
+    };
+    let query = Query {
+        allows: Some(&allows),
+        ..any_of(&any)
+    };
+    let (found, reached) = count(&query, &mut is_over);
+    assert_eq!(
+        (reached.total, reached.is_total),
+        (19, false),
+        "as far as it came"
+    );
+    assert_eq!(found, [26, 25, 24]);
+    let whole = Query {
+        skip: 29,
+        ..any_of(&any)
+    };
+    let (found, reached) = count(&whole, &mut || false);
+    assert_eq!((found, reached.next, reached.total), (vec![1], None, 30));
+}
+
+/// The same limits, and no conditions.
+fn any_of(query: &Query<'_>) -> Query<'static> {
+    Query {
+        skip: query.skip,
+        count: query.count,
+        ..Query::any(query.limit)
+    }
+}
+
+#[test]
 fn a_search_that_takes_too_long_tells_where_it_goes_on() {
     let dir = tempdir().unwrap();
     let files = open(&dir);
     add(&files, &records(1..10));
     let mut left = 4;
     let mut query = Query {
-        allows: &|record| record.span < 5,
+        allows: Some(&|record| record.span < 5),
         ..Query::any(100)
     };
     let page = search(&files, &query, &mut || {

@@ -8,14 +8,14 @@ use postrider_observe::{
     trace::{Event, Followed, Key, Record, Subscription, Words},
 };
 use postrider_store::Time;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::super::{
     Answer, Asked,
     live::{Frame, Live},
     member,
-    paging::NAMES_MAX,
+    paging::{NAMES_MAX, OBJECTS_MAX, Paging, list_value},
     parameters::Query,
     problem::Problem,
     value,
@@ -24,7 +24,7 @@ use crate::{
     AdminError,
     op::{
         Single,
-        traces::{Find, Found, Sight, TraceItem, is_about, key_of_parameter, shown_event},
+        traces::{Find, Found, Show, Sight, TraceItem, is_about, key_of_parameter, shown_event},
     },
 };
 
@@ -76,16 +76,12 @@ fn find(query: &Query, now: Time) -> Result<Option<Find>, Problem> {
         after: query.time("after")?,
         before: query.time("before")?,
         cursor: text("cursor"),
-        limit: query.parsed("limit")?.unwrap_or(0),
-        brief: true,
         ..Find::default()
     };
     // With nothing but types, a list would go through all that is kept.
     let by_type = Find {
         types: find.types.clone(),
         cursor: find.cursor.clone(),
-        limit: find.limit,
-        brief: true,
         ..Find::default()
     };
     if find == by_type {
@@ -99,29 +95,24 @@ pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
         return Ok(Answer::Data(json!({"items": [], "total": 0})));
     };
     find.sight = asked.sight();
-    let values = asked.query.flag("values");
-    let page: usize = asked.query.parsed("page")?.unwrap_or(1).max(1);
-    let limit = match find.limit {
-        0 => crate::op::traces::TRACES_MAX,
-        limit => limit.min(NAMES_MAX),
+    let (show, max) = match asked.query.flag("values") {
+        true => (Show::Brief, OBJECTS_MAX),
+        false => (Show::Number, NAMES_MAX),
     };
-    let skip = (page - 1).saturating_mul(limit);
-    find.limit = skip.saturating_add(limit);
+    let paging = Paging::new(&asked.query, max)?;
+    (find.show, find.limit, find.skip) = (show, paging.limit, paging.skip);
+    find.count = paging.count_max;
     let found = find.answer(&asked.context).await?;
-    let total = found.traces.len();
-    let wanted = found.traces.into_iter().skip(skip).take(limit);
-    let items = wanted.filter_map(|item| match values {
-        false => Some(Ok(json!(item.id))),
-        true => item.events.first().map(value),
-    });
-    let items: Vec<Value> = items.collect::<Result<_, Problem>>()?;
-    let mut data = Map::from_iter([("items".to_owned(), json!(items))]);
-    data.insert("total".to_owned(), json!(total));
-    if let Some(next) = found.next {
-        data.insert("more".to_owned(), json!(true));
-        data.insert("next".to_owned(), json!(next));
-    }
-    Ok(Answer::Data(Value::Object(data)))
+    let items: Vec<Value> = match show {
+        Show::Number => found.numbers.into_iter().map(Value::from).collect(),
+        Show::Whole | Show::Brief => {
+            let events = found.traces.iter().filter_map(|item| item.events.first());
+            events.map(value).collect::<Result<_, _>>()?
+        }
+    };
+    let total = found.total.min(paging.count_max);
+    let more = !found.is_total || found.total > total;
+    Ok(Answer::Data(list_value(items, total, more, found.next)))
 }
 
 /// The events of a trace, or of several. An unknown one has none.
