@@ -8,6 +8,7 @@
 //! | `record` | a trace that ended, as it is kept |
 //! | `reading` | the events of a record |
 //! | `tracer` | the start of traces, and their hand-over at the end |
+//! | `listening` | the events of traces that go on, for those who listen |
 //! | `recorder` | the thread that writes traces, and the handle of those who read them |
 //! | `live` | those who follow the traces that end |
 //! | `files`, `segment`, `index` | the folder of traces, and the format of its files |
@@ -45,6 +46,7 @@ mod event_type;
 mod files;
 mod index;
 mod key;
+mod listening;
 mod live;
 mod reading;
 mod record;
@@ -59,11 +61,12 @@ pub use self::{
     event_type::EventType,
     files::Limits,
     key::Key,
+    listening::{Going, Heard, Listening},
     live::{Followed, Subscription},
     reading::{Event, Events, Value},
     record::Record,
     recorder::{HasRoom, Look, Now, Recorder, RecorderParts, Traces, TracesError},
-    search::{Cursor, Page, Query, Reached, Words},
+    search::{Cursor, Missing, Page, Query, Reached, Words},
     segment::FileError,
     term::Term,
     tracer::{HandedOver, Keep, Tracer, TracerSettings},

@@ -4,7 +4,10 @@
 //! An attempt is one transaction with a host. Its messages share a text, so they are of one
 //! account. A message without a transaction has a trace of its own.
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+};
 
 use postrider_observe::{
     Tracer,
@@ -48,31 +51,25 @@ impl AttemptTrace {
     /// The trace of an attempt that began at `start`, for the messages of one transaction. At least
     /// one.
     pub(crate) fn start(tracer: &Tracer, start: Time, messages: &[&Queued]) -> Self {
-        let mut trace = tracer.start(Kind::Attempt, start.0);
-        let Some(first) = messages.first().filter(|_| trace.is_on()) else {
+        Self::start_after(tracer, start, messages, None)
+    }
+
+    /// The same, of which those who listen know the steps so far by a [`preview`].
+    pub(crate) fn start_after(
+        tracer: &Tracer,
+        start: Time,
+        messages: &[&Queued],
+        preview: Option<Trace>,
+    ) -> Self {
+        let is_told = preview.is_some();
+        let mut trace = tracer.start_after(Kind::Attempt, start.0, preview);
+        if messages.is_empty() || !trace.is_on() {
             return Self::off();
-        };
-        for message in messages {
-            index(&mut trace, message);
         }
-        trace.event(start.0, EventType::DeliveryAttemptStart, |data| {
-            about(data, first);
-            match messages {
-                [only] => data.display(Key::To, &only.recipient),
-                several => {
-                    let to = several.iter().map(|message| &message.recipient);
-                    data.texts(Key::To, to);
-                }
-            }
-            data.number(Key::Size, first.common.size);
-            data.text(Key::MessageId, &first.common.message_id);
-            let transport = match first.transport.as_str() {
-                "" => first.route.as_str(),
-                forced => forced,
-            };
-            data.text_if_any(Key::QueueName, transport);
-            data.number(Key::Attempt, u64::from(first.attempts));
-        });
+        match is_told {
+            true => trace.quietly(|trace| begin(trace, start, messages)),
+            false => begin(&mut trace, start, messages),
+        }
         Self {
             trace,
             start: start.0,
@@ -97,6 +94,19 @@ impl AttemptTrace {
         self.last = self.last.max(at);
         self.told = true;
         self.trace.event(self.last, event, fill);
+    }
+
+    /// The same for an event that those who listen know.
+    pub(crate) fn known_event(
+        &mut self,
+        at: i64,
+        event: EventType,
+        fill: impl FnOnce(&mut Data<'_>),
+    ) {
+        self.last = self.last.max(at);
+        self.told = true;
+        let at = self.last;
+        self.trace.quietly(|trace| trace.event(at, event, fill));
     }
 
     /// Adds what a host said of a message.
@@ -245,6 +255,54 @@ impl AttemptTrace {
             told: false,
         }
     }
+}
+
+/// The most accounts of an attempt that is told while it goes on.
+const ACCOUNTS_MAX: usize = 32;
+
+/// What those who listen to traces hear of an attempt while it goes on: its start, and then its
+/// steps. None: nobody listens.
+pub(crate) fn preview(tracer: &Tracer, start: Time, messages: &[Queued]) -> Option<Trace> {
+    if !tracer.is_heard() {
+        return None;
+    }
+    // A tenant hears of it if all accounts are the tenant's. A trace has not many of them.
+    let accounts: BTreeSet<&str> = messages.iter().map(account).collect();
+    if accounts.len() > ACCOUNTS_MAX {
+        return None;
+    }
+    let mut trace = tracer.preview(Kind::Attempt, start.0)?;
+    let messages: Vec<&Queued> = messages.iter().collect();
+    begin(&mut trace, start, &messages);
+    Some(trace)
+}
+
+/// The start of an attempt with these messages.
+fn begin(trace: &mut Trace, start: Time, messages: &[&Queued]) {
+    let Some(first) = messages.first() else {
+        return;
+    };
+    for message in messages {
+        index(trace, message);
+    }
+    trace.event(start.0, EventType::DeliveryAttemptStart, |data| {
+        about(data, first);
+        match messages {
+            [only] => data.display(Key::To, &only.recipient),
+            several => {
+                let to = several.iter().map(|message| &message.recipient);
+                data.texts(Key::To, to);
+            }
+        }
+        data.number(Key::Size, first.common.size);
+        data.text(Key::MessageId, &first.common.message_id);
+        let transport = match first.transport.as_str() {
+            "" => first.route.as_str(),
+            forced => forced,
+        };
+        data.text_if_any(Key::QueueName, transport);
+        data.number(Key::Attempt, u64::from(first.attempts));
+    });
 }
 
 /// Makes a trace known under what it is searched by.

@@ -7,7 +7,7 @@ use std::fmt;
 use postrider_observe::{
     Metrics, Tracer,
     metrics::{WebhookDirection, WebhookResult},
-    trace::{EventType, Keep, Key, Kind, Term},
+    trace::{EventType, Keep, Key, Kind, Term, Trace},
 };
 use postrider_store::{Hook, HookAttempt, HookKind, Outcome, Time};
 use tracing::{debug, info, warn};
@@ -44,12 +44,19 @@ fn event_name(hook: &Hook) -> &'static str {
     }
 }
 
-/// Tells of a call that was made, and has this outcome.
+/// Tells those who listen to traces that a call begins. Its trace goes on from there.
+pub(crate) fn begins(hook: &Hook, now: Time, tracer: &Tracer) -> Option<Trace> {
+    let mut preview = tracer.preview(Kind::Webhook, now.0)?;
+    start(&mut preview, hook, now);
+    Some(preview)
+}
+
+/// Tells of a call that was made, and has this outcome. `preview` is what was told of its begin.
 pub(crate) fn called(
     hook: &Hook,
     (attempt, result): (&HookAttempt, WebhookResult),
     outcome: Outcome,
-    (metrics, tracer): (&Metrics, &Tracer),
+    (metrics, tracer, preview): (&Metrics, &Tracer, Option<Trace>),
 ) {
     let next = match outcome {
         Outcome::Retry(next) => Some(next),
@@ -66,7 +73,7 @@ pub(crate) fn called(
     if !attempt.success && next.is_none() {
         metrics.webhooks_given_up_total.inc();
     }
-    trace(hook, attempt, next, tracer);
+    trace(hook, attempt, next, (tracer, preview));
 }
 
 fn log(hook: &Hook, attempt: &HookAttempt, next: Option<Time>) {
@@ -92,35 +99,21 @@ fn log(hook: &Hook, attempt: &HookAttempt, next: Option<Time>) {
     }
 }
 
-fn trace(hook: &Hook, attempt: &HookAttempt, next: Option<Time>, tracer: &Tracer) {
-    let mut trace = tracer.start(Kind::Webhook, attempt.start.0);
+fn trace(
+    hook: &Hook,
+    attempt: &HookAttempt,
+    next: Option<Time>,
+    (tracer, preview): (&Tracer, Option<Trace>),
+) {
+    let is_told = preview.is_some();
+    let mut trace = tracer.start_after(Kind::Webhook, attempt.start.0, preview);
     if !trace.is_on() {
         return;
     }
-    let queue = queue_id(hook);
-    trace.belongs_to(&hook.account);
-    trace.index(Term::Hook(hook.id.0));
-    if let Some(queue) = queue {
-        trace.index(Term::Queue(queue));
+    match is_told {
+        true => trace.quietly(|trace| start(trace, hook, attempt.start)),
+        false => start(&mut trace, hook, attempt.start),
     }
-    match &hook.kind {
-        HookKind::Outgoing(told) => trace.index(Term::MessageId(&told.message_id)),
-        HookKind::OutgoingV1(of) => {
-            trace.index(Term::MessageId(&of.told.message_id));
-            trace.index(Term::Recipient(&of.recipient));
-        }
-        HookKind::Incoming(_) => {}
-    }
-    trace.event(attempt.start.0, EventType::PostriderWebhookStart, |data| {
-        data.display(Key::Url, ShownUrl(&hook.url));
-        data.number(Key::Id, hook.id.0);
-        if let Some(queue) = queue {
-            data.number(Key::QueueId, queue);
-        }
-        data.text(Key::AccountName, &hook.account);
-        data.text(Key::Type, event_name(hook));
-        data.number(Key::Attempt, u64::from(hook.attempts));
-    });
     let end = attempt.start.after(attempt.duration).0;
     trace.event(end, EventType::PostriderWebhookEnd, |data| {
         data.number(Key::Id, hook.id.0);
@@ -136,6 +129,34 @@ fn trace(hook: &Hook, attempt: &HookAttempt, next: Option<Time>, tracer: &Tracer
         false => Keep::Always,
     };
     tracer.finish(trace, keep);
+}
+
+/// The start of a call, and what its trace is found by.
+fn start(trace: &mut Trace, hook: &Hook, at: Time) {
+    let queue = queue_id(hook);
+    trace.belongs_to(&hook.account);
+    trace.index(Term::Hook(hook.id.0));
+    if let Some(queue) = queue {
+        trace.index(Term::Queue(queue));
+    }
+    match &hook.kind {
+        HookKind::Outgoing(told) => trace.index(Term::MessageId(&told.message_id)),
+        HookKind::OutgoingV1(of) => {
+            trace.index(Term::MessageId(&of.told.message_id));
+            trace.index(Term::Recipient(&of.recipient));
+        }
+        HookKind::Incoming(_) => {}
+    }
+    trace.event(at.0, EventType::PostriderWebhookStart, |data| {
+        data.display(Key::Url, ShownUrl(&hook.url));
+        data.number(Key::Id, hook.id.0);
+        if let Some(queue) = queue {
+            data.number(Key::QueueId, queue);
+        }
+        data.text(Key::AccountName, &hook.account);
+        data.text(Key::Type, event_name(hook));
+        data.number(Key::Attempt, u64::from(hook.attempts));
+    });
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use postrider_observe::{
     Metrics, Tracer,
     metrics::{PanicIn, WebhookResult},
     panics,
+    trace::Trace,
 };
 use postrider_store::{
     ClaimHooks, Clock, Hook, HookAttempt, Moment, SettleHook, Store, StoreError, Time,
@@ -124,7 +125,7 @@ enum End {
 struct Running {
     calls: JoinSet<End>,
     /// The call of each task, and its receiver.
-    claims: HashMap<task::Id, (Arc<Hook>, Arc<ReceiverKey>)>,
+    claims: HashMap<task::Id, (Arc<Hook>, Arc<ReceiverKey>, Option<Trace>)>,
     receivers: Receivers,
 }
 
@@ -289,6 +290,7 @@ impl Runner {
                     continue;
                 };
                 let hook = Arc::new(hook);
+                let preview = observed::begins(&hook, self.clock.now(), &self.tracer);
                 let call = call(
                     Arc::clone(&self.caller),
                     Arc::clone(&hook),
@@ -298,7 +300,7 @@ impl Runner {
                 );
                 let call = panics::within(PanicIn::Webhook, call);
                 let task = running.calls.spawn(call).id();
-                running.claims.insert(task, (hook, receiver));
+                running.claims.insert(task, (hook, receiver, preview));
             }
             running.receivers.drop_reservations();
             // Calls that were given back took the place of other receivers' calls in this claim.
@@ -319,7 +321,7 @@ impl Runner {
             Ok((task, _)) => *task,
             Err(error) => error.id(),
         };
-        let (hook, receiver) = running.claims.remove(&task)?;
+        let (hook, receiver, preview) = running.claims.remove(&task)?;
         running.receivers.end_call(&receiver);
         let (attempt, result) = match ended {
             Ok((_, End::Made(attempt, result))) => (attempt, result),
@@ -350,7 +352,7 @@ impl Runner {
         let now = self.clock.now();
         let settle = settle(&hook, attempt, &self.config.load(), intervals, now);
         let made = (&settle.attempt, result);
-        let see = (&*self.metrics, &self.tracer);
+        let see = (&*self.metrics, &self.tracer, preview);
         observed::called(&hook, made, settle.outcome, see);
         Some(settle)
     }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     follow::{Follow, FollowItem},
-    item::{TraceEvent, TraceItem, is_about, shown_event},
+    item::{TraceEvent, TraceItem, Wanted, shown_event},
     story::{Stories, Story, StoryItem},
 };
 use super::Single;
@@ -60,6 +60,13 @@ impl Sight {
             && !record.has_more_domains
             && !record.domains.is_empty()
             && record.domains.iter().all(|it| self.domains.contains(it))
+    }
+
+    /// Whether a tenant may see a trace that goes on. Whose it is by its recipients is known at its
+    /// end.
+    #[must_use]
+    pub fn has_going(&self, record: &Record, has_ended: bool) -> bool {
+        (has_ended || !record.owners.is_empty()) && self.has(record)
     }
 }
 
@@ -180,7 +187,7 @@ impl Find {
             let is_seen = self.sight.as_ref().is_none_or(|sight| sight.has(record));
             is_seen && words.are_in(record)
         };
-        let has_conditions = self.sight.is_some() || !words.is_empty();
+        let has_conditions = self.sight.is_some() || words != Words::default();
         let query = Query {
             terms,
             kind: kind.flatten(),
@@ -300,8 +307,8 @@ impl From<TracesError> for AdminError {
     }
 }
 
-/// The value of a filter of a stream: an event has it if one of its values with the key has the
-/// text. Names are those of the keys, or with dashes: `remote-ip` is `remoteIp`.
+/// The key of a parameter of a stream. Names are those of the keys, or with dashes: `remote-ip` is
+/// `remoteIp`.
 #[must_use]
 pub fn key_of_parameter(name: &str) -> Option<Key> {
     let keys = Key::ALL.iter().copied();

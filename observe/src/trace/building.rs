@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    EVENT_MAX, EVENTS_MAX, EventType, Key, Kind, Record, TRACE_MAX, Term,
+    EVENT_MAX, EVENTS_MAX, EventType, Going, Key, Kind, Record, TRACE_MAX, Term,
     term::{Found, address_domain},
     tracer::{SMALL, Shared},
 };
@@ -88,6 +88,20 @@ struct Building {
     names: usize,
     /// How many bytes of memory the traces that go on count for this one.
     counted: usize,
+    told: Told,
+}
+
+/// What those who listen know of a trace.
+#[derive(Debug, Default)]
+struct Told {
+    /// How many events they may know.
+    total: u64,
+    /// How often somebody had begun to listen when all events were told. 0: never.
+    begun: u64,
+    /// Nothing is told.
+    is_quiet: bool,
+    /// The trace is not kept: another one takes its place.
+    is_preview: bool,
 }
 
 impl Trace {
@@ -116,9 +130,42 @@ impl Trace {
             left_out_at: 0,
             names: 0,
             counted: 0,
+            told: Told::default(),
         });
         inner.count_memory();
         Self { inner: Some(inner) }
+    }
+
+    /// The same, which is told to those who listen, and is not kept.
+    pub(super) fn not_kept(mut self) -> Self {
+        if let Some(inner) = &mut self.inner {
+            inner.told.is_preview = true;
+        }
+        self
+    }
+
+    /// The same, whose first events were told by another one. That one has no end.
+    pub(super) fn in_place_of(mut self, mut preview: Self) -> Self {
+        if let (Some(inner), Some(mut before)) = (&mut self.inner, preview.inner.take()) {
+            inner.told.total = before.told.total;
+            inner.told.begun = before.told.begun;
+            before.told.is_quiet = true;
+            before.end();
+        }
+        self
+    }
+
+    /// Adds events that those who listen know already.
+    pub fn quietly<T>(&mut self, add: impl FnOnce(&mut Self) -> T) -> T {
+        let set = |trace: &mut Self, is_quiet| {
+            if let Some(inner) = &mut trace.inner {
+                inner.told.is_quiet = is_quiet;
+            }
+        };
+        set(self, true);
+        let added = add(self);
+        set(self, false);
+        added
     }
 
     /// The number of the trace: the span. 0 if nothing is kept.
@@ -174,40 +221,107 @@ impl Trace {
         }
     }
 
-    /// The record of the trace, and those that take it.
+    /// The record of the trace, and those that take it. None: it is not kept.
     pub(super) fn end(mut self) -> Option<(Arc<Shared>, Record)> {
-        self.inner.take().map(|inner| inner.end())
+        self.inner.take().and_then(|inner| inner.end())
     }
 }
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        if let Some(inner) = self.inner.take() {
-            let (shared, record) = inner.end();
-            if !record.events.is_empty() {
-                shared.hand_over(record, super::Keep::Always);
-            }
+        if let Some((shared, record)) = self.inner.take().and_then(|inner| inner.end())
+            && !record.events.is_empty()
+        {
+            shared.hand_over(record, super::Keep::Always);
         }
     }
 }
 
 impl Building {
     fn event(&mut self, micros: i64, event: EventType, fill: impl FnOnce(&mut Data<'_>)) {
+        let length = self.add(micros, event, fill);
+        if !self.told.is_quiet {
+            self.told.total += 1;
+            if self.shared.live.is_heard() {
+                self.tell(length);
+            }
+        }
+    }
+
+    /// Adds an event. Gives the number of its bytes, which are the last ones; 0: it was left out.
+    fn add(&mut self, micros: i64, event: EventType, fill: impl FnOnce(&mut Data<'_>)) -> usize {
         self.note(micros, event);
         let Some((to_head, most)) = self.place() else {
             self.count_left_out(micros);
-            return;
+            return 0;
         };
         let buffer = match to_head {
             true => &mut self.record.events,
             false => &mut self.tail,
         };
+        let before = buffer.len();
         write_event(buffer, most, micros, event, fill);
+        let length = buffer.len() - before;
         match to_head {
             true => self.head_events += 1,
             false => self.tail_events += 1,
         }
         self.count_memory();
+        length
+    }
+
+    /// Tells those who listen of the last event, which has so many bytes. Who began to listen since
+    /// the last time gets all events.
+    #[cold]
+    fn tell(&mut self, length: usize) {
+        let begun = self.shared.live.begun();
+        let is_whole = self.told.begun != begun;
+        self.told.begun = begun;
+        let mut events = Vec::new();
+        if is_whole {
+            events.extend_from_slice(&self.record.events);
+            self.end_of_events(&mut events);
+        } else {
+            let newest = match self.head_is_full {
+                true => &self.tail,
+                false => &self.record.events,
+            };
+            let newest = newest.get(newest.len().saturating_sub(length)..);
+            events.extend_from_slice(newest.unwrap_or_default());
+        }
+        self.tell_events(events, is_whole, false);
+    }
+
+    fn tell_events(&self, events: Vec<u8>, is_whole: bool, has_ended: bool) {
+        let of = &self.record;
+        let record = Record {
+            ended: of.ended,
+            session: of.session.clone(),
+            owners: of.owners.clone(),
+            domains: of.domains.clone(),
+            has_more_domains: of.has_more_domains,
+            queues: of.queues.clone(),
+            events,
+            ..Record::new(of.kind, of.span, of.started)
+        };
+        self.shared.live.tell(Going {
+            record,
+            total: self.told.total,
+            is_whole,
+            has_ended,
+        });
+    }
+
+    /// Adds the events behind those of the head.
+    fn end_of_events(&self, events: &mut Vec<u8>) {
+        if self.left_out > 0 {
+            let (at, total) = (self.left_out_at, self.left_out);
+            write_event(events, EVENT_MAX, at, EventType::PostriderLeftOut, |data| {
+                data.number(Key::Total, total);
+            });
+        }
+        let tail = self.tail.get(self.tail_start..).unwrap_or_default();
+        events.extend_from_slice(tail);
     }
 
     fn note(&mut self, micros: i64, event: EventType) {
@@ -382,19 +496,18 @@ impl Building {
         self.count_memory();
     }
 
-    fn end(mut self: Box<Self>) -> (Arc<Shared>, Record) {
-        if self.left_out > 0 {
-            let (at, total) = (self.left_out_at, self.left_out);
-            write_event(
-                &mut self.record.events,
-                EVENT_MAX,
-                at,
-                EventType::PostriderLeftOut,
-                |data| data.number(Key::Total, total),
-            );
+    /// None: the trace is not kept.
+    fn end(mut self: Box<Self>) -> Option<(Arc<Shared>, Record)> {
+        if self.told.total > 0 && !self.told.is_quiet && self.shared.live.is_heard() {
+            self.tell_events(Vec::new(), false, true);
         }
-        let tail = self.tail.get(self.tail_start..).unwrap_or_default();
-        self.record.events.extend_from_slice(tail);
+        if self.told.is_preview {
+            self.shared.count_memory(self.counted, 0);
+            return None;
+        }
+        let mut events = std::mem::take(&mut self.record.events);
+        self.end_of_events(&mut events);
+        self.record.events = events;
         let has = |number: u16| {
             let types = self.types.get(usize::from(number / 64));
             types.is_some_and(|types| types & (1 << (number % 64)) != 0)
@@ -407,7 +520,7 @@ impl Building {
         self.record.queues.sort_unstable();
         self.record.queues.dedup();
         self.shared.count_memory(self.counted, 0);
-        (Arc::clone(&self.shared), self.record)
+        Some((Arc::clone(&self.shared), self.record))
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use tracing::{info, warn};
 
 use super::{
-    Page, Query, Reached, Record, Tracer, TracerSettings,
+    Listening, Page, Query, Reached, Record, Tracer, TracerSettings,
     files::{Files, Limits},
     live::{Live, Subscription},
     segment::FileError,
@@ -291,6 +291,14 @@ impl Traces {
     pub fn subscribe(&self, reader: TraceReader) -> Option<Subscription> {
         let live = self.live.as_ref()?.upgrade()?;
         Some(live.subscribe(reader))
+    }
+
+    /// The events of all traces from now on, as they happen, also of those that will not be kept.
+    /// None: traces are off, so none will come.
+    #[must_use]
+    pub fn listen(&self) -> Option<Listening> {
+        self.live.as_ref()?.upgrade()?;
+        self.tracer.listen()
     }
 }
 

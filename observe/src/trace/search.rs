@@ -206,45 +206,73 @@ impl Words {
     /// Whether all words are in a trace. If there are none, they are.
     #[must_use]
     pub fn are_in(&self, record: &Record) -> bool {
-        if self.0.is_empty() {
-            return true;
-        }
-        let mut missing: Vec<&str> = self.0.iter().map(String::as_str).collect();
-        strike(&mut missing, &record.session);
-        for id in &record.queues {
-            strike(&mut missing, &id.to_string());
-        }
-        strike(&mut missing, &record.span.to_string());
+        let mut missing = self.missing();
+        self.strike_trace(&mut missing, record);
         for event in record.events() {
             if missing.is_empty() {
                 return true;
             }
-            strike_event(&mut missing, &event);
+            self.strike_event(&mut missing, &event);
         }
         missing.is_empty()
     }
-}
 
-fn strike(missing: &mut Vec<&str>, text: &str) {
-    if !missing.is_empty() && !text.is_empty() {
-        let text = text.to_lowercase();
-        missing.retain(|word| !text.contains(word));
+    /// All words, of a trace of which nothing was looked at yet.
+    #[must_use]
+    pub fn missing(&self) -> Missing {
+        Missing((0..self.0.len()).collect())
+    }
+
+    /// Strikes out the words that are in a trace beside its events.
+    pub fn strike_trace(&self, missing: &mut Missing, record: &Record) {
+        if missing.is_empty() {
+            return;
+        }
+        self.strike(missing, &record.session);
+        for id in &record.queues {
+            self.strike(missing, &id.to_string());
+        }
+        self.strike(missing, &record.span.to_string());
+    }
+
+    /// Strikes out the words that are in an event.
+    pub fn strike_event(&self, missing: &mut Missing, event: &Event) {
+        self.strike(missing, event.event.name());
+        for (_, value) in &event.values {
+            self.strike_value(missing, value);
+        }
+    }
+
+    fn strike_value(&self, missing: &mut Missing, value: &Value) {
+        match value {
+            Value::Text(text) => self.strike(missing, text),
+            Value::Number(number) => self.strike(missing, &number.to_string()),
+            Value::List(list) => {
+                let values = list.iter();
+                values.for_each(|value| self.strike_value(missing, value));
+            }
+            Value::Bool(_) | Value::Time(_) => {}
+        }
+    }
+
+    fn strike(&self, missing: &mut Missing, text: &str) {
+        if !missing.is_empty() && !text.is_empty() {
+            let text = text.to_lowercase();
+            let is_missing = |at: &usize| self.0.get(*at).is_some_and(|word| !text.contains(word));
+            missing.0.retain(is_missing);
+        }
     }
 }
 
-fn strike_event(missing: &mut Vec<&str>, event: &Event) {
-    strike(missing, event.event.name());
-    for (_, value) in &event.values {
-        strike_value(missing, value);
-    }
-}
+/// The words that were not found in a trace so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing(Vec<usize>);
 
-fn strike_value(missing: &mut Vec<&str>, value: &Value) {
-    match value {
-        Value::Text(text) => strike(missing, text),
-        Value::Number(number) => strike(missing, &number.to_string()),
-        Value::List(list) => list.iter().for_each(|value| strike_value(missing, value)),
-        Value::Bool(_) | Value::Time(_) => {}
+impl Missing {
+    /// Whether all words were found.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

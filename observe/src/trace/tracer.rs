@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Kind, Record, building::Trace};
+use super::{
+    Kind, Record,
+    building::Trace,
+    listening::{Listeners, Listening},
+};
 use crate::metrics::{Metrics, TraceKind, TraceResult};
 
 /// The most traces, and bytes of them, that wait for the hand-over.
@@ -75,6 +79,7 @@ impl Tracer {
             next_span: AtomicU64::new(settings.first_span),
             sample: settings.sample,
             going_on: AtomicUsize::new(0),
+            live: Listeners::default(),
             metrics,
             waiting: Mutex::default(),
             changed: Condvar::new(),
@@ -106,6 +111,41 @@ impl Tracer {
         };
         let span = shared.next_span.fetch_add(1, Relaxed);
         Trace::new(shared, kind, span, micros)
+    }
+
+    /// Whether somebody listens to the traces that go on.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        let shared = self.shared.as_ref();
+        shared.is_some_and(|shared| shared.live.is_heard())
+    }
+
+    /// Listens to the traces that go on. None: there are no traces.
+    #[must_use]
+    pub fn listen(&self) -> Option<Listening> {
+        self.shared.as_ref().map(Listening::new)
+    }
+
+    /// A trace that is told to those who listen, and is not kept: for what is traced at its end
+    /// only. None: nobody listens.
+    #[must_use]
+    pub fn preview(&self, kind: Kind, micros: i64) -> Option<Trace> {
+        let shared = self.shared.as_ref();
+        let shared = shared.filter(|shared| shared.live.is_heard())?;
+        let span = shared.next_span.fetch_add(1, Relaxed);
+        Some(Trace::new(shared, kind, span, micros).not_kept())
+    }
+
+    /// Starts the trace of what was told by a preview. It has its number, and
+    /// [`quietly`](Trace::quietly) adds the events that were told.
+    #[must_use]
+    pub fn start_after(&self, kind: Kind, micros: i64, preview: Option<Trace>) -> Trace {
+        match (&self.shared, preview) {
+            (Some(shared), Some(preview)) => {
+                Trace::new(shared, kind, preview.span(), micros).in_place_of(preview)
+            }
+            _ => self.start(kind, micros),
+        }
     }
 
     /// Ends a trace. It never waits for room: without room the trace is dropped, and counted.
@@ -145,7 +185,9 @@ pub(super) struct Shared {
     sample: f64,
     /// The bytes of the traces that go on.
     going_on: AtomicUsize,
-    metrics: Arc<Metrics>,
+    /// Who listens to them.
+    pub(super) live: Listeners,
+    pub(super) metrics: Arc<Metrics>,
     waiting: Mutex<Waiting>,
     /// There is something for the recorder to do.
     changed: Condvar,
@@ -244,6 +286,12 @@ fn is_in_share(span: u64, share: f64) -> bool {
 pub struct HandedOver(Arc<Shared>);
 
 impl HandedOver {
+    /// Listens to the traces that go on.
+    #[must_use]
+    pub fn listen(&self) -> Listening {
+        Listening::new(&self.0)
+    }
+
     /// Takes those that wait.
     #[must_use]
     pub fn take(&self) -> Vec<Record> {

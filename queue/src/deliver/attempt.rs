@@ -37,6 +37,7 @@ use crate::{
     settle::{EndedAttempt, LastHop, Postponed},
     source::{Source, Sources},
     tls::{MtaStsFact, Refusal, Requested},
+    traces,
 };
 use end::Trouble;
 use family::ByPolicy;
@@ -92,7 +93,7 @@ pub(super) struct OngoingAttempt<'a> {
     /// What was said to hosts.
     pub(super) transcripts: Transcripts,
     /// What happened so far.
-    pub(super) happenings: Happenings,
+    pub(super) happenings: Happenings<'a>,
     /// Which messages share a trace.
     pub(super) traced: Traced,
 }
@@ -126,6 +127,7 @@ impl<'a> OngoingAttempt<'a> {
             "no host could be tried",
         );
         let start = queue.clock.now();
+        let preview = traces::preview(&queue.tracer, start, &messages);
         Self {
             queue,
             config,
@@ -155,7 +157,7 @@ impl<'a> OngoingAttempt<'a> {
             failed_by_policy: false,
             lacks: Lacks::default(),
             transcripts: Transcripts::new(queue.statics.queue.keep_transcripts),
-            happenings: Happenings::new(start, queue.tracer.is_on()),
+            happenings: Happenings::new(start, queue.tracer.is_on()).told(preview, plan),
             traced: Traced::default(),
         }
     }

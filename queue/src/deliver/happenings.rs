@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use postrider_observe::trace::{Data, EventType, Key};
+use postrider_observe::trace::{Data, EventType, Key, Trace};
 use postrider_smtp::{DeliveryStatus, Stage, client::TlsFault};
 use postrider_store::{QueueId, Time};
 use tokio::time::Instant;
@@ -160,21 +160,38 @@ pub(super) enum Happened {
 
 /// The steps of an attempt, with their times in microseconds since 1970.
 #[derive(Debug)]
-pub(super) struct Happenings {
+pub(super) struct Happenings<'a> {
     /// None: there are no traces.
     list: Option<Mutex<Vec<(i64, Happened)>>>,
+    /// Where steps are told at once, and the plan that they are about. None: nobody listens.
+    preview: Option<(Mutex<Trace>, &'a Plan)>,
     start: Time,
     began: Instant,
 }
 
-impl Happenings {
+impl<'a> Happenings<'a> {
     /// No steps yet. `on`: they are kept.
     pub(super) fn new(start: Time, on: bool) -> Self {
         Self {
             list: on.then(Mutex::default),
+            preview: None,
             start,
             began: Instant::now(),
         }
+    }
+
+    /// The same, whose steps are told at once.
+    pub(super) fn told(self, preview: Option<Trace>, plan: &'a Plan) -> Self {
+        Self {
+            preview: preview.map(|preview| (Mutex::new(preview), plan)),
+            ..self
+        }
+    }
+
+    /// What was told so far. Later steps are not told any more.
+    pub(super) fn take_preview(&mut self) -> Option<Trace> {
+        let (preview, _) = self.preview.take()?;
+        Some(preview.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether steps are kept.
@@ -194,6 +211,10 @@ impl Happenings {
             return;
         };
         let (now, step) = (self.now(), step());
+        if let Some((preview, plan)) = &self.preview {
+            let mut preview = preview.lock().unwrap_or_else(PoisonError::into_inner);
+            step.tell(plan, &mut |event, fill| preview.event(now, event, fill));
+        }
         // The lock is held for a moment: addresses are tried side by side.
         let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
         if list.capacity() == 0 {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use postrider_observe::trace::{EventType, Key};
+use postrider_observe::trace::{EventType, Key, Trace};
 use postrider_store::{QueueId, Queued, Speaker, TranscriptLine};
 
 use super::{
@@ -28,7 +28,7 @@ pub(super) struct Traced {
 
 impl Traced {
     /// Notes that each of these groups of messages was sent in a transaction, which ended now.
-    pub(super) fn sent(&mut self, happenings: &Happenings, groups: &[Vec<Queued>]) {
+    pub(super) fn sent(&mut self, happenings: &Happenings<'_>, groups: &[Vec<Queued>]) {
         if !happenings.is_on() {
             return;
         }
@@ -62,6 +62,8 @@ impl OngoingAttempt<'_> {
         }
         let now = self.happenings.now();
         let steps = self.happenings.take();
+        // The first trace goes on from what was told. It has all steps up to its end.
+        let mut preview = self.happenings.take_preview();
         // The number of each transaction, and the places of its messages.
         let mut groups: Vec<(Option<usize>, Vec<usize>)> = Vec::new();
         for (place, ended) in self.ended.iter_mut().enumerate() {
@@ -79,7 +81,8 @@ impl OngoingAttempt<'_> {
             let messages: Vec<&EndedAttempt> =
                 places.filter_map(|place| self.ended.get(*place)).collect();
             let end = number.and_then(|number| self.traced.ends.get(number));
-            self.trace_of(&messages, &steps, end.copied().unwrap_or(now))
+            let end = end.copied().unwrap_or(now);
+            self.trace_of(&messages, &steps, end, preview.take())
         });
         traces.collect()
     }
@@ -90,9 +93,12 @@ impl OngoingAttempt<'_> {
         ended: &[&EndedAttempt],
         steps: &[(i64, Happened)],
         end: i64,
+        preview: Option<Trace>,
     ) -> AttemptTrace {
         let messages: Vec<&Queued> = ended.iter().map(|ended| &ended.message).collect();
-        let mut trace = AttemptTrace::start(&self.queue.tracer, self.start, &messages);
+        let is_told = preview.is_some();
+        let tracer = &self.queue.tracer;
+        let mut trace = AttemptTrace::start_after(tracer, self.start, &messages, preview);
         if let Some(first) = messages.first() {
             tell_plan(self.plan, first, self.start.0, &mut trace);
         }
@@ -115,7 +121,10 @@ impl OngoingAttempt<'_> {
                     if let Some(ip) = step.remote() {
                         trace.with_remote(ip);
                     }
-                    step.tell(self.plan, &mut |event, fill| trace.event(at, event, fill));
+                    step.tell(self.plan, &mut |event, fill| match is_told {
+                        true => trace.known_event(at, event, fill),
+                        false => trace.event(at, event, fill),
+                    });
                 }
                 Entry::Line(line) => {
                     let event = match line.by {
@@ -142,7 +151,7 @@ impl OngoingAttempt<'_> {
 /// The lines of a transcript since the attempt began. What nobody said is left out: it is a step.
 fn lines<'a>(
     said: &'a Recorded,
-    happenings: &'a Happenings,
+    happenings: &'a Happenings<'_>,
 ) -> impl Iterator<Item = (i64, Entry<'a>)> {
     let lines = said.transcript.lines.iter();
     let lines = lines.filter(|line| line.by != Speaker::Nobody);

@@ -2,7 +2,7 @@
 
 use postrider_observe::{
     metrics::{AttemptOutcome, Class, Connected, DsnAction, End, Event as Told, SuppressedBy},
-    trace::{EventType, Key, Kind, Record, Term, Value},
+    trace::{EventType, Heard, Key, Kind, Listening, Record, Term, Value},
 };
 use postrider_queue::EndAs;
 use postrider_store::{Event, QueueFilter, QueueId};
@@ -156,6 +156,60 @@ async fn a_message_that_is_deferred_and_then_fails_has_a_trace_of_each_attempt()
     assert_eq!(told(Told::Suppressed), 1);
     let connected = metrics.outgoing_connections_total.with(Connected::Ok).get();
     assert!(connected >= 1, "{connected}");
+    world.stop().await;
+}
+
+/// What a listener hears up to the event of this type, or up to the end of a trace: the news of one
+/// who knows what came before.
+async fn heard(listening: &mut Listening, until: Option<EventType>) -> (u64, Vec<EventType>) {
+    let (mut seen, mut events) = (0, Vec::new());
+    loop {
+        let Some(Heard::Going(going)) = listening.next().await else {
+            panic!("news were lost");
+        };
+        let news = going.news(seen).map(|event| event.event);
+        events.extend(
+            news.filter(|it| *it != EventType::DeliveryRawInput)
+                .filter(|it| *it != EventType::DeliveryRawOutput),
+        );
+        seen = going.total;
+        if going.has_ended || until.is_some_and(|until| events.contains(&until)) {
+            return (going.record.span, events);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_steps_of_an_attempt_are_heard_while_it_goes_on() {
+    let remote = Remote::start(|_, _| None).await;
+    let world = world(Setup::default());
+    world.lead("192.0.2.1", &remote);
+    world.mx("silent.test", &[(10, "mx.silent.test")]);
+    world.host("mx.silent.test", "192.0.2.2");
+    world.silence("192.0.2.2");
+    let mut listening = world.observed.traces.listen();
+    let [id] = world.add(Message::to(&["a@remote.test"])).await;
+    assert_eq!(world.events(1).await, [(id, Event::Delivered)]);
+    let (span, mut events) = heard(&mut listening, None).await;
+    let [trace] = &taken(&world)[..] else {
+        panic!("one attempt");
+    };
+    // Each event is told once.
+    assert_eq!(
+        events[..2],
+        [EventType::DeliveryAttemptStart, EventType::DeliveryIpLookup]
+    );
+    assert_eq!(events.last(), Some(&EventType::DeliveryAttemptEnd));
+    let mut expected = types(trace);
+    expected.sort();
+    events.sort();
+    assert_eq!((span, events), (trace.span, expected));
+
+    // This one does not end.
+    let [_] = world.add(Message::to(&["a@silent.test"])).await;
+    let (_, events) = heard(&mut listening, Some(EventType::DeliveryIpLookup)).await;
+    assert_eq!(events[0], EventType::DeliveryAttemptStart);
+    assert!(taken(&world).is_empty());
     world.stop().await;
 }
 

@@ -361,7 +361,7 @@ pub(super) static CALLS: &[Call] = calls! {
         "Get a token that opens a stream of traces within a minute, in the place of a login."
         => traces::token;
     read GET "telemetry/traces/live" Observe all ["filter,token"] ("" -> "stages")
-        "Stream the traces that end. Further parameters, such as remote-ip, are values that an event of the trace has to have."
+        "Stream the events of traces as they happen. Further parameters, such as remote-ip, are values that events of the trace have to have."
         => traces::live;
     read GET "telemetry/refusals" Observe whole ["page,limit,cursor,sort"] ("" -> "[RefusalItem]")
         "List the reasons of refusals, and how often each was given." => server::refusals;

@@ -1,5 +1,7 @@
 //! Traces and events as the faces show them.
 
+use std::net::IpAddr;
+
 use postrider_observe::trace::{Event, EventType, Key, Kind, Record, Value};
 use postrider_store::Time;
 use serde::{Deserialize, Serialize};
@@ -139,20 +141,85 @@ pub fn shown_event(event: &Event) -> TraceEvent {
     }
 }
 
-/// Whether a message, a session or an address is what an event is about: one of its values with the
-/// key has the text.
-#[must_use]
-pub fn is_about(event: &Event, key: Key, text: &str) -> bool {
-    let has = |value: &Value| match value {
-        Value::Text(it) => it.to_lowercase().contains(text),
-        Value::Number(number) => number.to_string() == text,
-        Value::Bool(_) | Value::Time(_) | Value::List(_) => false,
-    };
-    let values = event.values.iter().filter(|(it, _)| *it == key);
-    values.into_iter().any(|(_, value)| match value {
-        Value::List(list) => list.iter().any(has),
-        value => has(value),
-    })
+/// What a value of an event has to be, so that the event is about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// This IP address.
+    Ip(IpAddr),
+    /// This mail address, in lower case.
+    Address(String),
+    /// A text with this part, in lower case.
+    Part(String),
+}
+
+impl Wanted {
+    /// What somebody typed. A whole address means itself, and no longer one that has it as a part.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        if let Ok(ip) = text.trim().parse::<IpAddr>() {
+            return Self::Ip(ip.to_canonical());
+        }
+        let text = text.to_lowercase();
+        match is_address(&text) {
+            true => Self::Address(text),
+            false => Self::Part(text),
+        }
+    }
+
+    /// Whether one of the values of an event with this key is wanted.
+    #[must_use]
+    pub fn is_in(&self, event: &Event, key: Key) -> bool {
+        let mut values = event.values.iter().filter(|(it, _)| *it == key);
+        values.any(|(_, value)| match value {
+            Value::List(list) => list.iter().any(|value| self.is(value)),
+            value => self.is(value),
+        })
+    }
+
+    fn is(&self, value: &Value) -> bool {
+        match value {
+            Value::Text(text) => self.is_text(text),
+            Value::Number(number) => self.is_word(&number.to_string()),
+            Value::Bool(flag) => self.is_word(if *flag { "true" } else { "false" }),
+            Value::Time(micros) => self.is_text(&Time(*micros).to_string()),
+            Value::List(_) => false,
+        }
+    }
+
+    fn is_word(&self, word: &str) -> bool {
+        matches!(self, Self::Part(part) if part == word)
+    }
+
+    /// Longer texts may have addresses somewhere.
+    fn is_text(&self, text: &str) -> bool {
+        match self {
+            Self::Ip(wanted) => match text.parse::<IpAddr>() {
+                Ok(ip) => ip.to_canonical() == *wanted,
+                Err(_) => has_word(text, &wanted.to_string()),
+            },
+            Self::Address(wanted) => {
+                let text = text.to_lowercase();
+                match is_address(&text) {
+                    true => text == *wanted,
+                    false => has_word(&text, wanted),
+                }
+            }
+            Self::Part(part) => text.to_lowercase().contains(part),
+        }
+    }
+}
+
+/// Whether a text is a mail address and nothing else, by its looks.
+fn is_address(text: &str) -> bool {
+    let sides = text.rsplit_once('@');
+    sides.is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+        && !text.contains(|c: char| c.is_whitespace() || "<>,;".contains(c))
+}
+
+/// Whether a text has a word, between characters that can't be in it.
+fn has_word(text: &str, word: &str) -> bool {
+    let mut words = text.split(|c: char| c.is_whitespace() || "<>()[],;".contains(c));
+    words.any(|it| it.trim_end_matches('.') == word)
 }
 
 /// The values with names of ours, or with those that Stalwart has.
@@ -278,17 +345,37 @@ mod tests {
             trace.event(1, EventType::SmtpRcptTo, |data| {
                 data.texts(Key::To, ["Ann@b.test", "x@y.test"]);
                 data.number(Key::QueueId, 12);
+                data.text(Key::RemoteIp, "192.0.2.10");
+                data.text(Key::Reason, "<ann@b.test> from [192.0.2.10] waits");
+                data.flag(Key::Tls, true);
+                data.time(Key::NextRetry, 0);
             });
         });
         let event = record.events().next().unwrap();
         for (key, text, is) in [
-            (Key::To, "ann@b", true),
+            (Key::To, "ann@b", false),
+            (Key::To, "nn@b.test", false),
+            (Key::To, "ANN@b.test", true),
+            (Key::To, "ann@", true),
+            (Key::To, "@b.test", true),
             (Key::To, "y.test", true),
-            (Key::From, "ann@b", false),
+            (Key::From, "ann@b.test", false),
             (Key::QueueId, "12", true),
             (Key::QueueId, "1", false),
+            (Key::RemoteIp, "192.0.2.1", false),
+            (Key::RemoteIp, "192.0.2.10", true),
+            (Key::RemoteIp, "::ffff:192.0.2.10", true),
+            (Key::RemoteIp, "192.0.2.", true),
+            (Key::Reason, "ann@b.test", true),
+            (Key::Reason, "n@b.test", false),
+            (Key::Reason, "192.0.2.10", true),
+            (Key::Reason, "192.0.2.1", false),
+            (Key::Reason, "waits", true),
+            (Key::Tls, "true", true),
+            (Key::Tls, "false", false),
+            (Key::NextRetry, "1970-01-01", true),
         ] {
-            assert_eq!(is_about(&event, key, text), is, "{key:?} {text}");
+            assert_eq!(Wanted::new(text).is_in(&event, key), is, "{key:?} {text}");
         }
     }
 }

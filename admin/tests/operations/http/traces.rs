@@ -233,7 +233,7 @@ fn spans(events: &Value) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn traces_that_end_are_streamed_whole_to_those_who_may_see_them() {
+async fn traces_are_streamed_whole_to_those_who_may_see_them() {
     let site = Site::open().await;
     let now = at(&site, 0);
     let scopes = [Scope::ManageObserve];
@@ -263,6 +263,42 @@ async fn traces_that_end_are_streamed_whole_to_those_who_may_see_them() {
     assert_eq!(site.send(&format!("GET {wrong}"), "", "").await.status, 401);
     let wrong = format!("GET /api/events/live?token={all}");
     assert_eq!(site.send(&wrong, "", "").await.status, 401);
+}
+
+#[tokio::test]
+async fn the_events_of_a_trace_that_goes_on_are_streamed() {
+    let site = Site::open().await;
+    let token = token(&site, &site.key).await;
+    let path =
+        format!("/api/telemetry/traces/live?remote-ip=192.0.2.1&to=ann@a.test&token={token}");
+    let mut stream = Stream::at(&site, &path, "").await;
+    stream.until("\r\n\r\n").await;
+    let tracer = site.desk.recorder.tracer();
+    let session = |ip: &str, to: &str| {
+        let mut trace = tracer.start(Kind::Session, at(&site, 0));
+        trace.event(at(&site, 1), EventType::SmtpConnectionStart, |data| {
+            data.text(Key::RemoteIp, ip);
+        });
+        trace.event(at(&site, 2), EventType::SmtpRcptTo, |data| {
+            data.text(Key::To, to)
+        });
+        trace
+    };
+    // Only one has both values, each in an event of its own.
+    let others = [
+        session("192.0.2.10", "ann@a.test"),
+        session("192.0.2.1", "joann@a.test"),
+    ];
+    let mut trace = session("192.0.2.1", "Ann@a.test");
+    let (_, _, data) = stream.event().await;
+    assert_eq!(spans(&data), [trace.span(); 2]);
+    trace.event(at(&site, 3), EventType::SmtpQuit, |_| {});
+    let (_, _, data) = stream.event().await;
+    assert_eq!(
+        (&data[0]["type"], spans(&data)),
+        (&json!("smtp.quit"), vec![trace.span()])
+    );
+    drop(others);
 }
 
 #[tokio::test]

@@ -1,15 +1,19 @@
-//! Traces: lists, single ones, and the stream of those that end.
+//! Traces: lists, single ones, and the stream of their events.
+
+mod following;
 
 use std::time::Duration;
 
 use futures_util::stream;
 use postrider_observe::{
-    metrics::{StreamKind, TraceReader},
-    trace::{Event, Followed, Key, Record, Subscription, Words},
+    metrics::StreamKind,
+    trace::{Event, Heard, Key, Listening},
 };
 use postrider_store::Time;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use self::following::{Filter, Following};
 
 use super::super::{
     Answer, Asked,
@@ -24,7 +28,7 @@ use crate::{
     AdminError,
     op::{
         Single,
-        traces::{Find, Found, Show, Sight, TraceItem, is_about, key_of_parameter, shown_event},
+        traces::{Find, Found, Show, Sight, TraceItem, shown_event},
     },
 };
 
@@ -36,7 +40,9 @@ const IDS_MAX: usize = 100;
 const OPENED: &str = "telemetry/traces/live";
 /// A client gets at most one frame in this time.
 const PACE: Duration = Duration::from_secs(1);
-/// The most events of a frame. A frame ends with a whole trace.
+/// For so long events are collected before they go together.
+const GATHER: Duration = Duration::from_millis(200);
+/// The most events of a frame, but for those that come at once.
 const FRAME_EVENTS_MAX: usize = 1000;
 
 impl Asked {
@@ -156,17 +162,16 @@ pub(in super::super) async fn token(asked: Asked) -> Result<Answer, Problem> {
     asked.token(OPENED)
 }
 
-/// The stream of the traces that end. Once an event of a trace matches, all its events are sent.
+/// The stream of the events of traces, as they happen. Once a trace matches, all its events are
+/// sent.
 pub(in super::super) async fn live(asked: Asked) -> Result<Answer, Problem> {
-    let filter = LiveFilter::new(&asked.query);
-    let Some(subscription) = asked.context.traces.subscribe(TraceReader::Live) else {
-        let text = "there are no traces that end: they are turned off, or the server stops";
+    let Some(listening) = asked.context.traces.listen() else {
+        let text = "there are no traces: they are turned off, or the server stops";
         return Err(AdminError::unavailable(text).into());
     };
     let reader = Reader {
-        subscription,
-        filter,
-        sight: asked.sight(),
+        listening,
+        following: Following::new(Filter::new(&asked.query), asked.sight()),
         last: None,
         lost: 0,
     };
@@ -177,86 +182,61 @@ pub(in super::super) async fn live(asked: Asked) -> Result<Answer, Problem> {
     Ok(Answer::Live(Live::new(&asked, StreamKind::Traces, frames)?))
 }
 
-/// Which traces a stream has.
-struct LiveFilter {
-    words: Words,
-    /// Values that one event has to have, in lower case.
-    values: Vec<(Key, String)>,
-}
-
-impl LiveFilter {
-    fn new(query: &Query) -> Self {
-        let values = query.names().filter_map(|name| {
-            let text = query.text(name)?.to_lowercase();
-            Some((key_of_parameter(name)?, text))
-        });
-        Self {
-            words: Words::parse(query.text("filter").unwrap_or_default()),
-            values: values.collect(),
-        }
-    }
-
-    fn matches(&self, record: &Record) -> bool {
-        let has_all = |event: &Event| {
-            let mut values = self.values.iter();
-            values.all(|(key, text)| is_about(event, *key, text))
-        };
-        let mut events = record.events();
-        (self.values.is_empty() || events.any(|event| has_all(&event))) && self.words.are_in(record)
-    }
-}
-
-/// Collects traces into frames, at the pace of a stream.
+/// Collects events into frames, at the pace of a stream.
 struct Reader {
-    subscription: Subscription,
-    filter: LiveFilter,
-    sight: Option<Sight>,
+    listening: Listening,
+    following: Following,
     /// When the last frame was sent.
     last: Option<Instant>,
-    /// How many traces were lost, which the client does not know yet.
+    /// How many news were lost, which the client does not know yet.
     lost: u64,
 }
 
 impl Reader {
     /// Waits for the next frame. None when no more will come.
     async fn next(&mut self) -> Option<Frame> {
-        let mut events: Vec<Value> = Vec::new();
         match std::mem::take(&mut self.lost) {
             0 => {}
             lost => return Some(Frame::Lost(lost)),
         }
-        // The first trace is waited for, and then, until the next frame may go, for more.
+        let mut events: Vec<Value> = Vec::new();
+        // The first event is waited for, and then, until the frame goes, for more.
+        let mut goes: Option<Instant> = None;
         loop {
-            let followed = match (events.is_empty(), self.last) {
-                (true, _) => self.subscription.next().await?,
-                (false, None) => break,
-                (false, Some(last)) => {
-                    let more = self.subscription.next();
-                    match tokio::time::timeout_at(last + PACE, more).await {
-                        Ok(Some(followed)) => followed,
-                        Ok(None) | Err(_) => break,
-                    }
-                }
+            let heard = match goes {
+                None => self.listening.next().await?,
+                Some(goes) => match timeout_at(goes, self.listening.next()).await {
+                    Ok(Some(heard)) => heard,
+                    Ok(None) | Err(_) => break,
+                },
             };
-            match followed {
-                Followed::Lost(count) if events.is_empty() => return Some(Frame::Lost(count)),
-                Followed::Lost(count) => {
+            match heard {
+                Heard::Lost(count) => {
+                    self.following.miss();
+                    if events.is_empty() {
+                        return Some(Frame::Lost(count));
+                    }
                     self.lost = count;
                     break;
                 }
-                Followed::Trace(record) => {
-                    let is_seen = self.sight.as_ref().is_none_or(|sight| sight.has(&record));
-                    if is_seen && self.filter.matches(&record) {
-                        events.extend(shown(&record));
-                    }
+                Heard::Going(going) => {
+                    let new = self.following.hear(&going);
+                    events.extend(
+                        new.iter()
+                            .filter_map(|event| shown(event, going.record.span)),
+                    );
                 }
+            }
+            if !events.is_empty() && goes.is_none() {
+                let gathered = Instant::now() + GATHER;
+                goes = Some(self.last.map_or(gathered, |last| gathered.max(last + PACE)));
             }
             if events.len() >= FRAME_EVENTS_MAX {
-                if let Some(last) = self.last {
-                    tokio::time::sleep_until(last + PACE).await;
-                }
                 break;
             }
+        }
+        if let Some(last) = self.last {
+            sleep_until(last + PACE).await;
         }
         self.last = Some(Instant::now());
         Some(Frame::News {
@@ -266,15 +246,11 @@ impl Reader {
     }
 }
 
-/// All events of a trace, each with its number.
-fn shown(record: &Record) -> impl Iterator<Item = Value> {
-    let events = record.events().filter_map(|event| {
-        let mut event = shown_event(&event);
-        let span = member(Key::SpanId.name(), json!(record.span));
-        event.data.extend(span);
-        value(&event).ok()
-    });
-    events.collect::<Vec<_>>().into_iter()
+/// An event of the trace with this number.
+fn shown(event: &Event, span: u64) -> Option<Value> {
+    let mut event = shown_event(event);
+    event.data.extend(member(Key::SpanId.name(), json!(span)));
+    value(&event).ok()
 }
 
 /// The shapes of the answers, for the description.

@@ -1,0 +1,284 @@
+//! The traces that one listener wants, as they go on.
+
+use std::{collections::BTreeMap, mem, sync::Arc};
+
+use postrider_observe::trace::{Event, Going, Key, Missing, Words};
+
+use super::super::super::parameters::Query;
+use crate::op::traces::{Sight, Wanted, key_of_parameter};
+
+/// The most messages about traces that did not match yet. They share their memory with those of
+/// other listeners.
+const WAITING_MAX: usize = 4096;
+/// The most traces that go on of which something is known.
+const OPEN_MAX: usize = 16_384;
+
+/// Which traces a listener wants.
+#[derive(Debug)]
+pub(super) struct Filter {
+    words: Words,
+    /// Values that events of the trace have to have, each in any event.
+    values: Vec<(Key, Wanted)>,
+}
+
+impl Filter {
+    pub(super) fn new(query: &Query) -> Self {
+        let values = query.names().filter_map(|name| {
+            let wanted = Wanted::new(query.text(name)?);
+            Some((key_of_parameter(name)?, wanted))
+        });
+        Self {
+            words: Words::parse(query.text("filter").unwrap_or_default()),
+            values: values.collect(),
+        }
+    }
+}
+
+/// A trace that goes on.
+struct Open {
+    /// How many of its events were heard of.
+    seen: u64,
+    /// What was heard and is not sent, with the number of events that were heard of before.
+    waiting: Vec<(Arc<Going>, u64)>,
+    /// What of the filter was not found yet: words, and places among the values.
+    missing: (Missing, Vec<usize>),
+}
+
+/// Follows the traces that match.
+pub(super) struct Following {
+    filter: Filter,
+    /// What the caller may see; None: everything.
+    sight: Option<Sight>,
+    open: BTreeMap<u64, Open>,
+    /// How many messages wait.
+    waiting: usize,
+    /// Something was not heard, so what comes may have gaps.
+    has_gaps: bool,
+}
+
+impl Following {
+    pub(super) fn new(filter: Filter, sight: Option<Sight>) -> Self {
+        Self {
+            filter,
+            sight,
+            open: BTreeMap::new(),
+            waiting: 0,
+            has_gaps: false,
+        }
+    }
+
+    /// News were lost.
+    pub(super) fn miss(&mut self) {
+        self.has_gaps = true;
+    }
+
+    /// Takes news of a trace. Gives what is to be sent: all its events since its start, once it
+    /// matches.
+    pub(super) fn hear(&mut self, going: &Arc<Going>) -> Vec<Event> {
+        let span = going.record.span;
+        let is_known = self.open.contains_key(&span);
+        // Its beginning comes with its next event.
+        if !is_known && !going.is_whole && !self.has_gaps {
+            return Vec::new();
+        }
+        let filter = &self.filter;
+        let open = self.open.entry(span).or_insert_with(|| Open {
+            seen: 0,
+            waiting: Vec::new(),
+            missing: (filter.words.missing(), (0..filter.values.len()).collect()),
+        });
+        let before = open.seen;
+        open.seen = before.max(going.total);
+        open.waiting.push((Arc::clone(going), before));
+        self.waiting += 1;
+        filter.look(going, before, &mut open.missing);
+        let is_wanted = open.missing.0.is_empty() && open.missing.1.is_empty();
+        let sight = self.sight.as_ref();
+        let is_seen = sight.is_none_or(|it| it.has_going(&going.record, going.has_ended));
+        let mut events = Vec::new();
+        if is_wanted && is_seen {
+            let waiting = mem::take(&mut open.waiting);
+            self.waiting -= waiting.len();
+            for (going, seen) in waiting {
+                events.extend(going.news(seen));
+            }
+        }
+        if going.has_ended {
+            self.forget(span);
+        }
+        while self.waiting > WAITING_MAX || self.open.len() > OPEN_MAX {
+            let Some((oldest, _)) = self.open.first_key_value() else {
+                break;
+            };
+            let oldest = *oldest;
+            self.forget(oldest);
+            self.has_gaps = true;
+        }
+        events
+    }
+
+    fn forget(&mut self, span: u64) {
+        if let Some(open) = self.open.remove(&span) {
+            self.waiting -= open.waiting.len();
+        }
+    }
+}
+
+impl Filter {
+    /// Strikes out what the new events have.
+    fn look(&self, going: &Going, seen: u64, missing: &mut (Missing, Vec<usize>)) {
+        let (words, values) = missing;
+        if words.is_empty() && values.is_empty() {
+            return;
+        }
+        self.words.strike_trace(words, &going.record);
+        for event in going.news(seen) {
+            self.words.strike_event(words, &event);
+            values.retain(|at| {
+                let wanted = self.values.get(*at);
+                wanted.is_some_and(|(key, wanted)| !wanted.is_in(&event, *key))
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_observe::{
+        EventType, Keep, Kind, Trace, Tracer,
+        trace::{Heard, Recorder},
+    };
+
+    use super::*;
+
+    fn following(query: &str) -> Following {
+        Following::new(Filter::new(&Query::new(query)), None)
+    }
+
+    /// Recorded traces, which somebody listens to.
+    fn recorder(dir: &std::path::Path) -> Recorder {
+        let parts = postrider_observe::trace::RecorderParts {
+            dir: dir.to_owned(),
+            limits: postrider_observe::trace::Limits {
+                keep: std::time::Duration::from_secs(60),
+                max_size: 1 << 20,
+            },
+            sample: 1.0,
+            metrics: Arc::default(),
+            now: Arc::new(|| 0),
+            has_room: Box::new(|| true),
+        };
+        Recorder::start(parts).unwrap()
+    }
+
+    fn add(trace: &mut Trace, at: i64, key: Key, text: &str) {
+        trace.event(at, EventType::SmtpRcptTo, |data| data.text(key, text));
+    }
+
+    /// What is sent to the listener now.
+    async fn sent(
+        following: &mut Following,
+        listening: &mut postrider_observe::trace::Listening,
+        news: usize,
+    ) -> Vec<i64> {
+        let mut all = Vec::new();
+        for _ in 0..news {
+            let Some(Heard::Going(going)) = listening.next().await else {
+                panic!("news were lost");
+            };
+            all.extend(following.hear(&going).iter().map(|event| event.micros));
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn once_all_of_a_filter_is_somewhere_all_of_the_trace_is_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = recorder(dir.path());
+        for query in [
+            "",
+            "remote-ip=192.0.2.1&to=ann@a.test",
+            "filter=192.0.2.1%20ann",
+            "to=ann&filter=192.0",
+        ] {
+            let mut listening = recorder.traces().listen().unwrap();
+            let mut following = following(query);
+            let tracer: &Tracer = recorder.tracer();
+            let mut other = tracer.start(Kind::Session, 0);
+            let mut trace = tracer.start(Kind::Session, 0);
+            add(&mut other, 10, Key::RemoteIp, "192.0.2.10");
+            add(&mut other, 11, Key::To, "joann@a.test");
+            add(&mut trace, 1, Key::RemoteIp, "192.0.2.1");
+            let first = sent(&mut following, &mut listening, 3).await;
+            add(&mut trace, 2, Key::To, "Ann@a.test");
+            let second = sent(&mut following, &mut listening, 1).await;
+            add(&mut trace, 3, Key::To, "bob@a.test");
+            let third = sent(&mut following, &mut listening, 1).await;
+            match query {
+                "" => assert_eq!((first, second), (vec![10, 11, 1], vec![2])),
+                // Words and parts of addresses are in both.
+                "filter=192.0.2.1%20ann" | "to=ann&filter=192.0" => {
+                    assert_eq!((first, second), (vec![10, 11], vec![1, 2]), "{query}");
+                }
+                _ => assert_eq!((first, second), (vec![], vec![1, 2]), "{query}"),
+            }
+            assert_eq!(third, [3], "and what follows: {query}");
+            tracer.finish(trace, Keep::Always);
+            tracer.finish(other, Keep::Always);
+            assert!(sent(&mut following, &mut listening, 2).await.is_empty());
+            assert!(following.open.is_empty() && following.waiting == 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tenant_hears_of_a_session_when_all_its_recipients_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = recorder(dir.path());
+        let tracer = recorder.tracer();
+        let mut listening = recorder.traces().listen().unwrap();
+        let sight = Sight {
+            accounts: ["ann".to_owned()].into(),
+            domains: ["a.test".to_owned()].into(),
+        };
+        let mut following = Following::new(Filter::new(&Query::new("")), Some(sight));
+        let to = |trace: &mut Trace, to: &str| {
+            trace.index(postrider_observe::Term::Recipient(to));
+            add(trace, 1, Key::To, to);
+        };
+        let mut own = tracer.start(Kind::Session, 0);
+        to(&mut own, "ann@a.test");
+        let mut shared = tracer.start(Kind::Session, 0);
+        to(&mut shared, "ann@a.test");
+        to(&mut shared, "bob@b.test");
+        assert!(sent(&mut following, &mut listening, 3).await.is_empty());
+        tracer.finish(shared, Keep::Always);
+        assert!(sent(&mut following, &mut listening, 1).await.is_empty());
+        tracer.finish(own, Keep::Always);
+        assert_eq!(sent(&mut following, &mut listening, 1).await, [1]);
+        // After a login it is known whose session it is.
+        let mut login = tracer.start(Kind::Session, 0);
+        add(&mut login, 2, Key::Domain, "client");
+        login.belongs_to("ann");
+        add(&mut login, 3, Key::AccountName, "ann");
+        assert_eq!(sent(&mut following, &mut listening, 2).await, [2, 3]);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_match_takes_bounded_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = recorder(dir.path());
+        let mut listening = recorder.traces().listen().unwrap();
+        let mut following = following("to=nobody");
+        let mut open = Vec::new();
+        for _ in 0..WAITING_MAX + 10 {
+            let mut trace = recorder.tracer().start(Kind::Session, 0);
+            add(&mut trace, 1, Key::To, "ann@a.test");
+            open.push(trace);
+            assert!(sent(&mut following, &mut listening, 1).await.is_empty());
+        }
+        assert_eq!(
+            (following.waiting, following.open.len()),
+            (WAITING_MAX, WAITING_MAX)
+        );
+    }
+}
