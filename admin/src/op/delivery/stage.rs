@@ -207,6 +207,21 @@ impl StageItem {
         }
     }
 
+    /// The last stage of a check that failed, for this reason.
+    #[must_use]
+    pub fn failed(reason: String) -> Self {
+        Self {
+            reason: Some(reason),
+            ..Self::new("completed")
+        }
+    }
+
+    /// No stage follows this one.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.kind == "completed"
+    }
+
     /// Clients of the HTTP API may hold the kinds of others as a closed set. This one is not in it.
     #[must_use]
     pub fn is_extra(&self) -> bool {

@@ -61,35 +61,34 @@ impl TraceItem {
     }
 
     /// A trace with the event that says most: one of the wanted types, else how a message was
-    /// queued, or the start of an attempt, else the first. It has sender, recipient and size, if
-    /// any event has them.
+    /// queued, or the start of an attempt, else what came into a mailbox, else the first. It has
+    /// the sender, the recipients and the size of its message, as far as any event has them.
     pub(super) fn brief(record: &Record, types: &[String]) -> Self {
-        let mut events = record.events();
-        let mut best: Option<(u8, Event)> = None;
-        let mut known: Vec<(Key, Value)> = Vec::new();
-        for event in &mut events {
-            for (key, value) in &event.values {
-                let is_wanted = matches!(key, Key::From | Key::To | Key::Size);
-                if is_wanted && !known.iter().any(|(it, _)| it == key) {
-                    known.push((*key, value.clone()));
-                }
+        let mut best: Option<(u8, Event, usize)> = None;
+        let mut messages = vec![Message::default()];
+        for event in record.events() {
+            if Message::begins_another(&messages, &event) {
+                messages.push(Message::default());
             }
-            let rank = if types.iter().any(|name| name == event.event.name()) {
-                3
-            } else if is_main(event.event) {
-                2
-            } else {
-                1
+            if let Some(message) = messages.last_mut() {
+                message.add(&event);
+            }
+            let rank = match types.iter().any(|name| name == event.event.name()) {
+                true => 4,
+                false => weight(event.event),
             };
-            if best.as_ref().is_none_or(|(best, _)| *best < rank) {
-                best = Some((rank, event));
+            if best.as_ref().is_none_or(|(best, ..)| *best < rank) {
+                best = Some((rank, event, messages.len() - 1));
             }
         }
-        let event = best.map(|(_, mut event)| {
-            known.retain(|(key, _)| event.value(*key).is_none());
+        let event = best.map(|(_, event, at)| {
+            // What was before the first message is shown with that one.
+            let mut following = messages.iter().skip(at);
+            let message = following.find(|message| message.is_known());
             let mut shown = shown_event(&event);
-            event.values = known;
-            shown.data.extend(data(&event.values, false));
+            if let Some(message) = message {
+                message.complete(&mut shown.data);
+            }
             shown.number(record.span);
             shown
         });
@@ -117,15 +116,122 @@ impl TraceEvent {
     }
 }
 
-/// Whether events of this type say what a trace is about.
-const fn is_main(event: EventType) -> bool {
-    matches!(
-        event,
+/// How much events of this type say of what a trace is about.
+const fn weight(event: EventType) -> u8 {
+    match event {
         EventType::QueueQueueMessage
-            | EventType::QueueQueueMessageAuthenticated
-            | EventType::QueueQueueDsn
-            | EventType::DeliveryAttemptStart
-    )
+        | EventType::QueueQueueMessageAuthenticated
+        | EventType::QueueQueueDsn
+        | EventType::DeliveryAttemptStart => 3,
+        EventType::MessageIngestHam | EventType::MessageIngestSpam => 2,
+        _ => 1,
+    }
+}
+
+/// What the events of a trace say of one of its messages.
+#[derive(Debug, Default)]
+struct Message {
+    /// The name of its transaction.
+    session: Option<String>,
+    from: Option<String>,
+    /// The recipients that were taken.
+    to: Vec<String>,
+    /// Those of other events, as of refusals.
+    asked_for: Vec<String>,
+    size: Option<u64>,
+    /// What MAIL said of the size.
+    claimed: Option<u64>,
+}
+
+impl Message {
+    /// Whether an event is about another message than the last one.
+    fn begins_another(messages: &[Self], event: &Event) -> bool {
+        let last = messages.last();
+        let session = last.and_then(|last| last.session.as_deref());
+        let is_other = |name| session.is_some_and(|last| last != name);
+        match event.event {
+            EventType::SmtpMailFrom => last.is_some_and(Self::is_known),
+            EventType::QueueQueueMessageAuthenticated => {
+                event.text(Key::Session).is_some_and(is_other)
+            }
+            _ => false,
+        }
+    }
+
+    fn add(&mut self, event: &Event) {
+        let own = |text: &str| Some(text.to_owned());
+        if self.from.is_none() {
+            self.from = event.text(Key::From).and_then(own);
+        }
+        let is_claim = event.event == EventType::SmtpMailFrom;
+        if is_claim || weight(event.event) > 1 {
+            self.session = event
+                .text(Key::Session)
+                .and_then(own)
+                .or(self.session.take());
+            let size = match is_claim {
+                true => &mut self.claimed,
+                false => &mut self.size,
+            };
+            *size = event.number(Key::Size).or(*size);
+        }
+        let to = match event.event {
+            EventType::SmtpRcptTo => &mut self.to,
+            kind if weight(kind) > 1 => &mut self.to,
+            _ => &mut self.asked_for,
+        };
+        let values = event.values.iter().filter(|(key, _)| *key == Key::To);
+        for (_, value) in values {
+            let values = match value {
+                Value::List(list) => list.as_slice(),
+                value => std::slice::from_ref(value),
+            };
+            for value in values {
+                if let Value::Text(text) = value
+                    && !to.iter().any(|known| known.eq_ignore_ascii_case(text))
+                {
+                    to.push(text.clone());
+                }
+            }
+        }
+    }
+
+    const fn is_known(&self) -> bool {
+        self.from.is_some() || !self.to.is_empty() || !self.asked_for.is_empty()
+    }
+
+    /// Adds what is known to the values of an event. One recipient is a text, more are an array.
+    fn complete(&self, data: &mut Map<String, serde_json::Value>) {
+        let to = match self.to.is_empty() {
+            true => &self.asked_for,
+            false => &self.to,
+        };
+        // The event itself may be about another one, such as one that was refused.
+        let is_other = match data.get(Key::To.name()) {
+            Some(serde_json::Value::String(own)) => {
+                !to.iter().any(|known| known.eq_ignore_ascii_case(own))
+            }
+            _ => false,
+        };
+        let mut add = |key: Key, value: serde_json::Value, replaces: bool| {
+            if replaces || !data.contains_key(key.name()) {
+                data.insert(key.name().to_owned(), value);
+            }
+        };
+        if let Some(from) = &self.from {
+            add(Key::From, json!(from), false);
+        }
+        match to.as_slice() {
+            [] => {}
+            [only] => add(Key::To, json!(only), !is_other),
+            several => add(Key::To, json!(several), !is_other),
+        }
+        if let Some(size) = self.size {
+            add(Key::Size, json!(size), true);
+        } else if let Some(claimed) = self.claimed {
+            add(Key::Size, json!(claimed), false);
+        }
+    }
 }
 
 /// An event as the faces show it.
@@ -336,7 +442,99 @@ mod tests {
         assert_eq!(serde_json::Value::Object(event.data), data);
         let event = brief(&["smtp.connection-start"]);
         assert_eq!(event.kind, "smtp.connection-start");
-        assert_eq!(event.data["size"], 9);
+        assert_eq!(event.data["size"], 10, "what MAIL said is no size");
+        let event = brief(&["smtp.mail-from"]);
+        assert_eq!(event.data["size"], 10);
+    }
+
+    #[test]
+    fn one_event_has_all_recipients_of_its_message_and_no_others() {
+        let session = record(|trace| {
+            trace.event(1, EventType::SmtpConnectionStart, |_| {});
+            for (name, from, to) in [
+                (
+                    "abc.1",
+                    "a@b.test",
+                    &["c@d.test", "e@d.test", "C@d.test"][..],
+                ),
+                ("abc.2", "b@b.test", &["f@d.test"]),
+            ] {
+                trace.event(2, EventType::SmtpMailFrom, |data| {
+                    data.text(Key::From, from);
+                    data.number(Key::Size, 1);
+                    data.text(Key::Session, name);
+                });
+                trace.event(3, EventType::SmtpMailboxDoesNotExist, |data| {
+                    data.text(Key::To, "nobody@d.test");
+                });
+                for to in to {
+                    trace.event(4, EventType::SmtpRcptTo, |data| data.text(Key::To, to));
+                }
+                trace.event(5, EventType::MessageIngestHam, |data| {
+                    data.text(Key::To, to[0]);
+                    data.number(Key::Size, 77);
+                });
+            }
+            trace.event(6, EventType::SmtpMailFrom, |data| {
+                data.text(Key::From, "c@b.test")
+            });
+            trace.event(7, EventType::SmtpMailboxDoesNotExist, |data| {
+                data.text(Key::To, "nobody@d.test");
+            });
+        });
+        let two = json!(["c@d.test", "e@d.test"]);
+        for (wanted, from, to, size) in [
+            ("", "a@b.test", two.clone(), Some(77)),
+            ("smtp.connection-start", "a@b.test", two, Some(77)),
+            (
+                "smtp.mailbox-does-not-exist",
+                "a@b.test",
+                json!("nobody@d.test"),
+                Some(77),
+            ),
+        ] {
+            let event = TraceItem::brief(&session, &[wanted.to_owned()])
+                .events
+                .remove(0);
+            assert_eq!(
+                (&event.data["from"], &event.data["to"]),
+                (&json!(from), &to),
+                "{wanted}"
+            );
+            assert_eq!(event.data["size"].as_u64(), size, "{wanted}");
+        }
+        // The messages of a call are told apart by their names.
+        let message = record(|trace| {
+            for (name, to) in [
+                ("abc.1", "x@y.test"),
+                ("abc.1", "z@y.test"),
+                ("abc.2", "w@y.test"),
+            ] {
+                trace.event(1, EventType::QueueQueueMessageAuthenticated, |data| {
+                    data.text(Key::From, "a@b.test");
+                    data.text(Key::To, to);
+                    data.text(Key::Session, name);
+                });
+            }
+        });
+        let event = TraceItem::brief(&message, &[]).events.remove(0);
+        assert_eq!(event.data["to"], json!(["x@y.test", "z@y.test"]));
+        // Of a refused message, only what was asked for is known.
+        let message = record(|trace| {
+            trace.event(1, EventType::SmtpMailFrom, |data| {
+                data.text(Key::From, "a@b.test");
+                data.number(Key::Size, 5);
+            });
+            trace.event(2, EventType::SmtpMailboxDoesNotExist, |data| {
+                data.text(Key::To, "nobody@d.test");
+            });
+        });
+        let event = TraceItem::brief(&message, &[]).events.remove(0);
+        let data = serde_json::Value::Object(event.data);
+        assert_eq!(
+            data,
+            json!({"from": "a@b.test", "to": "nobody@d.test", "size": 5, "spanId": 7})
+        );
     }
 
     #[test]

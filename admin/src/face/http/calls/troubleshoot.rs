@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use postrider_smtp::Address;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -28,6 +28,8 @@ use crate::{
 const STAGES_MAX: usize = 64;
 /// How long each part of a session may take, in seconds, if nothing else is asked for.
 const WAIT: u64 = 30;
+/// Why a check ends that panics.
+const BROKEN: &str = "the check ended with an internal error";
 /// The path of the call that a token opens.
 const OPENED: &str = "troubleshoot/delivery/{target}";
 
@@ -107,15 +109,33 @@ pub(in super::super) async fn delivery(asked: Asked) -> Result<Answer, Problem> 
     tokio::spawn(run(check, asked.context.clone(), client));
     let first = match receiver.recv().await {
         Some(first) => first?,
-        None => return Err(AdminError::from(Gone).into()),
+        None => return Err(Problem::internal(BROKEN)),
     };
-    let rest = stream::unfold(receiver, |mut receiver| async move {
-        let item = receiver.recv().await?.ok()?;
-        Some((item, receiver))
-    });
-    let stages = stream::once(async { first }).chain(rest);
-    let frames = stages.filter_map(async |item| Some(Frame::Stage(value(&[item]).ok()?)));
+    let frames =
+        stages(first, receiver).filter_map(async |item| Some(Frame::Stage(value(&[item]).ok()?)));
     Ok(Answer::Live(Live::without_pings(&asked, None, frames)?))
+}
+
+/// The stages of a check that has begun. The last one is always `completed`: if the check fails, it
+/// has the reason.
+fn stages(
+    first: StageItem,
+    receiver: mpsc::Receiver<Result<StageItem, AdminError>>,
+) -> impl Stream<Item = StageItem> {
+    let rest = stream::unfold(Some((receiver, first)), |going: Option<_>| async move {
+        let (mut receiver, item): (mpsc::Receiver<Result<StageItem, AdminError>>, StageItem) =
+            going?;
+        if item.is_last() {
+            return Some((item, None));
+        }
+        let next = match receiver.recv().await {
+            Some(Ok(next)) => next,
+            Some(Err(error)) => StageItem::failed(error.text),
+            None => StageItem::failed(BROKEN.to_owned()),
+        };
+        Some((item, Some((receiver, next))))
+    });
+    rest.fuse()
 }
 
 /// A message to be checked, and the client that brings it.
@@ -155,4 +175,43 @@ pub(in super::super) async fn dmarc(asked: Asked) -> Result<Answer, Problem> {
         checked.details = None;
     }
     Ok(Answer::Data(value(&checked)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_fails_says_so_at_its_end() {
+        let stage = |kind: &str| StageItem {
+            kind: kind.to_owned(),
+            ..StageItem::default()
+        };
+        let broken = || Err(AdminError::unavailable("no more"));
+        for (told, kinds, reason) in [
+            (
+                vec![Ok(stage("ehloStart")), Ok(stage("completed"))],
+                &["mxLookupStart", "ehloStart", "completed"][..],
+                None,
+            ),
+            (
+                vec![Ok(stage("ehloStart")), broken()],
+                &["mxLookupStart", "ehloStart", "completed"],
+                Some("no more"),
+            ),
+            (vec![], &["mxLookupStart", "completed"], Some(BROKEN)),
+        ] {
+            let (sender, receiver) = mpsc::channel(STAGES_MAX);
+            for item in told {
+                sender.send(item).await.unwrap();
+            }
+            drop(sender);
+            let stages = stages(stage("mxLookupStart"), receiver);
+            let stages: Vec<StageItem> = stages.collect().await;
+            let found: Vec<&str> = stages.iter().map(|stage| stage.kind.as_str()).collect();
+            assert_eq!(found, kinds);
+            let last = stages.last().and_then(|stage| stage.reason.as_deref());
+            assert_eq!(last, reason);
+        }
+    }
 }
