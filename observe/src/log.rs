@@ -17,6 +17,7 @@ mod form;
 mod layer;
 mod levels;
 mod line;
+mod name;
 mod output;
 mod ring;
 #[cfg(test)]

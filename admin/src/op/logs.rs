@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use postrider_config::Network;
-use postrider_observe::log::{About, Log, Order, Remotes, Threshold, part, threshold};
+use postrider_observe::log::{About, Log, Order, Remotes, Threshold, threshold};
 use postrider_store::Time;
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +55,7 @@ pub struct LogItem {
     pub level: Level,
     /// What happened, in words.
     pub event: String,
-    /// The name of the part that wrote it, for example `postrider.queue.deliver`.
+    /// The name of what happened, for example `delivery.delivered`.
     pub event_id: String,
     /// The facts, as `key = value, ...`.
     pub details: String,
@@ -97,7 +97,7 @@ impl Operation for List {
                     timestamp: Time(line.micros).to_string(),
                     level: line.level.into(),
                     event: line.message.clone(),
-                    event_id: part(&line.target),
+                    event_id: line.name().into_owned(),
                     details: line.details(),
                 })
                 .collect();

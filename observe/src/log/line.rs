@@ -11,6 +11,8 @@ use std::{
 
 use tracing::field::{Field, Visit};
 
+use super::name;
+
 /// The most bytes of a text in a line. What is longer ends in `...`.
 pub const TEXT_MAX: usize = 512;
 const CUT: &str = "...";
@@ -151,6 +153,13 @@ impl Line {
         details
     }
 
+    /// The name of what the line tells of, such as `delivery.delivered`: a type of events of
+    /// traces, or one that is made of the words of the line.
+    #[must_use]
+    pub fn name(&self) -> Cow<'static, str> {
+        name::name(self)
+    }
+
     /// About how many bytes of memory the line takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -166,10 +175,7 @@ impl Line {
     #[must_use]
     pub fn has(&self, wanted: &str) -> bool {
         let has = |text: &str| contains(text, wanted);
-        has(&self.message)
-            || has(&self.details())
-            || has(&part(&self.target))
-            || has(self.level.word())
+        has(&self.message) || has(&self.details()) || has(&self.name()) || has(self.level.word())
     }
 }
 
@@ -385,12 +391,12 @@ mod tests {
             "ann@a.test",
             "to = ann",
             "queue = 7",
-            "postrider.queue.end-of",
+            "delivery.delivered",
             "info",
             "\u{e4}rger",
         ] {
             assert!(line.has(wanted), "{wanted}");
         }
-        assert!(!line.has("bob") && !line.has(&"x".repeat(1000)));
+        assert!(!line.has("bob") && !line.has("end-of") && !line.has(&"x".repeat(1000)));
     }
 }

@@ -45,7 +45,7 @@ async fn the_log_is_listed_from_its_end() {
     assert_eq!(list["total"], json!(3));
     let first = json!({
         "timestamp": "1970-01-01T00:00:02Z", "level": "ERROR", "event": "failed to queue",
-        "event_id": "postrider.queue", "details": "number = 2",
+        "event_id": "postrider.failed-to-queue", "details": "number = 2",
     });
     assert_eq!(list["items"][0], first);
     let filtered = site.get("/api/logs?filter=QUEUED").await;

@@ -86,7 +86,8 @@ pub(in super::super) mod shapes {
         level: crate::op::logs::Level,
         /// What happened, in words.
         event: String,
-        /// The part of the program that wrote it, for example `postrider.queue.deliver`.
+        /// The name of what happened, for example `delivery.delivered`: a type of events of traces,
+        /// or one that is made of the words.
         event_id: String,
         /// `key = value, ...`
         details: String,
