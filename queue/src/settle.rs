@@ -26,7 +26,7 @@ use crate::{
     reports, route,
     schedule::{self, Wait},
     suppress::{Consequence, Failure, HeardFrom},
-    traces::AttemptTrace,
+    traces::{self, AttemptTrace},
 };
 
 pub use times::Outlook;
@@ -263,6 +263,11 @@ impl Queue {
         let sooner = tells.into_iter().chain(ends).filter(|at| *at > now);
         let until = sooner.fold(until, Time::min);
         debug!(queue = message.id.0, next = %until, reason = %status, "postponed without an attempt");
+        let mut trace = AttemptTrace::off();
+        if traces::is_worth_telling(attempted.max(first_due), now, until) {
+            trace = AttemptTrace::unattempted(&self.tracer, now, &message);
+            trace.postponed(now, &message, &status.text, until);
+        }
         let mut settle = Settle {
             id: message.id,
             fence: message.fence,
@@ -289,13 +294,15 @@ impl Queue {
                     true => self.expires(&message).max(until),
                     false => self.gives_up_at(&message, until),
                 };
-                let mut trace = AttemptTrace::unattempted(&self.tracer, now, &message);
+                if !trace.is_on() {
+                    trace = AttemptTrace::unattempted(&self.tracer, now, &message);
+                }
                 let about = (Action::Delayed, &status, Some(last));
                 let into = (&mut settle, &mut trace);
                 self.add_report(config, &message, about, into).await;
-                trace.finish_unattempted(&self.tracer);
             }
         }
+        trace.finish_unattempted(&self.tracer);
         settle
     }
 

@@ -224,6 +224,31 @@ impl AttemptTrace {
         });
     }
 
+    /// Adds that a message waits on until a time, without an attempt.
+    pub(crate) fn postponed(&mut self, at: Time, message: &Queued, reason: &str, until: Time) {
+        self.event(at.0, EventType::PostriderPostponed, |data| {
+            data.number(Key::QueueId, message.id.0);
+            data.display(Key::To, &message.recipient);
+            data.text(Key::Reason, reason);
+            data.time(Key::NextRetry, until.0);
+        });
+    }
+
+    /// Adds that a DSN about a message goes to its sender by the queue. It has its number when the
+    /// result is stored; until then it is known by its Message-ID.
+    pub(crate) fn dsn_queued(&mut self, at: Time, to: &Address, dsn: &Common) {
+        if self.is_on() {
+            self.trace.index(Term::MessageId(&dsn.message_id));
+        }
+        self.event(at.0, EventType::QueueQueueDsn, |data| {
+            data.text(Key::From, "");
+            data.display(Key::To, to);
+            data.number(Key::Size, dsn.size);
+            data.text(Key::MessageId, &dsn.message_id);
+            data.text(Key::AccountName, &dsn.account);
+        });
+    }
+
     /// Ends the attempt.
     pub(crate) fn finish(mut self, tracer: &Tracer, now: Time) {
         if !self.is_on() {
@@ -255,6 +280,18 @@ impl AttemptTrace {
             told: false,
         }
     }
+}
+
+/// Whether a message that is put off has a trace of that: at first, and then when it has waited a
+/// quarter longer than at the trace before. So a site that is paused for long costs few traces.
+/// `since`: when the last attempt was, or when the message was due first.
+pub(crate) fn is_worth_telling(since: Time, now: Time, until: Time) -> bool {
+    // The third root of two is about a quarter more than one.
+    let steps = |at: Time| {
+        let minutes = u128::from(at.since(since).as_secs() / 60) + 1;
+        minutes.saturating_pow(3).ilog2()
+    };
+    now <= since || steps(now) < steps(until)
 }
 
 /// The most accounts of an attempt that is told while it goes on.
@@ -448,4 +485,24 @@ pub(crate) fn report_queued(
         data.text(Key::AccountName, &common.account);
     });
     tracer.finish(trace, Keep::Sampled);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_long_is_told_seldom() {
+        let minute = |minutes: i64| Time(minutes * 60_000_000);
+        let told: Vec<i64> = (0..10_000)
+            .filter(|at| is_worth_telling(minute(0), minute(*at), minute(at + 1)))
+            .collect();
+        assert_eq!(told[..5], [0, 1, 2, 4, 5]);
+        assert!(told.len() < 45, "{told:?}");
+        let is_soon = |of: &[i64]| of[1] <= of[0] + of[0] / 3 + 2;
+        assert!(told.windows(2).all(is_soon), "{told:?}");
+        // One wait may be long.
+        assert!(is_worth_telling(minute(0), minute(40), minute(100)));
+        assert!(!is_worth_telling(minute(0), minute(40), minute(41)));
+    }
 }

@@ -233,6 +233,7 @@ event_types! {
     244 PostriderChanged "postrider.changed" "a message was changed",
     245 PostriderSuppressed "postrider.suppressed" "a recipient is suppressed",
     246 PostriderLeftOut "postrider.left-out" "events were left out",
+    247 PostriderPostponed "postrider.postponed" "put off without an attempt",
 }
 
 impl EventType {

@@ -41,6 +41,9 @@ impl Queue {
             let report = (&*text, TextSource::New);
             let report = self.report_to(account, to, report, require_tls, now);
             self.count_own(report.common.size);
+            if settle.party == Party::Claimant {
+                trace.dsn_queued(now, to, &report.common);
+            }
             settle.queue.push(report);
         }
         settle.text = Some(NewText::Inline(text.into()));

@@ -1,5 +1,6 @@
 //! Mail that came in and goes on to other servers.
 
+use postrider_observe::trace::{EventType, Key, Term};
 use postrider_queue::{JUNK_FIELD, Passed, SubmittedRecipient, header::section};
 use postrider_smtp::{
     ReversePath,
@@ -119,6 +120,22 @@ async fn the_sender_of_mail_that_was_passed_on_hears_of_its_failure() {
     assert_eq!(sent.recipients, 0);
     let retired = world.store.retired(id).await.unwrap().unwrap();
     assert!(!retired.success);
+    // The traces of the failure and of the report are found by the Message-ID of the report.
+    let report_id = { report.text.lines() }
+        .find_map(|line| line.strip_prefix("Message-ID: "))
+        .unwrap();
+    let traces = world.observed.traces.take();
+    let found = traces
+        .iter()
+        .filter(|it| it.has(Term::MessageId(report_id)));
+    let found: Vec<_> = found.collect();
+    let [failed, sent] = &found[..] else {
+        panic!("{report_id}: {traces:?}");
+    };
+    assert_eq!((&failed.queues, sent.queues.len()), (&vec![id.0], 1));
+    let mut events = failed.events();
+    let queued = events.find(|event| event.event == EventType::QueueQueueDsn);
+    assert_eq!(queued.unwrap().text(Key::To), Some("bob@sender.test"));
     world.stop().await;
 }
 
