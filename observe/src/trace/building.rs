@@ -10,14 +10,17 @@
 //! An event: length (u16, of all that follows), type (u16), microseconds since 1970 (i64), then
 //! values. A value: key (u8), tag (u8), and as the tag says. All numbers are little-endian.
 
+mod told;
+
 use std::{
     fmt::{self, Write as _},
     sync::Arc,
     time::Duration,
 };
 
+use self::told::Told;
 use super::{
-    EVENT_MAX, EVENTS_MAX, EventType, Going, Key, Kind, Record, TRACE_MAX, Term,
+    EVENT_MAX, EVENTS_MAX, EventType, Key, Kind, Record, TRACE_MAX, Term,
     term::{Found, address_domain},
     tracer::{SMALL, Shared},
 };
@@ -91,19 +94,6 @@ struct Building {
     told: Told,
 }
 
-/// What those who listen know of a trace.
-#[derive(Debug, Default)]
-struct Told {
-    /// How many events they may know.
-    total: u64,
-    /// How often somebody had begun to listen when all events were told. 0: never.
-    begun: u64,
-    /// Nothing is told.
-    is_quiet: bool,
-    /// The trace is not kept: another one takes its place.
-    is_preview: bool,
-}
-
 impl Trace {
     /// A trace that keeps nothing.
     #[must_use]
@@ -134,38 +124,6 @@ impl Trace {
         });
         inner.count_memory();
         Self { inner: Some(inner) }
-    }
-
-    /// The same, which is told to those who listen, and is not kept.
-    pub(super) fn not_kept(mut self) -> Self {
-        if let Some(inner) = &mut self.inner {
-            inner.told.is_preview = true;
-        }
-        self
-    }
-
-    /// The same, whose first events were told by another one. That one has no end.
-    pub(super) fn in_place_of(mut self, mut preview: Self) -> Self {
-        if let (Some(inner), Some(mut before)) = (&mut self.inner, preview.inner.take()) {
-            inner.told.total = before.told.total;
-            inner.told.begun = before.told.begun;
-            before.told.is_quiet = true;
-            before.end();
-        }
-        self
-    }
-
-    /// Adds events that those who listen know already.
-    pub fn quietly<T>(&mut self, add: impl FnOnce(&mut Self) -> T) -> T {
-        let set = |trace: &mut Self, is_quiet| {
-            if let Some(inner) = &mut trace.inner {
-                inner.told.is_quiet = is_quiet;
-            }
-        };
-        set(self, true);
-        let added = add(self);
-        set(self, false);
-        added
     }
 
     /// The number of the trace: the span. 0 if nothing is kept.
@@ -240,12 +198,7 @@ impl Drop for Trace {
 impl Building {
     fn event(&mut self, micros: i64, event: EventType, fill: impl FnOnce(&mut Data<'_>)) {
         let length = self.add(micros, event, fill);
-        if !self.told.is_quiet {
-            self.told.total += 1;
-            if self.shared.live.is_heard() {
-                self.tell(length);
-            }
-        }
+        self.told(length);
     }
 
     /// Adds an event. Gives the number of its bytes, which are the last ones; 0: it was left out.
@@ -268,48 +221,6 @@ impl Building {
         }
         self.count_memory();
         length
-    }
-
-    /// Tells those who listen of the last event, which has so many bytes. Who began to listen since
-    /// the last time gets all events.
-    #[cold]
-    fn tell(&mut self, length: usize) {
-        let begun = self.shared.live.begun();
-        let is_whole = self.told.begun != begun;
-        self.told.begun = begun;
-        let mut events = Vec::new();
-        if is_whole {
-            events.extend_from_slice(&self.record.events);
-            self.end_of_events(&mut events);
-        } else {
-            let newest = match self.head_is_full {
-                true => &self.tail,
-                false => &self.record.events,
-            };
-            let newest = newest.get(newest.len().saturating_sub(length)..);
-            events.extend_from_slice(newest.unwrap_or_default());
-        }
-        self.tell_events(events, is_whole, false);
-    }
-
-    fn tell_events(&self, events: Vec<u8>, is_whole: bool, has_ended: bool) {
-        let of = &self.record;
-        let record = Record {
-            ended: of.ended,
-            session: of.session.clone(),
-            owners: of.owners.clone(),
-            domains: of.domains.clone(),
-            has_more_domains: of.has_more_domains,
-            queues: of.queues.clone(),
-            events,
-            ..Record::new(of.kind, of.span, of.started)
-        };
-        self.shared.live.tell(Going {
-            record,
-            total: self.told.total,
-            is_whole,
-            has_ended,
-        });
     }
 
     /// Adds the events behind those of the head.
@@ -498,9 +409,7 @@ impl Building {
 
     /// None: the trace is not kept.
     fn end(mut self: Box<Self>) -> Option<(Arc<Shared>, Record)> {
-        if self.told.total > 0 && !self.told.is_quiet && self.shared.live.is_heard() {
-            self.tell_events(Vec::new(), false, true);
-        }
+        self.tell_end();
         if self.told.is_preview {
             self.shared.count_memory(self.counted, 0);
             return None;
