@@ -124,9 +124,17 @@ enum End {
 /// The calls that run now.
 struct Running {
     calls: JoinSet<End>,
-    /// The call of each task, and its receiver.
-    claims: HashMap<task::Id, (Arc<Hook>, Arc<ReceiverKey>, Option<Trace>)>,
+    /// The call of each task.
+    claims: HashMap<task::Id, RunningCall>,
     receivers: Receivers,
+}
+
+/// A call that runs.
+struct RunningCall {
+    hook: Arc<Hook>,
+    receiver: Arc<ReceiverKey>,
+    /// What those who follow traces hear of it meanwhile.
+    preview: Option<Trace>,
 }
 
 impl Runner {
@@ -300,7 +308,12 @@ impl Runner {
                 );
                 let call = panics::within(PanicIn::Webhook, call);
                 let task = running.calls.spawn(call).id();
-                running.claims.insert(task, (hook, receiver, preview));
+                let call = RunningCall {
+                    hook,
+                    receiver,
+                    preview,
+                };
+                running.claims.insert(task, call);
             }
             running.receivers.drop_reservations();
             // Calls that were given back took the place of other receivers' calls in this claim.
@@ -321,7 +334,11 @@ impl Runner {
             Ok((task, _)) => *task,
             Err(error) => error.id(),
         };
-        let (hook, receiver, preview) = running.claims.remove(&task)?;
+        let RunningCall {
+            hook,
+            receiver,
+            preview,
+        } = running.claims.remove(&task)?;
         running.receivers.end_call(&receiver);
         let (attempt, result) = match ended {
             Ok((_, End::Made(attempt, result))) => (attempt, result),
