@@ -91,7 +91,8 @@ mod tests {
     #[test]
     fn a_message_quotes_nothing() {
         let text = "caf\u{e9} secret";
-        let cases: [(fn(&str) -> usize, &str); 3] = [
+        type Work = fn(&str) -> usize;
+        let cases: [(Work, &str); 3] = [
             (
                 |text| text.split_at(4).1.len(),
                 "end byte index 4 is not a char boundary; it is inside '\u{e9}' (bytes 3..5)",

@@ -362,22 +362,20 @@ mod tests {
     /// the span that its attempts name, and no event is sent for messages that it is not about.
     #[test]
     fn a_call_for_many_messages_sends_each_event_twice_at_most() {
-        let fill: Vec<Box<dyn Fn(&mut Trace)>> = (0..64)
-            .map(|call| {
-                let fill = move |trace: &mut Trace| {
-                    for queue in call * 200..(call + 1) * 200 {
-                        trace.index(Term::Queue(queue));
-                        trace.event(5, EventType::QueueQueueMessage, |data| {
-                            data.number(Key::QueueId, queue);
-                            data.display(Key::To, format_args!("recipient-{queue}@remote.test"));
-                        });
-                    }
-                };
-                Box::new(fill) as Box<dyn Fn(&mut Trace)>
-            })
-            .collect();
-        let fill: Vec<(Kind, Fill<'_>)> = fill.iter().map(|it| (Kind::Api, &**it)).collect();
-        let records = records(&fill);
+        let next = std::cell::Cell::new(0);
+        let fill = |trace: &mut Trace| {
+            let first = next.get();
+            next.set(first + 200);
+            for queue in first..first + 200 {
+                trace.index(Term::Queue(queue));
+                trace.event(5, EventType::QueueQueueMessage, |data| {
+                    data.number(Key::QueueId, queue);
+                    data.display(Key::To, format_args!("recipient-{queue}@remote.test"));
+                });
+            }
+        };
+        let fill: Fill<'_> = &fill;
+        let records = records(&[(Kind::Api, fill); 64]);
         let size: usize = records.iter().map(|it| it.memory()).sum();
         let mut left = frames().traces(records);
         assert_eq!(left.left(), 64);
