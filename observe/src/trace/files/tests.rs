@@ -265,7 +265,7 @@ fn what_matches_is_counted_before_and_behind_the_page() {
         assert!(last < expected[2] && last + 3 > expected[2], "{what}");
         // Counting ends beyond the wanted number.
         query.count = 8;
-        let (found, reached) = count(&query, &mut || false);
+        let (_, reached) = count(&query, &mut || false);
         assert!(
             reached.total > 8 && !reached.is_total,
             "{what}: {}",
