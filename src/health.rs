@@ -11,6 +11,8 @@ use axum::{
 use postrider_store::{Accept, Store, StoreError};
 use tokio::{sync::Mutex, time::Instant};
 
+/// Where the answer is.
+pub(crate) const PATH: &str = "/healthz";
 /// The time for which an answer is given again. So many questions cost no more than one write in
 /// this time.
 const FRESH: Duration = Duration::from_secs(1);
@@ -34,7 +36,7 @@ where
     F: Future<Output = Result<(), StoreError>> + Send,
 {
     let last: Arc<Last> = Arc::default();
-    Router::new().route("/healthz", get(move || answer(Arc::clone(&last), check())))
+    Router::new().route(PATH, get(move || answer(Arc::clone(&last), check())))
 }
 
 async fn answer(

@@ -46,6 +46,7 @@ use tracing::debug;
 use crate::{
     framing::Fault,
     gate::{Door, Place},
+    health,
     idle::{Activity, Noted},
     linger::{Lingering, Rest, Unread, Watched},
     listener::{self, Accepted, Ends, Entrance},
@@ -89,11 +90,12 @@ pub(crate) struct RequestCounts {
 }
 
 impl RequestCounts {
-    /// What answers requests for this path.
-    fn api(&self, path: &str) -> Api {
+    /// What answers requests for this path. None: `/healthz`, whose 503 is an answer and no error.
+    fn api(&self, path: &str) -> Option<Api> {
         let mut paths = self.paths.iter();
         let api = paths.find(|(begin, _)| path.starts_with(begin));
-        api.map_or(Api::WellKnown, |(_, api)| *api)
+        let api = api.map_or(Api::WellKnown, |(_, api)| *api);
+        (path != health::PATH).then_some(api)
     }
 
     /// Counts an answer.
@@ -386,7 +388,9 @@ impl Service {
                 answer.headers_mut().insert(CONNECTION, close);
             }
             drop(work);
-            counts.count(api, answer.status(), begun.elapsed());
+            if let Some(api) = api {
+                counts.count(api, answer.status(), begun.elapsed());
+            }
             Ok(answer.map(|body| Noted::new(body, activity)))
         }
     }

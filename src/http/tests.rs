@@ -436,3 +436,22 @@ fn the_refusal_is_an_answer_of_http() {
         .unwrap();
     assert!(head.ends_with(&format!("Content-Length: {}", body.len())));
 }
+
+#[test]
+fn requests_count_for_what_answers_them_and_those_for_health_for_nothing() {
+    let counts = RequestCounts {
+        metrics: Arc::default(),
+        paths: vec![
+            ("/webapi/".to_owned(), Api::Webapi),
+            ("/".to_owned(), Api::WellKnown),
+        ],
+    };
+    let expected = [
+        ("/webapi/v0/Send", Some(Api::Webapi)),
+        ("/.well-known/mta-sts.txt", Some(Api::WellKnown)),
+        ("/healthz", None),
+    ];
+    for (path, api) in expected {
+        assert_eq!(counts.api(path), api, "{path}");
+    }
+}

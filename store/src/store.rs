@@ -48,6 +48,8 @@ pub struct Counts {
     pub journal_bytes: u64,
     /// Bytes of texts that some record refers to, in the journal and in files of their own.
     pub text_bytes: u64,
+    /// Bytes that the reports that came in count, and their sums: what `reports.max_size` limits.
+    pub report_bytes: u64,
     /// Records that could not be read since the start, and were set aside. The log names each.
     pub set_aside: u64,
 }

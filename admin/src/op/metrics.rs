@@ -7,6 +7,7 @@ mod points;
 
 use std::{
     collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,8 +18,7 @@ use postrider_observe::{
     },
 };
 use postrider_queue::SiteState;
-use postrider_store::{HookFilter, Order, QueueFilter, StoreError, Time};
-use tokio::sync::Mutex;
+use postrider_store::{HookFilter, Order, QueueFilter, Store, StoreError, Time};
 use tracing::warn;
 
 pub use self::points::keep_points;
@@ -28,6 +28,8 @@ use crate::Context;
 const PAGE: usize = 500;
 /// The messages of the queue are looked at in at most one part in so many of the time.
 const LOOK_SHARE: u32 = 50;
+/// How long who asks waits for a look at the messages. Prometheus waits ten seconds for all.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How many gauges have no metric of ours, and are only here.
 const COUNTED_HERE: usize = 3;
 
@@ -36,7 +38,11 @@ pub type Values = BTreeMap<String, PointValue>;
 
 /// What was found when the messages of the queue were last looked at.
 #[derive(Debug, Default)]
-pub struct Figures(Mutex<Option<Looked>>);
+pub struct Figures {
+    last: Mutex<Option<Looked>>,
+    /// The one that looks holds it.
+    looking: Arc<tokio::sync::Mutex<()>>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Looked {
@@ -53,20 +59,50 @@ struct Waiting {
 }
 
 impl Figures {
-    /// Looks at all messages, unless that was done a moment ago. One caller looks, and the others
-    /// wait.
-    async fn waiting(&self, context: &Context) -> Result<Waiting, StoreError> {
-        let mut last = self.0.lock().await;
-        let begun = Instant::now();
-        if let Some(last) = *last
-            && begun.duration_since(last.until) < last.took * LOOK_SHARE
-        {
-            return Ok(last.found);
+    /// What the last look found. Whoever asks waits a while for a new look if that is due, and gets
+    /// what the last one found if the new one takes longer. A look goes on when the asker has left.
+    async fn waiting(self: &Arc<Self>, store: &Store) -> Result<Waiting, StoreError> {
+        if !self.is_fresh() {
+            let look = async {
+                match Arc::clone(&self.looking).try_lock_owned() {
+                    Ok(held) => {
+                        let (figures, store) = (Arc::clone(self), store.clone());
+                        let look = tokio::spawn(async move {
+                            let result = figures.look(&store).await;
+                            drop(held);
+                            result
+                        });
+                        look.await.unwrap_or(Ok(()))
+                    }
+                    Err(_) => {
+                        drop(self.looking.lock().await);
+                        Ok(())
+                    }
+                }
+            };
+            tokio::time::timeout(PATIENCE, look)
+                .await
+                .unwrap_or(Ok(()))?;
         }
+        Ok(self.last().map(|last| last.found).unwrap_or_default())
+    }
+
+    fn last(&self) -> Option<Looked> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_fresh(&self) -> bool {
+        let last = self.last();
+        last.is_some_and(|last| last.until.elapsed() < last.took * LOOK_SHARE)
+    }
+
+    /// Looks at all messages.
+    async fn look(&self, store: &Store) -> Result<(), StoreError> {
+        let begun = Instant::now();
         let (mut found, mut after) = (Waiting::default(), None);
         loop {
             let all = QueueFilter::default();
-            let page = context.store.list(&all, after, Order::Ascending, PAGE);
+            let page = store.list(&all, after, Order::Ascending, PAGE);
             let page = page.await?;
             for message in &page.items {
                 found.deferred += u64::from(!message.hold && !message.results.is_empty());
@@ -78,12 +114,13 @@ impl Figures {
             }
         }
         let took = begun.elapsed();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some(Looked {
             until: begun + took,
             took,
             found,
         });
-        Ok(found)
+        Ok(())
     }
 }
 
@@ -154,6 +191,7 @@ impl Context {
             (StorePart::Bodies, counts.text_bytes),
             (StorePart::Index, disk.index),
             (StorePart::Traces, traces.unwrap_or_default()),
+            (StorePart::Reports, counts.report_bytes),
         ] {
             metrics.store_bytes.with(part).set(bytes);
         }
@@ -165,7 +203,7 @@ impl Context {
 
     async fn set_queue_gauges(&self) -> Result<(), StoreError> {
         let (store, metrics) = (&self.store, &self.metrics);
-        let waiting = self.figures.waiting(self).await?;
+        let waiting = self.figures.waiting(store).await?;
         let counts = store.counts().await;
         let rest = counts.queued.saturating_sub(counts.held + counts.claimed);
         let deferred = waiting.deferred.min(rest);
@@ -274,4 +312,39 @@ fn known_elsewhere(metrics: &Metrics) -> Vec<(String, PointValue)> {
     all.into_iter()
         .map(|(id, value)| (id.to_owned(), value))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_store::{Options, Store};
+
+    use super::*;
+
+    /// A scrape has an answer also while the messages of a large queue are looked at.
+    #[tokio::test]
+    async fn a_long_look_holds_up_nobody() {
+        let figures = Arc::new(Figures::default());
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(Options::new(dir.path())).unwrap();
+        assert_eq!(figures.waiting(&store).await.unwrap().bytes, 0);
+        assert!(figures.last().is_some());
+        // Somebody looks, and the last look was long ago.
+        let held = Arc::clone(&figures.looking).lock_owned().await;
+        let found = Waiting {
+            deferred: 3,
+            bytes: 7000,
+        };
+        *figures.last.lock().unwrap() = Some(Looked {
+            until: Instant::now(),
+            took: Duration::ZERO,
+            found,
+        });
+        tokio::time::pause();
+        let waiting = figures.waiting(&store).await.unwrap();
+        assert_eq!((waiting.deferred, waiting.bytes), (3, 7000));
+        // The look is done.
+        tokio::time::resume();
+        drop(held);
+        assert_eq!(figures.waiting(&store).await.unwrap().bytes, 0);
+    }
 }

@@ -359,6 +359,7 @@ fn counts_of(state: &State, journal_bytes: u64) -> Counts {
         hold_rules: state.hold_rules.counters.rules,
         journal_bytes,
         text_bytes: state.texts.counters.bytes,
+        report_bytes: state.received_reports.bytes(),
         set_aside: state.set_aside(),
     }
 }

@@ -242,6 +242,7 @@ impl Engine for Model {
                 .values()
                 .map(|text| text.len() as u64)
                 .sum(),
+            report_bytes: state.received_reports.all_bytes(),
             set_aside: 0,
         }
     }

@@ -321,12 +321,17 @@ impl Tables {
         arrived.take(max).map(|entry| Ok(entry?.1)).collect()
     }
 
-    /// Reports and sums have more than this room.
-    const fn are_over(&self, ReportRoom(room): ReportRoom) -> bool {
+    /// What all reports and sums count, in bytes.
+    pub(crate) const fn bytes(&self) -> u64 {
         let Counters {
             bytes, sum_bytes, ..
         } = self.counters;
-        sum_bytes > room / SUMS_SHARE || bytes.saturating_add(sum_bytes) > room
+        bytes.saturating_add(sum_bytes)
+    }
+
+    /// Reports and sums have more than this room.
+    const fn are_over(&self, ReportRoom(room): ReportRoom) -> bool {
+        self.counters.sum_bytes > room / SUMS_SHARE || self.bytes() > room
     }
 
     fn forget_name(&mut self, id: ReceivedReportId) -> Result<(), Fault> {

@@ -192,9 +192,13 @@ impl Model {
         sizes.sum()
     }
 
+    /// What all reports and sums count, in bytes.
+    pub(crate) fn all_bytes(&self) -> u64 {
+        self.bytes() + self.sum_bytes()
+    }
+
     pub(super) fn are_over(&self, ReportRoom(room): ReportRoom) -> bool {
-        let sums = self.sum_bytes();
-        sums > room / SUMS_SHARE || self.bytes() + sums > room
+        self.sum_bytes() > room / SUMS_SHARE || self.all_bytes() > room
     }
 }
 
