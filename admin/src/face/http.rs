@@ -142,7 +142,7 @@ struct Asked {
     last_event_id: Option<String>,
     body: Bytes,
     /// The place of the call, for as long as somebody works on it.
-    _place: Share,
+    place: Share,
     streams: Places,
     tokens: Arc<Tokens>,
     stopping: watch::Receiver<bool>,
@@ -254,7 +254,7 @@ async fn carry_out(served: &Served, method: Method, request: Request) -> Result<
             access,
             elements,
             body,
-            _place: place,
+            place,
             streams: shared.streams.clone(),
             tokens: Arc::clone(&shared.tokens),
             stopping: shared.stopping.clone(),

@@ -93,8 +93,11 @@ pub(in super::super) async fn restore(asked: Asked) -> Result<Answer, Problem> {
 /// Does the work of a call in the background. Its failure is in the log and the audit log. The work
 /// has the place of the call, so that a caller has no more of it at a time than calls.
 fn in_background<S: Single + 'static>(asked: Asked, operation: S) -> Answer {
+    let (context, place) = (asked.context, asked.place);
     tokio::spawn(async move {
-        if let Err(error) = operation.answer(&asked.context).await {
+        let done = operation.answer(&context).await;
+        drop(place);
+        if let Err(error) = done {
             tracing::warn!(%error, operation = S::NAME, "failed to remove what was deleted");
         }
     });
