@@ -213,44 +213,6 @@ async fn the_steps_of_an_attempt_are_heard_while_it_goes_on() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn a_message_that_waits_for_its_site_has_a_trace_of_that() {
-    let remote = Remote::start(|_, _| None).await;
-    let world = world(Setup::default());
-    world.lead("192.0.2.1", &remote);
-    let [first] = world.add(Message::to(&["a@remote.test"])).await;
-    assert_eq!(world.events(1).await, [(first, Event::Delivered)]);
-    let site = world.queue.site_views(None).remove(0).site;
-    let paused = world
-        .queue
-        .pause_site(&world.store, &site, None, "they mend it");
-    paused.await.unwrap();
-    assert_eq!(taken(&world).len(), 1);
-    let [waits] = world.add(Message::to(&["b@remote.test"])).await;
-    let traces = async {
-        loop {
-            match &taken(&world)[..] {
-                [] => tokio::task::yield_now().await,
-                [trace] => break trace.clone(),
-                more => panic!("{more:?}"),
-            }
-        }
-    };
-    let waited = tokio::time::timeout(std::time::Duration::from_secs(60), traces);
-    let trace = waited.await.unwrap();
-    assert_eq!(
-        (types(&trace), &trace.queues),
-        (vec![EventType::PostriderPostponed], &vec![waits.0])
-    );
-    assert!(trace.has(Term::Recipient("b@remote.test")));
-    let Some(Value::Text(reason)) = value(&trace, EventType::PostriderPostponed, Key::Reason)
-    else {
-        panic!("it says why");
-    };
-    assert!(reason.contains("they mend it"), "{reason}");
-    world.stop().await;
-}
-
 /// The messages of one connection are in different traces, if they are in different transactions.
 #[tokio::test]
 async fn each_transaction_has_its_own_trace() {
