@@ -93,6 +93,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// How much there is of everything.
     fn counts(&self) -> impl Future<Output = Counts> + Send;
+    /// Records that were set aside since the start, since they could not be read.
+    fn set_aside(&self) -> impl Future<Output = u64> + Send;
     /// How much of the disk is used and free.
     fn disk_use(&self) -> impl Future<Output = io::Result<DiskUse>> + Send;
     /// Tells of changes.

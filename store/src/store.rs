@@ -50,8 +50,6 @@ pub struct Counts {
     pub text_bytes: u64,
     /// Bytes that the reports that came in count, and their sums: what `reports.max_size` limits.
     pub report_bytes: u64,
-    /// Records that could not be read since the start, and were set aside. The log names each.
-    pub set_aside: u64,
 }
 
 /// How much of the disk a store uses, in bytes. All are 0 in memory.
@@ -263,6 +261,11 @@ impl Store {
     /// How much there is of everything. This costs nothing.
     pub async fn counts(&self) -> Counts {
         on_engine!(&self.engine, engine => engine.counts().await)
+    }
+
+    /// Records that could not be read since the start, and were set aside. The log names each.
+    pub async fn set_aside(&self) -> u64 {
+        on_engine!(&self.engine, engine => engine.set_aside().await)
     }
 
     /// How much of the disk is used and free.

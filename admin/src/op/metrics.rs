@@ -60,8 +60,9 @@ struct Waiting {
 
 impl Figures {
     /// What the last look found. Whoever asks waits a while for a new look if that is due, and gets
-    /// what the last one found if the new one takes longer. A look goes on when the asker has left.
-    async fn waiting(self: &Arc<Self>, store: &Store) -> Result<Waiting, StoreError> {
+    /// what the last one found if the new one takes longer. None: the first look is not done yet.
+    /// A look goes on when the asker has left.
+    async fn waiting(self: &Arc<Self>, store: &Store) -> Result<Option<Waiting>, StoreError> {
         if !self.is_fresh() {
             let look = async {
                 match Arc::clone(&self.looking).try_lock_owned() {
@@ -84,7 +85,7 @@ impl Figures {
                 .await
                 .unwrap_or(Ok(()))?;
         }
-        Ok(self.last().map(|last| last.found).unwrap_or_default())
+        Ok(self.last().map(|last| last.found))
     }
 
     fn last(&self) -> Option<Looked> {
@@ -185,7 +186,8 @@ impl Context {
         let traces = tokio::task::spawn_blocking(move || traces.bytes()).await;
         metrics.suppressions.set(counts.suppressions);
         metrics.hold_rules.set(counts.hold_rules);
-        metrics.store_records_set_aside.set(counts.set_aside);
+        let set_aside = self.store.set_aside().await;
+        metrics.store_records_set_aside.set(set_aside);
         for (part, bytes) in [
             (StorePart::Journal, counts.journal_bytes),
             (StorePart::Bodies, counts.text_bytes),
@@ -205,17 +207,16 @@ impl Context {
         let (store, metrics) = (&self.store, &self.metrics);
         let waiting = self.figures.waiting(store).await?;
         let counts = store.counts().await;
-        let rest = counts.queued.saturating_sub(counts.held + counts.claimed);
-        let deferred = waiting.deferred.min(rest);
-        for (state, messages) in [
-            (QueueState::Scheduled, rest - deferred),
-            (QueueState::Deferred, deferred),
-            (QueueState::Delivering, counts.claimed),
-            (QueueState::Held, counts.held),
-        ] {
-            metrics.queue_messages.with(state).set(messages);
+        let messages = &metrics.queue_messages;
+        if let Some(waiting) = waiting {
+            let rest = counts.queued.saturating_sub(counts.held + counts.claimed);
+            let deferred = waiting.deferred.min(rest);
+            messages.with(QueueState::Scheduled).set(rest - deferred);
+            messages.with(QueueState::Deferred).set(deferred);
+            metrics.queue_bytes.set(waiting.bytes);
         }
-        metrics.queue_bytes.set(waiting.bytes);
+        messages.with(QueueState::Delivering).set(counts.claimed);
+        messages.with(QueueState::Held).set(counts.held);
         let all = QueueFilter::default();
         let oldest = store.list(&all, None, Order::Ascending, 1).await?;
         let oldest = oldest.items.first().map(|message| message.common.queued);
@@ -326,8 +327,14 @@ mod tests {
         let figures = Arc::new(Figures::default());
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(Options::new(dir.path())).unwrap();
-        assert_eq!(figures.waiting(&store).await.unwrap().bytes, 0);
-        assert!(figures.last().is_some());
+        let bytes = async || figures.waiting(&store).await.unwrap().map(|it| it.bytes);
+        // Somebody looks for the first time.
+        let held = Arc::clone(&figures.looking).lock_owned().await;
+        tokio::time::pause();
+        assert_eq!(bytes().await, None);
+        tokio::time::resume();
+        drop(held);
+        assert_eq!(bytes().await, Some(0));
         // Somebody looks, and the last look was long ago.
         let held = Arc::clone(&figures.looking).lock_owned().await;
         let found = Waiting {
@@ -340,11 +347,10 @@ mod tests {
             found,
         });
         tokio::time::pause();
-        let waiting = figures.waiting(&store).await.unwrap();
-        assert_eq!((waiting.deferred, waiting.bytes), (3, 7000));
+        assert_eq!(bytes().await, Some(7000));
         // The look is done.
         tokio::time::resume();
         drop(held);
-        assert_eq!(figures.waiting(&store).await.unwrap().bytes, 0);
+        assert_eq!(bytes().await, Some(0));
     }
 }

@@ -307,6 +307,10 @@ impl Engine for JournalEngine {
         counts_of(&self.shared.state(), journal_bytes)
     }
 
+    async fn set_aside(&self) -> u64 {
+        self.shared.state().set_aside()
+    }
+
     async fn disk_use(&self) -> io::Result<DiskUse> {
         let shared = Arc::clone(&self.shared);
         let look = move || {
@@ -360,7 +364,6 @@ fn counts_of(state: &State, journal_bytes: u64) -> Counts {
         journal_bytes,
         text_bytes: state.texts.counters.bytes,
         report_bytes: state.received_reports.bytes(),
-        set_aside: state.set_aside(),
     }
 }
 

@@ -243,8 +243,11 @@ impl Engine for Model {
                 .map(|text| text.len() as u64)
                 .sum(),
             report_bytes: state.received_reports.all_bytes(),
-            set_aside: 0,
         }
+    }
+
+    async fn set_aside(&self) -> u64 {
+        0
     }
 
     async fn disk_use(&self) -> std::io::Result<DiskUse> {
