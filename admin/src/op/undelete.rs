@@ -11,6 +11,8 @@ use crate::{AdminError, Context};
 
 /// The mailbox that mail comes back to.
 const INBOX: &str = "Inbox";
+/// How many mails an entry of the audit log names.
+const NAMED: usize = 20;
 /// How much of a mail is read for its author and subject. Who wrote it chose the length.
 const READ_MAX: u64 = 64 << 10;
 /// The most characters of an author or a subject.
@@ -241,16 +243,25 @@ impl Operation for Restore {
     ) -> Result<(), AdminError> {
         let wanted = self.wanted(context).await;
         let all = self.mails.is_none();
-        let count = wanted.as_ref().map(Vec::len).unwrap_or_default();
-        let after = serde_json::json!({"all": all, "count": count});
+        let named = wanted.as_deref().unwrap_or_default();
+        let names = named.iter().filter_map(|(id, _)| id.map(hash));
+        let names: Vec<String> = names.take(NAMED).collect();
+        let after = serde_json::json!({"all": all, "count": named.len(), "mails": names});
         let context = &context.carrying(Self::NAME, &self.account, &after);
+        let mut is_change = all;
         let done = async {
             for mail in wanted? {
-                items.send(vec![self.one(context, mail).await]).await?;
+                let restored = self.one(context, mail).await;
+                is_change |= restored == Restored::Success;
+                items.send(vec![restored]).await?;
             }
             Ok(())
         };
         let done = done.await;
+        // Nothing was there to be restored: that is no change.
+        if done.is_ok() && !is_change {
+            return Ok(());
+        }
         context
             .record(Self::NAME, &self.account, &after, done)
             .await

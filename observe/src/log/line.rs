@@ -172,10 +172,17 @@ impl Line {
     }
 
     /// Whether a text is somewhere in the line. `wanted` is in lower case; the line may be in any.
+    /// A field is found as `name=value`, as logs for people have it, and as `name = value`.
     #[must_use]
     pub fn has(&self, wanted: &str) -> bool {
         let has = |text: &str| contains(text, wanted);
-        has(&self.message) || has(&self.details()) || has(&self.name()) || has(self.level.word())
+        let details = self.details();
+        let as_in_text = |details: &str| details.replace(" = ", "=");
+        has(&self.message)
+            || has(&details)
+            || has(&self.name())
+            || has(self.level.word())
+            || (wanted.contains('=') && has(&as_in_text(&details)))
     }
 }
 
@@ -391,6 +398,7 @@ mod tests {
             "ann@a.test",
             "to = ann",
             "queue = 7",
+            "queue=7",
             "delivery.delivered",
             "info",
             "\u{e4}rger",

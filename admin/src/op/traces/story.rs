@@ -249,7 +249,9 @@ fn title(queue_id: Option<u64>, records: &[Record]) -> String {
             }
             sender.learn(&event, Key::From, id.is_some());
             recipient.learn(&event, Key::To, id.is_some());
-            end = ended(event.event).unwrap_or(end);
+            // The address is suppressed because the message failed.
+            let follows = event.event == EventType::PostriderSuppressed && end == "failed";
+            end = ended(event.event).filter(|_| !follows).unwrap_or(end);
         }
     }
     let mut title = match (queue_id, records.first()) {
@@ -426,6 +428,10 @@ mod tests {
                     data.number(Key::QueueId, 9);
                 });
                 trace.event(6, end, |data| data.number(Key::QueueId, 2));
+                if end == EventType::DeliveryFailed {
+                    let suppressed = EventType::PostriderSuppressed;
+                    trace.event(6, suppressed, |data| data.number(Key::QueueId, 2));
+                }
                 trace.event(7, EventType::DeliveryDelivered, |data| {
                     data.number(Key::QueueId, 9);
                 });

@@ -109,11 +109,18 @@ async fn deleted_mail_is_listed_in_pages_and_comes_back() {
         .iter()
         .map(|it| &it["after"])
         .collect();
-    let expected = [
-        json!({"all": true, "count": 4}),
-        json!({"all": false, "count": 3}),
-    ];
-    assert_eq!(after, expected.iter().collect::<Vec<_>>());
+    let [all, some] = after.as_slice() else {
+        panic!("{after:?}");
+    };
+    assert_eq!((&all["all"], &all["count"]), (&json!(true), &json!(4)));
+    assert_eq!(all["mails"].as_array().map(Vec::len), Some(4));
+    assert_eq!((&some["all"], &some["count"]), (&json!(false), &json!(3)));
+    assert_eq!(some["mails"][0], json!(names[1]));
+    // What is not there was not restored.
+    let missing = json!([{"hash": names[1]}, {"hash": "nope"}]);
+    assert_eq!(call(&missing).await[1], json!({"type": "notFound"}));
+    let audit = site.get("/api/audit?operation=undelete.restore").await;
+    assert_eq!(audit["items"].as_array().map(Vec::len), Some(2));
     let many = vec![json!({"hash": "x"}); 1001];
     let refused = site
         .call(&format!("POST {path}"), &json!(many).to_string())
