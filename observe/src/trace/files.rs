@@ -6,11 +6,13 @@ use std::{
     io::{self, ErrorKind},
     mem,
     ops::RangeInclusive,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+use tracing::warn;
 
 use super::{
     Record,
@@ -54,6 +56,24 @@ struct Sealed {
     bounds: Bounds,
     /// The bytes of both files.
     size: u64,
+    /// The index was written by this process, or was read to its end.
+    is_index_whole: bool,
+}
+
+impl Sealed {
+    /// A segment that can't be read. It has no traces that somebody could find, and ended when it
+    /// was written last.
+    fn unreadable(segment: &fs::Metadata) -> Self {
+        let bounds = Bounds {
+            ended: segment.mtime().saturating_mul(1_000_000),
+            ..Bounds::default()
+        };
+        Self {
+            bounds,
+            size: segment.len(),
+            is_index_whole: false,
+        }
+    }
 }
 
 /// The files of a folder.
@@ -79,7 +99,7 @@ struct State {
 
 impl Files {
     /// Opens a folder, and makes it if it is not there. Segments that a crash left open are cut
-    /// where they are torn, and sealed.
+    /// where they are torn, and sealed. What a bad disk does not give is left out.
     pub(super) fn open(dir: &Path, limits: Limits) -> Result<Self, FileError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(FileError::io(dir))?;
@@ -89,7 +109,9 @@ impl Files {
             state: Mutex::new(State::read(dir)?),
         };
         remove_unfinished(dir)?;
-        files.seal_all()?;
+        if let Err(error) = files.seal_all() {
+            warn!(%error, "failed to make an index of traces");
+        }
         Ok(files)
     }
 
@@ -180,8 +202,7 @@ impl Files {
                 let mut state = self.state();
                 state.unsealed.remove(&open.number);
                 if !is_empty {
-                    let (bounds, size) = (open.index.bounds, open.size());
-                    state.sealed.insert(open.number, Sealed { bounds, size });
+                    state.sealed.insert(open.number, open.sealed());
                 }
             }
             result = result.and(sealed);
@@ -279,7 +300,7 @@ impl Files {
                 let is_left_out = left_out < query.skip;
                 let record = match segment.is_by_index && is_left_out {
                     true => None,
-                    false => match self.record(&segment, at)? {
+                    false => match self.record(&segment, at) {
                         Some(record) if query.matches(&record) => Some(record),
                         _ => continue,
                     },
@@ -338,7 +359,7 @@ impl Files {
                         reached.is_total = false;
                         return Ok(());
                     }
-                    let record = self.record(&segment, at)?;
+                    let record = self.record(&segment, at);
                     reached.total += u64::from(record.is_some_and(|it| query.matches(&it)));
                 }
             }
@@ -350,17 +371,18 @@ impl Files {
         Ok(())
     }
 
-    /// A candidate of a segment. None: it is damaged.
-    fn record(&self, segment: &Candidates, at: usize) -> Result<Option<Record>, FileError> {
-        let Some((_, place)) = segment.candidates.get(at) else {
-            return Ok(None);
-        };
+    /// A candidate of a segment. None: it is damaged, or can't be read.
+    fn record(&self, segment: &Candidates, at: usize) -> Option<Record> {
+        let (_, place) = segment.candidates.get(at)?;
         match read_at(&segment.file, *place) {
-            Ok(record) => Ok(record),
-            Err(error) if is_gone(&error) => Ok(None),
-            Err(error) => Err(FileError::io(&segment_path(&self.dir, segment.number))(
-                error,
-            )),
+            Ok(record) => record,
+            Err(error) if is_gone(&error) => None,
+            Err(error) => {
+                let path = segment_path(&self.dir, segment.number);
+                let error = FileError::io(&path)(error);
+                warn!(%error, "failed to read a trace");
+                None
+            }
         }
     }
 
@@ -373,6 +395,7 @@ impl Files {
         let sealed = state.sealed.iter().map(|(number, it)| (*number, it.bounds));
         let may_have = open.chain(sealed).filter(|(number, bounds)| {
             among.contains(number)
+                && !bounds.is_empty()
                 && query.after.is_none_or(|after| bounds.latest >= after)
                 && query.before.is_none_or(|before| bounds.earliest < before)
         });
@@ -381,50 +404,84 @@ impl Files {
         numbers
     }
 
-    /// The traces of a segment that may match. None: the segment went meanwhile.
+    /// The traces of a segment that may match. None: the segment went meanwhile, or can't be read.
     fn segment(&self, number: u32, query: &Query<'_>) -> Result<Option<Candidates>, FileError> {
-        let path = segment_path(&self.dir, number);
-        let Some(file) = open_file(&path)? else {
+        let Some(file) = open_file(&segment_path(&self.dir, number))? else {
             return Ok(None);
+        };
+        let mut found = self.by_memory(number, query);
+        if found.is_none() {
+            found = self.by_file(number, query)?;
+        }
+        if found.is_none() {
+            self.replace_index(number)?;
+            found = self.by_memory(number, query);
+        }
+        Ok(found.map(|(candidates, is_by_index)| Candidates {
+            number,
+            candidates,
+            is_by_index,
+            file,
+        }))
+    }
+
+    /// The candidates of a segment whose index is in memory. None: that is not so.
+    fn by_memory(&self, number: u32, query: &Query<'_>) -> Option<Found> {
+        let by = |open: &Open| {
+            let candidates = query.candidates(&open.index).ok()?;
+            Some((candidates, query.is_by_index(&open.index.bounds)))
         };
         let state = self.state();
         if let Some(open) = state.open.as_ref().filter(|open| open.number == number) {
-            let candidates = query.candidates(&open.index);
-            return Ok(Some(Candidates {
-                number,
-                candidates: candidates.map_err(FileError::io(&path))?,
-                is_by_index: query.is_by_index(&open.index.bounds),
-                file,
-            }));
+            return by(open);
         }
         let unsealed = state.unsealed.get(&number).map(Arc::clone);
         drop(state);
-        if let Some(open) = unsealed {
-            let candidates = query.candidates(&open.index);
-            return Ok(Some(Candidates {
-                number,
-                candidates: candidates.map_err(FileError::io(&path))?,
-                is_by_index: query.is_by_index(&open.index.bounds),
-                file,
-            }));
-        }
-        let path = index_path(&self.dir, number);
-        let (Some(head), Some(index)) = (Head::read(&path)?, open_file(&path)?) else {
+        by(&*unsealed?)
+    }
+
+    /// The candidates of a segment whose index is in a file. The first look at an index reads it to
+    /// its end. None: the segment went meanwhile, or its index is not whole.
+    fn by_file(&self, number: u32, query: &Query<'_>) -> Result<Option<Found>, FileError> {
+        let Some(sealed) = self.state().sealed.get(&number).copied() else {
             return Ok(None);
         };
-        let index = InFile { head, file: index };
-        match query.candidates(&index) {
-            Ok(candidates) => Ok(Some(Candidates {
-                number,
-                candidates,
-                is_by_index: query.is_by_index(&head.bounds),
-                file,
-            })),
-            Err(error) if is_gone(&error) => Ok(None),
-            Err(error) => Err(FileError::io(&path)(error)),
+        let path = index_path(&self.dir, number);
+        let Some((head, file)) = Head::open(&path)? else {
+            return Ok(None);
+        };
+        if !sealed.is_index_whole {
+            if !head.has_whole_body(&file) {
+                return Ok(None);
+            }
+            if let Some(sealed) = self.state().sealed.get_mut(&number) {
+                sealed.is_index_whole = true;
+            }
         }
+        let candidates = query.candidates(&InFile { head, file }).ok();
+        Ok(candidates.map(|it| (it, query.is_by_index(&head.bounds))))
+    }
+
+    /// Makes the index of a segment anew in memory, since its file can't be used.
+    /// [`Self::expire`] writes it.
+    fn replace_index(&self, number: u32) -> Result<(), FileError> {
+        if !self.state().sealed.contains_key(&number) {
+            return Ok(());
+        }
+        let Some(open) = read_segment(&self.dir, number)? else {
+            return Ok(());
+        };
+        let mut state = self.state();
+        // It may have gone meanwhile, and another search may have been faster.
+        if state.sealed.remove(&number).is_some() {
+            state.unsealed.insert(number, Arc::new(open));
+        }
+        Ok(())
     }
 }
+
+/// The numbers and places of candidates, and whether they match without a look at them.
+type Found = (Vec<(u32, u64)>, bool);
 
 /// The traces of a segment that have the terms of a search.
 struct Candidates {
@@ -483,10 +540,7 @@ impl State {
     /// The oldest of the segments that get no more traces, and its number.
     fn oldest(&self) -> Option<(u32, Sealed)> {
         let sealed = self.sealed.iter().map(|(number, it)| (*number, *it));
-        let unsealed = self.unsealed.values().map(|open| {
-            let (bounds, size) = (open.index.bounds, open.size());
-            (open.number, Sealed { bounds, size })
-        });
+        let unsealed = { self.unsealed.values() }.map(|open| (open.number, open.sealed()));
         sealed.chain(unsealed).min_by_key(|(number, _)| *number)
     }
 
@@ -503,22 +557,36 @@ impl State {
                 continue;
             };
             state.next = state.next.max(number.saturating_add(1));
-            let length = fs::metadata(&path).map_err(FileError::io(&path))?.len();
-            match Head::read_whole(&index_path(dir, number))? {
-                Some(head) if head.length == length => {
-                    let sealed = Sealed {
-                        bounds: head.bounds,
-                        size: length + head.size(),
-                    };
-                    state.sealed.insert(number, sealed);
-                }
-                _ => {
-                    let open = Open::read(dir, number)?;
-                    state.unsealed.insert(number, Arc::new(open));
-                }
-            }
+            state.add(dir, number)?;
         }
         Ok(state)
+    }
+
+    /// Adds a segment that is there. Of an index only the head is read: a start does not take
+    /// longer the more traces there are.
+    fn add(&mut self, dir: &Path, number: u32) -> Result<(), FileError> {
+        let path = segment_path(dir, number);
+        let segment = match fs::metadata(&path) {
+            Ok(segment) => segment,
+            Err(error) => {
+                tell_unreadable(&FileError::io(&path)(error));
+                return Ok(());
+            }
+        };
+        let head = Head::open(&index_path(dir, number))?.map(|(head, _)| head);
+        if let Some(head) = head.filter(|head| head.length == segment.len()) {
+            let sealed = Sealed {
+                bounds: head.bounds,
+                size: segment.len() + head.size(),
+                is_index_whole: false,
+            };
+            self.sealed.insert(number, sealed);
+        } else if let Some(open) = read_segment(dir, number)? {
+            self.unsealed.insert(number, Arc::new(open));
+        } else {
+            self.sealed.insert(number, Sealed::unreadable(&segment));
+        }
+        Ok(())
     }
 
     fn bounds(&self) -> impl Iterator<Item = Bounds> {
@@ -526,7 +594,40 @@ impl State {
         let open = open.chain(self.unsealed.values().map(|open| &**open));
         let open = open.filter(|open| open.index.count() > 0);
         let open = open.map(|open| open.index.bounds);
-        open.chain(self.sealed.values().map(|it| it.bounds))
+        let sealed = self.sealed.values().map(|it| it.bounds);
+        open.chain(sealed.filter(|bounds| !bounds.is_empty()))
+    }
+}
+
+impl Open {
+    /// What it is when it is sealed.
+    fn sealed(&self) -> Sealed {
+        Sealed {
+            bounds: self.index.bounds,
+            size: self.size(),
+            is_index_whole: true,
+        }
+    }
+}
+
+/// Reads a segment without an index. None: it went meanwhile, or the disk does not give it.
+fn read_segment(dir: &Path, number: u32) -> Result<Option<Open>, FileError> {
+    match Open::read(dir, number) {
+        Ok(open) => Ok(Some(open)),
+        Err(error @ FileError::Newer { .. }) => Err(error),
+        Err(error) => {
+            tell_unreadable(&error);
+            Ok(None)
+        }
+    }
+}
+
+/// Tells of a segment that can't be read, if it is there.
+fn tell_unreadable(error: &FileError) {
+    let is_missing =
+        matches!(error, FileError::Io { error, .. } if error.kind() == ErrorKind::NotFound);
+    if !is_missing {
+        warn!(%error, "failed to read traces");
     }
 }
 

@@ -59,6 +59,11 @@ impl Default for Bounds {
 }
 
 impl Bounds {
+    /// Whether there are no traces.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.earliest > self.latest
+    }
+
     fn add(&mut self, record: &Record) {
         self.earliest = self.earliest.min(record.started);
         self.latest = self.latest.max(record.started);
@@ -219,55 +224,47 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// The start of the file of an index. None: it is not there, or is not whole.
-    pub(super) fn read(path: &Path) -> Result<Option<Self>, FileError> {
-        Ok(Self::open(path)?.map(|(head, _)| head))
-    }
-
-    /// The same, if the rest of the file is whole too.
-    pub(super) fn read_whole(path: &Path) -> Result<Option<Self>, FileError> {
-        let Some((head, file)) = Self::open(path)? else {
+    /// Opens the file of an index, and reads its start. None: it is not there, is not whole, or the
+    /// disk does not give it. An index can always be made anew.
+    pub(super) fn open(path: &Path) -> Result<Option<(Self, File)>, FileError> {
+        let Ok((bytes, size, file)) = Self::read(path) else {
             return Ok(None);
         };
-        let is_whole = head.has_whole_body(file);
-        let is_whole = is_whole.map_err(FileError::io(path))?;
-        Ok(Some(head).filter(|_| is_whole))
-    }
-
-    fn open(path: &Path) -> Result<Option<(Self, File)>, FileError> {
-        let mut file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(FileError::io(path)(error)),
-        };
-        let mut bytes = Vec::with_capacity(HEAD);
-        let read = (&mut file).take(HEAD as u64).read_to_end(&mut bytes);
-        read.map_err(FileError::io(path))?;
         let Some(version) = check_header(path, MAGIC, &bytes)? else {
             return Ok(None);
         };
-        let size = file.metadata().map_err(FileError::io(path))?.len();
         let head = Self::parse(version, &bytes).filter(|head| head.size() == size);
         Ok(head.map(|head| (head, file)))
     }
 
-    /// Reads on in a file whose head is read.
-    fn has_whole_body(&self, mut file: File) -> io::Result<bool> {
-        if self.version < 2 {
-            return Ok(true);
-        }
-        let mut left = self.size() - HEAD as u64 - CHECKSUM;
-        let mut checksum = 0;
+    /// The first bytes of a file, and its size.
+    fn read(path: &Path) -> io::Result<(Vec<u8>, u64, File)> {
+        let file = File::open(path)?;
+        let mut bytes = Vec::with_capacity(HEAD);
+        (&file).take(HEAD as u64).read_to_end(&mut bytes)?;
+        let size = file.metadata()?.len();
+        Ok((bytes, size, file))
+    }
+
+    /// Whether the rest of the file is as it was written, and can be read.
+    pub(super) fn has_whole_body(&self, file: &File) -> bool {
+        self.version < 2 || self.check_body(file).unwrap_or(false)
+    }
+
+    fn check_body(&self, file: &File) -> io::Result<bool> {
+        let end = self.size() - CHECKSUM;
+        let (mut at, mut checksum) = (HEAD as u64, 0);
         let mut piece = vec![0; 1 << 18];
-        while left > 0 {
-            let length = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
+        while at < end {
+            let length =
+                usize::try_from(end - at).map_or(piece.len(), |left| left.min(piece.len()));
             let (piece, _) = piece.split_at_mut(length);
-            file.read_exact(piece)?;
+            file.read_exact_at(piece, at)?;
             checksum = crc32c::crc32c_append(checksum, piece);
-            left -= length as u64;
+            at += length as u64;
         }
         let mut written = [0; CHECKSUM as usize];
-        file.read_exact(&mut written)?;
+        file.read_exact_at(&mut written, end)?;
         Ok(checksum == u32::from_le_bytes(written))
     }
 

@@ -5,6 +5,8 @@ use tempfile::{TempDir, tempdir};
 use super::*;
 use crate::trace::{EventType, Key, Kind, Page, Term, segment};
 
+mod bad_disk;
+
 const HOUR: i64 = 3_600_000_000;
 
 /// A trace with this number, of a message with the same id.
@@ -443,43 +445,6 @@ fn what_is_behind_damage_is_found() {
         let files = open(&dir);
         assert_eq!(all(&files), expected, "{what}");
         assert_eq!(find(&files, &of_queue(39)), [39], "{what}");
-    }
-}
-
-#[test]
-fn an_index_that_is_missing_or_damaged_is_made_again() {
-    for damage in ["missing", "short", "changed", "body", "last", "other"] {
-        let dir = tempdir().unwrap();
-        let files = open(&dir);
-        add(&files, &records(1..4));
-        files.close().unwrap();
-        drop(files);
-        let path = &names(&dir, "index")[0];
-        let mut bytes = fs::read(path).unwrap();
-        match damage {
-            "missing" => fs::remove_file(path).unwrap(),
-            "short" => fs::write(path, &bytes[..bytes.len() - 1]).unwrap(),
-            "body" => {
-                // A place that leads nowhere.
-                bytes[66] ^= 1;
-                fs::write(path, &bytes).unwrap();
-            }
-            "last" => {
-                let last = bytes.len() - 6;
-                bytes[last] ^= 1;
-                fs::write(path, &bytes).unwrap();
-            }
-            "changed" => {
-                bytes[20] ^= 1;
-                fs::write(path, &bytes).unwrap();
-            }
-            _ => fs::write(path, b"something else").unwrap(),
-        }
-        assert_eq!(all(&Files::read(dir.path()).unwrap()), [3, 2, 1]);
-        let files = open(&dir);
-        assert_eq!(all(&files), [3, 2, 1], "{damage}");
-        assert_eq!(find(&files, &of_queue(2)), [2], "{damage}");
-        assert_eq!(names(&dir, "index").len(), 1);
     }
 }
 
