@@ -12,6 +12,7 @@
 //! | `recorder` | the thread that writes traces, and the handle of those who read them |
 //! | `live` | those who follow the traces that end |
 //! | `files`, `segment`, `index` | the folder of traces, and the format of its files |
+//! | `lack` | what of the files goes when the disk has no room |
 //! | `search` | what is searched, and what is found |
 //!
 //! Who is traced owns its [`Trace`], and adds events to it without a lock and without waiting. At
@@ -46,6 +47,7 @@ mod event_type;
 mod files;
 mod index;
 mod key;
+mod lack;
 mod listening;
 mod live;
 mod reading;

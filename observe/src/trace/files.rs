@@ -17,6 +17,7 @@ use tracing::warn;
 use super::{
     Record,
     index::{Bounds, Head, InFile, Lookup},
+    lack::Lack,
     search::{Cursor, Query, Reached},
     segment::{FileError, Open, SEGMENT, UNFINISHED, index_path, number_of, read_at, segment_path},
 };
@@ -94,6 +95,8 @@ struct State {
     unsealed: BTreeMap<u32, Arc<Open>>,
     /// When segments are sealed again, after that failed.
     rests_until: Option<i64>,
+    /// What went for the sake of room.
+    lack: Lack,
     next: u32,
 }
 
@@ -216,9 +219,9 @@ impl Files {
         self.seal_all()
     }
 
-    /// Seals the segments that are full, and removes the oldest, by age and by size, and one of
-    /// them if the disk has no room. A segment that has been open for a 16th of the time is sealed,
-    /// so that it can go in time.
+    /// Seals the segments that are full, and removes the oldest, by age and by size, and now and
+    /// then one of them while the disk has no room. A segment that has been open for a 16th of the
+    /// time is sealed, so that it can go in time.
     pub(super) fn expire(&self, now: i64, has_room: bool) -> Result<(), FileError> {
         let keep = self.limits.keep_micros();
         let sealed_before = now.saturating_sub(keep / SEGMENTS as i64);
@@ -240,17 +243,12 @@ impl Files {
         if !rests {
             state.rests_until = sealed.is_err().then(|| now.saturating_add(REST));
         }
-        let removed = self.remove_oldest(&mut state, now.saturating_sub(keep), has_room);
+        let removed = self.remove_oldest(&mut state, now, has_room);
         sealed.and(removed)
     }
 
-    fn remove_oldest(
-        &self,
-        state: &mut State,
-        oldest: i64,
-        has_room: bool,
-    ) -> Result<(), FileError> {
-        let mut is_one_too_many = !has_room;
+    fn remove_oldest(&self, state: &mut State, now: i64, has_room: bool) -> Result<(), FileError> {
+        let oldest = now.saturating_sub(self.limits.keep_micros());
         let open = state.open.as_ref().map_or(0, Open::size);
         // The open segment needs its room before it has it.
         let needed = self.limits.segment_size().max(open);
@@ -258,13 +256,15 @@ impl Files {
             let is_old = first.bounds.ended < oldest;
             let is_much = state.size() - open + needed > self.limits.max_size;
             let are_many = state.sealed.len() + state.unsealed.len() >= COUNT_MAX;
-            if !is_old && !is_much && !are_many && !is_one_too_many {
+            let is_due = is_old || is_much || are_many;
+            let left = state.size().saturating_sub(first.size);
+            let max_size = self.limits.max_size;
+            if !is_due && !state.lack.takes_one(now, has_room, left, max_size) {
                 break;
             }
             remove(&self.dir, number)?;
             state.sealed.remove(&number);
             state.unsealed.remove(&number);
-            is_one_too_many = false;
         }
         Ok(())
     }

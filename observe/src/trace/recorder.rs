@@ -172,8 +172,8 @@ impl Writer {
         self.handed_over.done();
     }
 
-    /// Writes traces, and removes old ones. Without room on the disk none are written, and one
-    /// segment after the other goes.
+    /// Writes traces, and removes old ones. Without room on the disk none are written, and now and
+    /// then a segment goes.
     fn write(&mut self, records: &[Record]) {
         let has_room = (self.has_room)();
         let (count, written) = match has_room {

@@ -629,21 +629,37 @@ fn a_batch_is_written_in_part() {
     assert_eq!(all(&files).len(), count);
 }
 
+/// A lack of room, looked at five times a second.
 #[test]
-fn without_room_the_oldest_go_one_by_one() {
+fn without_room_the_oldest_go_slowly_and_never_all() {
     let dir = tempdir().unwrap();
-    let files = open(&dir);
-    for number in 1..4 {
-        add(&files, &records(number..number + 1));
-        files.close().unwrap();
+    let max_size = 1 << 20;
+    let files = Files::open(dir.path(), limits(1000, max_size)).unwrap();
+    for number in 1..501 {
+        add(&files, &[trace(number, 1, 1500)]);
     }
-    add(&files, &records(4..5));
-    for expected in [&[4, 3, 2][..], &[4, 3], &[4], &[4]] {
-        files.expire(5, false).unwrap();
-        assert_eq!(all(&files), expected);
+    files.expire(1, true).unwrap();
+    let count = names(&dir, "traces").len();
+    assert!((11..15).contains(&count), "{count}");
+    let mut now = 0;
+    let mut lack = |seconds: i64| {
+        for _ in 0..5 * seconds {
+            files.expire(now, false).unwrap();
+            now += 200_000;
+        }
+        count - names(&dir, "traces").len()
+    };
+    assert_eq!(lack(1), 1);
+    assert_eq!(lack(28), 1);
+    assert_eq!(lack(32), 3);
+    assert_eq!(lack(1000), 4, "it did not help");
+    for _ in 0..5 {
+        files.expire(1, true).unwrap();
+        lack(1000);
     }
-    files.expire(5, true).unwrap();
-    assert_eq!(all(&files), [4]);
+    let size = files.size();
+    assert!(size >= max_size / 4 && size < max_size / 2, "{size}");
+    assert_eq!(all(&files)[0], 500, "the newest are kept");
 }
 
 #[test]
