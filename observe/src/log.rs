@@ -37,6 +37,7 @@ pub use layer::LogLayer;
 pub use levels::{About, Levels, ORDERS_MAX, Order, Remotes, Threshold, TooManyOrders, threshold};
 pub use line::{Level, Line, TEXT_MAX, Value, is_hidden, part};
 pub use output::Now;
+pub(crate) use output::WRITER;
 pub use ring::RING_MAX;
 
 use levels::Orders;

@@ -4,10 +4,14 @@
 //! A panic ends its task or thread only. What others see of that is up to who waits for the task.
 //! Nobody waits for many tasks, so all panics are counted at one place, the hook.
 //!
+//! The lines of the log are written by a thread, and the process ends with the main thread. A panic
+//! of one of these goes to standard error directly too: its line may come too late.
+//!
 //! The part of the task that runs is the one value of this program that is not passed on as an
 //! argument: the hook of a process gets none.
 
 use std::{
+    io::{self, Write as _},
     panic::{self, PanicHookInfo},
     path::Path,
     sync::Arc,
@@ -16,7 +20,13 @@ use std::{
 
 use tracing::error;
 
-use crate::metrics::{Label, Metrics, PanicIn};
+use crate::{
+    log::WRITER,
+    metrics::{Label, Metrics, PanicIn},
+};
+
+/// The name that Rust gives to the main thread.
+const MAIN: &str = "main";
 
 tokio::task_local! {
     static PART: PanicIn;
@@ -52,6 +62,13 @@ fn tell(metrics: &Metrics, info: &PanicHookInfo<'_>) {
     let part = part.unwrap_or(PanicIn::Other);
     metrics.panics_total.with(part).inc();
     let thread = thread::current();
+    if let Some(name @ (MAIN | WRITER)) = thread.name() {
+        let error = info.payload_as_str().map_or("", shown);
+        let place = place.map(ToString::to_string).unwrap_or_default();
+        let line = format!("postrider: panicked: thread={name} place={place} error={error:?}\n");
+        // There is no place left to tell of a standard error that fails.
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
     error!(
         part = part.text(),
         place = place.map(tracing::field::display),

@@ -7,7 +7,7 @@
     reason = "a test that fails says where, and panics are what this one is about"
 )]
 
-use std::sync::Arc;
+use std::{process::Command, sync::Arc, thread};
 
 use postrider_observe::{
     Metrics,
@@ -36,6 +36,33 @@ fn fail(text: &str) {
     panic!("{text}");
 }
 
+/// Nobody may write the lines of the log when one of these threads has ended. The test runs itself
+/// again for each thread: what is on standard error belongs to the process.
+#[test]
+fn panics_of_the_main_thread_and_of_the_log_go_to_standard_error_too() {
+    const NAME: &str = "panics_of_the_main_thread_and_of_the_log_go_to_standard_error_too";
+    const THREAD: &str = "POSTRIDER_TEST_THREAD";
+    if let Ok(name) = std::env::var(THREAD) {
+        panics::watch(Arc::default());
+        let named = thread::Builder::new().name(name);
+        assert!(named.spawn(|| fail("a\tthread")).unwrap().join().is_err());
+        return;
+    }
+    for (name, is_told) in [("main", true), ("log", true), ("other", false)] {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", NAME, "--nocapture"]);
+        again.env(THREAD, name).env_remove("RUST_BACKTRACE");
+        let ended = again.output().unwrap();
+        let text = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.success(), "{name}: {text}");
+        assert_eq!(
+            text.contains("error=\"a\\tthread\""),
+            is_told,
+            "{name}: {text}"
+        );
+    }
+}
+
 #[test]
 fn each_panic_is_counted_by_its_part_and_has_a_line() {
     let metrics = Arc::<Metrics>::default();
@@ -57,12 +84,12 @@ fn each_panic_is_counted_by_its_part_and_has_a_line() {
     let called = runtime.block_on(async { tokio::spawn(call).await });
     assert!(called.is_err());
     assert_eq!(counts(&metrics), [1, 0, 0, 0, 1, 0]);
-    let thread = std::thread::spawn(|| {
+    let thread = thread::spawn(|| {
         panics::within_thread(PanicIn::Store, || "x".find('y').expect("a position"))
     });
     assert!(thread.join().is_err());
     assert_eq!(counts(&metrics), [1, 0, 0, 1, 1, 0]);
-    let alone = std::thread::Builder::new().name("alone".to_owned());
+    let alone = thread::Builder::new().name("alone".to_owned());
     let alone = alone.spawn(|| fail("somewhere")).unwrap();
     assert!(alone.join().is_err());
     assert_eq!(counts(&metrics), [1, 0, 0, 1, 1, 1]);

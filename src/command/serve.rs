@@ -26,13 +26,20 @@ pub(super) fn localserve(options: &cli::Localserve) -> anyhow::Result<()> {
     logged(|log| localserve_with(options, log))
 }
 
-/// Runs a server that may start a log. The last lines of the log are out when this returns, also if
-/// the server fails.
+/// Runs a server that may start a log. The last lines of the log are out when this ends, also if
+/// the server fails or panics.
 fn logged(run: impl FnOnce(&mut Log) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let mut log = Log::default();
-    let result = run(&mut log);
-    logging::end(&log);
-    result
+    let mut log = Ending(Log::default());
+    run(&mut log.0)
+}
+
+/// Writes out the last lines of a log when it goes.
+struct Ending(Log);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        logging::end(&self.0);
+    }
 }
 
 fn serve_with(conf: &Path, log: &mut Log) -> anyhow::Result<()> {
@@ -179,5 +186,54 @@ async fn run_until_signal(server: Server, signals: Signals) -> anyhow::Result<()
         () = server.stop() => Ok(()),
         _ = terminate.recv() => bail!(at_once),
         _ = interrupt.recv() => bail!(at_once),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        panic::{AssertUnwindSafe, catch_unwind},
+        sync::Mutex,
+    };
+
+    use postrider_observe::log::{Form, Level, Levels, Line};
+
+    use super::*;
+
+    /// Keeps what is written.
+    #[derive(Clone, Default)]
+    struct Out(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Out {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_last_lines_are_out_also_after_a_panic() {
+        let out = Out::default();
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            logged(|log| {
+                *log = Log::new(Levels::new(Some(Level::Info)), Arc::new(|| 5));
+                log.write_to(Form::default(), Box::new(out.clone()));
+                log.add(Line {
+                    micros: 5,
+                    level: Level::Error,
+                    target: "postrider_observe::panics".into(),
+                    message: "panicked".to_owned(),
+                    fields: Vec::new(),
+                });
+                panic!("the main thread")
+            })
+        }));
+        assert!(ended.is_err());
+        let written = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        assert!(written.contains("ERROR panicked"), "{written:?}");
     }
 }

@@ -88,6 +88,9 @@ where
         let Some(span) = context.span(id) else {
             return;
         };
+        // Before the lock: a value whose text panics has a line, which looks at the span.
+        let mut new = Fields::default();
+        values.record(&mut new);
         let mut extensions = span.extensions_mut();
         let Some(known) = extensions.get_mut::<SpanFields>() else {
             return;
@@ -96,7 +99,9 @@ where
             fields: std::mem::take(&mut known.fields),
             ..Fields::default()
         };
-        values.record(&mut fields);
+        for (name, value) in new.fields {
+            fields.set(name, value);
+        }
         *known = SpanFields::of(fields);
     }
 

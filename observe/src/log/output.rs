@@ -6,11 +6,12 @@
 //! The ring has them all the same.
 
 use std::{
-    io::Write,
+    io::{self, Write},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    thread,
     time::Duration,
 };
 
@@ -27,8 +28,13 @@ use crate::metrics::{LogLevel, Metrics};
 
 /// The most bytes of lines that wait to be written.
 pub(super) const PENDING_MAX: usize = 16 << 20;
+/// The name of the thread that writes lines out.
+pub(crate) const WRITER: &str = "log";
 /// How often the writer looks whether a minute or an order is over.
 const TICK: Duration = Duration::from_secs(1);
+/// How often a thread that panics tries to get the lock, and how long it waits between.
+const TRIES: u32 = 100;
+const TRIED: Duration = Duration::from_millis(1);
 
 /// Gives the time, in microseconds since 1970.
 pub type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -82,12 +88,31 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state, for a line. A thread that panics may have the lock itself, and would wait for
+    /// ever: it waits a moment only. None: it did not get the lock.
+    fn state_for_line(&self) -> Option<MutexGuard<'_, State>> {
+        if !thread::panicking() {
+            return Some(self.state());
+        }
+        for _ in 0..TRIES {
+            match self.state.try_lock() {
+                Ok(state) => return Some(state),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => thread::sleep(TRIED),
+            }
+        }
+        None
+    }
+
     /// Takes a line, with what comes before it.
     pub(super) fn add(&self, line: Line) {
         let line = Arc::new(line);
         // This takes longest, so it is done before the lock.
         let key = FloodKey::of(&line);
-        let mut state = self.state();
+        let Some(mut state) = self.state_for_line() else {
+            write_directly(&line);
+            return;
+        };
         match state.floods.fate(&line, key) {
             Fate::Joined => return,
             Fate::Written => {}
@@ -223,12 +248,12 @@ impl Shared {
     }
 
     /// Starts the thread that writes lines out. It ends with the last owner of the log.
-    pub(super) fn start_writer(self: &Arc<Self>) -> std::io::Result<()> {
+    pub(super) fn start_writer(self: &Arc<Self>) -> io::Result<()> {
         let Some(output) = self.state().output.take() else {
             return Ok(());
         };
         let shared = Arc::downgrade(self);
-        let writer = std::thread::Builder::new().name("log".to_owned());
+        let writer = thread::Builder::new().name(WRITER.to_owned());
         writer.spawn(move || write_all(&shared, output)).map(drop)
     }
 }
@@ -263,6 +288,14 @@ impl Output {
         let _ = self.out.flush();
         self.buffer.shrink_to(1 << 20);
     }
+}
+
+/// Writes a line that the log can't take to standard error.
+fn write_directly(line: &Line) {
+    let mut text = Vec::new();
+    // Writing into memory does not fail.
+    let _ = Form::default().write(line, &mut text);
+    let _ = io::stderr().write_all(&text);
 }
 
 fn write_all(shared: &Weak<Shared>, mut output: Output) {
@@ -317,7 +350,44 @@ fn lines_lost(count: u64, now: i64) -> Line {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        sync::mpsc::channel,
+    };
+
+    use super::{super::Levels, *};
+
+    /// Adds a line when it goes, as the hook of panics does while a thread panics.
+    struct AddsAtEnd<'a>(&'a Shared);
+
+    impl Drop for AddsAtEnd<'_> {
+        fn drop(&mut self) {
+            self.0.add(lines_lost(1, 5));
+        }
+    }
+
+    #[test]
+    fn a_panic_under_the_lock_ends() {
+        let orders = Orders::new(Levels::new(Some(Level::Info)));
+        let shared = Arc::new(Shared::new(orders, Arc::new(|| 5)));
+        let (ended, has_ended) = channel();
+        thread::spawn(move || {
+            let under_the_lock = catch_unwind(AssertUnwindSafe(|| {
+                let _state = shared.state();
+                let _line = AddsAtEnd(&shared);
+                panic!("under the lock");
+            }));
+            let before = shared.len();
+            let beside = catch_unwind(AssertUnwindSafe(|| {
+                let _line = AddsAtEnd(&shared);
+                panic!("beside it");
+            }));
+            assert!(under_the_lock.is_err() && beside.is_err());
+            ended.send((before, shared.len())).unwrap();
+        });
+        let lines = has_ended.recv_timeout(Duration::from_secs(30));
+        assert_eq!(lines, Ok((0, 1)), "only one could be taken");
+    }
 
     #[test]
     fn floods_are_looked_at_once_a_second() {
