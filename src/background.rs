@@ -1,22 +1,19 @@
-//! The work that goes on beside the services until the server stops: it looks at DNS, counts how
-//! the files of the configuration were read, and sends the log and traces to a collector.
+//! The work that goes on beside the services until the server stops: it looks at DNS, and counts
+//! how the files of the configuration were read.
 
 use std::sync::Arc;
 
 use postrider_admin::{self as admin, op::dns};
 use postrider_config::Outcome;
 use postrider_dns::HickoryResolver;
-use postrider_observe::log::Log;
 use postrider_receive::SessionContext;
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::{loads, otlp, traces::Tracing};
+use crate::loads;
 
 /// What the work needs.
 pub(crate) struct Background<'a> {
     pub(crate) shared: &'a SessionContext,
-    pub(crate) logs: &'a Log,
-    pub(crate) tracing: &'a Tracing,
     /// The resolver whose validation is looked at.
     pub(crate) validating: Option<HickoryResolver>,
     /// The outcomes of all changes of domains.conf.
@@ -27,14 +24,7 @@ pub(crate) struct Background<'a> {
 
 impl Background<'_> {
     /// Begins the work.
-    ///
-    /// # Errors
-    /// If a file of the configuration can't be used.
-    pub(crate) fn spawn(
-        self,
-        tasks: &mut JoinSet<()>,
-        shutdown: &watch::Sender<bool>,
-    ) -> anyhow::Result<()> {
+    pub(crate) fn spawn(self, tasks: &mut JoinSet<()>, shutdown: &watch::Sender<bool>) {
         if let Some(validating) = self.validating {
             let mut stop = shutdown.subscribe();
             tasks.spawn(async move {
@@ -51,14 +41,5 @@ impl Background<'_> {
         loads::at_start(metrics, statics);
         let metrics = Arc::clone(metrics);
         tasks.spawn(loads::count(metrics, self.outcomes, shutdown.subscribe()));
-        let traces = &self.tracing.traces;
-        let (log, traces) = otlp::exporters(statics, self.logs, traces, &self.shared.clock)?;
-        if let Some(log) = log {
-            tasks.spawn(log.run(shutdown.subscribe()));
-        }
-        if let Some(traces) = traces {
-            tasks.spawn(traces.run(shutdown.subscribe()));
-        }
-        Ok(())
     }
 }

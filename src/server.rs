@@ -36,6 +36,7 @@ use crate::{
     http::{self, RequestCounts},
     listener::{Entrance, RefusedConnections},
     loads,
+    otlp::Exporting,
     prepared::Prepared,
     resolvers::resolvers,
     service_manager,
@@ -128,6 +129,7 @@ pub struct Server {
     certificates: ListenerCertificates,
     logs: Log,
     tracing: Tracing,
+    exporting: Exporting,
     domains_conf: ReadAgain,
     gate: Arc<Gate>,
     handshakes: Arc<HandshakeFailures>,
@@ -195,9 +197,10 @@ impl Server {
             gate: Gate::new(connections, per_network, &kinds),
             handshakes: Arc::new(HandshakeFailures::new(Arc::clone(&shared.metrics))),
             reports: reports(&shared),
-            shared,
             addresses: Vec::new(),
             certificates: ListenerCertificates::of(&bound, acme.as_ref().map(Acme::ends)),
+            exporting: Exporting::start(&shared.statics, &logs, &tracing.traces, &shared.clock)?,
+            shared,
             logs,
             tracing,
             domains_conf: watcher.read_again(),
@@ -220,13 +223,11 @@ impl Server {
         server.follow_config(applied);
         let background = Background {
             shared: &server.shared,
-            logs: &server.logs,
-            tracing: &server.tracing,
             validating: resolvers.validating,
             outcomes,
             records: watch_records.then(|| admin.clone()),
         };
-        background.spawn(&mut server.tasks, &server.shutdown)?;
+        background.spawn(&mut server.tasks, &server.shutdown);
         server.spawn_workers(control, admin, hooks, watcher);
         server.spawn_services(bound, &apis, local.as_ref(), challenges.as_ref())?;
         Ok(server)
@@ -363,8 +364,8 @@ impl Server {
         told::started(&self.shared.statics, &self.addresses);
     }
 
-    /// Stops in order: it accepts no new connections, waits for sessions and deliveries, and closes
-    /// the store.
+    /// Stops in order: it accepts no new connections, waits for sessions and deliveries, closes the
+    /// store, and sends the last lines and traces to the collector.
     pub async fn stop(mut self) {
         let _ = self.shutdown.send(true);
         let all_ended = async { while self.tasks.join_next().await.is_some() {} };
@@ -386,6 +387,7 @@ impl Server {
         }
         self.shared.store.close().await;
         self.tracing.end().await;
+        self.exporting.end().await;
         let seconds = self.begun.elapsed().as_secs();
         info!(seconds, "stopped");
     }

@@ -1,4 +1,4 @@
-//! The log of the real program at a collector of OpenTelemetry.
+//! The log of the real program, and the traces of a server, at a collector of OpenTelemetry.
 
 use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
 
@@ -11,12 +11,13 @@ use axum::{
 };
 use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::{
-    collector::logs::v1::ExportLogsServiceRequest, common::v1::any_value::Value,
+    collector::{logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest},
+    common::v1::any_value::Value,
 };
 use prost::Message as _;
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::support::{Setup, patience::patiently, program::Program};
+use crate::support::{Setup, World, client::Client, patience::patiently, program::Program};
 
 /// What a collector got: header fields and frames. It is out of order at the first request.
 type Got = watch::Sender<Vec<(HeaderMap, Bytes)>>;
@@ -106,4 +107,36 @@ async fn a_collector_gets_the_log_also_after_it_was_down() {
         listening.contains(&("listening".to_owned(), Some(expected))),
         "{listening:?}"
     );
+}
+
+/// A session that the stop of the server ends is not lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_gets_the_traces_that_end_while_the_server_stops() {
+    let frames = Arc::new(watch::Sender::<Vec<Bytes>>::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let got = Arc::clone(&frames);
+    let take = async move |frame| got.send_modify(|got| got.push(frame));
+    let router = Router::new().route("/v1/traces", post(take));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let setup = Setup {
+        statics: format!("[otlp]\nendpoint = {endpoint:?}\nlogs = false\n"),
+        ..Setup::default()
+    };
+    let world = World::start(setup).await;
+    let smtp = world.server.address("smtp").unwrap();
+    let mut client = Client::connect(smtp).await;
+    client.expect("EHLO client.test", "250").await;
+    client.expect("MAIL FROM:<a@remote.test>", "250").await;
+    client.expect("RCPT TO:<nobody@example.org>", "550").await;
+    patiently("the end", world.server.stop()).await;
+    let frames = frames.borrow().clone();
+    let spans: Vec<_> = { frames.iter() }
+        .map(|frame| ExportTraceServiceRequest::decode(&**frame).unwrap())
+        .flat_map(|request| request.resource_spans)
+        .flat_map(|of_resource| of_resource.scope_spans)
+        .flat_map(|of_scope| of_scope.spans)
+        .map(|span| span.name)
+        .collect();
+    assert_eq!(spans, ["session"]);
 }
