@@ -6,5 +6,6 @@ mod model;
 mod opening;
 pub(crate) mod samples;
 mod scale;
+mod unreadable;
 mod upkeep;
 pub(crate) mod verbs;

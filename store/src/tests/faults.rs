@@ -1,8 +1,7 @@
-//! What the store does while its disk is full, after a panic, and with records that it can't read.
+//! What the store does while its disk is full, and after a panic.
 
 use std::{
     io,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,11 +9,9 @@ use std::{
     time::Duration,
 };
 
-use redb::ReadableDatabase;
-
 use super::samples::*;
 use crate::{
-    Accept, Claim, Event, HoldFilter, INLINE_TEXT_MAX, NewText, Options, Outcome, QueueId, Store,
+    Accept, Claim, HoldFilter, INLINE_TEXT_MAX, NewText, Options, Outcome, QueueId, Store,
     StoreError, TextId, TextSource,
     disk::{Disk, DiskFile, DiskLock, Open, sim::SimDisk},
     engine::journal::Mode,
@@ -34,7 +31,7 @@ fn inline_store(disk: &SimDisk) -> Store {
 }
 
 /// A test that waits longer than this for something has failed.
-async fn soon<T>(work: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(work: impl Future<Output = T>) -> T {
     let done = tokio::time::timeout(Duration::from_secs(60), work).await;
     done.expect("it takes too long")
 }
@@ -494,137 +491,4 @@ async fn after_a_failed_sync_of_the_index_the_kernels_memory_is_not_trusted() {
         store.close().await;
     }
     assert!(doubted >= 10, "a sync of the index fails now and then");
-}
-
-/// Writes bytes into a table of the index of a closed store.
-fn overwrite(dir: &Path, table: &str, key: &[u8], value: &[u8]) {
-    let definition = redb::TableDefinition::<&[u8], &[u8]>::new(table);
-    let database = redb::Database::open(dir.join("index.redb")).unwrap();
-    let transaction = database.begin_write().unwrap();
-    {
-        let mut table = transaction.open_table(definition).unwrap();
-        assert!(table.insert(key, value).unwrap().is_some(), "it was there");
-    }
-    transaction.commit().unwrap();
-}
-
-#[tokio::test]
-async fn a_record_that_can_not_be_read_is_set_aside() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        segment_size: 1 << 20,
-        ..Options::new(dir.path())
-    };
-    let store = Store::open(options.clone()).unwrap();
-    let told = |id| {
-        hook(
-            "http://one.example/",
-            event(Event::Delivered, QueueId(id)),
-            at(1),
-        )
-    };
-    let accept = Accept {
-        mails: vec![mail("Inbox", TextSource::New)],
-        hooks: vec![told(1), told(2)],
-        ..message(&["1@x.example", "2@x.example", "3@y.example"])
-    };
-    store.accept(accept).await.unwrap();
-    store.close().await;
-    let damaged = [("queued", 1_u64), ("hooks", 1), ("mails", 1), ("texts", 1)];
-    for (table, number) in damaged {
-        overwrite(dir.path(), table, &number.to_be_bytes(), &[1, 0xff, 0xff]);
-    }
-    for start in 0..2 {
-        let store = Store::open(options.clone()).unwrap();
-        assert_eq!(store.queued(QueueId(1)).await.unwrap(), None);
-        assert_eq!(store.mail(crate::MailId(1)).await.unwrap(), None);
-        let listed = store
-            .list(&Default::default(), None, crate::Order::Ascending, 10)
-            .await;
-        assert_eq!(listed.unwrap().items.len(), 2);
-        let mails = store.list_mails("ann", None, None, 10).await.unwrap();
-        assert!(mails.items.is_empty());
-        let text = store.text(TextId(1)).await;
-        assert!(matches!(text, Err(StoreError::NoText(_))), "{text:?}");
-        // It is no longer claimed, and keeps no other from being claimed.
-        let claimed = store.claim(claim(at(9))).await.unwrap();
-        assert_eq!(ids(&claimed), [2, 3]);
-        let claimed_hooks = store.claim_hooks(claim_hooks(at(9))).await.unwrap();
-        assert_eq!(claimed_hooks.hooks.len(), 1);
-        // The second start has no reason to look at the call.
-        assert_eq!(store.set_aside().await, 4 - start);
-        store.close().await;
-    }
-    let store = Store::open(options).unwrap();
-    let claimed = store.claim(claim(at(9))).await.unwrap();
-    let settles = claimed.messages.iter().map(|queued| settle(queued, GONE));
-    assert_eq!(store.settle(settles.collect()).await.unwrap(), [true, true]);
-    store.close().await;
-    let definition = redb::TableDefinition::<&[u8], &[u8]>::new("queued");
-    let database = redb::Database::open(dir.path().join("index.redb")).unwrap();
-    let transaction = database.begin_read().unwrap();
-    let table = transaction.open_table(definition).unwrap();
-    let kept = table.get(1_u64.to_be_bytes().as_slice()).unwrap().unwrap();
-    assert_eq!(kept.value(), [1, 0xff, 0xff], "it can still be looked at");
-}
-
-#[tokio::test]
-async fn a_deleted_mail_that_can_not_be_read_stays_with_its_text() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        segment_size: 1 << 20,
-        ..Options::new(dir.path())
-    };
-    let keep = crate::KeepDeleted {
-        until: at(100),
-        bytes: 14,
-    };
-    let store = Store::open(options.clone()).unwrap();
-    let accept = Accept {
-        text: Some(inline("Hi!\r\n")),
-        mails: vec![mail("Inbox", TextSource::New); 5],
-        ..Accept::default()
-    };
-    let mails = store.accept(accept).await.unwrap().mails;
-    let text_of = store.mail(mails[0]).await.unwrap().unwrap().text;
-    for id in &mails[..2] {
-        assert!(store.delete_mail("ann", *id, at(3), keep).await.unwrap());
-    }
-    store.close().await;
-    // Of the first, the mail can't be read; of the second, when and where it was deleted.
-    let damaged = [("deleted_mails", mails[0]), ("deletions", mails[1])];
-    for (table, id) in damaged {
-        overwrite(dir.path(), table, &id.0.to_be_bytes(), &[1, 0xff, 0xff]);
-    }
-    let store = Store::open(options.clone()).unwrap();
-    for id in &mails[..2] {
-        let restored = store.restore_mail("ann", *id, "Inbox", None).await;
-        assert!(!restored.unwrap(), "it counts as absent");
-    }
-    for id in &mails[2..] {
-        let there = store.mail(*id).await.unwrap();
-        assert!(store.remove_mail("ann", there.unwrap().id).await.unwrap());
-    }
-    store.close().await;
-    let store = Store::open(options.clone()).unwrap();
-    assert_eq!(text(&store, text_of).await.unwrap(), "Hi!\r\n");
-    let usage = store.deleted_usage("ann").await.unwrap();
-    assert_eq!(usage.mails, 2, "nothing of them went");
-    // They hold up no other: neither a removal in steps nor the limit of the account ends never.
-    for removed in [1, 0] {
-        let purged = soon(store.purge_deleted(None, 1)).await;
-        assert_eq!(purged.unwrap(), removed);
-    }
-    let accept = Accept {
-        text: Some(inline("Ho!\r\n")),
-        mails: vec![mail("Inbox", TextSource::New)],
-        ..Accept::default()
-    };
-    let mails = store.accept(accept).await.unwrap().mails;
-    let keep = crate::KeepDeleted { bytes: 7, ..keep };
-    let deleted = soon(store.delete_mail("ann", mails[0], at(4), keep)).await;
-    assert!(deleted.unwrap());
-    let usage = store.deleted_usage("ann").await.unwrap();
-    assert_eq!(usage.mails, 1, "what can't be read counts on");
-    store.close().await;
 }

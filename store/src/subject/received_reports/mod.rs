@@ -17,7 +17,7 @@ pub(crate) mod model;
 mod record;
 mod sums;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -341,10 +341,21 @@ impl Tables {
         Ok(())
     }
 
-    /// The report that goes first if there are too many.
-    fn least(&self) -> Result<Option<ReceivedReportId>, Fault> {
-        let mut all = self.by_worth.range(Bound::Unbounded, Bound::Unbounded)?;
-        Ok(all.next().transpose()?.map(|((_, id), ())| id))
+    /// The report that goes first if there are too many: of those behind `after`. One whose record
+    /// can't be read is left out: it would be the first again and again. A later version may read
+    /// it.
+    fn least(
+        &self,
+        after: Option<(u8, ReceivedReportId)>,
+    ) -> Result<Option<(u8, ReceivedReportId)>, Fault> {
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        for item in self.by_worth.range(from, Bound::Unbounded)? {
+            let (key, ()) = item?;
+            if self.reports.get(&key.1)?.is_some() {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -366,9 +377,11 @@ impl State {
 
     /// Removes at most `max` records, as long as there are more than the room has. First those sums
     /// whose time is over first, if all sums have more than their share; then reports, with their
-    /// names: names count for nothing, and must not be many. Tells how many records.
+    /// names: names count for nothing, and must not be many. Tells how many records it removed.
+    ///
+    /// Sums whose records can't be read count on. They take no more than their share from reports.
     fn trim_reports(&mut self, room: ReportRoom, max: u64) -> Result<u64, Fault> {
-        let mut removed = 0;
+        let (mut removed, mut last) = (0, None);
         while removed < max && self.received_reports.are_over(room) {
             let tables = &mut self.received_reports;
             if tables.counters.sum_bytes > room.0 / SUMS_SHARE
@@ -377,14 +390,21 @@ impl State {
                 removed += tables.forget_sums(end, &day, max - removed)?;
                 continue;
             }
-            let Some(least) = tables.least()? else {
+            let sums = tables.counters.sum_bytes.min(room.0 / SUMS_SHARE);
+            if tables.counters.bytes.saturating_add(sums) <= room.0 {
+                break;
+            }
+            // What stands before the last one can't be read: it is not looked at again.
+            let Some(least) = tables.least(last)? else {
                 break;
             };
-            tables.forget_name(least)?;
-            if let Some(end) = self.drop_report(least)? {
-                self.history.remove(end, tag::received_reports, least.0);
+            last = Some(least);
+            let id = least.1;
+            tables.forget_name(id)?;
+            if let Some(end) = self.drop_report(id)? {
+                self.history.remove(end, tag::received_reports, id.0);
+                removed += 1;
             }
-            removed += 1;
         }
         Ok(removed)
     }
@@ -647,12 +667,6 @@ impl Store {
     ) -> Result<BTreeMap<SumGroup, ReportSum>, StoreError> {
         self.scan(Sums { filter, by }).await
     }
-}
-
-/// A mail that may be a report.
-#[cfg(test)]
-pub(crate) fn arrived() -> NewArrivedReport {
-    tests::arrived()
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use crate::{
 const DAY: u32 = 20_000;
 const ROOM: ReportRoom = ReportRoom(1 << 20);
 
-pub(super) fn arrived() -> NewArrivedReport {
+/// A mail that may be a report.
+pub(crate) fn arrived() -> NewArrivedReport {
     let address = |text| Address::parse(text).unwrap();
     NewArrivedReport {
         text: TextSource::New,
@@ -51,7 +52,7 @@ fn summary(report_id: &str) -> ReportSummary {
 }
 
 /// A report with this id, whose messages came from this many networks: one from each.
-pub(super) fn report(report_id: &str, networks: usize) -> NewReceivedReport {
+pub(crate) fn report(report_id: &str, networks: usize) -> NewReceivedReport {
     let row = |number| NewSum {
         source: format!("192.0.{number}.0/24"),
         from: "a.test".into(),

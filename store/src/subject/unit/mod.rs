@@ -477,7 +477,7 @@ impl Store {
 pub(crate) fn samples() -> Vec<Op> {
     use crate::tests::samples;
     let mut queued = samples::message(&["x@a.example"]);
-    queued.reports = vec![super::received_reports::arrived()];
+    queued.reports = vec![super::received_reports::tests::arrived()];
     let message = queued.queue.clone();
     let (accept, _) = Op::accept(queued);
     let settle = Op::Settle {
