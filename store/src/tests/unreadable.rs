@@ -9,6 +9,7 @@ use crate::{
     Accept, ArrivedReport, Event, Options, QueueId, ReportRoom, Store, StoreError, TextId,
     TextSource,
     subject::received_reports::tests::{arrived, report},
+    table::value::append,
 };
 
 /// Writes bytes into a table of the index of a closed store.
@@ -157,6 +158,52 @@ async fn a_deleted_mail_that_can_not_be_read_stays_with_its_text() {
     let usage = store.deleted_usage("ann").await.unwrap();
     assert_eq!(usage.mails, 1, "what can't be read counts on");
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_deleted_mail_that_can_not_be_read_goes_with_its_text() {
+    let keep = crate::KeepDeleted {
+        until: at(100),
+        bytes: 1 << 20,
+    };
+    // The deletion of an older version does not know the text: then all stays.
+    for (is_purged, knows_text) in [(true, true), (false, true), (true, false), (false, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            segment_size: 1 << 20,
+            ..Options::new(dir.path())
+        };
+        let store = Store::open(options.clone()).unwrap();
+        let accept = Accept {
+            text: Some(inline("Hi!\r\n")),
+            mails: vec![mail("Inbox", TextSource::New)],
+            ..Accept::default()
+        };
+        let id = store.accept(accept).await.unwrap().mails[0];
+        let mail = store.mail(id).await.unwrap().unwrap();
+        assert!(store.delete_mail("ann", id, at(3), keep).await.unwrap());
+        store.close().await;
+        let key = id.0.to_be_bytes();
+        overwrite(dir.path(), "deleted_mails", &key, &[1, 0xff, 0xff]);
+        if !knows_text {
+            let mut deletion = vec![1];
+            append(&("ann", mail.size, at(3), at(100)), &mut deletion);
+            overwrite(dir.path(), "deletions", &key, &deletion);
+        }
+        let store = Store::open(options.clone()).unwrap();
+        match is_purged {
+            true => {
+                let purged = soon(store.purge_deleted(Some("ann"), 9)).await;
+                assert_eq!(purged.unwrap(), u64::from(knows_text));
+            }
+            false => assert_eq!(store.expire(at(100), 9).await.unwrap(), 1),
+        }
+        let usage = store.deleted_usage("ann").await.unwrap();
+        assert_eq!(usage.mails, u64::from(!knows_text), "{is_purged}");
+        let found = store.text(mail.text).await;
+        assert_eq!(found.is_ok(), !knows_text, "{is_purged}: {found:?}");
+        store.close().await;
+    }
 }
 
 /// Brings reports, and reads them. The sums of their day go before them.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Reader, State, tag};
 use crate::{
-    Mail, MailId, MailUsage, Page, Store, StoreError, Time, Trained,
+    Mail, MailId, MailUsage, Page, Store, StoreError, TextId, Time, Trained,
     error::Fault,
     filter::page,
     table::{Faults, Table, key::Name, tables, value::records},
@@ -54,10 +54,34 @@ pub(crate) struct Deletion {
     size: u64,
     deleted: Time,
     until: Time,
+    /// The text of the mail. It can go although the mail can't be read. None: an older version
+    /// wrote this.
+    text: Option<TextId>,
+}
+
+/// The shape of version 1.
+#[derive(Deserialize)]
+struct DeletionV1 {
+    account: String,
+    size: u64,
+    deleted: Time,
+    until: Time,
+}
+
+impl From<DeletionV1> for Deletion {
+    fn from(old: DeletionV1) -> Self {
+        Self {
+            account: old.account,
+            size: old.size,
+            deleted: old.deleted,
+            until: old.until,
+            text: None,
+        }
+    }
 }
 
 records! {
-    Deletion: version 1,
+    Deletion: version 2 [1 => DeletionV1],
 }
 
 tables! {
@@ -150,6 +174,7 @@ impl Delete {
             size: mail.size,
             deleted: self.now,
             until: self.keep.until,
+            text: Some(mail.text),
         };
         tables.deletions.put(id, deletion);
         tables.mails.put(id, mail);
@@ -179,7 +204,7 @@ impl Restore {
             return Ok(false);
         };
         let trained = tables.trained.take(&self.id)?;
-        tables.take(self.id, &deletion)?;
+        tables.remove(self.id, &deletion)?;
         let until = deletion.until;
         state.history.remove(until, tag::undelete, self.id.0);
         mail.mailbox = self.mailbox;
@@ -205,8 +230,8 @@ impl Purge {
 }
 
 impl Tables {
-    /// The first deleted mails of an account by time, or any. Those whose records can't be read are
-    /// left out: they would be the first again and again.
+    /// The first deleted mails of an account by time, or any. Those that can't go, since their
+    /// records can't be read, are left out: they would be the first again and again.
     fn oldest(&self, account: Option<&Name>, max: usize) -> Result<Vec<MailId>, Fault> {
         let key = |time, id| account.map(|account| (Name::clone(account), Time(time), MailId(id)));
         let (from, to) = (key(i64::MIN, 0), key(i64::MAX, u64::MAX));
@@ -218,36 +243,50 @@ impl Tables {
                 break;
             }
             let ((_, _, id), ()) = item?;
-            if self.deletions.get(&id)?.is_some() {
+            if let Some(deletion) = self.deletions.get(&id)?
+                && self.text_of(id, &deletion)?.is_some()
+            {
                 found.push(id);
             }
         }
         Ok(found)
     }
 
-    /// Takes a mail out of all tables here but that of what was learnt.
-    fn take(&mut self, id: MailId, deletion: &Deletion) -> Result<Option<Mail>, Fault> {
+    /// The text of a deleted mail. None: an older version deleted the mail, and its record can't be
+    /// read. Then it stays, so that nothing keeps a text that nobody knows of.
+    fn text_of(&self, id: MailId, deletion: &Deletion) -> Result<Option<TextId>, Fault> {
+        match deletion.text {
+            Some(text) => Ok(Some(text)),
+            None => Ok(self.mails.get(&id)?.map(|mail| mail.text)),
+        }
+    }
+
+    /// Removes a mail from all tables here but that of what was learnt.
+    fn remove(&mut self, id: MailId, deletion: &Deletion) -> Result<(), Fault> {
         let account: Name = deletion.account.as_str().into();
         self.totals
             .change_total(&account, |total| total.subtract(deletion.size))?;
         self.by_account.remove(&(account, deletion.deleted, id));
         self.deletions.remove(&id);
-        self.mails.take(&id)
+        self.mails.remove(&id);
+        Ok(())
     }
 }
 
 impl State {
     /// Removes a deleted mail for good whose end is not in the history any more. Gives what was
-    /// known of it.
+    /// known of it. None: there is none, or it can't go.
     fn drop_deleted(&mut self, id: MailId) -> Result<Option<Deletion>, Fault> {
         let tables = &mut self.undelete;
         let Some(deletion) = tables.deletions.get(&id)? else {
             return Ok(None);
         };
+        let Some(text) = tables.text_of(id, &deletion)? else {
+            return Ok(None);
+        };
         tables.trained.remove(&id);
-        if let Some(mail) = tables.take(id, &deletion)? {
-            self.release_text(mail.text)?;
-        }
+        tables.remove(id, &deletion)?;
+        self.release_text(text)?;
         Ok(Some(deletion))
     }
 
