@@ -34,9 +34,31 @@ pub(crate) struct Growth {
     pub(crate) points: Vec<MetricsPoint>,
 }
 
+/// Joins points, oldest first.
+struct Parts {
+    /// The time that becomes one point.
+    every: i64,
+    points: Vec<MetricsPoint>,
+    /// The points of the last such time.
+    part: Vec<MetricsPoint>,
+}
+
+impl Parts {
+    fn add(&mut self, point: MetricsPoint) {
+        let part_of = |point: &MetricsPoint| (point.time.0 - 1).div_euclid(self.every);
+        let last = self.part.last();
+        if last.is_some_and(|last| part_of(last) != part_of(&point)) {
+            self.points.extend(one_of(std::mem::take(&mut self.part)));
+        }
+        self.part.push(point);
+    }
+}
+
 impl Context {
-    /// How the metrics grew from `since` to before `before`. It reads points of hours for the time
-    /// of which no others are kept, and joins points where there would be more than [`POINTS_MAX`].
+    /// How the metrics grew from `since` to before `before`. It joins points where there would be
+    /// more than [`POINTS_MAX`]. Where the points of the answer are hours or more, and where no
+    /// others are kept, it reads points of hours. Points of five minutes are read for the rest: the
+    /// hours at both ends that are not whole, and those at whose end the server did not run.
     pub(crate) async fn metrics_growth(
         &self,
         since: Time,
@@ -48,38 +70,67 @@ impl Context {
         // Up to here a point of an hour stands for its whole hour, and no other one is needed.
         let hours = Time((now - micros(KEPT.0)).div_euclid(HOUR) * HOUR + HOUR);
         let every = interval(before.0.saturating_sub(since.0), since > hours);
-        let part_of = |point: &MetricsPoint| (point.time.0 - 1).div_euclid(every);
-        let mut points = Vec::new();
-        let mut part: Vec<MetricsPoint> = Vec::new();
+        let mut parts = Parts {
+            every,
+            points: Vec::new(),
+            part: Vec::new(),
+        };
         let behind = Time(hours.0 + 1);
-        for (span, since, before) in [
-            (PointSpan::Hour, since, before.min(behind)),
-            (PointSpan::Short, since.max(behind), before),
-        ] {
+        // What was read ends before this time.
+        let mut read = since.max(behind);
+        if every >= HOUR {
             let mut since = since;
-            while since < before {
+            loop {
+                let span = PointSpan::Hour;
                 let page = self.store.list_metrics(span, since, before, PAGE).await?;
                 let is_last = page.len() < PAGE;
                 for point in page {
                     since = Time(point.time.0 + 1);
-                    if part
-                        .last()
-                        .is_some_and(|last| part_of(last) != part_of(&point))
-                    {
-                        points.extend(one_of(std::mem::take(&mut part)));
+                    let begin = Time(point.time.0 - HOUR + 1);
+                    if point.time < behind {
+                        parts.add(point);
+                    } else if begin.0 + SHORT > read.0 {
+                        self.read_short(read, begin, &mut parts).await?;
+                        read = since;
+                        parts.add(point);
                     }
-                    part.push(point);
                 }
                 if is_last {
                     break;
                 }
             }
         }
+        self.read_short(read, before, &mut parts).await?;
+        let Parts {
+            mut points, part, ..
+        } = parts;
         points.extend(one_of(part));
         Ok(Growth {
             every: Duration::from_micros(every.cast_unsigned()),
             points,
         })
+    }
+
+    /// Adds the points of five minutes from `since` to before `before`.
+    async fn read_short(
+        &self,
+        mut since: Time,
+        before: Time,
+        parts: &mut Parts,
+    ) -> Result<(), StoreError> {
+        while since < before {
+            let span = PointSpan::Short;
+            let page = self.store.list_metrics(span, since, before, PAGE).await?;
+            let is_last = page.len() < PAGE;
+            for point in page {
+                since = Time(point.time.0 + 1);
+                parts.add(point);
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps a point for what came since `before`, and one for the hour if an hour ends at `time`.

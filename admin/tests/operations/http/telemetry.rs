@@ -223,7 +223,8 @@ async fn a_long_time_has_fewer_points() {
     ] {
         keep(PointSpan::Short, seconds, sent, waiting).await;
     }
-    keep(PointSpan::Hour, 100 * DAY + HOUR, 3.0, 4.0).await;
+    // It says something else than the shorter ones, so that the answer shows which were read.
+    keep(PointSpan::Hour, 100 * DAY + HOUR, 30.0, 4.0).await;
     site.desk.clock.advance(Duration::from_secs(140 * DAY));
     for (after, interval, expected) in [
         (
@@ -239,7 +240,17 @@ async fn a_long_time_has_fewer_points() {
             100 * DAY,
             3600,
             vec![
-                (100 * DAY + HOUR, 3, 4),
+                (100 * DAY + HOUR, 30, 4),
+                (100 * DAY + HOUR + 300, 4, 5),
+                (140 * DAY, 56, 8),
+            ],
+        ),
+        // The hour is not whole.
+        (
+            100 * DAY + 600,
+            3600,
+            vec![
+                (100 * DAY + HOUR, 2, 4),
                 (100 * DAY + HOUR + 300, 4, 5),
                 (140 * DAY, 56, 8),
             ],
@@ -249,7 +260,7 @@ async fn a_long_time_has_fewer_points() {
             6 * HOUR,
             vec![
                 (2 * HOUR, 100, 9),
-                (100 * DAY + HOUR + 300, 7, 5),
+                (100 * DAY + HOUR + 300, 34, 5),
                 (140 * DAY, 56, 8),
             ],
         ),

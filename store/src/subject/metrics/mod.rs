@@ -5,12 +5,15 @@ pub(crate) mod model;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Bound;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Listing, State, tag};
+use super::{Listing, PORTION, Reader, State, tag};
 use crate::{
     Order, Page, Store, StoreError, Time,
     error::Fault,
+    filter::page,
     id::ids,
     table::{Table, tables, value::records},
 };
@@ -26,7 +29,7 @@ ids! {
 pub enum PointSpan {
     /// Five minutes.
     Short,
-    /// An hour.
+    /// An hour. It ends with an hour of UTC.
     Hour,
 }
 
@@ -67,11 +70,19 @@ impl MetricsPoint {
 
 /// Microseconds of a minute.
 const MINUTE: i64 = 60_000_000;
+/// How many numbers an hour has.
+const HOUR_IDS: u64 = 2 * 60;
 
 impl MetricsPointId {
     fn at(time: Time, span: PointSpan) -> Self {
         let minute = time.0.div_euclid(MINUTE).max(0).cast_unsigned();
         Self(2 * minute + u64::from(span == PointSpan::Hour))
+    }
+
+    /// The next number behind this one that is that of a point of an hour.
+    const fn next_hour(self) -> Self {
+        let hour = self.0.saturating_add(HOUR_IDS - 1) / HOUR_IDS;
+        Self(hour.saturating_mul(HOUR_IDS).saturating_add(1))
     }
 }
 
@@ -118,21 +129,57 @@ impl KeepMetrics {
 questions! {
     scan ListPoints { span: PointSpan, since: Time, before: Time, limit: usize }
         -> Page<MetricsPoint, MetricsPointId>,
-    |this, reader| {
-        // The number before the first one of that minute.
-        let first = MetricsPointId::at(this.since, PointSpan::Short).0.checked_sub(1);
-        let listing = Listing {
-            group: None,
-            after: first.map(MetricsPointId),
-            order: Order::Ascending,
-            limit: this.limit,
-        };
-        reader.page(listing, |state| &state.metrics.points, |point| this.matches(point))
+    |this, reader| match this.span {
+        PointSpan::Short => this.list(reader),
+        PointSpan::Hour => this.list_hours(reader),
     },
     |this, model| model.metrics.list(this);
 }
 
 impl ListPoints {
+    fn list(&self, reader: &Reader<'_>) -> Result<Page<MetricsPoint, MetricsPointId>, StoreError> {
+        let listing = Listing {
+            group: None,
+            after: self.before_first(),
+            order: Order::Ascending,
+            limit: self.limit,
+        };
+        let matches = |point: &MetricsPoint| self.matches(point);
+        reader.page(listing, |state| &state.metrics.points, matches)
+    }
+
+    /// Goes from hour to hour, and does not read the points between.
+    fn list_hours(
+        &self,
+        reader: &Reader<'_>,
+    ) -> Result<Page<MetricsPoint, MetricsPointId>, StoreError> {
+        let mut items = Vec::new();
+        let mut from = self.before_first().unwrap_or_default().next_hour();
+        loop {
+            let state = reader.state()?;
+            for _ in 0..PORTION {
+                let mut points = state
+                    .metrics
+                    .points
+                    .range(Bound::Included(&from), Bound::Unbounded)?;
+                let found = points.next().transpose()?;
+                let found = found.filter(|(_, point)| point.time < self.before);
+                let Some((id, point)) = found.filter(|_| items.len() <= self.limit) else {
+                    return Ok(page(items.into_iter(), self.limit, MetricsPoint::id));
+                };
+                // None of that hour, if this is a later one.
+                items.extend(Some(point).filter(|point| self.matches(point)));
+                from = id.next_hour();
+            }
+        }
+    }
+
+    /// The number before the first one of the minute in which the list begins.
+    fn before_first(&self) -> Option<MetricsPointId> {
+        let first = MetricsPointId::at(self.since, PointSpan::Short);
+        first.0.checked_sub(1).map(MetricsPointId)
+    }
+
     fn matches(&self, point: &MetricsPoint) -> bool {
         point.span == self.span && point.time >= self.since && point.time < self.before
     }

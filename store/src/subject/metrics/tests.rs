@@ -69,3 +69,44 @@ async fn points_are_listed_by_time_and_go() {
     })
     .await;
 }
+
+/// More hours than are read under the lock at once, with other points between.
+#[tokio::test]
+async fn points_of_hours_are_found_among_others() {
+    on_both(|store| async move {
+        let hours = i64::try_from(PORTION).unwrap() + 3;
+        for hour in 1..=hours {
+            let points = [
+                (60 * hour - 55, PointSpan::Short),
+                (60 * hour, PointSpan::Short),
+                (60 * hour, PointSpan::Hour),
+            ];
+            // There is a time without any points, and one without points of hours.
+            for (minute, span) in points {
+                let is_short = span == PointSpan::Short;
+                if !(5..10).contains(&hour) || (hour > 7 && is_short) {
+                    store.keep_metrics(point(minute, span)).await.unwrap();
+                }
+            }
+            if hour % 50 == 0 {
+                store.checkpoint().await;
+            }
+        }
+        let hour = |number: i64| at(60 * 60 * number);
+        for (since, before, limit, expected) in [
+            (hour(0), hour(999), 999, (1..5).chain(10..=hours).collect()),
+            (hour(2), hour(4), 9, vec![2, 3]),
+            (Time(hour(2).0 + 1), hour(4), 9, vec![3]),
+            (Time(i64::MIN), Time(i64::MAX), 6, vec![1, 2, 3, 4, 10, 11]),
+            (hour(5), hour(10), 9, vec![]),
+            (hour(hours), Time(i64::MAX), 9, vec![hours]),
+        ] {
+            let found = store.list_metrics(PointSpan::Hour, since, before, limit);
+            let found = found.await.unwrap().into_iter().map(|point| point.time);
+            let expected: Vec<i64> = expected;
+            let expected = expected.into_iter().map(hour);
+            assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        }
+    })
+    .await;
+}
