@@ -14,6 +14,7 @@
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
+mod older;
 mod record;
 mod sums;
 #[cfg(test)]
@@ -173,7 +174,7 @@ pub(crate) struct KnownName(String);
 
 records! {
     ArrivedReport: version 1,
-    ReceivedReport: version 1,
+    ReceivedReport: version 2 [1 => older::ReceivedReportV1],
     ReceivedReportId: version 1,
     KnownName: version 1,
     ReportSum: version 1,
@@ -247,7 +248,7 @@ subject!(
 );
 
 operations! {
-    ReceivedReports, version 2 since 1 weighed by weigh:
+    ReceivedReports, version 3 weighed by weigh older older::operation:
     Read -> bool, Reserve;
     RemoveReport -> bool, Reserve;
     Trim -> u64, Reserve;

@@ -130,7 +130,7 @@ pub struct ReportSummary {
     /// The domains that it is about, in ASCII. Of a mail in which no report was found, the domain
     /// of the address that it came to. A report about one message is about all domains of the
     /// accounts that have to do with it. None: they are too many, or the account that sent the
-    /// message is gone.
+    /// message is gone, or a version wrote it that did not look for the accounts.
     pub domains: Vec<String>,
     /// The first moment that it is about.
     pub begin: Option<Time>,
