@@ -34,6 +34,8 @@ pub(crate) struct AttemptTrace {
     keep: Keep,
     /// It has an event.
     told: bool,
+    /// Those who listen know the steps so far.
+    is_previewed: bool,
 }
 
 impl AttemptTrace {
@@ -45,6 +47,7 @@ impl AttemptTrace {
             last: 0,
             keep: Keep::Sampled,
             told: false,
+            is_previewed: false,
         }
     }
 
@@ -54,19 +57,22 @@ impl AttemptTrace {
         Self::start_after(tracer, start, messages, None)
     }
 
-    /// The same, of which those who listen know the steps so far by a [`preview`].
+    /// The same, of which those who listen know the steps so far by a [`preview`]. One that belongs
+    /// to other accounts too ends: who may see this trace may not see that one.
     pub(crate) fn start_after(
         tracer: &Tracer,
         start: Time,
         messages: &[&Queued],
         preview: Option<Trace>,
     ) -> Self {
-        let is_told = preview.is_some();
+        let accounts = || messages.iter().map(|message| account(message)).collect();
+        let preview = preview.filter(|preview| preview.is_of(&accounts()));
+        let is_previewed = preview.is_some();
         let mut trace = tracer.start_after(Kind::Attempt, start.0, preview);
         if messages.is_empty() || !trace.is_on() {
             return Self::off();
         }
-        match is_told {
+        match is_previewed {
             true => trace.quietly(|trace| begin(trace, start, messages)),
             false => begin(&mut trace, start, messages),
         }
@@ -76,6 +82,7 @@ impl AttemptTrace {
             last: start.0,
             keep: Keep::Sampled,
             told: true,
+            is_previewed,
         }
     }
 
@@ -96,13 +103,11 @@ impl AttemptTrace {
         self.trace.event(self.last, event, fill);
     }
 
-    /// The same for an event that those who listen know.
-    pub(crate) fn known_event(
-        &mut self,
-        at: i64,
-        event: EventType,
-        fill: impl FnOnce(&mut Data<'_>),
-    ) {
+    /// The same for a step, which those who listen know if there was a preview.
+    pub(crate) fn step(&mut self, at: i64, event: EventType, fill: impl FnOnce(&mut Data<'_>)) {
+        if !self.is_previewed {
+            return self.event(at, event, fill);
+        }
         self.last = self.last.max(at);
         self.told = true;
         let at = self.last;
@@ -278,6 +283,7 @@ impl AttemptTrace {
             last: now.0,
             keep: Keep::Always,
             told: false,
+            is_previewed: false,
         }
     }
 }
@@ -298,9 +304,9 @@ pub(crate) fn is_worth_telling(since: Time, now: Time, until: Time) -> bool {
 const ACCOUNTS_MAX: usize = 32;
 
 /// What those who listen to traces hear of an attempt while it goes on: its start, and then its
-/// steps. None: nobody listens.
+/// steps. None: nobody listens, or there are no messages, as in a check of a destination.
 pub(crate) fn preview(tracer: &Tracer, start: Time, messages: &[Queued]) -> Option<Trace> {
-    if !tracer.is_heard() {
+    if messages.is_empty() || !tracer.is_heard() {
         return None;
     }
     // A tenant hears of it if all accounts are the tenant's. A trace has not many of them.
@@ -490,6 +496,13 @@ pub(crate) fn report_queued(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_messages_is_not_told() {
+        let (tracer, _handed_over) = Tracer::new(Default::default());
+        let _listening = tracer.listen().unwrap();
+        assert!(preview(&tracer, Time(1), &[]).is_none());
+    }
 
     #[test]
     fn what_waits_long_is_told_seldom() {

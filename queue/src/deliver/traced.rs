@@ -62,7 +62,8 @@ impl OngoingAttempt<'_> {
         }
         let now = self.happenings.now();
         let steps = self.happenings.take();
-        // The first trace goes on from what was told. It has all steps up to its end.
+        // The first trace goes on from what was told, if it belongs to the same accounts. It has all
+        // steps up to its end.
         let mut preview = self.happenings.take_preview();
         // The number of each transaction, and the places of its messages.
         let mut groups: Vec<(Option<usize>, Vec<usize>)> = Vec::new();
@@ -96,7 +97,6 @@ impl OngoingAttempt<'_> {
         preview: Option<Trace>,
     ) -> AttemptTrace {
         let messages: Vec<&Queued> = ended.iter().map(|ended| &ended.message).collect();
-        let is_told = preview.is_some();
         let tracer = &self.queue.tracer;
         let mut trace = AttemptTrace::start_after(tracer, self.start, &messages, preview);
         if let Some(first) = messages.first() {
@@ -121,10 +121,7 @@ impl OngoingAttempt<'_> {
                     if let Some(ip) = step.remote() {
                         trace.with_remote(ip);
                     }
-                    step.tell(self.plan, &mut |event, fill| match is_told {
-                        true => trace.known_event(at, event, fill),
-                        false => trace.event(at, event, fill),
-                    });
+                    step.tell(self.plan, &mut |event, fill| trace.step(at, event, fill));
                 }
                 Entry::Line(line) => {
                     let event = match line.by {

@@ -1,5 +1,7 @@
 //! Traces and counts of attempts, suppressions and changes.
 
+use std::time::Duration;
+
 use postrider_observe::{
     metrics::{AttemptOutcome, Class, Connected, DsnAction, End, Event as Told, SuppressedBy},
     trace::{EventType, Heard, Key, Kind, Listening, Record, Term, Value},
@@ -210,6 +212,50 @@ async fn the_steps_of_an_attempt_are_heard_while_it_goes_on() {
     let (_, events) = heard(&mut listening, Some(EventType::DeliveryIpLookup)).await;
     assert_eq!(events[0], EventType::DeliveryAttemptStart);
     assert!(taken(&world).is_empty());
+    world.stop().await;
+}
+
+/// Who may see the trace of one account's message may not see the steps of both.
+#[tokio::test]
+async fn what_was_told_of_two_accounts_goes_on_for_neither() {
+    let remote = Remote::start(|_, _| None).await;
+    let world = world(Setup {
+        dynamics: "[accounts.bob]\ndomain = \"example.org\"\n\
+                   destinations.\"bob@example.org\" = {}\n",
+        ..Setup::default()
+    });
+    world.lead("192.0.2.1", &remote);
+    let mut listening = world.observed.traces.listen();
+    let of_ann = Message::to(&["a@remote.test"]).later(5);
+    let [_] = world.add(of_ann).await;
+    let of_bob = Message {
+        account: "bob",
+        login: "bob@example.org",
+        ..Message::to(&["b@remote.test"]).later(5)
+    };
+    let [_] = world.add(of_bob).await;
+    world.clock.advance(Duration::from_secs(5));
+    world.events(2).await;
+    // What was heard: whose it is, its number, and its end.
+    let mut told: Vec<(Vec<String>, u64, bool)> = Vec::new();
+    while told.iter().filter(|(_, _, has_ended)| *has_ended).count() < 3 {
+        let Some(Heard::Going(going)) = listening.next().await else {
+            panic!("news were lost");
+        };
+        let mut owners = going.record.owners.clone();
+        owners.sort();
+        told.push((owners, going.record.span, going.has_ended));
+    }
+    assert_eq!(told[0].0, ["ann", "bob"], "they share an attempt");
+    let of_both = told[0].1;
+    let is_right = told.iter().all(|(owners, span, _)| match owners.len() {
+        2 => *span == of_both,
+        _ => *span != of_both,
+    });
+    assert!(is_right, "{told:?}");
+    let mut owners: Vec<_> = taken(&world).into_iter().map(|it| it.owners).collect();
+    owners.sort();
+    assert_eq!(owners, [["ann"], ["bob"]]);
     world.stop().await;
 }
 

@@ -1,5 +1,7 @@
 //! What a trace tells those who listen.
 
+use std::collections::BTreeSet;
+
 use super::{Building, Trace};
 use crate::trace::{Going, Record};
 
@@ -34,6 +36,15 @@ impl Trace {
             before.end();
         }
         self
+    }
+
+    /// Whether the trace belongs to these accounts, and to no others.
+    #[must_use]
+    pub fn is_of(&self, accounts: &BTreeSet<&str>) -> bool {
+        self.inner.as_ref().is_some_and(|inner| {
+            let owners = &inner.record.owners;
+            owners.len() == accounts.len() && owners.iter().all(|it| accounts.contains(&**it))
+        })
     }
 
     /// Adds events that those who listen know already.
