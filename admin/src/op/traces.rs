@@ -62,6 +62,16 @@ impl Sight {
             && record.domains.iter().all(|it| self.domains.contains(it))
     }
 
+    /// Whether a tenant may come to see a trace that goes on: a session of which only recipients of
+    /// the tenant are known. Other traces have their owners from the start.
+    #[must_use]
+    pub fn may_come_to_have(&self, record: &Record) -> bool {
+        record.kind == Kind::Session
+            && record.owners.is_empty()
+            && !record.has_more_domains
+            && record.domains.iter().all(|it| self.domains.contains(it))
+    }
+
     /// Whether a tenant may see a trace that goes on. Whose it is by its recipients is known at its
     /// end.
     #[must_use]

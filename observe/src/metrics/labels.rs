@@ -358,7 +358,7 @@ labels! {
     }
     /// Who gets the traces that end.
     TraceReader {
-        /// A live stream, or somebody who follows the story of a message.
+        /// Somebody who follows the story of a message.
         Live = "live",
         /// The collector of OpenTelemetry.
         Otlp = "otlp",

@@ -253,6 +253,8 @@ metrics! {
         "Traces, with what became of them.";
     traces_lost_total: Family<Counter, TraceReader>, ["reader"],
         "Traces that a reader of those that end did not take in time.";
+    trace_news_lost_total: Family<Counter, ()>, [],
+        "Events and ends of traces that a live stream did not take in time.";
 }
 
 /// How many names get series of their own. What is beyond counts as `other`.

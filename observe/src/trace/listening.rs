@@ -2,38 +2,72 @@
 //!
 //! While nobody listens, a trace looks at one number for each event. Who listens hears of each
 //! event at once, and of a trace that began before with its next event, which comes with all
-//! before it.
+//! before it. So it is again when a listener lost something.
 
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicU64, AtomicUsize,
-        Ordering::{Acquire, Release},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
+    time::Duration,
 };
 
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::Instant};
 
 use super::{Event, Record, tracer::Shared};
-use crate::metrics::TraceReader;
 
 /// How many messages a listener may be behind. Then it loses the oldest.
 const BEHIND_MAX: usize = 1024;
+/// The bytes of the messages that somebody still has to hear, or keeps. With more of them, traces
+/// are not told whole.
+const BYTES_MAX: usize = 16 << 20;
+/// A listener that loses much gets all traces whole at most once in this time.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// News of a trace that goes on.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Going {
     /// What is known of the trace, with its newest events only. It is found by no terms.
     pub record: Record,
+    /// How many events the trace had before those that come with this.
+    pub after: u64,
     /// How many events the trace has had so far.
     pub total: u64,
-    /// The events begin with the first one that the trace has had.
-    pub is_whole: bool,
     /// The trace ended.
     pub has_ended: bool,
+    counted: Counted,
+}
+
+/// The bytes of a message, which are counted while it is there.
+#[derive(Debug)]
+struct Counted {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 impl Going {
+    /// The events begin with the first one that the trace has had.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.after == 0 && self.total > 0
+    }
+
+    /// How much memory it takes, in bytes.
+    #[must_use]
+    pub const fn memory(&self) -> usize {
+        self.counted.bytes
+    }
+
     /// The events that are new to one who has seen so many of the trace.
     pub fn news(&self, seen: u64) -> impl Iterator<Item = Event> {
         let count = self.record.events().count();
@@ -46,8 +80,11 @@ impl Going {
 #[derive(Debug)]
 pub(super) struct Listeners {
     listeners: AtomicUsize,
-    /// How often somebody began to listen. Those have not heard what was told before.
+    /// How often somebody began to listen, or lost something. Those have not heard what was told
+    /// before.
     begun: AtomicU64,
+    /// The bytes of the messages that are there.
+    bytes: Arc<AtomicUsize>,
     sender: broadcast::Sender<Arc<Going>>,
 }
 
@@ -56,6 +93,7 @@ impl Default for Listeners {
         Self {
             listeners: AtomicUsize::new(0),
             begun: AtomicU64::new(0),
+            bytes: Arc::default(),
             sender: broadcast::Sender::new(BEHIND_MAX),
         }
     }
@@ -67,12 +105,30 @@ impl Listeners {
         self.listeners.load(Acquire) > 0
     }
 
-    /// How often somebody began to listen.
+    /// How often somebody began to listen, or lost something.
     pub(super) fn begun(&self) -> u64 {
         self.begun.load(Acquire)
     }
 
-    pub(super) fn tell(&self, going: Going) {
+    /// Whether there is memory for more than the newest events.
+    pub(super) fn has_memory(&self) -> bool {
+        self.bytes.load(Relaxed) < BYTES_MAX
+    }
+
+    /// Tells news of a trace, with the events at these places among all that it has had.
+    pub(super) fn tell(&self, record: Record, events: Range<u64>, has_ended: bool) {
+        let bytes = size_of::<Going>() + record.memory();
+        self.bytes.fetch_add(bytes, Relaxed);
+        let going = Going {
+            record,
+            after: events.start,
+            total: events.end,
+            has_ended,
+            counted: Counted {
+                bytes,
+                all: Arc::clone(&self.bytes),
+            },
+        };
         // Without a listener nobody misses it.
         let _ = self.sender.send(Arc::new(going));
     }
@@ -83,6 +139,10 @@ impl Listeners {
 pub struct Listening {
     shared: Arc<Shared>,
     receiver: broadcast::Receiver<Arc<Going>>,
+    /// Something was lost, and traces are not told whole yet.
+    is_behind: bool,
+    /// When they were last, for that.
+    again: Option<Instant>,
 }
 
 /// What a listener hears.
@@ -90,7 +150,8 @@ pub struct Listening {
 pub enum Heard {
     /// News of a trace.
     Going(Arc<Going>),
-    /// So many news were lost, since the listener was too slow.
+    /// So many news were lost, since the listener was too slow. Traces come whole with their next
+    /// events.
     Lost(u64),
 }
 
@@ -103,16 +164,33 @@ impl Listening {
         Self {
             shared: Arc::clone(shared),
             receiver,
+            is_behind: false,
+            again: None,
+        }
+    }
+
+    /// Has all traces told whole again, after something was lost.
+    fn begin_again(&mut self) {
+        if self.is_behind && self.again.is_none_or(|again| again.elapsed() >= AGAIN) {
+            self.is_behind = false;
+            self.again = Some(Instant::now());
+            self.shared.live.begun.fetch_add(1, Release);
         }
     }
 
     /// The next news. None: no more come. What it waits for is not lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Heard> {
+        self.begin_again();
         match self.receiver.recv().await {
             Ok(going) => Some(Heard::Going(going)),
             Err(broadcast::error::RecvError::Lagged(count)) => {
-                let lost = &self.shared.metrics.traces_lost_total;
-                lost.with(TraceReader::Live).add(count);
+                self.shared
+                    .metrics
+                    .trace_news_lost_total
+                    .with(())
+                    .add(count);
+                self.is_behind = true;
+                self.begin_again();
                 Some(Heard::Lost(count))
             }
             Err(broadcast::error::RecvError::Closed) => None,
@@ -131,7 +209,10 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::trace::{EventType, Keep, Key, Kind, Term, Trace, Tracer, TracerSettings};
+    use crate::{
+        metrics::TraceReader,
+        trace::{EventType, Keep, Key, Kind, Term, Trace, Tracer, TracerSettings},
+    };
 
     fn add(trace: &mut Trace, at: i64) {
         trace.event(at, EventType::SmtpRcptTo, |data| {
@@ -219,6 +300,49 @@ mod tests {
         assert_eq!(last, &[2002]);
         assert_eq!((times.first(), times.last()), (Some(&1), Some(&2001)));
         assert!(times.len() < 600, "the middle is left out");
+    }
+
+    #[test]
+    fn after_a_loss_traces_are_heard_whole_again() {
+        let (tracer, _handed_over) = Tracer::new(TracerSettings::default());
+        let mut listening = tracer.listen().unwrap();
+        let mut trace = tracer.start(Kind::Session, 1);
+        add(&mut trace, 1);
+        add(&mut trace, 2);
+        let mut other = tracer.start(Kind::Session, 1);
+        let behind = i64::try_from(BEHIND_MAX).unwrap();
+        for at in 0..behind {
+            add(&mut other, at);
+        }
+        let Some(Some(Heard::Lost(2))) = listening.next().now_or_never() else {
+            panic!("the first two were lost");
+        };
+        assert_eq!(heard(&mut listening).len(), BEHIND_MAX);
+        add(&mut trace, 3);
+        add(&mut trace, 4);
+        let told = [(vec![1, 2, 3], 3, false), (vec![4], 4, false)];
+        assert_eq!(heard(&mut listening), told);
+        let metrics = &listening.shared.metrics;
+        assert_eq!(metrics.trace_news_lost_total.with(()).get(), 2);
+        let lost = metrics.traces_lost_total.with(TraceReader::Live);
+        assert_eq!(lost.get(), 0, "no trace that ended was lost");
+    }
+
+    #[test]
+    fn without_memory_only_new_events_are_told() {
+        let (tracer, _handed_over) = Tracer::new(TracerSettings::default());
+        let mut trace = tracer.start(Kind::Session, 1);
+        add(&mut trace, 1);
+        let mut listening = tracer.listen().unwrap();
+        let shared = Arc::clone(&listening.shared);
+        let live = &shared.live;
+        live.bytes.fetch_add(BYTES_MAX, Relaxed);
+        add(&mut trace, 2);
+        live.bytes.fetch_sub(BYTES_MAX, Relaxed);
+        add(&mut trace, 3);
+        let told = [(vec![2], 2, false), (vec![1, 2, 3], 3, false)];
+        assert_eq!(heard(&mut listening), told);
+        assert_eq!(live.bytes.load(Relaxed), 0, "nobody has any of it");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Building, Trace};
-use crate::trace::{Going, Record};
+use crate::trace::Record;
 
 /// What those who listen know of a trace.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ impl Building {
     /// Tells those who listen that the trace ends.
     pub(super) fn tell_end(&self) {
         if self.told.total > 0 && !self.told.is_quiet && self.shared.live.is_heard() {
-            self.tell_events(Vec::new(), false, true);
+            self.tell_events(Vec::new(), self.told.total, true);
         }
     }
 
@@ -83,11 +83,13 @@ impl Building {
     /// the last time gets all events.
     #[cold]
     fn tell(&mut self, length: usize) {
-        let begun = self.shared.live.begun();
-        let is_whole = self.told.begun != begun;
-        self.told.begun = begun;
+        let live = &self.shared.live;
+        let begun = live.begun();
+        // Without memory, all its events are told with a later one.
+        let is_whole = self.told.begun != begun && live.has_memory();
         let mut events = Vec::new();
         if is_whole {
+            self.told.begun = begun;
             events.extend_from_slice(&self.record.events);
             self.end_of_events(&mut events);
         } else {
@@ -98,10 +100,14 @@ impl Building {
             let newest = newest.get(newest.len().saturating_sub(length)..);
             events.extend_from_slice(newest.unwrap_or_default());
         }
-        self.tell_events(events, is_whole, false);
+        let after = match is_whole {
+            true => 0,
+            false => self.told.total.saturating_sub(1),
+        };
+        self.tell_events(events, after, false);
     }
 
-    fn tell_events(&self, events: Vec<u8>, is_whole: bool, has_ended: bool) {
+    fn tell_events(&self, events: Vec<u8>, after: u64, has_ended: bool) {
         let of = &self.record;
         let record = Record {
             ended: of.ended,
@@ -113,11 +119,7 @@ impl Building {
             events,
             ..Record::new(of.kind, of.span, of.started)
         };
-        self.shared.live.tell(Going {
-            record,
-            total: self.told.total,
-            is_whole,
-            has_ended,
-        });
+        let live = &self.shared.live;
+        live.tell(record, after..self.told.total, has_ended);
     }
 }

@@ -2,16 +2,16 @@
 
 mod following;
 
-use std::time::Duration;
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use futures_util::stream;
 use postrider_observe::{
     metrics::StreamKind,
-    trace::{Event, Heard, Key, Listening},
+    trace::{Event, Going, Heard, Key, Listening},
 };
 use postrider_store::Time;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use self::following::{Filter, Following};
 
@@ -42,8 +42,10 @@ const OPENED: &str = "telemetry/traces/live";
 const PACE: Duration = Duration::from_secs(1);
 /// For so long events are collected before they go together.
 const GATHER: Duration = Duration::from_millis(200);
-/// The most events of a frame, but for those that come at once.
+/// The most events of a frame.
 const FRAME_EVENTS_MAX: usize = 1000;
+/// The most events that wait for frames. What comes then is lost.
+const PENDING_MAX: usize = 3 * FRAME_EVENTS_MAX;
 
 impl Asked {
     /// What the caller may see of the traces. None: everything.
@@ -169,12 +171,8 @@ pub(in super::super) async fn live(asked: Asked) -> Result<Answer, Problem> {
         let text = "there are no traces: they are turned off, or the server stops";
         return Err(AdminError::unavailable(text).into());
     };
-    let reader = Reader {
-        listening,
-        following: Following::new(Filter::new(&asked.query), asked.sight()),
-        last: None,
-        lost: 0,
-    };
+    let following = Following::new(Filter::new(&asked.query), asked.sight());
+    let reader = Reader::new(listening, following);
     let frames = stream::unfold(reader, |mut reader| async move {
         let frame = reader.next().await?;
         Some((frame, reader))
@@ -188,23 +186,36 @@ struct Reader {
     following: Following,
     /// When the last frame was sent.
     last: Option<Instant>,
+    /// The events that were not sent yet.
+    pending: VecDeque<Value>,
     /// How many news were lost, which the client does not know yet.
     lost: u64,
 }
 
 impl Reader {
+    const fn new(listening: Listening, following: Following) -> Self {
+        Self {
+            listening,
+            following,
+            last: None,
+            pending: VecDeque::new(),
+            lost: 0,
+        }
+    }
+
     /// Waits for the next frame. None when no more will come.
     async fn next(&mut self) -> Option<Frame> {
-        match std::mem::take(&mut self.lost) {
-            0 => {}
-            lost => return Some(Frame::Lost(lost)),
-        }
-        let mut events: Vec<Value> = Vec::new();
         // The first event is waited for, and then, until the frame goes, for more.
         let mut goes: Option<Instant> = None;
         loop {
+            let has_news = !self.pending.is_empty() || self.lost > 0;
+            if goes.is_none() && has_news {
+                let gathered = Instant::now() + GATHER;
+                goes = Some(self.last.map_or(gathered, |last| gathered.max(last + PACE)));
+            }
             let heard = match goes {
                 None => self.listening.next().await?,
+                Some(goes) if goes <= Instant::now() => break,
                 Some(goes) => match timeout_at(goes, self.listening.next()).await {
                     Ok(Some(heard)) => heard,
                     Ok(None) | Err(_) => break,
@@ -213,36 +224,32 @@ impl Reader {
             match heard {
                 Heard::Lost(count) => {
                     self.following.miss();
-                    if events.is_empty() {
-                        return Some(Frame::Lost(count));
-                    }
-                    self.lost = count;
-                    break;
+                    self.lost += count;
                 }
-                Heard::Going(going) => {
-                    let new = self.following.hear(&going);
-                    events.extend(
-                        new.iter()
-                            .filter_map(|event| shown(event, going.record.span)),
-                    );
-                }
+                Heard::Going(going) => self.hear(&going),
             }
-            if !events.is_empty() && goes.is_none() {
-                let gathered = Instant::now() + GATHER;
-                goes = Some(self.last.map_or(gathered, |last| gathered.max(last + PACE)));
-            }
-            if events.len() >= FRAME_EVENTS_MAX {
-                break;
-            }
-        }
-        if let Some(last) = self.last {
-            sleep_until(last + PACE).await;
         }
         self.last = Some(Instant::now());
-        Some(Frame::News {
-            name: "trace",
-            data: Value::Array(events),
+        Some(match mem::take(&mut self.lost) {
+            0 => {
+                let count = self.pending.len().min(FRAME_EVENTS_MAX);
+                Frame::News {
+                    name: "trace",
+                    data: self.pending.drain(..count).collect(),
+                }
+            }
+            lost => Frame::Lost(lost),
         })
+    }
+
+    fn hear(&mut self, going: &Arc<Going>) {
+        for event in self.following.hear(going) {
+            if self.pending.len() < PENDING_MAX {
+                self.pending.extend(shown(&event, going.record.span));
+            } else {
+                self.lost += 1;
+            }
+        }
     }
 }
 
@@ -273,5 +280,56 @@ pub(in super::super) mod shapes {
         #[serde(rename = "type")]
         kind: String,
         data: serde_json::Value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_observe::{EventType, Kind, Tracer};
+
+    use super::*;
+
+    fn count(frame: Option<Frame>) -> usize {
+        match frame {
+            Some(Frame::News { data, .. }) => data.as_array().map_or(0, Vec::len),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_read_while_its_next_frame_waits() {
+        let (tracer, _handed_over) = Tracer::new(Default::default());
+        let following = Following::new(Filter::new(&Query::new("")), None);
+        let mut reader = Reader::new(tracer.listen().unwrap(), following);
+        let mut trace = tracer.start(Kind::Session, 0);
+        let mut add = |count| {
+            for _ in 0..count {
+                trace.event(1, EventType::SmtpQuit, |_| {});
+            }
+        };
+        add(1000);
+        assert_eq!(count(reader.next().await), 1000);
+        add(1000);
+        let (frame, ()) = tokio::join!(reader.next(), async {
+            for _ in 0..2 {
+                tokio::time::sleep(GATHER).await;
+                add(800);
+            }
+        });
+        assert_eq!(count(frame), 1000);
+        assert_eq!(count(reader.next().await), 1000);
+        assert_eq!(count(reader.next().await), 600, "nothing was lost");
+        // More than may wait is lost, and told.
+        add(1000);
+        let (frame, ()) = tokio::join!(reader.next(), async {
+            for _ in 0..3 {
+                tokio::time::sleep(GATHER).await;
+                add(900);
+            }
+        });
+        assert_eq!(frame, Some(Frame::Lost(700)));
+        for _ in 0..3 {
+            assert_eq!(count(reader.next().await), 1000);
+        }
     }
 }
