@@ -212,6 +212,7 @@ impl Find {
                 self.limit.min(max)
             },
             count: self.count,
+            only_numbers: self.show == Show::Number,
             allows: has_conditions.then_some(allows),
         };
         let look = traces.look()?;

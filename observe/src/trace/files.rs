@@ -19,7 +19,10 @@ use super::{
     index::{Bounds, Head, InFile, Lookup},
     lack::Lack,
     search::{Cursor, Query, Reached},
-    segment::{FileError, Open, SEGMENT, UNFINISHED, index_path, number_of, read_at, segment_path},
+    segment::{
+        FileError, Open, SEGMENT, UNFINISHED, index_path, number_of, read_at, read_number_at,
+        segment_path,
+    },
 };
 
 /// A segment has this share of the room of all traces.
@@ -298,9 +301,15 @@ impl Files {
                     break;
                 }
                 let is_left_out = left_out < query.skip;
-                let record = match segment.is_by_index && is_left_out {
-                    true => None,
-                    false => match self.record(&segment, at) {
+                let record = match segment.is_by_index {
+                    true if is_left_out => None,
+                    true if query.only_numbers => {
+                        match self.record(&segment, at, read_number_at) {
+                            Some(record) => Some(record),
+                            None => continue,
+                        }
+                    }
+                    _ => match self.record(&segment, at, read_at) {
                         Some(record) if query.matches(&record) => Some(record),
                         _ => continue,
                     },
@@ -359,7 +368,7 @@ impl Files {
                         reached.is_total = false;
                         return Ok(());
                     }
-                    let record = self.record(&segment, at);
+                    let record = self.record(&segment, at, read_at);
                     reached.total += u64::from(record.is_some_and(|it| query.matches(&it)));
                 }
             }
@@ -372,9 +381,14 @@ impl Files {
     }
 
     /// A candidate of a segment. None: it is damaged, or can't be read.
-    fn record(&self, segment: &Candidates, at: usize) -> Option<Record> {
+    fn record(
+        &self,
+        segment: &Candidates,
+        at: usize,
+        read: fn(&File, u64) -> io::Result<Option<Record>>,
+    ) -> Option<Record> {
         let (_, place) = segment.candidates.get(at)?;
-        match read_at(&segment.file, *place) {
+        match read(&segment.file, *place) {
             Ok(record) => record,
             Err(error) if is_gone(&error) => None,
             Err(error) => {

@@ -102,6 +102,15 @@ impl Record {
         out.extend_from_slice(&self.events);
     }
 
+    /// The kind and the number of the record that begins with these bytes. None: they are not a
+    /// record.
+    pub(super) fn read_number(bytes: &[u8]) -> Option<Self> {
+        let mut from = Reader(bytes);
+        let kind = Kind::from_number(from.u8()?)?;
+        from.u8()?;
+        Some(Self::new(kind, from.u64()?, 0))
+    }
+
     /// The record with these bytes. None: they are not a record.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let mut from = Reader(bytes);

@@ -25,6 +25,9 @@ pub struct Query<'a> {
     pub limit: usize,
     /// All traces that match are counted, up to one more than this. 0: none but those of the page.
     pub count: u64,
+    /// Only the kinds and numbers of the traces are wanted. No more is read of those that the index
+    /// finds.
+    pub only_numbers: bool,
     /// Any other condition, such as what the caller may see.
     pub allows: Option<&'a dyn Fn(&Record) -> bool>,
 }
@@ -42,6 +45,7 @@ impl Query<'_> {
             skip: 0,
             limit,
             count: 0,
+            only_numbers: false,
             allows: None,
         }
     }

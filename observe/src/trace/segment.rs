@@ -340,6 +340,14 @@ fn whole(bytes: &[u8], length: u32, checksum: u32) -> Option<Record> {
     Record::read(bytes).filter(|_| is_whole)
 }
 
+/// The kind and the number of the record at an offset of a segment, without a look at the rest.
+/// None: it is damaged.
+pub(super) fn read_number_at(file: &File, offset: u64) -> io::Result<Option<Record>> {
+    let mut bytes = [0; 2 + size_of::<u64>()];
+    file.read_exact_at(&mut bytes, offset + CHUNK_HEAD as u64)?;
+    Ok(Record::read_number(&bytes))
+}
+
 /// The record at an offset of a segment. None: it is damaged.
 pub(super) fn read_at(file: &File, offset: u64) -> io::Result<Option<Record>> {
     let mut head = [0; CHUNK_HEAD];

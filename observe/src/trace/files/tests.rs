@@ -115,6 +115,33 @@ fn traces_come_back_whole_and_newest_first() {
 }
 
 #[test]
+fn no_more_than_numbers_is_read_if_the_index_tells_the_rest() {
+    let dir = tempdir().unwrap();
+    let files = open(&dir);
+    add(&files, &records(1..4));
+    files.close().unwrap();
+    add(&files, &records(4..7));
+    let check = |after, is_whole: &[bool]| {
+        let query = Query {
+            terms: vec![vec![Term::Account("odd")]],
+            after,
+            only_numbers: true,
+            ..Query::any(10)
+        };
+        let found = search(&files, &query, &mut || false).records;
+        let whole: Vec<_> = found.iter().map(|it| it.events().count() > 0).collect();
+        assert_eq!(whole, is_whole);
+        spans(&Page {
+            records: found,
+            next: None,
+        })
+    };
+    assert_eq!(check(None, &[false; 3]), [5, 3, 1]);
+    // Some of a segment are too old.
+    assert_eq!(check(Some(2), &[false, true]), [5, 3]);
+}
+
+#[test]
 fn terms_are_anded_and_their_alternatives_are_ored() {
     let dir = tempdir().unwrap();
     let files = open(&dir);
