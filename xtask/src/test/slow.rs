@@ -61,7 +61,7 @@ pub(super) fn crash_rounds() -> Result<Done> {
 }
 
 /// The time limit for the week of the simulated internet, and for its small worlds.
-const INTERNET_LIMIT: Duration = Duration::from_secs(20 * 60);
+const INTERNET_LIMIT: Duration = Duration::from_secs(45 * 60);
 
 /// Runs a week of the simulated internet with 100,000 messages for 2000 sites.
 pub(super) fn internet_week() -> Result<Done> {
