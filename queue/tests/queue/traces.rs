@@ -235,7 +235,6 @@ async fn what_was_told_of_two_accounts_goes_on_for_neither() {
     };
     let [_] = world.add(of_bob).await;
     world.clock.advance(Duration::from_secs(5));
-    world.events(2).await;
     // What was heard: whose it is, its number, and its end.
     let mut told: Vec<(Vec<String>, u64, bool)> = Vec::new();
     while told.iter().filter(|(_, _, has_ended)| *has_ended).count() < 3 {
