@@ -39,11 +39,10 @@ pub(super) fn unpack<'a>(
         return Err(Limit::PackedSize.into());
     }
     let files = match content.starts_with(&GZIP) {
-        true => vec![read_within(
-            GzDecoder::new(content),
-            UNPACKED_MAX,
-            patience,
-        )?],
+        true => {
+            let open = || GzDecoder::new(content);
+            vec![read_within(open, UNPACKED_MAX, patience)?]
+        }
         false => zip::unpack(content, UNPACKED_MAX, patience)?,
     };
     match files.iter().any(|file| is_packed(file)) {
@@ -52,13 +51,35 @@ pub(super) fn unpack<'a>(
     }
 }
 
-/// Reads to the end: at most `room` bytes.
-pub(super) fn read_within(
-    mut from: impl Read,
+/// Reads to the end: at most `room` bytes. It reads twice: first to count, so that what is too much
+/// takes no memory, and no memory is asked for twice.
+pub(super) fn read_within<R: Read>(
+    open: impl Fn() -> R,
     room: usize,
     patience: Patience<'_>,
 ) -> Result<Vec<u8>, ReportFault> {
-    let mut content = Vec::new();
+    let mut size = 0;
+    in_pieces(open(), patience, |piece| {
+        size += piece.len();
+        match size > room {
+            true => Err(Limit::UnpackedSize.into()),
+            false => Ok(()),
+        }
+    })?;
+    let mut content = Vec::with_capacity(size);
+    in_pieces(open(), patience, |piece| {
+        content.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Ok(content)
+}
+
+/// Reads to the end, piece by piece.
+fn in_pieces(
+    mut from: impl Read,
+    patience: Patience<'_>,
+    mut take: impl FnMut(&[u8]) -> Result<(), ReportFault>,
+) -> Result<(), ReportFault> {
     let mut piece = vec![0; PIECE];
     loop {
         patience.check()?;
@@ -69,12 +90,9 @@ pub(super) fn read_within(
             })
         })?;
         if read == 0 {
-            return Ok(content);
+            return Ok(());
         }
-        if content.len() + read > room {
-            return Err(Limit::UnpackedSize.into());
-        }
-        content.extend_from_slice(piece.get(..read).unwrap_or_default());
+        take(piece.get(..read).unwrap_or_default())?;
     }
 }
 

@@ -133,8 +133,8 @@ impl Listed {
         }
         let packed = self.packed(archive).ok_or(DAMAGED)?;
         let content = match self.method {
-            STORED => read_within(packed, room, patience)?,
-            DEFLATED => read_within(DeflateDecoder::new(packed), room, patience)?,
+            STORED => read_within(|| packed, room, patience)?,
+            DEFLATED => read_within(|| DeflateDecoder::new(packed), room, patience)?,
             _ => {
                 let why = "the archive is packed by another method than deflate";
                 return Err(ReportFault::Packed(why));
