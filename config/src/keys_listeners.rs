@@ -108,13 +108,13 @@ static ADMIN_HTTP: [Key; 5] = http!(
     "admin_http",
     "80",
     "\"/admin/\"",
-    "The admin pages and the management API."
+    "The management API, and the admin pages of later versions."
 );
 static ADMIN_HTTPS: [Key; 5] = http!(
     "admin_https",
     "443",
     "\"/admin/\"",
-    "The admin pages and the management API over TLS."
+    "The management API over TLS, and the admin pages of later versions."
 );
 static METRICS_HTTP: [Key; 5] = http!(
     "metrics_http",

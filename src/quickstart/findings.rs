@@ -242,7 +242,8 @@ impl Search<'_> {
         }
         if found.is_empty() {
             return self.bad(format!(
-                "host name {host} ({from}) has no address in the DNS yet: add the records below"
+                "host name {host} ({from}) has no address in the DNS yet: add A and AAAA records \
+                 with the addresses of this machine, and the records below"
             ));
         }
         let list = |addresses: &[IpAddr]| {

@@ -303,12 +303,10 @@ impl Files {
                 let is_left_out = left_out < query.skip;
                 let record = match segment.is_by_index {
                     true if is_left_out => None,
-                    true if query.only_numbers => {
-                        match self.record(&segment, at, read_number_at) {
-                            Some(record) => Some(record),
-                            None => continue,
-                        }
-                    }
+                    true if query.only_numbers => match self.record(&segment, at, read_number_at) {
+                        Some(record) => Some(record),
+                        None => continue,
+                    },
                     _ => match self.record(&segment, at, read_at) {
                         Some(record) if query.matches(&record) => Some(record),
                         _ => continue,
