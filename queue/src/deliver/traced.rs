@@ -62,8 +62,8 @@ impl OngoingAttempt<'_> {
         }
         let now = self.happenings.now();
         let steps = self.happenings.take();
-        // The first trace goes on from what was told, if it belongs to the same accounts. It has all
-        // steps up to its end.
+        // The first trace goes on from what was told, if it belongs to the same accounts. It has
+        // all steps up to its end.
         let mut preview = self.happenings.take_preview();
         // The number of each transaction, and the places of its messages.
         let mut groups: Vec<(Option<usize>, Vec<usize>)> = Vec::new();

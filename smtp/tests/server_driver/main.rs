@@ -348,7 +348,10 @@ async fn the_handler_learns_the_reason_of_each_refusal() {
     say(&mut io, lines, "221").await;
     closed(&mut io).await;
     let seen = server.seen.lock().unwrap();
-    assert_eq!(seen.refused, [reason::SYNTAX, "nobody", reason::SEQUENCE]);
+    assert_eq!(
+        seen.refused,
+        [reason::UNKNOWN_COMMAND, "nobody", reason::RCPT_FIRST]
+    );
     assert_eq!(seen.steps, ["connected", "ended"]);
 }
 

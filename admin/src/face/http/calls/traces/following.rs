@@ -10,8 +10,8 @@ use postrider_observe::{
 use super::super::super::parameters::Query;
 use crate::op::traces::{Sight, Wanted, key_of_parameter};
 
-/// The most bytes of news about traces that did not match yet. They share their memory with those of
-/// other listeners.
+/// The most bytes of news about traces that did not match yet. They share their memory with those
+/// of other listeners.
 const WAITING_MAX: usize = 4 << 20;
 /// The most traces that go on of which something is known.
 const OPEN_MAX: usize = 16_384;
