@@ -10,6 +10,7 @@
 
 pub mod audit;
 pub mod backup;
+pub(crate) mod blob;
 pub mod certificates;
 pub mod checks;
 pub mod config;

@@ -10,7 +10,7 @@
 //! | `tracer` | the start of traces, and their hand-over at the end |
 //! | `listening` | the events of traces that go on, for those who listen |
 //! | `recorder` | the thread that writes traces, and the handle of those who read them |
-//! | `live` | those who follow the traces that end |
+//! | `followers` | those who follow the traces that end |
 //! | `files`, `segment`, `index` | the folder of traces, and the format of its files |
 //! | `lack` | what of the files goes when the disk has no room |
 //! | `search` | what is searched, and what is found |
@@ -45,11 +45,11 @@
 mod building;
 mod event_type;
 mod files;
+mod followers;
 mod index;
 mod key;
 mod lack;
 mod listening;
-mod live;
 mod reading;
 mod record;
 mod recorder;
@@ -62,9 +62,9 @@ pub use self::{
     building::{Data, Trace},
     event_type::EventType,
     files::Limits,
+    followers::{Followed, Subscription},
     key::Key,
     listening::{Going, Heard, Listening},
-    live::{Followed, Subscription},
     reading::{Event, Events, Value},
     record::Record,
     recorder::{HasRoom, Look, Now, Recorder, RecorderParts, Traces, TracesError},

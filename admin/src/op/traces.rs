@@ -333,7 +333,7 @@ pub fn key_of_parameter(name: &str) -> Option<Key> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use postrider_observe::trace::{Limits, Recorder, RecorderParts};
@@ -353,7 +353,7 @@ mod tests {
     }
 
     /// A recorder in a folder.
-    pub(super) fn recorder(dir: &std::path::Path) -> Recorder {
+    pub(crate) fn recorder(dir: &std::path::Path) -> Recorder {
         Recorder::start(RecorderParts {
             dir: dir.to_owned(),
             limits: Limits {

@@ -1,14 +1,15 @@
 //! Mail that users deleted: what there is, and the way back.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use postrider_queue::header::section;
 use postrider_smtp::field::{self, fields};
 use postrider_store::{DeletedMail, DeletedPlace, MailId, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{Listed, Operation, Sink, pages::Pages};
+use super::{Listed, Operation, Sink, blob, pages::Pages};
 use crate::{AdminError, Context};
 
+/// The letter of deleted mail in names.
+const LETTER: char = 'd';
 /// The mailbox that mail comes back to.
 const INBOX: &str = "Inbox";
 /// How many mails an entry of the audit log names.
@@ -111,15 +112,13 @@ pub enum Restored {
 
 /// The name of a deleted mail.
 fn hash(id: MailId) -> String {
-    URL_SAFE_NO_PAD.encode(format!("d{}", id.0))
+    blob::name_of(LETTER, id.0)
 }
 
 /// The mail that a name is for.
 #[must_use]
 pub fn mail_of(hash: &str) -> Option<MailId> {
-    let bytes = URL_SAFE_NO_PAD.decode(hash).ok()?;
-    let number = std::str::from_utf8(&bytes).ok()?.strip_prefix('d')?;
-    number.parse().ok().map(MailId)
+    blob::number_of(LETTER, hash).map(MailId)
 }
 
 impl UndeleteItem {
@@ -276,7 +275,7 @@ mod tests {
     fn a_name_is_for_one_mail() {
         assert_eq!(mail_of(&hash(MailId(7))), Some(MailId(7)));
         // That of a queued message is another.
-        let queued = URL_SAFE_NO_PAD.encode("m7");
+        let queued = blob::name_of('m', 7);
         for wrong in ["", "ZA", "?", &queued] {
             assert_eq!(mail_of(wrong), None, "{wrong}");
         }

@@ -12,7 +12,7 @@ use postrider_admin::{
 };
 use postrider_store::{
     Accept, Common, EventFilter, HookFilter, KeepDeleted, NewMail, NewMessage, NewRecipient,
-    NewText, Notify, Order, QueueFilter, TextSource, Top, Urgency,
+    NewText, Notify, Order, QueueFilter, TextSource, Time, Top, Urgency,
 };
 
 use super::{
@@ -69,6 +69,21 @@ pub(super) async fn queue_as(desk: &Desk, account: &str, sender: &str, urgency: 
         ..Accept::default()
     };
     desk.context.store.accept(accept).await.unwrap();
+}
+
+/// A mail in the inbox of mira.
+fn mail_of_mira(received: Time) -> NewMail {
+    NewMail {
+        account: "mira".to_owned(),
+        mailbox: "Inbox".to_owned(),
+        top: Top::EMPTY,
+        text: TextSource::New,
+        size: 4,
+        received,
+        flags: Vec::new(),
+        dsn: false,
+        smtp: None,
+    }
 }
 
 #[tokio::test]
@@ -133,17 +148,7 @@ async fn a_removed_account_leaves_nothing_behind() {
     .await;
     queue(&desk, "mira", "mira@example.org").await;
     queue(&desk, "jane", "jane@example.org").await;
-    let mail = NewMail {
-        account: "mira".to_owned(),
-        mailbox: "Inbox".to_owned(),
-        top: Top::EMPTY,
-        text: TextSource::New,
-        size: 4,
-        received: desk.context.clock.now(),
-        flags: Vec::new(),
-        dsn: false,
-        smtp: None,
-    };
+    let mail = mail_of_mira(desk.context.clock.now());
     let accept = Accept {
         text: Some(NewText::Inline(b"\r\nHi".to_vec().into())),
         mails: vec![mail.clone(), mail],
@@ -212,17 +217,7 @@ async fn mail_that_comes_back_while_its_account_goes_is_not_left_for_the_next_on
         address: "mira@example.org".to_owned(),
     };
     desk.ask(add()).await;
-    let mail = NewMail {
-        account: "mira".to_owned(),
-        mailbox: "Inbox".to_owned(),
-        top: Top::EMPTY,
-        text: TextSource::New,
-        size: 4,
-        received: context.clock.now(),
-        flags: Vec::new(),
-        dsn: false,
-        smtp: None,
-    };
+    let mail = mail_of_mira(context.clock.now());
     let accept = Accept {
         text: Some(NewText::Inline(b"\r\nHi".to_vec().into())),
         mails: vec![mail],

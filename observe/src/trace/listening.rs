@@ -1,8 +1,8 @@
 //! The events of traces that go on, for those who listen to them.
 //!
-//! While nobody listens, a trace looks at one number for each event. Who listens hears of each
-//! event at once, and of a trace that began before with its next event, which comes with all
-//! before it. So it is again when a listener lost something.
+//! While nobody listens, a trace looks at one number for each event. A listener hears of each event
+//! at once. Of a trace that began before the listener came, all events come together with the next
+//! one. It is the same after a listener lost something.
 
 use std::{
     ops::Range,
@@ -80,8 +80,8 @@ impl Going {
 #[derive(Debug)]
 pub(super) struct Listeners {
     listeners: AtomicUsize,
-    /// How often somebody began to listen, or lost something. Those have not heard what was told
-    /// before.
+    /// How often somebody began to listen, or lost something. Such a listener has not heard what
+    /// was told before.
     begun: AtomicU64,
     /// The bytes of the messages that are there.
     bytes: Arc<AtomicUsize>,

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::{
     Listening, Page, Query, Reached, Record, Tracer, TracerSettings,
     files::{Files, Limits},
-    live::{Live, Subscription},
+    followers::{Followers, Subscription},
     segment::FileError,
     tracer::HandedOver,
 };
@@ -77,14 +77,14 @@ impl Recorder {
             // the disk tell if somebody set the clock back.
             first_span: now.max(files.largest_span() + 1),
         };
-        let live = Arc::new(Live::new(Arc::clone(&parts.metrics)));
+        let followers = Arc::new(Followers::new(Arc::clone(&parts.metrics)));
         let (tracer, handed_over) = Tracer::counting(settings, parts.metrics);
-        let following = Arc::downgrade(&live);
+        let following = Arc::downgrade(&followers);
         let stop = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             files: Arc::clone(&files),
             handed_over,
-            live,
+            followers,
             now: parts.now,
             has_room: parts.has_room,
             stop: Arc::clone(&stop),
@@ -96,7 +96,7 @@ impl Recorder {
         let traces = Traces {
             source: Source::Open(files),
             tracer: tracer.clone(),
-            live: Some(following),
+            followers: Some(following),
         };
         Ok(Self {
             tracer,
@@ -143,7 +143,7 @@ enum State {
 struct Writer {
     files: Arc<Files>,
     handed_over: HandedOver,
-    live: Arc<Live>,
+    followers: Arc<Followers>,
     now: Now,
     has_room: HasRoom,
     stop: Arc<AtomicBool>,
@@ -160,7 +160,7 @@ impl Writer {
             }
             let records = self.handed_over.take();
             self.write(&records);
-            self.live.publish(records);
+            self.followers.publish(records);
             if is_last {
                 break;
             }
@@ -211,7 +211,7 @@ pub struct Traces {
     source: Source,
     tracer: Tracer,
     /// The writer has it, so that all subscriptions end with the writer.
-    live: Option<Weak<Live>>,
+    followers: Option<Weak<Followers>>,
 }
 
 #[derive(Clone, Debug)]
@@ -242,7 +242,7 @@ impl Traces {
         Self {
             source: Source::Off(why.into()),
             tracer: Tracer::off(),
-            live: None,
+            followers: None,
         }
     }
 
@@ -253,7 +253,7 @@ impl Traces {
         Self {
             source: Source::Folder(dir.to_owned()),
             tracer: Tracer::off(),
-            live: None,
+            followers: None,
         }
     }
 
@@ -289,15 +289,15 @@ impl Traces {
     /// The traces that are kept from now on, as they end. None: traces are off, so none will come.
     #[must_use]
     pub fn subscribe(&self, reader: TraceReader) -> Option<Subscription> {
-        let live = self.live.as_ref()?.upgrade()?;
-        Some(live.subscribe(reader))
+        let followers = self.followers.as_ref()?.upgrade()?;
+        Some(followers.subscribe(reader))
     }
 
     /// The events of all traces from now on, as they happen, also of those that will not be kept.
     /// None: traces are off, so none will come.
     #[must_use]
     pub fn listen(&self) -> Option<Listening> {
-        self.live.as_ref()?.upgrade()?;
+        self.followers.as_ref()?.upgrade()?;
         self.tracer.listen()
     }
 }

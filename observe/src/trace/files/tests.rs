@@ -44,6 +44,13 @@ fn add(files: &Files, records: &[Record]) {
     assert_eq!(count, records.len());
 }
 
+/// A segment that is sealed, with these traces.
+fn seal(dir: &TempDir, numbers: std::ops::Range<u64>) {
+    let files = open(dir);
+    add(&files, &records(numbers));
+    files.close().unwrap();
+}
+
 fn spans(page: &Page) -> Vec<u64> {
     page.records.iter().map(|record| record.span).collect()
 }

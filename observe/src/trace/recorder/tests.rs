@@ -5,7 +5,7 @@ use tempfile::{TempDir, tempdir};
 use super::*;
 use crate::{
     metrics::{TraceKind, TraceResult},
-    trace::{EventType, Followed, Keep, Kind, Term, live::BEHIND_MAX},
+    trace::{EventType, Followed, Keep, Kind, Term, followers::BEHIND_MAX},
 };
 
 /// A recorder with a clock and a disk that the test rules.

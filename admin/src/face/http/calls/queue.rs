@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use postrider_store::{Change, NextAttempt, QueueFilter, QueueId, Work};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -23,7 +22,7 @@ use super::super::{
 use crate::{
     AdminError,
     op::{
-        Operation, Single, Sink,
+        Operation, Single, Sink, blob as blobs,
         messages::{
             ChangeSelected, EndSelected, Find, Found, Get, MessageItem, Portion, Selection, Stage,
         },
@@ -471,19 +470,17 @@ fn counted(portion: Portion, done: bool) -> Answer {
     Answer::Beside(json!(any), beside)
 }
 
+/// The letter of texts of queued messages in names.
+const LETTER: char = 'm';
+
 /// The name of the text of a queued message, for a later call.
 fn blob_name(id: u64) -> String {
-    URL_SAFE_NO_PAD.encode(format!("m{id}"))
+    blobs::name_of(LETTER, id)
 }
 
 /// The message that a name is for.
 fn blob_id(name: &str) -> Option<u64> {
-    let bytes = URL_SAFE_NO_PAD.decode(name).ok()?;
-    std::str::from_utf8(&bytes)
-        .ok()?
-        .strip_prefix('m')?
-        .parse()
-        .ok()
+    blobs::number_of(LETTER, name)
 }
 
 pub(in super::super) async fn blob(asked: Asked) -> Result<Answer, Problem> {

@@ -81,21 +81,15 @@ pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
     let mut filter = asked.received(text(&asked.query))?;
     // Clients that get ids open each, and expect a report in it.
     filter.readable = !whole;
-    let known = match (filter.kind, &filter) {
-        (
-            Some(kind),
-            ReceivedSelection {
-                text: None,
-                domains: None,
-                readable,
-                ..
-            },
-        ) => {
+    // The store counts the reports of a kind, without other conditions.
+    let is_whole_kind = filter.text.is_none() && filter.domains.is_none();
+    let known = match filter.kind.filter(|_| is_whole_kind) {
+        Some(kind) => {
             let store = &asked.context.store;
-            let count = store.count_received_reports(kind.into(), *readable);
+            let count = store.count_received_reports(kind.into(), filter.readable);
             Some(count.await?)
         }
-        _ => None,
+        None => None,
     };
     let list = List {
         filter,

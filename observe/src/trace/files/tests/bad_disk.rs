@@ -21,10 +21,7 @@ fn three_segments(dir: &TempDir) {
 fn an_index_that_is_missing_or_damaged_is_made_again() {
     for damage in ["missing", "short", "changed", "body", "last", "other"] {
         let dir = tempdir().unwrap();
-        let files = open(&dir);
-        add(&files, &records(1..4));
-        files.close().unwrap();
-        drop(files);
+        seal(&dir, 1..4);
         let path = &names(&dir, "index")[0];
         let whole = fs::read(path).unwrap();
         let mut bytes = whole.clone();

@@ -6,10 +6,7 @@ use super::*;
 #[test]
 fn an_index_of_version_1_is_read() {
     let dir = tempdir().unwrap();
-    let files = open(&dir);
-    add(&files, &records(1..4));
-    files.close().unwrap();
-    drop(files);
+    seal(&dir, 1..4);
     let path = &names(&dir, "index")[0];
     let mut bytes = fs::read(path).unwrap();
     bytes.truncate(bytes.len() - 4);
@@ -28,10 +25,7 @@ fn an_index_of_version_1_is_read() {
 fn a_newer_format_is_refused_with_a_sentence() {
     for (ending, magic) in [("traces", b"PRTRACES"), ("index", b"PRTRINDX")] {
         let dir = tempdir().unwrap();
-        let files = open(&dir);
-        add(&files, &records(1..4));
-        files.close().unwrap();
-        drop(files);
+        seal(&dir, 1..4);
         let path = &names(&dir, ending)[0];
         let mut bytes = fs::read(path).unwrap();
         assert_eq!(&bytes[..8], magic);

@@ -212,31 +212,22 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
-    use postrider_observe::{
-        EventType, Keep, Kind, Trace, Tracer,
-        trace::{Heard, Recorder},
-    };
+    use postrider_observe::{EventType, Keep, Kind, Trace, Tracer, trace::Heard};
 
     use super::*;
+    use crate::op::traces::tests::recorder;
 
     fn following(query: &str) -> Following {
         Following::new(Filter::new(&Query::new(query)), None)
     }
 
-    /// Recorded traces, which somebody listens to.
-    fn recorder(dir: &std::path::Path) -> Recorder {
-        let parts = postrider_observe::trace::RecorderParts {
-            dir: dir.to_owned(),
-            limits: postrider_observe::trace::Limits {
-                keep: std::time::Duration::from_secs(60),
-                max_size: 1 << 20,
-            },
-            sample: 1.0,
-            metrics: Arc::default(),
-            now: Arc::new(|| 0),
-            has_room: Box::new(|| true),
+    /// What the tenant of ann@a.test follows.
+    fn following_as_tenant() -> Following {
+        let sight = Sight {
+            accounts: ["ann".to_owned()].into(),
+            domains: ["a.test".to_owned()].into(),
         };
-        Recorder::start(parts).unwrap()
+        Following::new(Filter::new(&Query::new("")), Some(sight))
     }
 
     fn add(trace: &mut Trace, at: i64, key: Key, text: &str) {
@@ -304,11 +295,7 @@ mod tests {
         let recorder = recorder(dir.path());
         let tracer = recorder.tracer();
         let mut listening = recorder.traces().listen().unwrap();
-        let sight = Sight {
-            accounts: ["ann".to_owned()].into(),
-            domains: ["a.test".to_owned()].into(),
-        };
-        let mut following = Following::new(Filter::new(&Query::new("")), Some(sight));
+        let mut following = following_as_tenant();
         let to = |trace: &mut Trace, to: &str| {
             trace.index(postrider_observe::Term::Recipient(to));
             add(trace, 1, Key::To, to);
@@ -337,11 +324,7 @@ mod tests {
         let recorder = recorder(dir.path());
         let tracer = recorder.tracer();
         let mut listening = recorder.traces().listen().unwrap();
-        let sight = Sight {
-            accounts: ["ann".to_owned()].into(),
-            domains: ["a.test".to_owned()].into(),
-        };
-        let mut following = Following::new(Filter::new(&Query::new("")), Some(sight));
+        let mut following = following_as_tenant();
         let mut both = tracer.preview(Kind::Attempt, 0).unwrap();
         both.belongs_to("ann");
         both.belongs_to("bob");

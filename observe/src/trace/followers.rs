@@ -24,7 +24,7 @@ const BEHIND_BYTES_MAX: usize = 2 * WAITING_BYTES_MAX;
 
 /// All who follow. When it is dropped, they get what waits, and then the end.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(super) struct Followers {
     metrics: Arc<Metrics>,
     queues: Mutex<Vec<Weak<Queue>>>,
 }
@@ -46,7 +46,7 @@ struct State {
     is_over: bool,
 }
 
-impl Live {
+impl Followers {
     pub(super) const fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
@@ -88,7 +88,7 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for Followers {
     fn drop(&mut self) {
         for queue in self.queues().iter().filter_map(Weak::upgrade) {
             queue.state().is_over = true;
