@@ -123,6 +123,15 @@ impl Site {
         site
     }
 
+    /// The text of the site's key with another secret. Only its first character differs, since the
+    /// last one has bits that no key uses.
+    pub(super) fn wrong_key(&self) -> String {
+        let secret = self.key.match_indices('_').nth(1).unwrap().0 + 1;
+        let (id, secret) = self.key.split_at(secret);
+        let first = if secret.starts_with('A') { 'B' } else { 'A' };
+        format!("{id}{first}{}", &secret[1..])
+    }
+
     /// The text of a new key.
     pub(super) async fn make_key(
         &self,

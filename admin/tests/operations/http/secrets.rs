@@ -395,8 +395,8 @@ async fn a_login_has_one_result() {
     // Some clients send a secret in the place of the name.
     refused(&basic("prk_1_AAAA"), 401).await;
     refused("Authorization: Bearer x\r\n", 401).await;
-    let wrong = format!("{}A", &site.key[..site.key.len() - 1]);
-    refused(&format!("Authorization: Bearer {wrong}\r\n"), 401).await;
+    let wrong = format!("Authorization: Bearer {}\r\n", site.wrong_key());
+    refused(&wrong, 401).await;
     let codes = json!([{"type": "enableOtpAuth", "url": URL}]).to_string();
     assert_eq!(site.send(CHANGE, &ann, &codes).await.status, 200);
     refused(&ann, 402).await;
