@@ -3,6 +3,7 @@
 //! - [`socket`]: the control socket in the data folder, the server's side.
 //! - [`client`]: its other side, for the command line.
 //! - [`http`]: the management API.
+//! - [`pages`]: the web pages.
 //!
 //! A client of the socket sends one request as one line of JSON,
 //! `{"operation": NAME, "input": {...}}`. The server answers with lines: any number of
@@ -11,6 +12,8 @@
 
 pub mod client;
 pub mod http;
+pub mod pages;
+mod path;
 pub mod socket;
 
 use serde::{Deserialize, Serialize};

@@ -40,6 +40,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tracing::error;
 
+pub(super) use self::login::{address as client_address, by_password};
 use self::{
     access::Access,
     live::Live,
@@ -309,6 +310,15 @@ fn elements(path: &str) -> Result<Vec<String>, Problem> {
             .map_err(|_| Problem::unreadable("the path is not UTF-8"))
     });
     decoded.collect()
+}
+
+/// Reads a body of at most `max` bytes.
+///
+/// # Errors
+/// The answer to a body that is longer, takes too long or breaks off.
+pub(super) async fn read_whole(body: Body, max: usize) -> Result<Bytes, Response> {
+    let read = read_body(body, max, max).await;
+    read.map_err(Problem::into_response)
 }
 
 /// Reads a body of at most `max` bytes, and gives its first bytes, `kept` at most.

@@ -45,6 +45,30 @@ pub(super) async fn login(
         let text = "a page of another site made this request";
         return Err(Problem::forbidden(text));
     }
+    check(context, &credentials, client, behind_proxy).await
+}
+
+/// Checks the password of the administrator (the name `admin`) or of an account (its login
+/// address), for a face with a form. A code stands behind the password and a `$`.
+pub(in crate::face) async fn by_password(
+    context: &Context,
+    name: &str,
+    password: String,
+    client: Option<IpAddr>,
+    behind_proxy: bool,
+) -> Result<(Caller, Option<String>), Problem> {
+    let credentials = Credentials::Basic(name.to_owned(), password);
+    let checked = check(context, &credentials, client, behind_proxy).await;
+    checked.map(|(caller, access)| (caller, access.account))
+}
+
+/// Checks credentials, and tells the log.
+async fn check(
+    context: &Context,
+    credentials: &Credentials,
+    client: Option<IpAddr>,
+    behind_proxy: bool,
+) -> Result<(Caller, Access), Problem> {
     let ip =
         client.ok_or_else(|| Problem::internal("the proxy gives no usable X-Forwarded-For"))?;
     let source = Source {
@@ -53,7 +77,7 @@ pub(super) async fn login(
         behind_proxy,
         now: context.clock.now(),
     };
-    let checked = match &credentials {
+    let checked = match credentials {
         Credentials::Key(text) => by_key(context, text, &source).await,
         Credentials::Basic(name, password) if name == ADMIN => {
             by_admin_password(context, password, &source).await
@@ -67,7 +91,7 @@ pub(super) async fn login(
         (Caller { from, ..caller }, access)
     });
     let caller = checked.as_ref().map(|(caller, _)| caller);
-    tell(context, &credentials, ip, caller);
+    tell(context, credentials, ip, caller);
     checked
 }
 
@@ -342,7 +366,7 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
 /// The address of the client: `connected`, or with trusted proxies the address in X-Forwarded-For
 /// that the first of them saw. Anybody may have written what stands further to the left. None: the
 /// proxies do not give it.
-pub(super) fn address(
+pub(in crate::face) fn address(
     headers: &HeaderMap,
     connected: Option<IpAddr>,
     forwarded_hops: usize,

@@ -23,7 +23,7 @@ const BUSY: Duration = Duration::from_secs(5);
 
 /// Why a call failed.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(in crate::face) struct Problem {
     status: StatusCode,
     /// One of the six words that clients know.
     error: &'static str,
@@ -72,6 +72,16 @@ impl Problem {
     fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.members.push((name, value.into()));
         self
+    }
+
+    /// What a person reads, and the time after which to try again.
+    pub(in crate::face) fn told(&self) -> (&str, Option<Duration>) {
+        (&self.detail, self.retry_after)
+    }
+
+    /// The password is right, and the login needs a code too.
+    pub(in crate::face) fn is_code_missing(&self) -> bool {
+        self.status == StatusCode::PAYMENT_REQUIRED
     }
 
     /// Status 200 if the caller wants that, and Stalwart does it.

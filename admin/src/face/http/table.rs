@@ -96,17 +96,7 @@ impl Call {
 
     /// The variable elements of a path, if the path is one of this call.
     fn elements(&self, path: &[&str]) -> Option<Vec<String>> {
-        let mut elements = Vec::new();
-        let mut given = path.iter();
-        for wanted in self.path.split('/') {
-            let found = given.next()?;
-            if wanted.starts_with('{') {
-                elements.push((!found.is_empty()).then(|| (*found).to_owned())?);
-            } else if wanted != *found {
-                return None;
-            }
-        }
-        given.next().is_none().then_some(elements)
+        crate::face::path::elements(self.path, path)
     }
 }
 

@@ -1,0 +1,3 @@
+//! The pages for administrators.
+
+pub(super) mod overview;

@@ -1,0 +1,336 @@
+//! A request for a page whose visitor is known.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use axum::{
+    extract::Request,
+    http::{HeaderValue, Method, StatusCode, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
+};
+use percent_encoding::percent_decode_str;
+use postrider_observe::{metrics::PanicIn, panics};
+use postrider_store::{Actor, Time};
+use tracing::error;
+
+use super::{
+    Served, Shared,
+    answer::{self, Answer, Trouble},
+    browser::Browser,
+    form::{FORM_MAX, Fields},
+    frame::{self, Frame},
+    sessions::{Session, Who},
+    site::{self, Area, Page},
+};
+use crate::{
+    AdminError, Caller, Context,
+    face::http::read_whole,
+    op::{Operation, Single, Sink},
+};
+
+/// How long a page may take.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The field of a form with the token of the session.
+const TOKEN: &str = "token";
+/// The field of a form with a number of its own.
+const NUMBER: &str = "form";
+
+/// A request for a page whose visitor is known.
+pub(super) struct Asked {
+    /// With the visitor as the caller.
+    pub(super) context: Context,
+    pub(super) area: Area,
+    /// The variable elements of the path, decoded.
+    elements: Vec<String>,
+    pub(super) query: Fields,
+    /// The fields of a form that was sent.
+    pub(super) form: Fields,
+    pub(super) browser: Browser,
+    /// None: the page needs no login.
+    pub(super) session: Option<Session>,
+    pub(super) served: Served,
+    /// The path and the query.
+    pub(super) target: String,
+    method: Method,
+}
+
+impl Asked {
+    /// Finds the page and the visitor of a request, and reads the form.
+    ///
+    /// # Errors
+    /// The answer, if there is no such page, the visitor has to log in first, or the form does not
+    /// come from a page of ours.
+    pub(super) async fn admit(
+        served: &Served,
+        area: Area,
+        path: &str,
+        browser: Browser,
+        request: Request,
+    ) -> Result<(&'static Page, Self), Response> {
+        let method = request.method().clone();
+        let found = decoded(path).and_then(|elements| {
+            let elements: Vec<&str> = elements.iter().map(String::as_str).collect();
+            site::find(area, &method, &elements)
+        });
+        let shared = &served.shared;
+        let now = shared.context.clock.now();
+        let session = shared.sessions.find(&browser, area, now);
+        let query = Fields::parse(request.uri().query().unwrap_or_default().as_bytes());
+        let target = request.uri().path_and_query();
+        let target = target.map(|target| target.as_str().to_owned());
+        let mut asked = Self {
+            context: shared.context.clone(),
+            area,
+            elements: Vec::new(),
+            query,
+            form: Fields::default(),
+            browser,
+            session,
+            served: served.clone(),
+            target: target.unwrap_or_default(),
+            method,
+        };
+        asked.context.caller = asked.caller();
+        let needs_login = area != Area::Inbox && asked.session.is_none();
+        let Some((page, elements)) = found else {
+            // Who is not logged in learns nothing of the pages that there are.
+            return Err(match needs_login {
+                true => asked.to_login(),
+                false => asked.trouble(Trouble::NoPage),
+            });
+        };
+        asked.elements = elements;
+        if needs_login && !page.open {
+            return Err(asked.to_login());
+        }
+        if asked.method == Method::POST {
+            let body = match read_whole(request.into_body(), FORM_MAX).await {
+                Ok(body) => body,
+                Err(refusal) => return Err(refusal),
+            };
+            asked.form = Fields::parse(&body);
+            let given = asked.form.text(TOKEN).unwrap_or_default();
+            if !page.open && given != asked.token() {
+                return Err(asked.trouble(Trouble::Forged));
+            }
+        }
+        Ok((page, asked))
+    }
+
+    fn caller(&self) -> Caller {
+        let from = self.browser.ip;
+        match self.session.as_ref().map(|session| &session.who) {
+            Some(Who::Holder { login, .. }) => Caller {
+                actor: Actor::Account,
+                name: login.clone(),
+                from,
+            },
+            Some(Who::Admin) => Caller {
+                actor: Actor::Admin,
+                name: "admin".to_owned(),
+                from,
+            },
+            None => Caller {
+                actor: Actor::Account,
+                name: "inbox".to_owned(),
+                from,
+            },
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.served.shared
+    }
+
+    /// A variable element of the path.
+    pub(super) fn element(&self, at: usize) -> &str {
+        self.elements.get(at).map_or("", String::as_str)
+    }
+
+    /// A variable element of the path that is a number.
+    ///
+    /// # Errors
+    /// If it is none: there is no such page.
+    pub(super) fn number(&self, at: usize) -> Result<u64, Trouble> {
+        self.element(at).parse().map_err(|_| Trouble::NoPage)
+    }
+
+    /// The account of the visitor; empty for others.
+    pub(super) fn account(&self) -> &str {
+        match self.session.as_ref().map(|session| &session.who) {
+            Some(Who::Holder { account, .. }) => account,
+            _ => "",
+        }
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.context.clock.now()
+    }
+
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        self.browser.ip
+    }
+
+    /// The path of a page in the visitor's area.
+    pub(super) fn url(&self, rest: &str) -> String {
+        let base = self.area.base(&self.served.endpoint).unwrap_or("/");
+        format!("{base}{rest}")
+    }
+
+    /// The token of the session's forms. Forms of the inbox have none: it has no login, and the
+    /// check of the origin stands in its place.
+    pub(super) fn token(&self) -> &str {
+        self.session.as_ref().map_or("", |session| &session.token)
+    }
+
+    /// The frame of a page with this title.
+    pub(super) fn frame(&self, title: &str) -> Frame {
+        let notice = match self.browser.htmx {
+            true => None,
+            false => self.shared().notices.take(self.query.text("told")),
+        };
+        Frame::new(self, title, notice)
+    }
+
+    /// Leads to a page, which tells what was done.
+    pub(super) fn done(&self, told: impl Into<String>, rest: &str) -> Answer {
+        self.done_at(told, &self.url(rest))
+    }
+
+    /// The same with the whole path of the page.
+    pub(super) fn done_at(&self, told: impl Into<String>, target: &str) -> Answer {
+        let key = self.shared().notices.keep(told.into());
+        let target = frame::without_told(target);
+        let sign = if target.contains('?') { '&' } else { '?' };
+        Answer::SeeOther(format!("{target}{sign}told={key}"))
+    }
+
+    /// Runs an operation with one output.
+    ///
+    /// # Errors
+    /// Those of the operation.
+    pub(super) async fn run<O: Single>(&self, operation: O) -> Result<O::Output, AdminError> {
+        operation.answer(&self.context).await
+    }
+
+    /// Runs an operation with a list as its output. The operation has to have a limit.
+    ///
+    /// # Errors
+    /// Those of the operation.
+    pub(super) async fn list<O: Operation>(
+        &self,
+        operation: O,
+    ) -> Result<Vec<O::Item>, AdminError> {
+        let mut items = Collected(Vec::new());
+        operation.run(&self.context, &mut items).await?;
+        Ok(items.0)
+    }
+
+    /// Leads to the login and back. A form that htmx sent stays on the page.
+    fn to_login(&self) -> Response {
+        let back = match self.method {
+            Method::GET | Method::HEAD => self.target.as_str(),
+            _ => "",
+        };
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("to", back)
+            .finish();
+        let login = self.url(&format!("login?{query}"));
+        if !self.browser.htmx {
+            return answer::see_other(&login);
+        }
+        let link = format!(
+            "<p class=\"notice bad\" role=\"alert\">Your session is over. \
+            <a href=\"{login}\" target=\"_blank\">Log in again</a>, then repeat.</p>"
+        );
+        let link = Answer::Html(StatusCode::UNAUTHORIZED, link);
+        link.into_response(true)
+    }
+
+    /// The page that tells of trouble.
+    pub(super) fn trouble(&self, trouble: Trouble) -> Response {
+        let status = trouble.status();
+        let page = frame::TroublePage {
+            frame: self.frame(status.canonical_reason().unwrap_or("Trouble")),
+            text: trouble.text(),
+        };
+        let mut response = match Answer::with(status, &page) {
+            Ok(page) => page.into_response(self.browser.htmx),
+            Err(trouble) => super::plain(&trouble),
+        };
+        if let Some(wait) = trouble.retry_after() {
+            response.headers_mut().insert(RETRY_AFTER, wait);
+        }
+        response
+    }
+}
+
+/// Answers a request. A form acts to its end, also if its browser goes away, and once.
+pub(super) async fn run(page: &'static Page, asked: Asked) -> Response {
+    let asked = Arc::new(asked);
+    let answered = match asked.method {
+        Method::POST => {
+            let visitor = asked.session.as_ref().map_or(0, |session| session.id);
+            let number = asked
+                .form
+                .text(NUMBER)
+                .map(|number| format!("{visitor} {number}"));
+            let worked = Arc::clone(&asked);
+            let work = async move {
+                let shared = Arc::clone(worked.shared());
+                match number {
+                    None => (page.run)(worked).await,
+                    Some(number) => shared.repeats.once(number, (page.run)(worked)).await,
+                }
+            };
+            let work = tokio::spawn(panics::within(PanicIn::Http, work));
+            work.await.unwrap_or_else(|_| {
+                error!("a form panicked");
+                Err(AdminError::internal("a form panicked").into())
+            })
+        }
+        _ => {
+            let work = tokio::time::timeout(PAGE_TIMEOUT, (page.run)(Arc::clone(&asked))).await;
+            work.unwrap_or(Err(Trouble::Busy(PAGE_TIMEOUT)))
+        }
+    };
+    match answered {
+        Ok(answer) => answer.into_response(asked.browser.htmx),
+        Err(trouble) => asked.trouble(trouble),
+    }
+}
+
+/// The elements of a path, decoded. None: it is not UTF-8.
+fn decoded(path: &str) -> Option<Vec<String>> {
+    let elements = path.split('/').map(|element| {
+        let text = percent_decode_str(element).decode_utf8().ok()?;
+        Some(text.into_owned())
+    });
+    elements.collect()
+}
+
+struct Collected<T>(Vec<T>);
+
+impl<T: Send> Sink<T> for Collected<T> {
+    async fn send(&mut self, items: Vec<T>) -> Result<(), AdminError> {
+        self.0.extend(items);
+        Ok(())
+    }
+}
+
+/// A number of its own for a form.
+pub(super) fn form_number() -> String {
+    use rand::Rng;
+    format!("{:016x}", rand::rng().next_u64())
+}
+
+/// A field of a header, for answers that are made by hand.
+pub(super) fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        super::plain(&self)
+    }
+}

@@ -1,0 +1,103 @@
+//! The commands and calls that do the same as a page, as a person can paste them into a shell.
+
+use std::fmt::Write;
+
+use axum::http::Method;
+use serde_json::Value;
+
+/// A command of `postrider`, and the call of the management API that does the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct AsCommand {
+    /// Empty: no command does this.
+    pub(super) cli: String,
+    /// Empty: no call does this.
+    pub(super) curl: String,
+}
+
+impl AsCommand {
+    /// A command with these words.
+    pub(super) fn cli<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut command = Self {
+            cli: "postrider".to_owned(),
+            curl: String::new(),
+        };
+        for word in words {
+            command = command.word(word);
+        }
+        command
+    }
+
+    /// No command, only a call.
+    pub(super) fn none() -> Self {
+        Self::default()
+    }
+
+    /// One more word of the command.
+    pub(super) fn word(mut self, word: &str) -> Self {
+        self.cli.push(' ');
+        self.cli.push_str(&quoted(word));
+        self
+    }
+
+    /// An option of the command with a value; nothing if there is no value.
+    pub(super) fn option(self, name: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.word(name).word(value),
+            None => self,
+        }
+    }
+
+    /// The call that does the same, as a line for curl. `path` begins with `/api/`, with its query.
+    pub(super) fn call(mut self, method: &Method, path: &str, body: Option<&Value>) -> Self {
+        let mut curl = "curl -H \"Authorization: Bearer $KEY\"".to_owned();
+        if *method != Method::GET {
+            let _ = write!(curl, " -X {method}");
+        }
+        if let Some(body) = body {
+            let _ = write!(curl, " --json {}", quoted(&body.to_string()));
+        }
+        let _ = write!(curl, " {}", quoted(&format!("$URL{path}")));
+        self.curl = curl;
+        self
+    }
+}
+
+/// A word for a shell. `$URL` and `$KEY` at its beginning are variables.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@+%".contains(&byte);
+    let (variable, rest) = match word.strip_prefix("$URL") {
+        Some(rest) => ("\"$URL\"", rest),
+        None => ("", word),
+    };
+    let text = match rest.bytes().all(is_plain) && !(rest.is_empty() && variable.is_empty()) {
+        true => rest.to_owned(),
+        false => format!("'{}'", rest.replace('\'', "'\\''")),
+    };
+    format!("{variable}{text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        let command = AsCommand::cli(["queue", "hold"])
+            .option("--from", Some("it's <me>"))
+            .option("--to", None)
+            .option("--transport", Some(""));
+        assert_eq!(
+            command.cli,
+            "postrider queue hold --from 'it'\\''s <me>' --transport ''"
+        );
+        let path = "/api/queue/messages?text=a b";
+        let command = command.call(&Method::PATCH, path, Some(&json!({"hold": true})));
+        assert_eq!(
+            command.curl,
+            "curl -H \"Authorization: Bearer $KEY\" -X PATCH --json '{\"hold\":true}' \
+             \"$URL\"'/api/queue/messages?text=a b'"
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! The fields of a query or of a form.
+
+use std::str::FromStr;
+
+use crate::AdminError;
+
+/// The longest body of a form, in bytes.
+pub(super) const FORM_MAX: usize = 8 << 20;
+
+/// The fields of a query or of a form, in order. A field that is left empty is as if it was absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fields {
+    pairs: Vec<(String, String)>,
+}
+
+impl Fields {
+    /// Reads `application/x-www-form-urlencoded`.
+    pub(super) fn parse(text: &[u8]) -> Self {
+        let pairs = form_urlencoded::parse(text);
+        let pairs = pairs.filter(|(_, value)| !value.is_empty());
+        Self {
+            pairs: pairs
+                .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                .collect(),
+        }
+    }
+
+    /// A field, without the space around it.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        let value = self.raw(name)?.trim();
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// A field as it was typed, for passwords and texts of several lines.
+    pub(super) fn raw(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.pairs.iter();
+        let found = pairs.find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// A field as it was typed; empty if it is absent. For a form that is shown again.
+    pub(super) fn shown(&self, name: &str) -> &str {
+        self.raw(name).unwrap_or_default()
+    }
+
+    /// All values of a field, such as those of ticked boxes.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let pairs = self.pairs.iter();
+        let pairs = pairs.filter(move |(known, _)| known == name);
+        pairs.map(|(_, value)| value.trim())
+    }
+
+    /// A box is ticked.
+    pub(super) fn flag(&self, name: &str) -> bool {
+        matches!(self.text(name), Some("1" | "true" | "on" | "yes"))
+    }
+
+    /// A field of any type.
+    ///
+    /// # Errors
+    /// If the text is none of that type. `kind` says of which: "a number".
+    pub(super) fn parsed<T: FromStr>(
+        &self,
+        name: &str,
+        kind: &str,
+    ) -> Result<Option<T>, AdminError> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        let wrong = |_| AdminError::invalid(format!("{text:?} is not {kind}")).at(name);
+        text.parse().map(Some).map_err(wrong)
+    }
+
+    /// A field that must be there.
+    ///
+    /// # Errors
+    /// If it is empty.
+    pub(super) fn needed(&self, name: &str) -> Result<&str, AdminError> {
+        let missing = || AdminError::invalid("this field must not be empty").at(name);
+        self.text(name).ok_or_else(missing)
+    }
+
+    /// The same fields as a query, without those named, and with `more` at the end.
+    pub(super) fn query(&self, without: &[&str], more: &[(&str, &str)]) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let kept = self.pairs.iter();
+        query.extend_pairs(kept.filter(|(name, _)| !without.contains(&name.as_str())));
+        query.extend_pairs(more);
+        query.finish()
+    }
+
+    /// Names and values, for hidden fields.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.pairs.iter();
+        pairs.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// What is wrong with a form that is shown again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults {
+    /// The names of fields, and what is wrong with them. A fault of no single field has no name.
+    pub(super) list: Vec<(String, String)>,
+}
+
+impl Faults {
+    /// The fault of this error.
+    pub(super) fn of(error: &AdminError) -> Self {
+        let field = error.field.clone().unwrap_or_default();
+        Self {
+            list: vec![(field, error.text.clone())],
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// What is wrong with a field; empty: nothing.
+    pub(super) fn at(&self, name: &str) -> &str {
+        let mut list = self.list.iter();
+        let found = list.find(|(field, _)| field == name);
+        found.map_or("", |(_, text)| text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_and_written_as_a_query() {
+        let fields = Fields::parse(b"to=+a%40b.test+&empty=&id=1&id=2&hold=on");
+        assert_eq!(fields.text("to"), Some("a@b.test"));
+        assert_eq!(fields.raw("to"), Some(" a@b.test "));
+        assert_eq!(fields.text("empty"), None);
+        assert_eq!(fields.all("id").collect::<Vec<_>>(), ["1", "2"]);
+        assert!(fields.flag("hold") && !fields.flag("to"));
+        assert_eq!(
+            fields.query(&["id", "to"], &[("after", "x y")]),
+            "hold=on&after=x+y"
+        );
+        let error = fields.parsed::<u64>("to", "a number").unwrap_err();
+        assert_eq!(error.text, "\"a@b.test\" is not a number");
+        assert_eq!(Faults::of(&error).at("to"), error.text);
+    }
+}
