@@ -53,8 +53,8 @@ pub fn default_dir() -> anyhow::Result<PathBuf> {
 }
 
 /// Makes the folder, the configuration, the certificate and the DKIM key if they are missing. Files
-/// that exist stay as they are, with all edits. Only the address and the ports of the listeners
-/// follow the options.
+/// that exist stay as they are, with all edits. Only the listener follows the options: its address,
+/// its ports, and whether it has the management API.
 ///
 /// # Errors
 /// If a file cannot be written, or the port offset is too large.
@@ -143,8 +143,14 @@ fn ports(offset: u16) -> anyhow::Result<[u16; 5]> {
     Ok(ports)
 }
 
-/// The text of postrider.conf, with address and ports set. It is made from the file that exists, or
-/// from [`STATIC_CONF`].
+/// Whether the management API runs. Everybody knows its password, so other machines must not reach
+/// it.
+fn has_management(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// The text of postrider.conf, with the address and the services set. It is made from the file that
+/// exists, or from [`STATIC_CONF`].
 fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
     let [smtp, submission, submissions, http, https] = ports(offset)?;
     let text = match std::fs::read_to_string(path) {
@@ -170,17 +176,29 @@ fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
     let mut ips = toml_edit::Array::new();
     ips.push(ip.to_string());
     set(listener, "ips", toml_edit::Value::from(ips));
+    // Older versions made files without these.
+    for service in ["admin_http", "admin_https", "metrics_http"] {
+        if !listener.contains_key(service) {
+            let table = toml_edit::InlineTable::new();
+            listener.insert(service, toml_edit::value(table));
+        }
+    }
+    for service in ["admin_http", "admin_https"] {
+        if let Some(table) = service_table(listener, service) {
+            set(table, "enabled", has_management(ip).into());
+        }
+    }
     for (service, port) in [
         ("smtp", smtp),
         ("submission", submission),
         ("submissions", submissions),
         ("webapi_http", http),
         ("webapi_https", https),
+        ("admin_http", http),
+        ("admin_https", https),
+        ("metrics_http", http),
     ] {
-        if let Some(table) = listener
-            .get_mut(service)
-            .and_then(toml_edit::Item::as_table_like_mut)
-        {
+        if let Some(table) = service_table(listener, service) {
             set(table, "port", toml_edit::Value::from(i64::from(port)));
             // Clients that see STARTTLS use it, and many refuse a self-signed certificate.
             if service == "smtp" && !table.contains_key("starttls") {
@@ -189,6 +207,13 @@ fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
         }
     }
     Ok(document.to_string())
+}
+
+fn service_table<'a>(
+    listener: &'a mut dyn toml_edit::TableLike,
+    service: &str,
+) -> Option<&'a mut dyn toml_edit::TableLike> {
+    listener.get_mut(service)?.as_table_like_mut()
 }
 
 /// Replaces a value, and keeps the comment after it.
@@ -212,7 +237,8 @@ store.segment_size = "4MiB"
 account = "postrider"
 mailbox = "Postmaster"
 
-# "postrider localserve" sets the address and the ports by its options.
+# "postrider localserve" sets the address and the ports by its options. It turns off admin_http and
+# admin_https at addresses that other machines reach: everybody knows the password.
 [listeners.local]
 ips = ["127.0.0.1"]
 tls.certs = [{ cert_file = "localserve.crt", key_file = "localserve.key" }]
@@ -221,6 +247,9 @@ submission = { enabled = true, port = 1587, require_tls = false }
 submissions = { enabled = true, port = 1465 }
 webapi_http = { enabled = true, port = 1080 }
 webapi_https = { enabled = true, port = 1443 }
+admin_http = { enabled = true, port = 1080 }
+admin_https = { enabled = true, port = 1443 }
+metrics_http = { enabled = true, port = 1080 }
 
 # The receivers of webhooks are on this machine.
 [webhook]
@@ -286,6 +315,24 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
         "No message leaves this machine: it is delivered to the mailbox of its sender.\n\
          Recipients such as fail+550@example.com, x+permerror@example.com and y+temperror@example.com fail as their names say."
     };
+    let (management, ask) = match has_management(ip) {
+        true => (
+            format!(
+                "http://{host}:{http}/api/   https://{host}:{https}/api/\n\
+                 its login                 admin   password {ADMIN_PASSWORD}"
+            ),
+            format!(
+                "Ask the management API, and read the metrics:\n\
+                 \n\
+                 curl --user admin:{ADMIN_PASSWORD} http://{host}:{http}/api/queue/messages\n"
+            ),
+        ),
+        false => (
+            "off, because other machines reach this address and everybody knows the password"
+                .to_owned(),
+            "Read the metrics:\n\n".to_owned(),
+        ),
+    };
     format!(
         "postrider localserve {version}, in {dir}{made}\n\
          \n\
@@ -294,6 +341,8 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
          submissions (TLS)         {host}:{submissions}\n\
          webapi                    http://{host}:{http}/webapi/   https://{host}:{https}/webapi/\n\
          login                     postrider@localhost   password {PASSWORD}\n\
+         management API            {management}\n\
+         metrics                   http://{host}:{http}/metrics\n\
          accounts, webhooks        {conf} (takes effect when saved)\n\
          \n\
          {fate}\n\
@@ -302,6 +351,9 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
          \n\
          curl --user postrider@localhost:{PASSWORD} --data-urlencode request='{{\"To\": [{{\"Address\": \"user@example.com\"}}], \
          \"Subject\": \"Hello\", \"Text\": \"Hello from postrider.\"}}' http://{host}:{http}/webapi/v0/Send\n\
+         \n\
+         {ask}\
+         curl http://{host}:{http}/metrics\n\
          \n\
          See the history, and the queued messages:\n\
          \n\
@@ -314,4 +366,67 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
         static_conf = place.conf.display(),
         program = program(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_config::{Listener, Static};
+
+    use super::*;
+
+    fn listener(text: &str) -> Listener {
+        let statics = Static::parse(text, "postrider.conf").unwrap();
+        statics.listeners["local"].clone()
+    }
+
+    /// Which of the services run that the file gets from us at each start, and their ports.
+    fn services(text: &str) -> [Option<u16>; 3] {
+        let listener = listener(text);
+        let services = [
+            listener.admin_http,
+            listener.admin_https,
+            listener.metrics_http,
+        ];
+        services.map(|service| service.enabled.then_some(service.port))
+    }
+
+    #[test]
+    fn the_management_api_runs_where_no_other_machine_reaches_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("postrider.conf");
+        for (ip, runs) in [
+            ("127.0.0.1", true),
+            ("0.0.0.0", false),
+            ("::1", true),
+            ("::", false),
+            ("::ffff:127.0.0.1", true),
+            ("::ffff:192.0.2.1", false),
+            ("192.0.2.1", false),
+            ("127.0.0.9", true),
+        ] {
+            // The file of the run before is there.
+            let text = static_conf(&path, ip.parse().unwrap(), 7).unwrap();
+            let management = |port| runs.then_some(port);
+            let expected = [management(1087), management(1450), Some(1087)];
+            assert_eq!(services(&text), expected, "{ip}");
+            std::fs::write(&path, text).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_file_of_an_older_version_gets_the_new_services_and_keeps_its_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("postrider.conf");
+        let new = |line: &&str| !line.starts_with("admin_h") && !line.starts_with("metrics_h");
+        let old: Vec<&str> = STATIC_CONF.lines().filter(new).collect();
+        let old = old
+            .join("\n")
+            .replace("submissions = {", "# TLS from the start.\nsubmissions = {");
+        std::fs::write(&path, format!("{old}\n")).unwrap();
+        let text = static_conf(&path, [127, 0, 0, 1].into(), 0).unwrap();
+        assert_eq!(services(&text), [Some(1080), Some(1443), Some(1080)]);
+        for line in old.lines() {
+            assert!(text.contains(line), "{line}");
+        }
+    }
 }

@@ -463,7 +463,7 @@ impl Server {
         local: Option<&Local>,
         challenges: Option<&Arc<Challenges>>,
     ) -> anyhow::Result<()> {
-        let hosts = local.map(|local| local.hosts.clone()).unwrap_or_default();
+        let hosts = local.map(|local| local.hosts.clone());
         for bound in bound {
             if let Some(certificates) = bound.files() {
                 certificates.warn(SystemTime::now());

@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, bail};
-use axum::Router;
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{self, Next},
+};
 use postrider_admin::face::http::{self as management, Management};
 use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
 use postrider_observe::metrics::{self, Api};
@@ -476,8 +480,8 @@ pub struct HttpPort<'a> {
     pub listener: &'a Listener,
     /// The services at the port.
     pub services: &'a [Service],
-    /// Further names of the webapi.
-    pub hosts: HostNames,
+    /// Further names by which clients reach localserve. None: a production server.
+    pub hosts: Option<HostNames>,
     /// The answers to CAs. None: no listener has ACME.
     pub challenges: Option<Arc<Challenges>>,
 }
@@ -487,12 +491,12 @@ impl HttpPort<'_> {
     pub fn router(self, shared: &SessionContext, apis: &Apis) -> Router {
         let has = |service| self.services.contains(&service);
         let mut router = health::router(shared.store.clone());
-        let mut pages = BTreeMap::new();
+        let (mut pages, mut management) = (BTreeMap::new(), Router::new());
         for service in [Service::WebapiHttp, Service::WebapiHttps] {
             if let Some(conf) = service.http(self.listener).filter(|_| has(service)) {
                 router = router.merge(apis.webapi.router(Endpoint {
                     hostname: self.listener.hostname.clone(),
-                    hosts: self.hosts.clone(),
+                    hosts: self.hosts.clone().unwrap_or_default(),
                     max_message_size: self.listener.max_message_size.0,
                     path: conf.path.clone(),
                     public_url: public_url(&shared.statics, self.listener),
@@ -506,7 +510,7 @@ impl HttpPort<'_> {
                 let endpoint = management::Endpoint {
                     forwarded_hops: conf.forwarded_hops,
                 };
-                router = router.merge(apis.management.router(endpoint));
+                management = management.merge(apis.management.router(endpoint));
                 pages.entry(METRICS.to_owned()).or_insert(endpoint);
             }
         }
@@ -519,8 +523,13 @@ impl HttpPort<'_> {
             pages.insert(conf.path.clone(), endpoint);
         }
         for (path, endpoint) in pages {
-            router = router.merge(apis.management.metrics(endpoint, &path));
+            management = management.merge(apis.management.metrics(endpoint, &path));
         }
+        router = router.merge(match self.hosts {
+            // Everybody knows the passwords of localserve, so pages of other sites do too.
+            Some(hosts) => named(management, hosts, self.listener, shared),
+            None => management,
+        });
         let known = WellKnown {
             statics: Arc::clone(&shared.statics),
             config: Arc::clone(&shared.config),
@@ -530,6 +539,24 @@ impl HttpPort<'_> {
         };
         known.before(router)
     }
+}
+
+/// These routes, for requests that name this server only.
+fn named(routes: Router, hosts: HostNames, listener: &Listener, shared: &SessionContext) -> Router {
+    let named = (hosts, listener.hostname.clone(), Arc::clone(&shared.config));
+    let named = Arc::new(named);
+    let check = move |request: Request, next: Next| {
+        let named = Arc::clone(&named);
+        async move {
+            let (hosts, hostname, config) = &*named;
+            let refusal = hosts.refusal(hostname, &config.load(), &request);
+            match refusal {
+                Some(refusal) => refusal,
+                None => next.run(request).await,
+            }
+        }
+    };
+    routes.layer(middleware::from_fn(check))
 }
 
 /// The scope that OAuth tokens need. None: tokens are not taken.

@@ -210,6 +210,40 @@ async fn a_login_at_the_smtp_port_makes_it_a_submission_from_any_address() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_printed_lines_reach_the_management_api_and_the_metrics() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_program, printed, offset) = start_somewhere(dir.path());
+    let answer = |path: &str| {
+        let lines = printed.lines();
+        let mut lines = lines.filter(|line| line.starts_with("curl ") && line.contains(path));
+        let curl = format!("{} -s", lines.next().unwrap());
+        let output = Command::new("sh").args(["-c", &curl]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let messages: Value = serde_json::from_str(&answer("/api/")).unwrap();
+    assert_eq!(messages["data"]["total"], 0, "{messages}");
+    assert!(answer("/metrics").contains("\npostrider_build_info{"));
+
+    // A page of another site may lead a name of its own here, and knows the password.
+    let call = |host: &'static str, path: &str| {
+        let url = format!("http://127.0.0.1:{}{path}", 1080 + offset);
+        let call = reqwest::Client::new().get(url).header("Host", host);
+        let call = call.basic_auth("admin", Some("postrider-admin")).send();
+        async { call.await.unwrap().status().as_u16() }
+    };
+    for path in ["/api/queue/messages", "/metrics"] {
+        for (host, status) in [
+            ("localhost", 200),
+            ("mail_server", 200),
+            ("[::1]:1080", 200),
+            ("evil.example", 404),
+        ] {
+            assert_eq!(call(host, path).await, status, "{path} {host}");
+        }
+    }
+}
+
 /// The bytes that a folder takes on the disk.
 fn on_disk(path: &Path) -> u64 {
     let found = std::fs::symlink_metadata(path).unwrap();

@@ -1,6 +1,6 @@
 //! The routes of a listener: everything below its path.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -10,11 +10,10 @@ use axum::{
     routing::any,
 };
 use postrider_observe::metrics::{CallResult, Label, Method};
-use postrider_smtp::Domain;
 
 use crate::{
-    call::context::CallContext,
-    http::{answer::text, header::authority},
+    call::context::{CallContext, Endpoint},
+    http::answer::text,
     v0, v1,
 };
 
@@ -71,13 +70,12 @@ fn called(base: &str, request: &Request) -> Option<Method> {
 }
 
 async fn answered(context: Arc<CallContext>, request: Request) -> Response {
-    if !knows_host(&context, &request) {
-        return text(
-            StatusCode::NOT_FOUND,
-            "the Host of the request is not a name of this server; its names are the hostname of the \
-             listener in postrider.conf, and client_settings_domain of each domain in domains.conf; \
-             localserve takes more names with --host NAME",
-        );
+    let Endpoint {
+        hosts, hostname, ..
+    } = &context.endpoint;
+    let refusal = hosts.refusal(hostname, &context.config.load(), &request);
+    if let Some(refusal) = refusal {
+        return refusal;
     }
     let base = context.endpoint.path.as_str();
     let path = request.uri().path();
@@ -123,32 +121,6 @@ fn normal(path: &str) -> Option<String> {
         ""
     };
     Some(parts.join("/") + end)
-}
-
-/// Whether the request names this server. A page of another site whose name leads to this server
-/// gets nothing.
-fn knows_host(context: &CallContext, request: &Request) -> bool {
-    let Some(authority) = authority(request) else {
-        // HTTP/1.0 sends no host.
-        return true;
-    };
-    let host = match authority.strip_prefix('[') {
-        Some(literal) => literal.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    let known = host.eq_ignore_ascii_case("localhost") || context.endpoint.hosts.has(host);
-    if known || host.parse::<IpAddr>().is_ok() {
-        return true;
-    }
-    let Ok(name) = Domain::parse(host) else {
-        return false;
-    };
-    let config = context.config.load();
-    name == context.endpoint.hostname
-        || config
-            .domains
-            .values()
-            .any(|domain| domain.client_settings_domain == name)
 }
 
 #[cfg(test)]

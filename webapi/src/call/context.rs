@@ -1,9 +1,10 @@
 //! The parts that each call uses: those of the server, and the settings of the listener that took
 //! the call.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use postrider_config::{Live, Static};
+use axum::{extract::Request, http::StatusCode, response::Response};
+use postrider_config::{Dynamic, Live, Static};
 use postrider_observe::Metrics;
 use postrider_queue::Queue;
 use postrider_receive::login::{LoginLimiter, Logins};
@@ -12,6 +13,7 @@ use postrider_store::{Clock, Store};
 use tokio::sync::watch;
 
 use super::{bounds::Bounds, key::UnsubscribeKey};
+use crate::http::{answer::text, header::authority};
 
 /// The parts of the server that the webapi uses.
 #[expect(
@@ -42,6 +44,11 @@ pub struct WebapiParts {
     pub stopping: watch::Receiver<bool>,
 }
 
+/// The answer to a request for another host.
+const UNKNOWN_HOST: &str = "the Host of the request is not a name of this server; its names are the hostname of the \
+    listener in postrider.conf, and client_settings_domain of each domain in domains.conf; \
+    localserve takes more names with --host NAME";
+
 /// Names by which clients reach a listener, beside its hostname. Names are only compared, never
 /// looked up. So a name of another site that leads to this server (DNS rebinding) is refused.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +69,35 @@ impl HostNames {
                 .names
                 .iter()
                 .any(|name| name.eq_ignore_ascii_case(host))
+    }
+
+    /// The answer to a request that names another server than this one. None: it names this server
+    /// by an IP address, by the hostname of its listener, by a name that the configuration gives to
+    /// clients, or by one of these. HTTP/1.0 names nothing.
+    #[must_use]
+    pub fn refusal(
+        &self,
+        hostname: &Domain,
+        config: &Dynamic,
+        request: &Request,
+    ) -> Option<Response> {
+        let authority = authority(request)?;
+        let host = match authority.strip_prefix('[') {
+            Some(literal) => literal.split(']').next().unwrap_or_default(),
+            None => authority.split(':').next().unwrap_or_default(),
+        };
+        if host.eq_ignore_ascii_case("localhost")
+            || self.has(host)
+            || host.parse::<IpAddr>().is_ok()
+        {
+            return None;
+        }
+        let is_known = Domain::parse(host).is_ok_and(|name| {
+            let mut domains = config.domains.values();
+            name == *hostname || domains.any(|domain| domain.client_settings_domain == name)
+        });
+        let refusal = || text(StatusCode::NOT_FOUND, UNKNOWN_HOST);
+        (!is_known).then(refusal)
     }
 }
 
