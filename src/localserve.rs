@@ -177,15 +177,27 @@ fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
     ips.push(ip.to_string());
     set(listener, "ips", toml_edit::Value::from(ips));
     // Older versions made files without these.
-    for service in ["admin_http", "admin_https", "metrics_http"] {
+    let newer = [
+        "account_http",
+        "account_https",
+        "admin_http",
+        "admin_https",
+        "metrics_http",
+    ];
+    for service in newer {
         if !listener.contains_key(service) {
             let table = toml_edit::InlineTable::new();
             listener.insert(service, toml_edit::value(table));
         }
     }
-    for service in ["admin_http", "admin_https"] {
+    for (service, runs) in [
+        ("account_http", true),
+        ("account_https", true),
+        ("admin_http", has_management(ip)),
+        ("admin_https", has_management(ip)),
+    ] {
         if let Some(table) = service_table(listener, service) {
-            set(table, "enabled", has_management(ip).into());
+            set(table, "enabled", runs.into());
         }
     }
     for (service, port) in [
@@ -194,6 +206,8 @@ fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
         ("submissions", submissions),
         ("webapi_http", http),
         ("webapi_https", https),
+        ("account_http", http),
+        ("account_https", https),
         ("admin_http", http),
         ("admin_https", https),
         ("metrics_http", http),
@@ -247,6 +261,8 @@ submission = { enabled = true, port = 1587, require_tls = false }
 submissions = { enabled = true, port = 1465 }
 webapi_http = { enabled = true, port = 1080 }
 webapi_https = { enabled = true, port = 1443 }
+account_http = { enabled = true, port = 1080 }
+account_https = { enabled = true, port = 1443 }
 admin_http = { enabled = true, port = 1080 }
 admin_https = { enabled = true, port = 1443 }
 metrics_http = { enabled = true, port = 1080 }

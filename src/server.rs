@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use postrider_admin::{
     self as admin,
-    face::{http::Management, socket},
+    face::{http::Management, pages::Pages, socket},
     op::{metrics::keep_points, passwords},
 };
 use postrider_config::{DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher};
@@ -219,6 +219,7 @@ impl Server {
         let apis = Apis {
             webapi,
             management: Management::new(admin.clone(), server.shutdown.subscribe()),
+            pages: Pages::new(admin.clone(), server.shutdown.subscribe()),
         };
         server.follow_config(applied);
         let background = Background {

@@ -8,7 +8,10 @@ use axum::{
     extract::Request,
     middleware::{self, Next},
 };
-use postrider_admin::face::http::{self as management, Management};
+use postrider_admin::face::{
+    http::{self as management, Management},
+    pages::{self, Pages},
+};
 use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
 use postrider_observe::metrics::{self, Api};
 use postrider_receive::SessionContext;
@@ -32,6 +35,9 @@ const MAX_LINE: usize = 64 * 1024;
 /// Where the ports of the management API have the metrics.
 const METRICS: &str = "/metrics";
 
+/// Where the HTTP ports of localserve have the inbox.
+const INBOX: &str = "/inbox/";
+
 /// A kind of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
@@ -45,9 +51,13 @@ pub enum Service {
     WebapiHttp,
     /// The webapi over TLS.
     WebapiHttps,
-    /// The management API in clear.
+    /// The account pages in clear.
+    AccountHttp,
+    /// The account pages over TLS.
+    AccountHttps,
+    /// The management API and the admin pages in clear.
     AdminHttp,
-    /// The management API over TLS.
+    /// The management API and the admin pages over TLS.
     AdminHttps,
     /// The metrics.
     MetricsHttp,
@@ -58,12 +68,14 @@ pub enum Service {
 }
 
 impl Service {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Smtp,
         Self::Submission,
         Self::Submissions,
         Self::WebapiHttp,
         Self::WebapiHttps,
+        Self::AccountHttp,
+        Self::AccountHttps,
         Self::AdminHttp,
         Self::AdminHttps,
         Self::MetricsHttp,
@@ -80,6 +92,8 @@ impl Service {
             Self::Submissions => "submissions",
             Self::WebapiHttp => "webapi_http",
             Self::WebapiHttps => "webapi_https",
+            Self::AccountHttp => "account_http",
+            Self::AccountHttps => "account_https",
             Self::AdminHttp => "admin_http",
             Self::AdminHttps => "admin_https",
             Self::MetricsHttp => "metrics_http",
@@ -94,6 +108,8 @@ impl Service {
             Self::Smtp | Self::Submission | Self::Submissions => None,
             Self::WebapiHttp => Some(&listener.webapi_http),
             Self::WebapiHttps => Some(&listener.webapi_https),
+            Self::AccountHttp => Some(&listener.account_http),
+            Self::AccountHttps => Some(&listener.account_https),
             Self::AdminHttp => Some(&listener.admin_http),
             Self::AdminHttps => Some(&listener.admin_https),
             Self::MetricsHttp => Some(&listener.metrics_http),
@@ -139,7 +155,11 @@ impl Service {
     const fn is_https(self) -> bool {
         matches!(
             self,
-            Self::WebapiHttps | Self::AdminHttps | Self::AutoconfigHttps | Self::MtaStsHttps
+            Self::WebapiHttps
+                | Self::AccountHttps
+                | Self::AdminHttps
+                | Self::AutoconfigHttps
+                | Self::MtaStsHttps
         )
     }
 
@@ -446,12 +466,15 @@ pub struct Apis {
     pub webapi: Webapi,
     /// The API for administrators.
     pub management: Management,
+    /// The web pages.
+    pub pages: Pages,
 }
 
 /// The paths of services over HTTP, for the metrics: the longest first.
 #[must_use]
 pub fn paths(services: &[Service], listener: &Listener) -> Vec<(String, Api)> {
     let mut paths = vec![("/".to_owned(), Api::WellKnown)];
+    paths.push((INBOX.to_owned(), Api::Inbox));
     for service in services {
         let Some(http) = service.http(listener) else {
             continue;
@@ -464,6 +487,10 @@ pub fn paths(services: &[Service], listener: &Listener) -> Vec<(String, Api)> {
                 paths.push(("/api".to_owned(), Api::Manage));
                 paths.push(("/api/account/".to_owned(), Api::Account));
                 paths.push((METRICS.to_owned(), Api::Metrics));
+                paths.push((http.path.clone(), Api::Admin));
+            }
+            Service::AccountHttp | Service::AccountHttps => {
+                paths.push((http.path.clone(), Api::Account));
             }
             Service::MetricsHttp => paths.push((http.path.clone(), Api::Metrics)),
             _ => {}
@@ -525,11 +552,12 @@ impl HttpPort<'_> {
         for (path, endpoint) in pages {
             management = management.merge(apis.management.metrics(endpoint, &path));
         }
-        router = router.merge(match self.hosts {
+        router = router.merge(match self.hosts.clone() {
             // Everybody knows the passwords of localserve, so pages of other sites do too.
             Some(hosts) => named(management, hosts, self.listener, shared),
             None => management,
         });
+        router = router.merge(apis.pages.router(self.pages(shared)));
         let known = WellKnown {
             statics: Arc::clone(&shared.statics),
             config: Arc::clone(&shared.config),
@@ -538,6 +566,32 @@ impl HttpPort<'_> {
             challenges: self.challenges,
         };
         known.before(router)
+    }
+}
+
+impl HttpPort<'_> {
+    /// The web pages of the port.
+    fn pages(&self, shared: &SessionContext) -> pages::Endpoint {
+        let pair = |http: Service, https: Service| {
+            let mut services = [http, https].into_iter();
+            let found = services.find(|service| self.services.contains(service));
+            found.and_then(|service| service.http(self.listener))
+        };
+        let admin = pair(Service::AdminHttp, Service::AdminHttps);
+        let account = pair(Service::AccountHttp, Service::AccountHttps);
+        let webapi = pair(Service::WebapiHttp, Service::WebapiHttps);
+        let any = admin.or(account).or(webapi);
+        let hosts = self.hosts.clone().unwrap_or_default();
+        let hostname = self.listener.hostname.clone();
+        let config = Arc::clone(&shared.config);
+        pages::Endpoint {
+            admin: admin.map(|http| http.path.clone()),
+            account: account.map(|http| http.path.clone()),
+            inbox: (self.hosts.is_some() && webapi.is_some()).then(|| INBOX.to_owned()),
+            tls: self.services.iter().any(|service| service.is_https()),
+            forwarded_hops: any.map_or(0, |http| http.forwarded_hops),
+            knows_host: Arc::new(move |host| hosts.knows(&hostname, &config.load(), host)),
+        }
     }
 }
 

@@ -69,22 +69,6 @@ macro_rules! http {
     };
 }
 
-/// Keys that this version only checks.
-const fn all_later<const N: usize>(mut keys: [Key; N]) -> [Key; N] {
-    let mut at = 0;
-    while at < N {
-        #[expect(
-            clippy::indexing_slicing,
-            reason = "the condition of the loop bounds the index, at compile time"
-        )]
-        {
-            keys[at] = keys[at].later();
-        }
-        at += 1;
-    }
-    keys
-}
-
 static WEBAPI_HTTP: [Key; 5] = http!("webapi_http", "80", "\"/webapi/\"", "The application API.");
 static WEBAPI_HTTPS: [Key; 5] = http!(
     "webapi_https",
@@ -92,29 +76,29 @@ static WEBAPI_HTTPS: [Key; 5] = http!(
     "\"/webapi/\"",
     "The application API over TLS."
 );
-static ACCOUNT_HTTP: [Key; 5] = all_later(http!(
+static ACCOUNT_HTTP: [Key; 5] = http!(
     "account_http",
     "80",
     "\"/account/\"",
-    "The account pages."
-));
-static ACCOUNT_HTTPS: [Key; 5] = all_later(http!(
+    "The web pages for holders of accounts."
+);
+static ACCOUNT_HTTPS: [Key; 5] = http!(
     "account_https",
     "443",
     "\"/account/\"",
-    "The account pages over TLS."
-));
+    "The web pages for holders of accounts, over TLS."
+);
 static ADMIN_HTTP: [Key; 5] = http!(
     "admin_http",
     "80",
     "\"/admin/\"",
-    "The management API, and the admin pages of later versions."
+    "The management API and the admin pages."
 );
 static ADMIN_HTTPS: [Key; 5] = http!(
     "admin_https",
     "443",
     "\"/admin/\"",
-    "The management API over TLS, and the admin pages of later versions."
+    "The management API and the admin pages, over TLS."
 );
 static METRICS_HTTP: [Key; 5] = http!(
     "metrics_http",

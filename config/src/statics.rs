@@ -300,9 +300,9 @@ pub struct Listener {
     pub account_http: HttpService,
     /// The account pages over TLS.
     pub account_https: HttpService,
-    /// The management API, and the admin pages of later versions.
+    /// The management API and the admin pages.
     pub admin_http: HttpService,
-    /// The management API over TLS, and the admin pages of later versions.
+    /// The management API and the admin pages, over TLS.
     pub admin_https: HttpService,
     /// The metrics for Prometheus.
     pub metrics_http: HttpService,

@@ -398,8 +398,8 @@ fn keys_that_this_version_only_checks_are_listed() {
         "account_http = {}\nmetrics_http = { enabled = false, port = 9 }\nwebapi_http = {}\nnat_ips = []\n[reports]\ndmarc = false\n",
     );
     assert!(config.not_yet().is_empty());
-    let config = statics("account_http = { port = 1 }\n");
-    assert_eq!(config.not_yet(), ["listeners.local.account_http.port"]);
+    let config = statics("[hooks.scan]\nurl = \"http://127.0.0.1:1/\"\n");
+    assert_eq!(config.not_yet(), ["hooks.scan.url"]);
     let text = format!(
         "{}no_custom_password = true\nfailure_dsn = \"event\"\n",
         "[domains.\"example.org\"]\n[accounts.alice]\ndomain = \"example.org\"\n"

@@ -86,18 +86,21 @@ impl HostNames {
             Some(literal) => literal.split(']').next().unwrap_or_default(),
             None => authority.split(':').next().unwrap_or_default(),
         };
-        if host.eq_ignore_ascii_case("localhost")
-            || self.has(host)
-            || host.parse::<IpAddr>().is_ok()
-        {
-            return None;
-        }
-        let is_known = Domain::parse(host).is_ok_and(|name| {
-            let mut domains = config.domains.values();
-            name == *hostname || domains.any(|domain| domain.client_settings_domain == name)
-        });
         let refusal = || text(StatusCode::NOT_FOUND, UNKNOWN_HOST);
-        (!is_known).then(refusal)
+        (!self.knows(hostname, config, host)).then(refusal)
+    }
+
+    /// Whether a name without its port is one of this server.
+    #[must_use]
+    pub fn knows(&self, hostname: &Domain, config: &Dynamic, host: &str) -> bool {
+        let is_named = host.eq_ignore_ascii_case("localhost")
+            || self.has(host)
+            || host.parse::<IpAddr>().is_ok();
+        is_named
+            || Domain::parse(host).is_ok_and(|name| {
+                let mut domains = config.domains.values();
+                name == *hostname || domains.any(|domain| domain.client_settings_domain == name)
+            })
     }
 }
 

@@ -1,3 +1,4 @@
 //! The pages for administrators.
 
+pub(super) mod hold_rules;
 pub(super) mod overview;

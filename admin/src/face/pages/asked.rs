@@ -91,7 +91,9 @@ impl Asked {
             method,
         };
         asked.context.caller = asked.caller();
-        let needs_login = area != Area::Inbox && asked.session.is_none();
+        // Localserve's inbox is open to this machine.
+        let is_open = area == Area::Inbox && asked.browser.is_here();
+        let needs_login = !is_open && asked.session.is_none();
         let Some((page, elements)) = found else {
             // Who is not logged in learns nothing of the pages that there are.
             return Err(match needs_login {

@@ -93,8 +93,12 @@ impl Browser {
 
     /// The way to the browser hides passwords: HTTPS, or this machine itself.
     pub(super) fn is_private(&self) -> bool {
-        let is_here = !self.behind_proxy && self.ip.is_some_and(|ip| ip.is_loopback());
-        self.encrypted || is_here
+        self.encrypted || self.is_here()
+    }
+
+    /// The browser is on this machine.
+    pub(super) fn is_here(&self) -> bool {
+        !self.behind_proxy && self.ip.is_some_and(|ip| ip.is_loopback())
     }
 }
 

@@ -51,7 +51,7 @@ fn page(asked: &Asked, name: &str, to: &str) -> LoginPage {
     frame.bare = true;
     LoginPage {
         frame,
-        asks_name: asked.area == Area::Account,
+        asks_name: asked.area != Area::Admin,
         name: name.to_owned(),
         to: to.to_owned(),
         asks_code: asked.form.text("code").is_some(),
@@ -71,8 +71,8 @@ pub(super) async fn enter(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let form = &asked.form;
     let to = form.text("to").unwrap_or_default();
     let name = match asked.area {
-        Area::Account => form.text("name").unwrap_or_default(),
-        _ => "admin",
+        Area::Admin => "admin",
+        Area::Account | Area::Inbox => form.text("name").unwrap_or_default(),
     };
     let mut again = page(&asked, name, to);
     if !again.closed.is_empty() {
@@ -83,7 +83,7 @@ pub(super) async fn enter(asked: Arc<Asked>) -> Result<Answer, Trouble> {
         password = format!("{password}${code}");
     }
     // The name of the administrator is no address, so nobody gets in by it at the other door.
-    let is_wrong_door = asked.area == Area::Account && !name.contains('@');
+    let is_wrong_door = asked.area != Area::Admin && !name.contains('@');
     let browser = &asked.browser;
     let name = if is_wrong_door { "@" } else { name };
     let proxied = browser.behind_proxy;

@@ -28,11 +28,11 @@ pub(super) enum Who {
 }
 
 impl Who {
-    /// The area that the visitor may see.
-    pub(super) const fn area(&self) -> Area {
+    /// Whether the visitor may see an area. The inbox of localserve is that of an account.
+    const fn sees(&self, area: Area) -> bool {
         match self {
-            Self::Admin => Area::Admin,
-            Self::Holder { .. } => Area::Account,
+            Self::Admin => matches!(area, Area::Admin),
+            Self::Holder { .. } => matches!(area, Area::Account | Area::Inbox),
         }
     }
 
@@ -103,7 +103,7 @@ impl Sessions {
     pub(super) fn find(&self, browser: &Browser, area: Area, now: Time) -> Option<Session> {
         let hash = hash(browser.cookie(cookie_name(area, browser))?)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = known.get_mut(&hash).filter(|it| it.who.area() == area)?;
+        let session = known.get_mut(&hash).filter(|it| it.who.sees(area))?;
         let (idle, whole) = limits(area);
         if now.since(session.used) > idle || now.since(session.begun) > whole {
             known.remove(&hash);

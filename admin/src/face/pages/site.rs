@@ -118,9 +118,16 @@ pub(super) static PAGES: &[Page] = pages! {
     open Admin POST "login" => login::enter;
     login Admin POST "logout" => login::leave;
     login Admin GET "" => admin::overview::show;
+    login Admin GET "hold-rules" => admin::hold_rules::list;
+    login Admin POST "hold-rules" => admin::hold_rules::add;
+    login Admin GET "hold-rules/{id}/remove" => admin::hold_rules::ask_remove;
+    login Admin POST "hold-rules/{id}/remove" => admin::hold_rules::remove;
     open Account GET "login" => login::show;
     open Account POST "login" => login::enter;
     login Account POST "logout" => login::leave;
+    open Inbox GET "login" => login::show;
+    open Inbox POST "login" => login::enter;
+    login Inbox POST "logout" => login::leave;
 };
 
 /// The page at `/`: the inbox of localserve, or the pages of the port.
