@@ -16,6 +16,8 @@ mod config;
 mod http;
 #[path = "operations/logs.rs"]
 mod logs;
+#[path = "operations/pages.rs"]
+mod pages;
 #[path = "operations/published.rs"]
 mod published;
 #[path = "operations/refusals.rs"]
