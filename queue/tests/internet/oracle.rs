@@ -56,8 +56,11 @@ const MESSAGES_MAX: usize = 100;
 const CONNECTS_MAX: usize = 100;
 /// The connections of an address over all sites.
 const ADDRESS_MAX: usize = 20;
-/// The messages that a site which blocks us gets meanwhile.
-const BLOCKED_MAX: usize = 8;
+/// So many replies in so short a time tell that a site blocks us. Then it is left alone for so
+/// long.
+const BLOCKS: usize = 3;
+const BLOCKS_WITHIN: Duration = Duration::from_secs(10 * 60);
+const BLOCKED_FOR: Duration = Duration::from_secs(4 * 60 * 60);
 /// A part of an outage, and the connections that are tried in it.
 const OUTAGE: Duration = Duration::from_secs(3 * 60 * 60);
 const TRIES_MAX: usize = 15;
@@ -392,10 +395,20 @@ impl Judge<'_> {
                 let found = count(&notes.mails, from + MINUTE, to);
                 ("MAIL while it was paused", found, 0)
             }
-            // Three replies tell of the block, and what is under way then comes to its end.
             Kind::Block => {
-                let found = count(&notes.mails, from, to);
-                ("MAIL while it blocked us", found, BLOCKED_MAX)
+                let blocked = notes.mails.iter().filter(|age| (from..to).contains(*age));
+                let blocked: Vec<Duration> = blocked.copied().collect();
+                let mut tries = blocked.windows(BLOCKS);
+                let told = tries.find_map(|tries| match tries {
+                    [first, .., last] if *last - *first <= BLOCKS_WITHIN => Some(*last),
+                    _ => None,
+                });
+                let Some(told) = told else {
+                    return;
+                };
+                // What is under way then comes to its end.
+                let found = count(&blocked, told + MINUTE, told + BLOCKED_FOR);
+                ("MAIL while it blocked us", found, 0)
             }
             Kind::Outage | Kind::SilentOutage => {
                 let first = notes.dialed.iter().find(|age| **age >= from);
