@@ -7,6 +7,7 @@
 //! | `term` | what a trace can be found by |
 //! | `record` | a trace that ended, as it is kept |
 //! | `reading` | the events of a record |
+//! | `transaction` | the part of a record that is about one transaction |
 //! | `tracer` | the start of traces, and their hand-over at the end |
 //! | `listening` | the events of traces that go on, for those who listen |
 //! | `recorder` | the thread that writes traces, and the handle of those who read them |
@@ -57,6 +58,7 @@ mod search;
 mod segment;
 mod term;
 mod tracer;
+mod transaction;
 
 pub use self::{
     building::{Data, Trace},

@@ -21,6 +21,7 @@ use postrider_observe::trace::{
 use postrider_store::Time;
 use serde::{Deserialize, Serialize};
 
+use self::story::part;
 pub use self::{
     follow::{Follow, FollowItem},
     item::{TraceEvent, TraceItem, Wanted, shown_event},
@@ -91,7 +92,7 @@ pub struct Find {
     pub types: Vec<String>,
     /// `session`, `attempt`, `webhook` or `api`.
     pub kind: Option<String>,
-    /// The name of a session, or of one transaction of it.
+    /// The name of a session, or of one transaction of it, of which then only the events are shown.
     pub session: Option<String>,
     /// The id of a queued message.
     pub queue: Option<u64>,
@@ -221,6 +222,10 @@ impl Find {
         // A record is much larger than what is shown of it.
         let reached = look.find(&query, &mut || budget.is_over(), &mut |record| {
             numbers.push(record.span);
+            let record = match &self.session {
+                Some(name) => part(record, name),
+                None => record,
+            };
             match self.show {
                 Show::Whole => traces.push(budget.whole(&record)),
                 Show::Brief => traces.push(TraceItem::brief(&record, &self.types)),

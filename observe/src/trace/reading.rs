@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What follows a length.
-    fn counted(&mut self) -> Option<Self> {
+    pub(super) fn counted(&mut self) -> Option<Self> {
         let length = self.u16()?;
         self.take(usize::from(length)).map(Self)
     }
@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
         Some(String::from_utf8_lossy(bytes).into_owned())
     }
 
-    fn event(&mut self) -> Option<Event> {
+    pub(super) fn event(&mut self) -> Option<Event> {
         let event = self.u16()?;
         let micros = self.i64()?;
         Some(Event {

@@ -53,6 +53,8 @@ pub(crate) struct Observer {
     began: Moment,
     /// The trace has the name of a transaction, by which the session is found too.
     is_named: bool,
+    /// The name that the events of the trace stand under.
+    told: Option<SessionName>,
     /// The account of the login; empty without one.
     account: String,
     /// Room for the text of an address or a name.
@@ -69,6 +71,7 @@ impl Observer {
             connected: Moment(Duration::ZERO),
             began: Moment(Duration::ZERO),
             is_named: false,
+            told: None,
             account: String::new(),
             text: String::new(),
         }
@@ -159,6 +162,10 @@ impl Observer {
         more: impl FnOnce(&mut Data<'_>),
     ) {
         self.trace.index(Term::RemoteIp(client.remote.ip()));
+        self.told = Some(SessionName {
+            session: client.session,
+            transaction: 0,
+        });
         let listener = self.listener.text();
         self.add(context, EventType::SmtpConnectionStart, |data| {
             data.text(Key::ListenerId, listener);
@@ -203,6 +210,7 @@ impl Observer {
             self.go_on(context, client);
         }
         self.index_name(client.name());
+        self.told = Some(client.name());
         let from = self.text_of(&mail.reverse_path);
         self.trace.index(Term::Sender(&from));
         self.add(context, EventType::SmtpMailFrom, |data| {
@@ -270,6 +278,9 @@ impl Observer {
         if !to.is_empty() && !to.contains(' ') {
             self.trace.index(Term::Recipient(to));
         }
+        // What stands under another name than the events before says so.
+        let other = Some(refused.name).filter(|name| self.told != Some(*name));
+        self.told = Some(refused.name);
         self.add(context, meaning.event, |data| {
             data.text_if_any(Key::From, from);
             data.text_if_any(Key::To, to);
@@ -283,6 +294,9 @@ impl Observer {
             data.number(Key::Code, reply.code().get().into());
             data.display(Key::Reason, OneLine(reply));
             data.text(Key::Rule, word);
+            if let Some(name) = other {
+                data.display(Key::Session, name);
+            }
         });
     }
 

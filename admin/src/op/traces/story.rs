@@ -71,6 +71,7 @@ impl Story {
         let (looking, telling) = (Budget::of(TIME / 2), Budget::of(TIME));
         let mut found = Vec::new();
         let mut more = self.search(&look, self.terms(), LOOK_MAX, &looking, &mut |record| {
+            let record = self.part(record);
             let ids = self.messages(&record);
             let alone = ids.is_empty().then(|| {
                 looking.take(&record);
@@ -97,7 +98,7 @@ impl Story {
                     &telling,
                     &mut |record| {
                         telling.take(&record);
-                        of.push(record);
+                        of.push(self.part(record));
                     },
                 )?;
                 of.sort_by_key(|record| (record.started, record.span));
@@ -143,6 +144,11 @@ impl Story {
         self.sight.as_ref().is_none_or(|sight| sight.has(record))
     }
 
+    /// The part of a trace that the text is about: one transaction, if it names one.
+    pub(super) fn part(&self, record: Record) -> Record {
+        part(record, self.of.trim())
+    }
+
     /// The messages of a trace that the text is about.
     pub(super) fn messages(&self, record: &Record) -> Vec<u64> {
         messages(record, &self.terms())
@@ -166,6 +172,14 @@ impl Story {
             terms.extend([Term::Queue(number), Term::Span(number), Term::Hook(number)]);
         }
         terms
+    }
+}
+
+/// The part of a trace that is about a transaction, if the text is the name of one in it.
+pub(super) fn part(record: Record, name: &str) -> Record {
+    match name.contains('.') && record.has(Term::Session(name)) {
+        true => record.transaction(name),
+        false => record,
     }
 }
 
@@ -381,6 +395,106 @@ mod tests {
         ] {
             assert_eq!(messages(&record, &[term]), expected, "{term:?}");
         }
+    }
+
+    #[test]
+    fn one_transaction_of_a_session_is_told_alone() {
+        use EventType as Type;
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = recorder(dir.path());
+        let mut trace = recorder.tracer().start(Kind::Session, 1_000_000);
+        for (event, name, id) in [
+            (Type::SmtpConnectionStart, Some("7h3kq0v9x2mc"), None),
+            (Type::SmtpMailFrom, Some("7h3kq0v9x2mc.1"), None),
+            (Type::QueueQueueMessage, None, Some(7)),
+            (Type::SmtpMailFrom, Some("7h3kq0v9x2mc.2"), None),
+            (Type::SmtpMailboxDoesNotExist, None, None),
+            (Type::SmtpMailFrom, Some("7h3kq0v9x2mc.3"), None),
+            (Type::QueueQueueMessage, None, Some(8)),
+        ] {
+            name.into_iter()
+                .for_each(|name| trace.index(Term::Session(name)));
+            id.into_iter().for_each(|id| trace.index(Term::Queue(id)));
+            trace.event(1_000_000, event, |data| {
+                name.into_iter()
+                    .for_each(|name| data.text(Key::Session, name));
+                id.into_iter().for_each(|id| data.number(Key::QueueId, id));
+            });
+        }
+        recorder.tracer().finish(trace, Keep::Always);
+        let mut attempt = recorder.tracer().start(Kind::Attempt, 2_000_000);
+        attempt.index(Term::Queue(8));
+        attempt.event(2_000_000, Type::DeliveryDelivered, |data| {
+            data.number(Key::QueueId, 8);
+        });
+        recorder.tracer().finish(attempt, Keep::Always);
+        let (begin, mail) = ("smtp.connection-start", "smtp.mail-from");
+        let queued = "queue.queue-message";
+        let unknown = "smtp.mailbox-does-not-exist";
+        let whole = [begin, mail, queued, mail, unknown, mail, queued];
+        for (of, expected) in [
+            (
+                "7h3kq0v9x2mc.1",
+                vec![("message 7: queued", vec![vec![begin, mail, queued]])],
+            ),
+            (
+                "7H3KQ0V9X2MC.2",
+                vec![("session 7h3kq0v9x2mc.2", vec![vec![begin, mail, unknown]])],
+            ),
+            (
+                "7h3kq0v9x2mc.3",
+                vec![(
+                    "message 8: delivered",
+                    vec![vec![begin, mail, queued], vec!["delivery.delivered"]],
+                )],
+            ),
+            (
+                "7h3kq0v9x2mc",
+                vec![
+                    ("message 7: queued", vec![whole.to_vec()]),
+                    (
+                        "message 8: delivered",
+                        vec![whole.to_vec(), vec!["delivery.delivered"]],
+                    ),
+                ],
+            ),
+            ("7h3kq0v9x2mc.4", vec![]),
+        ] {
+            let story = Story {
+                of: of.to_owned(),
+                ..Story::default()
+            };
+            let told = story.tell(recorder.traces()).unwrap().stories;
+            let told: Vec<_> = told
+                .iter()
+                .map(|story| {
+                    let types = |item: &TraceItem| -> Vec<_> {
+                        item.events.iter().map(|it| it.kind.clone()).collect()
+                    };
+                    (
+                        story.title.as_str(),
+                        story.traces.iter().map(types).collect::<Vec<_>>(),
+                    )
+                })
+                .collect();
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(title, traces)| {
+                    let traces = traces.into_iter();
+                    let traces = traces.map(|it| it.into_iter().map(str::to_owned).collect());
+                    (title, traces.collect::<Vec<Vec<String>>>())
+                })
+                .collect();
+            assert_eq!(told, expected, "{of}");
+        }
+        // So does a list.
+        let find = super::super::Find {
+            session: Some("7h3kq0v9x2mc.2".to_owned()),
+            ..Default::default()
+        };
+        let found = find.search(recorder.traces()).unwrap().traces;
+        assert_eq!((found.len(), found[0].events.len()), (1, 3));
+        assert!(found[0].queue_ids.is_empty());
     }
 
     #[test]

@@ -165,6 +165,12 @@ fn each_refusal_is_one_line_one_count_and_one_event() {
         };
         assert_eq!(event.text(Key::Rule), Some(reason.text()), "{name}");
         assert_eq!(event.number(Key::Code), Some(250), "{name}");
+        let transaction = event.text(Key::Session);
+        assert_eq!(
+            transaction,
+            Some("000000000001.1"),
+            "{name}: no other event has it"
+        );
         assert_eq!(event.text(Key::To), Some("ann@example.org"), "{name}");
         assert!(record.has(Term::Sender("x@remote.test")), "{name}");
         assert!(record.has(Term::Recipient("ann@example.org")), "{name}");
