@@ -4,6 +4,7 @@
 //! - [`client`]: its other side, for the command line.
 //! - [`http`]: the management API.
 //! - [`pages`]: the web pages.
+//! - [`sessions`]: who is logged in with a browser, for the pages.
 //!
 //! A client of the socket sends one request as one line of JSON,
 //! `{"operation": NAME, "input": {...}}`. The server answers with lines: any number of
@@ -14,6 +15,7 @@ pub mod client;
 pub mod http;
 pub mod pages;
 mod path;
+pub mod sessions;
 pub mod socket;
 
 use serde::{Deserialize, Serialize};

@@ -42,6 +42,7 @@ pub mod tls_keys;
 pub mod traces;
 pub mod transcripts;
 pub mod undelete;
+pub mod web_sessions;
 pub mod webhook;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -129,6 +130,8 @@ macro_rules! operations {
             ServerBackup($crate::op::backup::Backup) = "server.backup",
             MailExport($crate::op::export::Export) = "mail.export",
             LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
+            WebSessionList($crate::op::web_sessions::List) = "web_session.list",
+            WebSessionEnd($crate::op::web_sessions::End) = "web_session.end",
             PasswordSet($crate::op::passwords::Set) = "password.set",
             PasswordAdminSet($crate::op::passwords::AdminSet) = "password.admin_set",
             AppPasswordList($crate::op::credentials::ListAppPasswords) = "app_password.list",

@@ -26,6 +26,8 @@ mod refusals;
 mod rotate;
 #[path = "operations/tls_keys.rs"]
 mod tls_keys;
+#[path = "operations/web_sessions.rs"]
+mod web_sessions;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

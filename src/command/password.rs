@@ -34,7 +34,8 @@ pub(super) fn set_admin(conf: &Path) -> anyhow::Result<()> {
     let noted = Desk::of(conf)?.ask(&passwords::AdminSet {});
     if let Err(error) = noted {
         print(&format!(
-            "warning: the audit log has no entry of this: {error:#}\n"
+            "warning: the audit log has no entry of this, and sessions of web pages with the old \
+             password go on: {error:#}\n"
         ))?;
     }
     Ok(())

@@ -367,6 +367,7 @@ subjects! {
     32 metrics Metrics,
     33 received_reports ReceivedReports,
     34 undelete Undelete,
+    35 web_sessions WebSessions,
 }
 
 #[cfg(test)]

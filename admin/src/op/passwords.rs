@@ -12,7 +12,7 @@ use postrider_config::{Dynamic, replace_private};
 use postrider_receive::login::{
     self, Logins, hash_password, hash_password_beside, scram_keys, scram_salts,
 };
-use postrider_store::{CredentialChange, Store, StoreError, Time};
+use postrider_store::{CredentialChange, Store, StoreError, Time, WebSessionOwner};
 use serde::{Deserialize, Serialize};
 
 use super::{Listed as _, Single};
@@ -54,8 +54,9 @@ impl Single for Set {
     }
 }
 
-/// Notes that a command wrote a new password of the administrator. The command writes the file
-/// itself, since it may have rights that the server does not have.
+/// Notes that a command wrote a new password of the administrator, and ends the sessions with the
+/// old one. The command writes the file itself, since it may have rights that the server does not
+/// have.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSet {}
@@ -64,7 +65,11 @@ impl Single for AdminSet {
     type Output = ();
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
-        context.record(Self::NAME, "admin", &(), Ok(())).await
+        let context = &context.carrying(Self::NAME, "admin", &());
+        let owner = WebSessionOwner::Admin;
+        let ended = context.store.end_web_sessions(owner, None).await;
+        let ended = ended.map(drop).map_err(AdminError::from);
+        context.record(Self::NAME, "admin", &(), ended).await
     }
 }
 
@@ -134,7 +139,7 @@ pub(super) fn check(password: &str) -> Result<(), PasswordError> {
 }
 
 /// Sets the password of an account. App passwords and one-time codes stay. Remembered logins with
-/// the old password end at once.
+/// the old password and sessions of web pages end at once.
 ///
 /// # Errors
 /// If the password is too weak, the account is unknown, or the store fails. Then nothing changes.

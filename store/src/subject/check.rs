@@ -20,7 +20,7 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 17] = [
+        let checks: [Check; 18] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,
@@ -38,6 +38,7 @@ impl State {
             Self::check_reports,
             Self::check_deleted,
             Self::check_received_reports,
+            Self::check_web_sessions,
         ];
         for check in checks {
             if let Err(fault) = check(self, faults) {

@@ -47,6 +47,16 @@ impl Key for u8 {
     }
 }
 
+impl<const N: usize> Key for [u8; N] {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend(self);
+    }
+
+    fn decode(bytes: &mut &[u8]) -> Option<Self> {
+        split(bytes, N)?.first_chunk().copied()
+    }
+}
+
 /// With the sign bit turned, so that times before 1970 sort first.
 impl Key for Time {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -134,6 +144,9 @@ mod tests {
         assert_eq!(bytes(&Time(1)), [0x80, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(bytes(&Name::from("a\0b")), *b"a\0\xffb\0\0");
         assert_eq!(bytes(&(1_u8, Name::from(""))), [1, 0, 0]);
+        assert_eq!(bytes(&([3, 0], 1_u8)), [3, 0, 1]);
+        assert_eq!(decode::<[u8; 2]>(&[3, 0]), Some([3, 0]));
+        assert_eq!(decode::<[u8; 2]>(&[3]), None);
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use self::older::{CredentialV1, CredentialV2, OpV1, OpV2};
 pub use self::scram::{PasswordOf, ScramPair, ScramPairs, ScramSalt, ScramSalts};
 use super::State;
 use crate::{
-    Store, StoreError, Time,
+    Store, StoreError, Time, WebSessionOwner,
     error::Fault,
     table::{
         Table,
@@ -260,7 +260,7 @@ fn older(version: u8, bytes: &[u8]) -> Result<Op, Unreadable> {
     }
 }
 
-/// Sets the credential of an account, or removes it.
+/// Sets the credential of an account, or removes it. The sessions of the account end.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Set {
     account: String,
@@ -269,16 +269,18 @@ pub(crate) struct Set {
 
 impl Set {
     fn apply(self, state: &mut State) -> Result<(), Fault> {
-        let account: Name = self.account.into();
+        let account: Name = self.account.as_str().into();
         match self.credential {
             Some(credential) => state.credentials.credentials.put(account, credential),
             None => state.credentials.credentials.remove(&account),
         }
+        let owner = WebSessionOwner::Account(self.account);
+        state.web_sessions.end_of(&owner, None)?;
         Ok(())
     }
 }
 
-/// Changes the credential of an account.
+/// Changes the credential of an account. A new password ends the sessions of the account.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Amend {
     account: String,
@@ -288,12 +290,17 @@ pub(crate) struct Amend {
 
 impl Amend {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        let account: Name = self.account.into();
+        let account: Name = self.account.as_str().into();
         let table = &mut state.credentials.credentials;
         let mut credential = table.get(&account)?.unwrap_or_default();
+        let sets_password = self.change.argon2.is_some();
         let is_made = self.change.apply_to(&mut credential, self.now);
         if is_made {
             table.put(account, credential);
+        }
+        if is_made && sets_password {
+            let owner = WebSessionOwner::Account(self.account);
+            state.web_sessions.end_of(&owner, None)?;
         }
         Ok(is_made)
     }
@@ -419,7 +426,7 @@ impl Store {
         self.ask(Of { account }).await
     }
 
-    /// Sets or removes the credential of an account.
+    /// Sets or removes the credential of an account. The sessions of the account end.
     ///
     /// # Errors
     /// If the change can't be made durable.
@@ -436,7 +443,8 @@ impl Store {
         .await
     }
 
-    /// Changes the credential of an account, as a whole. False: nothing was changed, because an app
+    /// Changes the credential of an account, as a whole. A new password ends the sessions of the
+    /// account. False: nothing was changed, because an app
     /// password of a given name exists, or there would be more than [`APP_PASSWORDS_MAX`].
     ///
     /// # Errors

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Amend, Credential, Derive, Keep, Secret, Set, TakeStep, Use, note_use, take};
-use crate::subject::{ModelPart, ModelState};
+use crate::{
+    WebSessionOwner,
+    subject::{ModelPart, ModelState},
+};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
@@ -15,6 +18,8 @@ impl ModelPart for Model {}
 
 impl Set {
     pub(super) fn apply_to_model(self, model: &mut ModelState) {
+        let owner = WebSessionOwner::Account(self.account.clone());
+        model.web_sessions.end_of(&owner, None);
         let credentials = &mut model.credentials.credentials;
         match self.credential {
             Some(credential) => credentials.insert(self.account, credential),
@@ -28,9 +33,14 @@ impl Amend {
         let credentials = &mut model.credentials.credentials;
         let before = credentials.get(&self.account).cloned();
         let mut after = before.unwrap_or_default();
+        let sets_password = self.change.argon2.is_some();
         let is_made = self.change.apply_to(&mut after, self.now);
         if is_made {
-            credentials.insert(self.account, after);
+            credentials.insert(self.account.clone(), after);
+        }
+        if is_made && sets_password {
+            let owner = WebSessionOwner::Account(self.account);
+            model.web_sessions.end_of(&owner, None);
         }
         is_made
     }

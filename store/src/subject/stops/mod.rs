@@ -100,7 +100,7 @@ impl Restored {
     fn apply(self, state: &mut State) -> Result<(), Fault> {
         state.skip_ids(RESTORED_IDS);
         state.stops.counters.set_all(self.now);
-        Ok(())
+        state.web_sessions.end_all()
     }
 }
 
@@ -140,7 +140,8 @@ impl Store {
 
     /// Makes a copy of a store ready to take the place of the store. The numbers of new records
     /// are 10^6 higher, and deliveries and calls of webhooks are stopped: messages that went out
-    /// after the copy was made would go out again.
+    /// after the copy was made would go out again. All sessions of web pages end: some ended after
+    /// the copy was made.
     ///
     /// # Errors
     /// If the change can't be made durable.

@@ -20,5 +20,6 @@ impl Restored {
     pub(super) fn apply_to_model(self, model: &mut ModelState) {
         model.skip_ids(RESTORED_IDS);
         model.stops.stops.set_all(self.now);
+        model.web_sessions.end_all();
     }
 }
