@@ -1,5 +1,5 @@
-//! The work that goes on beside the services until the server stops: it looks at DNS, and counts
-//! how the files of the configuration were read.
+//! The work that goes on beside the services until the server stops: it looks at DNS, notes what
+//! became of logins, and counts how the files of the configuration were read.
 
 use std::sync::Arc;
 
@@ -37,6 +37,12 @@ impl Background<'_> {
         if let Some(records) = self.records {
             tasks.spawn(dns::watch_records(records, shutdown.subscribe()));
         }
+        let (logins, clock) = (
+            Arc::clone(&self.shared.logins),
+            Arc::clone(&self.shared.clock),
+        );
+        let stop = shutdown.subscribe();
+        tasks.spawn(async move { logins.keep_attempts(clock, stop).await });
         let (statics, metrics) = (&self.shared.statics, &self.shared.metrics);
         loads::at_start(metrics, statics);
         let metrics = Arc::clone(metrics);

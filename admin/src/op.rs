@@ -23,6 +23,7 @@ pub mod history;
 pub mod hold_rules;
 pub mod junk;
 pub mod keys;
+pub mod login_attempts;
 pub mod logins;
 pub mod logs;
 pub mod messages;
@@ -129,6 +130,7 @@ macro_rules! operations {
             ServerReloadCertificates($crate::op::certificates::Reload) = "server.reload_certificates",
             ServerBackup($crate::op::backup::Backup) = "server.backup",
             MailExport($crate::op::export::Export) = "mail.export",
+            LoginList($crate::op::login_attempts::List) = "login.list",
             LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
             WebSessionList($crate::op::web_sessions::List) = "web_session.list",
             WebSessionEnd($crate::op::web_sessions::End) = "web_session.end",

@@ -316,7 +316,7 @@ impl Handler for SubmissionSession {
             Err(reply) => return Err(self.refuse_login(client, reply).await),
         };
         self.observer
-            .logged_in(&self.context, client, login.mechanism, &found);
+            .logged_in(&self.context, client, login, &found);
         // The session has the name that the client gave.
         let user = match login.user.as_str() {
             "" => found.address.to_string(),

@@ -368,6 +368,7 @@ subjects! {
     33 received_reports ReceivedReports,
     34 undelete Undelete,
     35 web_sessions WebSessions,
+    36 login_attempts LoginAttempts,
 }
 
 #[cfg(test)]
@@ -445,6 +446,7 @@ mod tests {
                 "transcripts Transcripts(KeepTranscripts(",
                 "metrics Metrics(KeepMetrics(",
                 "undelete Undelete(Restore(",
+                "login_attempts LoginAttempts(NoteLogins(",
             ]
         );
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use postrider_store::Order;
+use serde_json::{Value, json};
 
 use crate::support::{
     PASSWORD, Setup, World, base64, client::Client, message, program, receiver::Receiver,
@@ -89,6 +90,33 @@ async fn an_account_with_too_many_wrong_logins_must_wait_or_be_unlocked() {
     client.expect(&login("other", PASSWORD), "235").await;
 
     let conf = world.dir.path().join("postrider.conf");
+    let list = program::run(&conf, &["login", "list", "--json"]).await;
+    let list: Vec<Value> = serde_json::from_slice(&list.stdout).unwrap();
+    let row = |it: &Value| {
+        let row = json!([it["account"], it["result"], it["service"], it["count"]]);
+        row.to_string()
+    };
+    let mut rows: Vec<_> = list.iter().map(row).collect();
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            r#"["app","limited","submission",1]"#,
+            r#"["app","limited","webapi",1]"#,
+            r#"["app","wrong","submission",10]"#,
+            r#"["other","ok","submission",1]"#,
+        ]
+    );
+    let wrong = ["login", "list", "--account", "app", "--result", "wrong"];
+    let wrong = String::from_utf8(program::run(&conf, &wrong).await.stdout).unwrap();
+    for part in [
+        "10 times since",
+        "app@example.org",
+        "client.test",
+        "TLSv1.3",
+    ] {
+        assert!(wrong.contains(part), "{wrong}");
+    }
     let unlock = program::run(&conf, &["login", "unlock", "app@example.org"]).await;
     assert_eq!(String::from_utf8_lossy(&unlock.stdout), "unlocked\n");
     world.submission().await;

@@ -19,8 +19,13 @@ pub(super) struct Pages<C> {
 impl<C: Copy> Pages<C> {
     /// The beginning of a listing of at most `limit` records.
     pub(super) const fn new(limit: Option<usize>) -> Self {
+        Self::behind(None, limit)
+    }
+
+    /// A listing of at most `limit` records that begins behind a position.
+    const fn behind(after: Option<C>, limit: Option<usize>) -> Self {
         Self {
-            after: None,
+            after,
             left: limit,
             ended: false,
         }
@@ -54,7 +59,23 @@ where
     I: for<'a> From<&'a R>,
     F: Future<Output = Result<Page<R, C>, StoreError>> + Send,
 {
-    let mut pages = Pages::new(limit);
+    send_pages_behind(None, limit, items, read).await
+}
+
+/// The same, for a listing that begins behind a position.
+pub(super) async fn send_pages_behind<C, R, I, F>(
+    after: Option<C>,
+    limit: Option<usize>,
+    items: &mut impl Sink<I>,
+    read: impl Fn(Option<C>, usize) -> F + Send,
+) -> Result<(), AdminError>
+where
+    C: Copy + Send,
+    R: Send,
+    I: for<'a> From<&'a R>,
+    F: Future<Output = Result<Page<R, C>, StoreError>> + Send,
+{
+    let mut pages = Pages::behind(after, limit);
     while let Some((after, count)) = pages.next() {
         let page = read(after, count).await?;
         items

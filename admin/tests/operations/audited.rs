@@ -23,6 +23,7 @@ server.reload_certificates {"check_only": true} => read
 # It changes nothing, but it shows all mail of an account.
 mail.export {"account": "jane"} => done
 mail.export {"account": "none"} => refused
+login.list {"of": {"account": "jane"}} => read
 login.unlock {"account": "jane", "ip": null} => done
 login.unlock {"account": "none", "ip": null} => refused
 login.unlock {"account": null, "ip": null} => refused

@@ -21,6 +21,7 @@ use tracing::warn;
 
 use super::{
     apppassword::find_random,
+    attempts::Attempts,
     limiter::{Identity, Source},
     oauth::Oauth,
     otp::{split_code, step_of},
@@ -134,6 +135,8 @@ struct Shared {
     salts: OnceCell<[u8; 32]>,
     /// Checks OAuth tokens. None: tokens are not taken.
     oauth: Option<Oauth>,
+    /// What became of logins, before it is in the store.
+    attempts: Attempts,
 }
 
 struct Remembered {
@@ -164,6 +167,7 @@ impl Logins {
                 hasher: RandomState::new(),
                 salts: OnceCell::new(),
                 oauth,
+                attempts: Attempts::default(),
             }),
         }
     }
@@ -275,6 +279,10 @@ impl Logins {
         };
         let checked = self.check(claim, credential, password, source).await?;
         Ok(checked.into())
+    }
+
+    pub(super) fn attempts(&self) -> &Attempts {
+        &self.shared.attempts
     }
 
     pub(super) fn store(&self) -> &Store {

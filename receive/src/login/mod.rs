@@ -8,11 +8,14 @@
 //! when a password is set, or at its next use. A client may also log in with a certificate, or with
 //! a token of an OAuth authorization server.
 //!
+//! What becomes of each login is noted in the store, some seconds later ([`Logins::note`]).
+//!
 //! An account may have app passwords beside its main password, and one-time codes as a second
 //! factor. With codes, the main password is enough nowhere, and app passwords are enough.
 
 mod apikey;
 mod apppassword;
+mod attempts;
 mod certificate;
 mod limiter;
 mod logins;
@@ -23,6 +26,7 @@ mod scram;
 
 pub use apikey::KeyText;
 pub use apppassword::{APP_PASSWORD_MIN_LENGTH, make_app_password, matches_hash};
+pub use attempts::Attempt;
 pub use limiter::{Identity, LoginLimiter, LoginLimits, Rate, Source, wait_in_words};
 pub use logins::{CodeCheck, Logins, PasswordCheck};
 pub use oauth::{Meaning, NoAnswer, Oauth, OauthError};

@@ -5,13 +5,13 @@ use postrider_observe::{
     trace::{EventType, Key, Term},
 };
 use postrider_smtp::{
-    sasl::{Mechanism, ScramHash},
+    sasl::{Evidence, Login, Mechanism, ScramHash},
     server::{Client, RefusedLogin},
 };
 use tracing::{info, warn};
 
 use super::{Observer, given};
-use crate::{SessionContext, facts::LoggedIn};
+use crate::{SessionContext, facts::LoggedIn, login::Attempt};
 
 impl Observer {
     /// A client has logged in.
@@ -19,9 +19,10 @@ impl Observer {
         &mut self,
         context: &SessionContext,
         client: &Client,
-        mechanism: Mechanism,
+        proof: &Login,
         login: &LoggedIn,
     ) {
+        let mechanism = proof.mechanism;
         let metrics = &context.metrics;
         let labels = (LoginService::Submission, LoginResult::Ok);
         metrics.authentications_total.with(labels).inc();
@@ -35,6 +36,15 @@ impl Observer {
             mechanism = mechanism.name(),
             "login"
         );
+        context.logins.note(&Attempt {
+            account: Some(&login.account),
+            key: match &proof.evidence {
+                Evidence::Certificate(fingerprint) => fingerprint,
+                _ => "",
+            },
+            login: &login.address.to_string(),
+            ..attempt(context, client, mechanism, LoginResult::Ok)
+        });
         self.trace.belongs_to(&login.account);
         self.account.clone_from(&login.account);
         self.add(context, EventType::AuthSuccess, |data| {
@@ -83,10 +93,36 @@ impl Observer {
                 "login refused"
             ),
         }
+        context.logins.note(&Attempt {
+            account: account.as_deref(),
+            login: &login.user,
+            ..attempt(context, client, login.mechanism, result)
+        });
         if let Some(account) = &account {
             self.trace.index(Term::Account(account));
         }
         account
+    }
+}
+
+/// A login of this client. Whose it is stays open.
+fn attempt<'a>(
+    context: &SessionContext,
+    client: &'a Client,
+    mechanism: Mechanism,
+    result: LoginResult,
+) -> Attempt<'a> {
+    Attempt {
+        account: None,
+        result,
+        service: LoginService::Submission,
+        mechanism: mechanism_of(mechanism),
+        client: client.helo.as_deref().unwrap_or_default(),
+        key: "",
+        login: "",
+        ip: client.remote.ip(),
+        tls: client.tls.as_ref().map_or("", |tls| &tls.version),
+        now: context.clock.now(),
     }
 }
 

@@ -168,6 +168,33 @@ fn certificate(key: &str, acts_as: &str) -> Login {
 }
 
 #[tokio::test]
+async fn right_logins_are_noted_with_their_client() {
+    let world = World::start("").await;
+    let mut client = client();
+    client.helo = Some("client.test".to_owned());
+    let mut session = world.session();
+    let right = password("ann@example.org", PASSWORD);
+    assert!(session.login(&client, &right).await.is_ok());
+    world.context.logins.write_attempts().await;
+    let all = postrider_store::LoginAttemptFilter::default();
+    let noted = world.context.store.list_logins(&all, None, 9).await;
+    let noted = noted.unwrap().items;
+    let [noted] = noted.as_slice() else {
+        panic!("{noted:?}");
+    };
+    let ann = postrider_store::LoginOf::Account("ann".to_owned());
+    assert_eq!((&noted.of, noted.result.as_str()), (&ann, "ok"));
+    assert_eq!(
+        (noted.mechanism.as_str(), noted.client.as_str()),
+        ("plain", "client.test")
+    );
+    assert_eq!(
+        (noted.login.as_str(), noted.ip),
+        ("ann@example.org", client.remote.ip())
+    );
+}
+
+#[tokio::test]
 async fn scram_logs_in_with_the_keys_that_were_offered() {
     let world = World::start("").await;
     let prove = async |user: &str, proven| {

@@ -9,12 +9,15 @@ use std::{
 
 use axum::{
     extract::ConnectInfo,
-    http::{Extensions, HeaderMap, header::AUTHORIZATION},
+    http::{
+        Extensions, HeaderMap,
+        header::{AUTHORIZATION, USER_AGENT},
+    },
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::{Account, DestinationAddress};
 use postrider_observe::metrics::{Label, LoginMechanism, LoginResult, LoginService};
-use postrider_receive::login::{Identity, KeyText, PasswordCheck, Source, plain_login};
+use postrider_receive::login::{Attempt, Identity, KeyText, PasswordCheck, Source, plain_login};
 use postrider_smtp::{
     Address,
     server::{SessionId, SessionName},
@@ -38,6 +41,8 @@ pub(crate) struct User {
     pub(crate) call: SessionId,
     /// The scopes of the key. None allows everything.
     scopes: Option<Vec<Scope>>,
+    /// The name of the key; empty with a password.
+    key: String,
 }
 
 impl User {
@@ -119,14 +124,23 @@ pub(crate) async fn authenticate(
         Credentials::Basic(..) => LoginMechanism::Basic,
         Credentials::Bearer(_) => LoginMechanism::Bearer,
     };
-    count(
+    let result = match &checked {
+        Ok(_) => LoginResult::Ok,
+        Err(Refusal::Unauthorized(result, _)) => *result,
+        Err(Refusal::TooMany(_)) => LoginResult::Limited,
+        Err(Refusal::NoAddress | Refusal::Failed(_)) => LoginResult::Unavailable,
+    };
+    count(context, result);
+    note(
         context,
-        match &checked {
-            Ok(_) => LoginResult::Ok,
-            Err(Refusal::Unauthorized(result, _)) => *result,
-            Err(Refusal::TooMany(_)) => LoginResult::Limited,
-            Err(Refusal::NoAddress | Refusal::Failed(_)) => LoginResult::Unavailable,
+        headers,
+        checked.as_ref().ok(),
+        Login {
+            login,
+            mechanism,
+            result,
         },
+        &source,
     );
     if checked.is_ok() {
         let mechanisms = &context.metrics.authentication_mechanisms_total;
@@ -144,6 +158,40 @@ pub(crate) async fn authenticate(
         _ => {}
     }
     checked
+}
+
+/// A login, as it is noted.
+struct Login<'a> {
+    /// The address that was named.
+    login: Option<&'a str>,
+    mechanism: LoginMechanism,
+    result: LoginResult,
+}
+
+/// Notes what became of a login. It does not wait for the store.
+fn note(
+    context: &CallContext,
+    headers: &HeaderMap,
+    user: Option<&User>,
+    login: Login<'_>,
+    source: &Source,
+) {
+    let config = context.config.load();
+    let named = login.login.and_then(|login| config.login(login));
+    let named = named.as_ref().map(|found| found.account);
+    let agent = headers.get(USER_AGENT).and_then(|it| it.to_str().ok());
+    context.logins.note(&Attempt {
+        account: user.map(|user| user.account.as_str()).or(named),
+        result: login.result,
+        service: LoginService::Webapi,
+        mechanism: login.mechanism,
+        client: agent.unwrap_or_default(),
+        key: user.map_or("", |user| &user.key),
+        login: login.login.unwrap_or_default(),
+        ip: source.ip,
+        tls: if context.endpoint.tls { "TLS" } else { "" },
+        now: source.now,
+    });
 }
 
 fn count(context: &CallContext, result: LoginResult) {
@@ -183,6 +231,7 @@ async fn by_password(
                 remote: source.ip,
                 call: SessionId::of(rand::random()),
                 scopes: None,
+                key: String::new(),
             })
         }
         (Some(_), PasswordCheck::TooWeak) => {
@@ -237,6 +286,7 @@ async fn by_key(
         remote: source.ip,
         call: SessionId::of(rand::random()),
         scopes: Some(key.scopes),
+        key: key.name,
     })
 }
 

@@ -7,7 +7,9 @@ use axum::http::{HeaderMap, header::AUTHORIZATION};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_config::read_secret_file;
 use postrider_observe::metrics::{Label, LoginMechanism, LoginResult, LoginService};
-use postrider_receive::login::{CodeCheck, Identity, KeyText, PasswordCheck, Source, plain_login};
+use postrider_receive::login::{
+    Attempt, CodeCheck, Identity, KeyText, PasswordCheck, Source, plain_login,
+};
 use postrider_smtp::{Address, Domain};
 use postrider_store::{Actor, ApiKey};
 use tracing::{debug, error, info, warn};
@@ -45,7 +47,22 @@ pub(super) async fn login(
         let text = "a page of another site made this request";
         return Err(Problem::forbidden(text));
     }
-    check(context, &credentials, client, behind_proxy).await
+    let client = Client {
+        ip: client,
+        behind_proxy,
+        program: header(headers, "user-agent").unwrap_or_default(),
+    };
+    check(context, &credentials, &client).await
+}
+
+/// Where a login comes from.
+pub(in crate::face) struct Client<'a> {
+    /// The address. None: the proxy does not give it.
+    pub(in crate::face) ip: Option<IpAddr>,
+    /// A trusted proxy stands before the server.
+    pub(in crate::face) behind_proxy: bool,
+    /// The name of the program or browser.
+    pub(in crate::face) program: &'a str,
 }
 
 /// Checks the password of the administrator (the name `admin`) or of an account (its login
@@ -54,11 +71,10 @@ pub(in crate::face) async fn by_password(
     context: &Context,
     name: &str,
     password: String,
-    client: Option<IpAddr>,
-    behind_proxy: bool,
+    client: &Client<'_>,
 ) -> Result<(Caller, Option<String>), Problem> {
     let credentials = Credentials::Basic(name.to_owned(), password);
-    let checked = check(context, &credentials, client, behind_proxy).await;
+    let checked = check(context, &credentials, client).await;
     checked.map(|(caller, access)| (caller, access.account))
 }
 
@@ -66,15 +82,14 @@ pub(in crate::face) async fn by_password(
 async fn check(
     context: &Context,
     credentials: &Credentials,
-    client: Option<IpAddr>,
-    behind_proxy: bool,
+    client: &Client<'_>,
 ) -> Result<(Caller, Access), Problem> {
-    let ip =
-        client.ok_or_else(|| Problem::internal("the proxy gives no usable X-Forwarded-For"))?;
+    let no_address = || Problem::internal("the proxy gives no usable X-Forwarded-For");
+    let ip = client.ip.ok_or_else(no_address)?;
     let source = Source {
         limiter: Arc::clone(&context.limiter),
         ip,
-        behind_proxy,
+        behind_proxy: client.behind_proxy,
         now: context.clock.now(),
     };
     let checked = match credentials {
@@ -91,17 +106,49 @@ async fn check(
         (Caller { from, ..caller }, access)
     });
     let caller = checked.as_ref().map(|(caller, _)| caller);
-    tell(context, credentials, ip, caller);
+    let result = tell(context, credentials, ip, caller);
+    let (program, known) = (client.program, checked.as_ref().ok());
+    note(context, program, credentials, (&source, result), known);
     checked
 }
 
-/// Tells the log of a login from this address, and counts it.
+/// Notes what became of a login. It does not wait for the store.
+fn note(
+    context: &Context,
+    program: &str,
+    credentials: &Credentials,
+    (source, result): (&Source, LoginResult),
+    checked: Option<&(Caller, Access)>,
+) {
+    let (service, mechanism) = credentials.kind();
+    let config = context.config.load();
+    let named = credentials.login().and_then(|login| config.login(login));
+    let named = named.as_ref().map(|found| found.account);
+    let known = checked.and_then(|(_, access)| access.account.as_deref());
+    context.logins.note(&Attempt {
+        account: known.or(named),
+        result,
+        service,
+        mechanism,
+        client: program,
+        key: match (checked, credentials) {
+            (Some((caller, _)), Credentials::Key(_)) => &caller.name,
+            _ => "",
+        },
+        login: credentials.login().unwrap_or_default(),
+        ip: source.ip,
+        tls: "",
+        now: source.now,
+    });
+}
+
+/// Tells the log of a login from this address, and counts it. Gives what became of it.
 fn tell(
     context: &Context,
     credentials: &Credentials,
     remote: IpAddr,
     checked: Result<&Caller, &Problem>,
-) {
+) -> LoginResult {
     let (service, mechanism) = credentials.kind();
     let result = match checked {
         Ok(_) => LoginResult::Ok,
@@ -131,6 +178,7 @@ fn tell(
             warn!(service, %remote, login, mechanism, reason, "login refused");
         }
     }
+    result
 }
 
 impl Credentials {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_admin::op::{Single, audit, config::accounts::Suspend, credentials, passwords};
+use postrider_admin::op::{
+    Single, audit, config::accounts::Suspend, credentials, login_attempts, passwords,
+};
 use postrider_observe::metrics::{LoginMechanism, LoginResult, LoginService};
 use postrider_receive::login::{PasswordCheck, Source, otp_code, parse_otp};
 use serde_json::{Value, json};
@@ -443,6 +445,29 @@ async fn a_login_has_one_result() {
     }
     let mechanisms = &metrics.authentication_mechanisms_total;
     assert_eq!(mechanisms.with(LoginMechanism::Basic).get(), 2);
+
+    let noted = site.desk.list(login_attempts::List::default()).await;
+    let row = |it: &login_attempts::LoginItem| {
+        let (kind, service) = (&it.kind, &it.service);
+        format!(
+            "{kind} {service} {} {} {}",
+            it.mechanism, it.result, it.count
+        )
+    };
+    let mut rows: Vec<_> = noted.iter().map(row).collect();
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            "account account basic disabled 1",
+            "account account basic ok 2",
+            "account account basic weak 1",
+            "admin admin basic wrong 1",
+            "admin admin bearer malformed 1",
+            "admin admin bearer wrong 1",
+            "nobody account basic wrong 1",
+        ]
+    );
 
     // The limiter refuses what is not checked any more.
     for _ in 0..200 {
