@@ -437,6 +437,7 @@ impl Server {
         let shared = &self.shared;
         let stop = || self.shutdown.subscribe();
         self.tasks.spawn(keep_points(admin.clone(), stop()));
+        self.tasks.spawn(keep_versions(admin.clone(), stop()));
         self.tasks.spawn(socket::serve(control, admin, stop()));
         let (queue, stopped) = (Arc::clone(&shared.queue), stop());
         let mailboxes: Arc<dyn Mailboxes> = Arc::new(LocalMailboxes::new(shared.clone()));

@@ -139,10 +139,13 @@ impl Context {
         what: &str,
         change: impl Fn(&mut DocumentMut) -> Result<T, AdminError> + Send + 'static,
     ) -> Result<Changed<T>, AdminError> {
-        let (file, what) = (Arc::clone(&self.domains), what.to_owned());
-        let changed = tokio::task::spawn_blocking(move || file.change(&what, change)).await;
+        let (file, named) = (Arc::clone(&self.domains), what.to_owned());
+        let changed = tokio::task::spawn_blocking(move || file.change(&named, change)).await;
         match changed {
-            Ok(Ok(changed)) => Ok(changed),
+            Ok(Ok(changed)) => {
+                self.keep_version(&changed.after, what).await;
+                Ok(changed)
+            }
             Ok(Err(error)) => Err(AdminError::from(error)),
             Err(error) => Err(AdminError::internal(error)),
         }

@@ -12,6 +12,8 @@ mod accounts;
 mod audited;
 #[path = "operations/config.rs"]
 mod config;
+#[path = "operations/files.rs"]
+mod files;
 #[path = "operations/http.rs"]
 mod http;
 #[path = "operations/logs.rs"]

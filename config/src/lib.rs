@@ -100,7 +100,7 @@ pub use quantity::{Rate, Size, format_duration};
 pub use routes::CertainRoutes;
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
-    Difference, HIDDEN, Settings, differences, is_secret, settings, shown, shown_url,
+    Difference, HIDDEN, Settings, differences, is_secret, masked, settings, shown, shown_url,
 };
 pub use sources::{OutgoingSource, Pool};
 pub use statics::{

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use toml_edit::{DocumentMut, Item, Key, TableLike, Value};
+use toml_edit::{DocumentMut, Item, Key, TableLike, TomlError, Value};
 
 use crate::{
     keys,
@@ -111,6 +111,53 @@ fn without_user(url: &str) -> Option<String> {
     Some(format!("{scheme}://{HIDDEN}@{host}{path}"))
 }
 
+/// A text of one of the files with [`HIDDEN`] in the place of secrets, and of the user and the
+/// password in URLs. Comments and order stay.
+///
+/// # Errors
+/// If it is no TOML, so that nobody knows where its secrets are.
+pub fn masked(text: &str) -> Result<String, TomlError> {
+    let mut document: DocumentMut = text.parse()?;
+    mask_table("", document.as_table_mut());
+    Ok(document.to_string())
+}
+
+fn mask_table(prefix: &str, table: &mut dyn TableLike) {
+    for (name, item) in table.iter_mut() {
+        let key = join(prefix, &Key::new(name.get()).display_repr());
+        match item {
+            Item::None => {}
+            Item::Value(value) => mask_value(&key, value),
+            Item::Table(table) => mask_table(&key, table),
+            Item::ArrayOfTables(tables) => {
+                for (index, table) in tables.iter_mut().enumerate() {
+                    mask_table(&join(&key, &index.to_string()), table);
+                }
+            }
+        }
+    }
+}
+
+fn mask_value(key: &str, value: &mut Value) {
+    let text = match value {
+        Value::InlineTable(table) => return mask_table(key, table),
+        Value::Array(array) => {
+            for (index, value) in array.iter_mut().enumerate() {
+                mask_value(&join(key, &index.to_string()), value);
+            }
+            return;
+        }
+        Value::String(text) => text.value().clone(),
+        other => other.to_string(),
+    };
+    let seen = shown(key, &text);
+    if seen != text {
+        let decor = value.decor().clone();
+        *value = Value::from(seen);
+        *value.decor_mut() = decor;
+    }
+}
+
 /// The description of a full key.
 fn described(key: &str) -> Option<&'static schema::Key> {
     let names = Key::parse(key).ok()?;
@@ -173,6 +220,19 @@ mod tests {
 
     fn flat(text: &str) -> Settings {
         settings(&text.parse().unwrap())
+    }
+
+    #[test]
+    fn secrets_are_masked_where_they_stand() {
+        let text = "# first\n[accounts.info.outgoing_webhook]\nurl = \"https://a:b@x.test/\" # here\n\
+            authorization = \"Basic abc\"\nsecret = [\n  \"whsec_a\", # old\n  'whsec_b'\n]\n\
+            [transports.relay.submission]\nauth = { username = \"me\", password = \"geheim\" }\n";
+        let expected = "# first\n[accounts.info.outgoing_webhook]\nurl = \"https://****@x.test/\" # here\n\
+            authorization = \"****\"\nsecret = [\n  \"****\", # old\n  \"****\"\n]\n\
+            [transports.relay.submission]\nauth = { username = \"me\", password = \"****\" }\n";
+        assert_eq!(masked(text).unwrap(), expected);
+        assert_eq!(masked(expected).unwrap(), expected);
+        assert!(masked("secret = ").is_err());
     }
 
     #[test]

@@ -369,6 +369,7 @@ subjects! {
     34 undelete Undelete,
     35 web_sessions WebSessions,
     36 login_attempts LoginAttempts,
+    37 config_versions ConfigVersions,
 }
 
 #[cfg(test)]
@@ -447,6 +448,7 @@ mod tests {
                 "metrics Metrics(KeepMetrics(",
                 "undelete Undelete(Restore(",
                 "login_attempts LoginAttempts(NoteLogins(",
+                "config_versions ConfigVersions(KeepVersion(",
             ]
         );
     }

@@ -9,6 +9,7 @@
 //! - [`principals`]: all changes of one of them at once, and the removal of many.
 //! - [`settings`]: any value of the file by its key.
 //! - [`hooks`]: hooks and milters of another server, which go to `postrider.conf`.
+//! - [`file`]: both files as texts, and earlier texts.
 //! - `document`: how the text of the file changes.
 //! - [`keyfile`]: the files with private keys.
 
@@ -18,6 +19,7 @@ pub mod aliases;
 pub mod dkim;
 mod document;
 pub mod domains;
+pub mod file;
 pub mod hooks;
 pub mod keyfile;
 pub mod principals;

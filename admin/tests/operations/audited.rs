@@ -184,6 +184,14 @@ route.add {"scope": {}, "transport": "relay"} => done
 route.add {"scope": {}, "transport": "none"} => refused
 route.remove {"scope": {}, "number": 1} => done
 route.remove {"scope": {}, "number": 1} => refused
+config.domains_show {} => read
+config.domains_check {"text": "no toml"} => read
+config.domains_versions {} => read
+config.domains_version {"id": 1} => read
+config.domains_save {"text": "", "hash": "none"} => refused
+config.domains_restore {"id": 1000000} => refused
+# The file of this test is not there.
+config.static_show {} => read
 setting.get {"key": "accounts.jane"} => read
 setting.set {"settings": [{"key": "accounts.jane.full_name", "value": "Jane"}]} => done
 setting.set {"settings": [{"key": "a..b", "value": "1"}]} => refused
