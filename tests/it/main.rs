@@ -13,6 +13,7 @@ mod acme;
 mod administration;
 mod asking;
 mod backup;
+mod browser;
 mod checks;
 mod config;
 mod crash;

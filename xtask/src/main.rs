@@ -14,6 +14,7 @@
 )]
 
 mod bench;
+mod browser;
 mod check;
 mod compare;
 mod crash;
@@ -67,7 +68,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Runs everything that CI runs: format, lints, tests, and checks against real mail programs
+    /// Runs everything that CI runs: format, lints, tests, and checks against real programs
     Test(test::Args),
     /// Lists unused dependencies
     Dependencies,

@@ -147,11 +147,16 @@ pub(crate) fn build_postrider(profile: Profile) -> Result<PathBuf> {
         .status()
         .context("failed to run cargo build")?;
     ensure!(status.success(), "building postrider failed");
+    Ok(target()?.join(folder).join("postrider"))
+}
+
+/// The folder in which cargo builds.
+pub(crate) fn target() -> Result<PathBuf> {
     let metadata = metadata()?;
     let Some(target) = metadata.get("target_directory").and_then(Value::as_str) else {
         bail!("cargo metadata named no target_directory");
     };
-    Ok(Path::new(target).join(folder).join("postrider"))
+    Ok(target.into())
 }
 
 /// Fails in a debug build of the tasks: the driver itself would use most of the CPU time.

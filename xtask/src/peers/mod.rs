@@ -140,13 +140,13 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
 }
 
 /// The first of these programs that is not installed, in a sentence.
-fn missing(programs: &[&str]) -> Option<String> {
+pub(crate) fn missing(programs: &[&str]) -> Option<String> {
     let absent = programs.iter().find(|name| !present(name))?;
     Some(format!("{absent} is not installed"))
 }
 
 /// Runs a check, unless something for it is missing. With `require` that is a failure.
-fn with(
+pub(crate) fn with(
     missing: Option<String>,
     require: bool,
     check: impl FnOnce() -> Result<()>,

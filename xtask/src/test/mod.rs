@@ -21,7 +21,7 @@ use clap::Args as ClapArgs;
 
 pub(crate) use generators::install as install_from_registry;
 use parts::{Level, PARTS, Part};
-pub(crate) use steps::{Done, Steps};
+pub(crate) use steps::{Done, Steps, run_command};
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {
@@ -34,13 +34,13 @@ pub(crate) struct Args {
     /// Write commit and time of each part that passes into docs/testing.md
     #[arg(long)]
     record: bool,
-    /// Leave out the checks against real mail programs
+    /// Leave out the checks against real mail programs and a real browser
     #[arg(long)]
     skip_peers: bool,
-    /// Run only the checks against real mail programs
+    /// Run only the checks against real mail programs and a real browser
     #[arg(long, conflicts_with_all = ["skip_peers", "full"])]
     only_peers: bool,
-    /// Fail when a real mail program is missing, instead of skipping its check
+    /// Fail when a real program is missing, instead of skipping its check
     #[arg(long, conflicts_with = "skip_peers")]
     require_peers: bool,
 }
@@ -138,7 +138,7 @@ mod tests {
         let full = chosen(&["--full"]).unwrap();
         assert!(full.starts_with(&plain) && full.contains(&"fuzz"));
         assert_eq!(chosen(&["--full", "fuzz"]).unwrap(), ["fuzz"]);
-        assert_eq!(chosen(&["--only-peers"]).unwrap(), ["peers", "mx"]);
+        assert_eq!(chosen(&["--only-peers"]).unwrap(), ["peers", "mx", "browser"]);
         assert_eq!(chosen(&["--full", "nothing"]), None);
     }
 }

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use super::steps::{cargo_step, run_command};
 use super::{Args, Done, Steps, generators, metrics, opinions, schemathesis, slow, smoke};
+use crate::browser;
 use crate::check::{dependencies, prose};
 use crate::crash::{self, Via};
 use crate::mx;
@@ -29,8 +30,8 @@ pub(super) enum Level {
     Full,
 }
 
-/// The names of the parts with the real mail programs.
-pub(super) const PEERS: [&str; 2] = ["peers", "mx"];
+/// The names of the plain parts with real mail programs and a real browser.
+pub(super) const PEERS: [&str; 3] = ["peers", "mx", "browser"];
 
 /// All parts in the order in which they run. Those of the plain level come first.
 pub(super) const PARTS: &[Part] = &[
@@ -95,6 +96,13 @@ pub(super) const PARTS: &[Part] = &[
         proves: "Postfix takes mail with TLS, DANE over zones of Knot DNS and MTA-STS, and mail to \
                  a Postfix that does not meet them, that refuses, defers or greylists ends as it should",
         run: |steps, args| with_peers(steps, args, mx::run),
+    },
+    Part {
+        name: "browser",
+        level: Level::Plain,
+        proves: "Chromium takes each step of a visitor, with JavaScript and without, and its log tells of \
+                 errors of scripts and of broken policies",
+        run: |steps, args| with_peers(steps, args, browser::plain),
     },
     Part {
         name: "opinions",
@@ -167,6 +175,13 @@ pub(super) const PARTS: &[Part] = &[
         run: |steps, _| schemathesis::run(steps),
     },
     Part {
+        name: "browser-all",
+        level: Level::Full,
+        proves: "so it is with all tests in Chromium, and axe-core, a narrow window and the Tab key find what \
+                 keeps people from using a page",
+        run: |steps, args| with_peers(steps, args, browser::all),
+    },
+    Part {
         name: "load",
         level: Level::Full,
         proves: "the load drivers deliver every message, and the server holds idle connections",
@@ -215,10 +230,10 @@ fn crashes(steps: &mut Steps, args: fn(Via) -> crash::Args) {
     }
 }
 
-/// Runs checks with real mail programs, unless the arguments leave them out.
+/// Runs checks with real programs, unless the arguments leave them out.
 fn with_peers(steps: &mut Steps, args: &Args, run: fn(&mut Steps, bool)) {
     if args.skip_peers {
-        steps.step("real mail programs", || {
+        steps.step("real programs", || {
             Ok(Done::Skipped("--skip-peers was given".to_owned()))
         });
     } else {

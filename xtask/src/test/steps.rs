@@ -94,7 +94,7 @@ pub(super) fn cargo_step(args: &[&str]) -> Result<Done> {
 }
 
 /// Runs a command. Its output goes to our own output.
-pub(super) fn run_command(command: &mut Command) -> Result<Done> {
+pub(crate) fn run_command(command: &mut Command) -> Result<Done> {
     run_within(COMMAND_LIMIT, command)
 }
 

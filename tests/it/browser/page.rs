@@ -1,0 +1,272 @@
+//! What a visitor does with a page and sees on it. Each step waits for what it needs.
+
+use std::{cell::RefCell, path::Path, time::Instant};
+
+use base64::Engine;
+use serde_json::{Value, json};
+
+use super::{
+    Look,
+    driver::{Driver, LIMIT, Refusal},
+    log, xpath,
+};
+
+/// The Tab key (WebDriver, section 17.4.2).
+pub const TAB: &str = "\u{e004}";
+
+/// A window of a browser.
+#[derive(Debug)]
+pub struct Page {
+    pub(super) driver: Driver,
+    base: String,
+    /// Parts of entries of the log that are no fault in this story.
+    expected: RefCell<Vec<String>>,
+}
+
+impl Page {
+    /// Sets up a window for pages below `base`.
+    pub(super) async fn open(driver: Driver, base: &str, look: Look) -> Self {
+        if look.dark {
+            let scheme = json!({"name": "prefers-color-scheme", "value": "dark"});
+            let media = json!({"features": [scheme]});
+            driver.devtools("Emulation.setEmulatedMedia", media).await;
+        }
+        if look.narrow {
+            let screen =
+                json!({"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true});
+            driver
+                .devtools("Emulation.setDeviceMetricsOverride", screen)
+                .await;
+        }
+        Self {
+            driver,
+            base: base.to_owned(),
+            expected: RefCell::default(),
+        }
+    }
+
+    /// Goes to a path, and waits until the page is loaded.
+    pub async fn go(&self, path: &str) {
+        let url = json!({"url": format!("{}{path}", self.base)});
+        self.driver.post("/url", &url).await.unwrap();
+    }
+
+    /// The path of the page, with its query.
+    pub async fn path(&self) -> String {
+        let url = self.driver.get("/url").await.unwrap();
+        let url = url.as_str().unwrap();
+        url.strip_prefix(&self.base).unwrap_or(url).to_owned()
+    }
+
+    /// Waits until a text is visible.
+    pub async fn see(&self, text: &str) {
+        let what = format!("the text {text:?}");
+        self.with(&what, &xpath::text(text), async |_| Ok(())).await;
+    }
+
+    /// Waits until the page has no such text.
+    pub async fn see_no(&self, text: &str) {
+        let found = self.driver.find(&xpath::no_text(text)).await.unwrap();
+        assert!(!found.is_empty(), "the text {text:?} is still there");
+    }
+
+    /// Presses the button with this text, or unfolds what it stands above.
+    pub async fn press(&self, name: &str) {
+        self.click(&format!("the button {name:?}"), &xpath::button("", name))
+            .await;
+    }
+
+    /// Follows the link with this text.
+    pub async fn follow(&self, name: &str) {
+        self.click(&format!("the link {name:?}"), &xpath::link(name))
+            .await;
+    }
+
+    /// Presses a button in the row of a table that has this text.
+    pub async fn press_in(&self, row: &str, name: &str) {
+        let buttons = xpath::button(&xpath::row(row), name);
+        self.click(&format!("the button {name:?} beside {row:?}"), &buttons)
+            .await;
+    }
+
+    /// Follows the link in the row of a table that has this text.
+    pub async fn follow_in(&self, row: &str) {
+        let link = format!("{}//a[@href]", xpath::row(row));
+        self.click(&format!("the link beside {row:?}"), &link).await;
+    }
+
+    /// Ticks a box or a radio button by its label, or takes the tick away.
+    pub async fn tick(&self, label: &str) {
+        self.click(&format!("the box {label:?}"), &xpath::field(label))
+            .await;
+    }
+
+    /// Ticks the box in the row of a table that has this text.
+    pub async fn tick_row(&self, row: &str) {
+        let tick = format!("{}//input[@type='checkbox']", xpath::row(row));
+        self.click(&format!("the box of {row:?}"), &tick).await;
+    }
+
+    /// Writes into the field with this label, in place of what is there.
+    pub async fn fill(&self, label: &str, text: &str) {
+        let what = format!("the field {label:?}");
+        self.with(&what, &xpath::field(label), async |element| {
+            self.driver
+                .post(&format!("{element}/clear"), &json!({}))
+                .await?;
+            let keys = json!({"text": text});
+            self.driver.post(&format!("{element}/value"), &keys).await
+        })
+        .await;
+    }
+
+    /// Gives a file to the field with this label.
+    pub async fn upload(&self, label: &str, file: &Path) {
+        let found = self.driver.find(&xpath::field(label)).await.unwrap();
+        let keys = json!({"text": file.to_str().unwrap()});
+        let path = format!("{}/value", found.first().unwrap());
+        self.driver.post(&path, &keys).await.unwrap();
+    }
+
+    /// Chooses from the list with this label.
+    pub async fn choose(&self, label: &str, option: &str) {
+        let options = xpath::option(label, option);
+        self.click(&format!("{option:?} of the list {label:?}"), &options)
+            .await;
+    }
+
+    /// The value of the field with this label.
+    pub async fn value(&self, label: &str) -> String {
+        let what = format!("the field {label:?}");
+        let value = self
+            .with(&what, &xpath::field(label), async |element| {
+                self.driver.get(&format!("{element}/property/value")).await
+            })
+            .await;
+        value.as_str().unwrap().to_owned()
+    }
+
+    /// The visible text of each cell of the table with this caption, without the head.
+    pub async fn rows(&self, caption: &str) -> Vec<Vec<String>> {
+        let what = format!("the table {caption:?}");
+        self.with(&what, &xpath::table(caption), async |element| {
+            let id = element.trim_start_matches("/element/");
+            let table = json!({super::driver::ELEMENT: id});
+            let script = "return Array.from(arguments[0].tBodies).flatMap(body => \
+                Array.from(body.rows)).map(row => \
+                Array.from(row.cells).map(cell => cell.innerText.trim()))";
+            let body = json!({"script": script, "args": [table]});
+            let rows = self.driver.post("/execute/sync", &body).await?;
+            Ok(serde_json::from_value(rows).unwrap())
+        })
+        .await
+    }
+
+    /// The visible text of the page.
+    pub async fn text(&self) -> String {
+        let text = self
+            .driver
+            .script("return document.body.innerText", json!([]));
+        text.await.as_str().unwrap().to_owned()
+    }
+
+    /// Presses keys one after the other, wherever the focus is.
+    pub async fn keys(&self, keys: &[&str]) {
+        let strokes: Vec<_> = keys
+            .iter()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key})))
+            .collect();
+        let actions = json!({"actions": [{"type": "key", "id": "keys", "actions": strokes}]});
+        self.driver.post("/actions", &actions).await.unwrap();
+    }
+
+    /// Goes into the frame with this title. What follows is about its document.
+    pub async fn enter(&self, frame: &str) {
+        let found = self.driver.find(&xpath::frame(frame)).await.unwrap();
+        let id = found.first().unwrap().trim_start_matches("/element/");
+        let frame = json!({"id": {super::driver::ELEMENT: id}});
+        self.driver.post("/frame", &frame).await.unwrap();
+    }
+
+    /// Goes back from a frame to the page.
+    pub async fn leave(&self) {
+        let page = json!({"id": null});
+        self.driver.post("/frame", &page).await.unwrap();
+    }
+
+    /// Says that entries of the browser's log with this part are no fault in this story.
+    pub fn expect(&self, part: &str) {
+        self.expected.borrow_mut().push(part.to_owned());
+    }
+
+    /// What the browser's log complains of since the last call.
+    pub async fn complaints(&self) -> Vec<String> {
+        let kind = json!({"type": "browser"});
+        let entries = self.driver.post("/se/log", &kind).await.unwrap();
+        let expected = self.expected.borrow();
+        let entries = entries.as_array().unwrap().iter();
+        entries
+            .filter_map(log::complaint)
+            .filter(|complaint| !expected.iter().any(|part| complaint.contains(part)))
+            .collect()
+    }
+
+    /// Makes a picture of the whole page.
+    pub async fn picture(&self, file: &Path) {
+        let whole = json!({"captureBeyondViewport": true});
+        let picture = self.driver.devtools("Page.captureScreenshot", whole).await;
+        let picture = picture["data"].as_str().unwrap();
+        let engine = base64::engine::general_purpose::STANDARD;
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, engine.decode(picture).unwrap()).unwrap();
+    }
+
+    /// Prints what the page shows, and makes a picture of it.
+    pub(super) async fn tell_of_failure(&self, file: &Path) {
+        eprintln!(
+            "the page {} shows:\n{}",
+            self.path().await,
+            self.text().await
+        );
+        eprintln!("the browser's log: {:#?}", self.complaints().await);
+        self.picture(file).await;
+        eprintln!("a picture of the page: {}", file.display());
+    }
+
+    async fn click(&self, what: &str, xpath: &str) {
+        self.with(what, xpath, async |element| {
+            let path = format!("{element}/click");
+            self.driver.post(&path, &json!({})).await
+        })
+        .await;
+    }
+
+    /// Does something with the first visible element that the expression selects. Waits until there
+    /// is one, and tries again if the page changes meanwhile.
+    async fn with<T>(
+        &self,
+        what: &str,
+        xpath: &str,
+        act: impl AsyncFn(&str) -> Result<T, Refusal>,
+    ) -> T {
+        let begun = Instant::now();
+        loop {
+            let done = async {
+                for element in self.driver.find(xpath).await? {
+                    let shown = self.driver.get(&format!("{element}/displayed")).await?;
+                    if shown == Value::Bool(true) {
+                        return act(&element).await.map(Some);
+                    }
+                }
+                Ok(None)
+            };
+            let why = match done.await {
+                Ok(Some(done)) => return done,
+                Ok(None) => "none is visible".to_owned(),
+                Err(refusal) if refusal.passes() => refusal.message,
+                Err(refusal) => panic!("{what}: {refusal:?}"),
+            };
+            assert!(begun.elapsed() < LIMIT, "{what} did not come: {why}");
+        }
+    }
+}
