@@ -139,7 +139,7 @@ fn mask_table(prefix: &str, table: &mut dyn TableLike) {
 }
 
 fn mask_value(key: &str, value: &mut Value) {
-    let text = match value {
+    let text = match &mut *value {
         Value::InlineTable(table) => return mask_table(key, table),
         Value::Array(array) => {
             for (index, value) in array.iter_mut().enumerate() {

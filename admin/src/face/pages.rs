@@ -4,7 +4,7 @@
 //! - `site`: the list of all pages: method, area, path, and the function that answers.
 //! - `asked`: a request whose visitor is known. `answer`: what a function answers.
 //! - `browser`: what a request says of its browser, and who may not ask.
-//! - `sessions`: who is logged in. `login`: the pages for that.
+//! - `cookies`: the cookies of [sessions](super::sessions). `login`: the pages for logging in.
 //! - `form`: the fields of a form. `repeats`: a form that was sent twice acts once.
 //! - `frame`: the frame around each page. `shown`: times, sizes and counts for people.
 //! - `command`: the commands and calls that do the same as a page.
@@ -20,12 +20,12 @@ mod assets;
 mod browser;
 mod command;
 mod confirm;
+mod cookies;
 mod form;
 mod frame;
 mod list;
 mod login;
 mod repeats;
-mod sessions;
 mod shown;
 mod site;
 
@@ -42,8 +42,7 @@ use postrider_webhook::Places;
 use tokio::sync::watch;
 
 use self::{
-    answer::Trouble, asked::Asked, browser::Browser, frame::Notices, repeats::Repeats,
-    sessions::Sessions, site::Area,
+    answer::Trouble, asked::Asked, browser::Browser, frame::Notices, repeats::Repeats, site::Area,
 };
 use crate::Context;
 
@@ -59,7 +58,6 @@ pub struct Pages {
 /// The parts that all listeners share.
 struct Shared {
     context: Context,
-    sessions: Sessions,
     repeats: Repeats,
     notices: Notices,
     streams: Places,
@@ -99,7 +97,6 @@ impl Pages {
         Self {
             shared: Arc::new(Shared {
                 context,
-                sessions: Sessions::default(),
                 repeats: Repeats::default(),
                 notices: Notices::default(),
                 streams: Places::new(STREAMS.0, STREAMS.1),

@@ -138,7 +138,10 @@ mod tests {
         let full = chosen(&["--full"]).unwrap();
         assert!(full.starts_with(&plain) && full.contains(&"fuzz"));
         assert_eq!(chosen(&["--full", "fuzz"]).unwrap(), ["fuzz"]);
-        assert_eq!(chosen(&["--only-peers"]).unwrap(), ["peers", "mx", "browser"]);
+        assert_eq!(
+            chosen(&["--only-peers"]).unwrap(),
+            ["peers", "mx", "browser"]
+        );
         assert_eq!(chosen(&["--full", "nothing"]), None);
     }
 }

@@ -16,14 +16,17 @@ use super::{
     Served, Shared,
     answer::{self, Answer, Trouble},
     browser::Browser,
+    cookies,
     form::{FORM_MAX, Fields},
     frame::{self, Frame},
-    sessions::{Session, Who},
     site::{self, Area, Page},
 };
 use crate::{
     AdminError, Caller, Context,
-    face::http::read_whole,
+    face::{
+        http::{Client, by_password, read_whole},
+        sessions::{self, Session},
+    },
     op::{Operation, Single, Sink},
 };
 
@@ -32,6 +35,8 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The field of a form with the token of the session.
 const TOKEN: &str = "token";
+/// The field of a form with the password, once more.
+const PROOF: &str = "proof";
 /// The field of a form with a number of its own.
 const NUMBER: &str = "form";
 
@@ -73,8 +78,14 @@ impl Asked {
             site::find(area, &method, &elements)
         });
         let shared = &served.shared;
-        let now = shared.context.clock.now();
-        let session = shared.sessions.find(&browser, area, now);
+        let session = match cookies::given(area, &browser) {
+            None => None,
+            Some(cookie) => {
+                let pages = cookies::pages(area);
+                let found = sessions::find(&shared.context, pages, cookie, browser.ip).await;
+                found.map_err(|error| Trouble::Failed(error).into_response())?
+            }
+        };
         let query = Fields::parse(request.uri().query().unwrap_or_default().as_bytes());
         let target = request.uri().path_and_query();
         let target = target.map(|target| target.as_str().to_owned());
@@ -112,7 +123,8 @@ impl Asked {
             };
             asked.form = Fields::parse(&body);
             let given = asked.form.text(TOKEN).unwrap_or_default();
-            if !page.open && given != asked.token() {
+            let takes = |session: &Session| session.takes(given);
+            if !page.open && !asked.session.as_ref().is_none_or(takes) {
                 return Err(asked.trouble(Trouble::Forged));
             }
         }
@@ -120,22 +132,12 @@ impl Asked {
     }
 
     fn caller(&self) -> Caller {
-        let from = self.browser.ip;
-        match self.session.as_ref().map(|session| &session.who) {
-            Some(Who::Holder { login, .. }) => Caller {
-                actor: Actor::Account,
-                name: login.clone(),
-                from,
-            },
-            Some(Who::Admin) => Caller {
-                actor: Actor::Admin,
-                name: "admin".to_owned(),
-                from,
-            },
+        match &self.session {
+            Some(session) => session.caller(),
             None => Caller {
                 actor: Actor::Account,
                 name: "inbox".to_owned(),
-                from,
+                from: self.browser.ip,
             },
         }
     }
@@ -159,10 +161,8 @@ impl Asked {
 
     /// The account of the visitor; empty for others.
     pub(super) fn account(&self) -> &str {
-        match self.session.as_ref().map(|session| &session.who) {
-            Some(Who::Holder { account, .. }) => account,
-            _ => "",
-        }
+        let session = self.session.as_ref();
+        session.and_then(Session::account).unwrap_or_default()
     }
 
     pub(super) fn now(&self) -> Time {
@@ -182,7 +182,7 @@ impl Asked {
     /// The token of the session's forms. Forms of the inbox have none: it has no login, and the
     /// check of the origin stands in its place.
     pub(super) fn token(&self) -> &str {
-        self.session.as_ref().map_or("", |session| &session.token)
+        self.session.as_ref().map_or("", Session::token)
     }
 
     /// The frame of a page with this title.
@@ -205,6 +205,42 @@ impl Asked {
         let target = frame::without_told(target);
         let sign = if target.contains('?') { '&' } else { '?' };
         Answer::SeeOther(format!("{target}{sign}told={key}"))
+    }
+
+    /// Whether the visitor gave the password lately. What changes passwords, keys and secrets
+    /// needs that. Localserve's inbox has no login, and nothing of that kind.
+    pub(super) fn is_proven(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.is_proven(self.now()))
+    }
+
+    /// Checks that the visitor gave the password lately, or gives it with this form
+    /// (`parts::proof`).
+    ///
+    /// # Errors
+    /// If the password is missing or wrong. The field is `proof`.
+    pub(super) async fn prove(&self) -> Result<(), AdminError> {
+        if self.is_proven() {
+            return Ok(());
+        }
+        let wrong = |text: &str| AdminError::invalid(text).at(PROOF);
+        let (Some(session), Some(password)) = (&self.session, self.form.raw(PROOF)) else {
+            return Err(wrong("give your password once more"));
+        };
+        let client = Client {
+            ip: self.browser.ip,
+            behind_proxy: self.browser.behind_proxy,
+            program: &self.browser.name,
+        };
+        let (login, password) = (&session.login, password.to_owned());
+        match by_password(&self.context, login, password, &client).await {
+            Ok(_) => sessions::prove(&self.context, &mut session.clone()).await,
+            // The password is right. The session began with a code.
+            Err(problem) if problem.is_code_missing() => {
+                sessions::prove(&self.context, &mut session.clone()).await
+            }
+            Err(problem) => Err(wrong(problem.told().0)),
+        }
     }
 
     /// Runs an operation with one output.

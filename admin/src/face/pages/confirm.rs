@@ -34,6 +34,8 @@ pub(super) struct Confirm {
     pub(super) fields: Vec<(String, String)>,
     /// What has to be typed first; empty: nothing.
     pub(super) typed: String,
+    /// The visitor has to give the password, unless that was lately.
+    pub(super) proves: bool,
     pub(super) faults: Faults,
 }
 
@@ -50,6 +52,7 @@ impl Confirm {
             back: asked.url(""),
             fields: Vec::new(),
             typed: String::new(),
+            proves: false,
             faults: Faults::default(),
         }
     }
@@ -72,7 +75,7 @@ impl Confirm {
 
     /// The form repeats these fields.
     pub(super) fn repeating(mut self, fields: &Fields) -> Self {
-        let own = ["token", "form", TYPED, "cursor", "rows", "told"];
+        let own = ["token", "form", "proof", TYPED, "cursor", "rows", "told"];
         let kept = fields.iter().filter(|(name, _)| !own.contains(name));
         self.fields
             .extend(kept.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -82,6 +85,12 @@ impl Confirm {
     /// The visitor has to type this first.
     pub(super) fn typing(mut self, text: &str) -> Self {
         text.clone_into(&mut self.typed);
+        self
+    }
+
+    /// The visitor has to give the password once more. [`Asked::prove`] checks it.
+    pub(super) fn proving(mut self) -> Self {
+        self.proves = true;
         self
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Frame {
     pub(super) notice: Option<String>,
     /// The commands and calls that do the same as this page.
     pub(super) commands: Vec<AsCommand>,
+    /// The visitor gave the password lately.
+    pub(super) proven: bool,
     /// The page without a menu: a login.
     pub(super) bare: bool,
 }
@@ -150,7 +152,7 @@ const INBOX: Menu = &[("", &[("Inbox", ""), ("Send", "send")])];
 impl Frame {
     pub(super) fn new(asked: &Asked, title: &str, notice: Option<String>) -> Self {
         let area = asked.area;
-        let who = asked.session.as_ref().map(|session| session.who.name());
+        let who = asked.session.as_ref().map(|session| session.login.as_str());
         Self {
             title: title.to_owned(),
             area,
@@ -160,6 +162,7 @@ impl Frame {
             token: asked.token().to_owned(),
             notice,
             commands: Vec::new(),
+            proven: asked.is_proven(),
             bare: false,
         }
     }

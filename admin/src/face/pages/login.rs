@@ -10,16 +10,20 @@ use axum::{
     },
     response::IntoResponse,
 };
+use postrider_store::WebSessionOwner;
 
 use super::{
     answer::{Answer, Trouble, sentence},
     asked::{Asked, header_value},
+    cookies,
     form::Faults,
     frame::Frame,
-    sessions::{Who, set_cookie},
     site::Area,
 };
-use crate::face::http::by_password;
+use crate::face::{
+    http::{Client, by_password},
+    sessions,
+};
 
 #[derive(Template)]
 #[template(path = "login.html")]
@@ -86,8 +90,12 @@ pub(super) async fn enter(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let is_wrong_door = asked.area != Area::Admin && !name.contains('@');
     let browser = &asked.browser;
     let name = if is_wrong_door { "@" } else { name };
-    let proxied = browser.behind_proxy;
-    let checked = by_password(&asked.context, name, password, browser.ip, proxied).await;
+    let client = Client {
+        ip: browser.ip,
+        behind_proxy: browser.behind_proxy,
+        program: &browser.name,
+    };
+    let checked = by_password(&asked.context, name, password, &client).await;
     let (caller, account) = match checked {
         Ok(found) => found,
         Err(problem) => {
@@ -109,15 +117,10 @@ pub(super) async fn enter(asked: Arc<Asked>) -> Result<Answer, Trouble> {
             return Ok(Answer::Other(response));
         }
     };
-    let who = match account {
-        Some(account) => Who::Holder {
-            account,
-            login: caller.name,
-        },
-        None => Who::Admin,
-    };
-    let cookie = asked.shared().sessions.begin(who, asked.now());
-    let cookie = set_cookie(asked.area, browser, &cookie);
+    let owner = account.map_or(WebSessionOwner::Admin, WebSessionOwner::Account);
+    let (context, login) = (&asked.context, &caller.name);
+    let begun = sessions::begin(context, owner, login, browser.ip, &browser.name).await?;
+    let cookie = cookies::set(asked.area, browser, &begun.0);
     // Only a page of ours: the text comes from the query.
     let base = asked.url("");
     let to = if to.starts_with(&base) && !to.contains("//") {
@@ -133,8 +136,10 @@ pub(super) async fn enter(asked: Arc<Asked>) -> Result<Answer, Trouble> {
 
 /// Ends the session.
 pub(super) async fn leave(asked: Arc<Asked>) -> Result<Answer, Trouble> {
-    asked.shared().sessions.end(&asked.browser, asked.area);
-    let cookie = set_cookie(asked.area, &asked.browser, "");
+    if let Some(session) = &asked.session {
+        sessions::end(&asked.context, session).await?;
+    }
+    let cookie = cookies::set(asked.area, &asked.browser, "");
     let response = super::answer::see_other(&asked.url("login"));
     Ok(Answer::Other(
         ([(SET_COOKIE, header_value(&cookie))], response).into_response(),
