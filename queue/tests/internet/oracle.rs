@@ -403,12 +403,9 @@ impl Judge<'_> {
                     [first, .., last] if *last - *first <= BLOCKS_WITHIN => Some(*last),
                     _ => None,
                 });
-                let Some(told) = told else {
-                    return;
-                };
                 // What is under way then comes to its end.
-                let found = count(&blocked, told + MINUTE, told + BLOCKED_FOR);
-                ("MAIL while it blocked us", found, 0)
+                let after = |told| count(&blocked, told + MINUTE, told + BLOCKED_FOR);
+                ("MAIL while it blocked us", told.map_or(0, after), 0)
             }
             Kind::Outage | Kind::SilentOutage => {
                 let first = notes.dialed.iter().find(|age| **age >= from);
