@@ -11,7 +11,7 @@ use anyhow::Context;
 use postrider_admin::{
     self as admin,
     face::{http::Management, pages::Pages, socket},
-    op::{metrics::keep_points, passwords},
+    op::{config::file::keep_versions, metrics::keep_points, passwords},
 };
 use postrider_config::{DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher};
 use postrider_dns::Resolver;

@@ -139,7 +139,7 @@ fn mask_table(prefix: &str, table: &mut dyn TableLike) {
 }
 
 fn mask_value(key: &str, value: &mut Value) {
-    let text = match &mut *value {
+    let text = match value {
         Value::InlineTable(table) => return mask_table(key, table),
         Value::Array(array) => {
             for (index, value) in array.iter_mut().enumerate() {
@@ -148,7 +148,7 @@ fn mask_value(key: &str, value: &mut Value) {
             return;
         }
         Value::String(text) => text.value().clone(),
-        other => other.to_string(),
+        ref other => other.to_string(),
     };
     let seen = shown(key, &text);
     if seen != text {

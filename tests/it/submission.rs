@@ -152,7 +152,7 @@ async fn with_one_time_codes_a_program_needs_an_app_password() {
         .expect(&login(app_password.trim()), "235 2.7.0")
         .await;
     let list = run(&["apppassword", "list", "--json"]).await;
-    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let list: Value = serde_json::from_str(&list).unwrap();
     assert_eq!(list[0]["name"], "phone");
     assert!(list[0]["last_used"].is_string(), "{list}");
     run(&["apppassword", "rm", "app", "phone"]).await;

@@ -327,7 +327,7 @@ async fn save(
             return Err(AdminError::invalid(text).at("text"));
         }
         *document = text
-            .parse()
+            .parse::<DocumentMut>()
             .map_err(|error| AdminError::invalid(error).at("text"))?;
         Ok(())
     };
