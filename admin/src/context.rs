@@ -2,7 +2,9 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use postrider_config::{Changed, Difference, DomainsFile, Live, Static, toml_edit::DocumentMut};
+use postrider_config::{
+    Changed, Difference, DomainsFile, Live, Static, read_secret_file, toml_edit::DocumentMut,
+};
 use postrider_dns::Resolver;
 use postrider_observe::{Metrics, log::Log, trace::Traces};
 use postrider_queue::{Dialer, Queue};
@@ -92,6 +94,26 @@ impl Context {
         let held = self.accounts.hold(account).await;
         self.check_account(account)?;
         Ok(held)
+    }
+
+    /// The hash of the password of the administrator, for a login. None: there is none, or the log
+    /// says why it can't be read; then no password is right.
+    pub async fn admin_password_hash(&self) -> Option<String> {
+        let path = self.statics.admin_password_file.clone()?;
+        let file = path.clone();
+        let read = tokio::task::spawn_blocking(move || read_secret_file(&file)).await;
+        let file = path.display();
+        match read {
+            Ok(Ok(hash)) => Some(String::from_utf8_lossy(&hash).trim().to_owned()),
+            Ok(Err(error)) => {
+                error!(%file, %error, "admin password not read");
+                None
+            }
+            Err(error) => {
+                error!(%file, %error, "admin password not read");
+                None
+            }
+        }
     }
 
     /// Checks that an account is in `domains.conf`.

@@ -36,6 +36,7 @@ pub mod queue;
 pub mod received;
 pub mod refusals;
 pub mod reports;
+pub mod second_factors;
 pub mod server;
 pub mod stops;
 pub mod suppression;
@@ -144,6 +145,11 @@ macro_rules! operations {
             TlsKeyRemove($crate::op::tls_keys::Remove) = "tls_key.remove",
             OtpEnable($crate::op::credentials::EnableOtp) = "otp.enable",
             OtpDisable($crate::op::credentials::DisableOtp) = "otp.disable",
+            SecondFactorShow($crate::op::second_factors::Show) = "second_factor.show",
+            SecondFactorBegin($crate::op::second_factors::Begin) = "second_factor.begin",
+            SecondFactorConfirm($crate::op::second_factors::Confirm) = "second_factor.confirm",
+            SecondFactorRenew($crate::op::second_factors::Renew) = "second_factor.renew",
+            SecondFactorReset($crate::op::second_factors::Reset) = "second_factor.reset",
             CredentialShow($crate::op::credentials::Show) = "credential.show",
             CredentialChange($crate::op::credentials::Change) = "credential.change",
             QueueList($crate::op::queue::List) = "queue.list",

@@ -26,6 +26,8 @@ mod published;
 mod refusals;
 #[path = "operations/rotate.rs"]
 mod rotate;
+#[path = "operations/second_factors.rs"]
+mod second_factors;
 #[path = "operations/tls_keys.rs"]
 mod tls_keys;
 #[path = "operations/web_sessions.rs"]

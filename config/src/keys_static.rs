@@ -14,8 +14,8 @@ use crate::{
     },
     traces,
     values::{
-        DmarcHandling, LogFormat, LogLevel, OnBlock, ReportsTls, RequireTls, StoreEngine,
-        TsigAlgorithm,
+        DmarcHandling, LogFormat, LogLevel, OnBlock, ReportsTls, RequireTls, RequireTotp,
+        StoreEngine, TsigAlgorithm,
     },
 };
 
@@ -40,6 +40,11 @@ pub(crate) static SECTIONS: &[Section] = &[
         title: "Queue, webhooks, limits",
         intro: "",
         keys: &[keys_queue::QUEUE, FLOW],
+    },
+    Section {
+        title: "Pages: `web`",
+        intro: "",
+        keys: &[WEB],
     },
     traces::SECTION,
     keys_oauth::SECTION,
@@ -454,6 +459,14 @@ static DNS_UPDATE: &[Key] = &[
         "The algorithm of the key.",
     ),
 ];
+
+static WEB: &[Key] = &[key(
+    "web.require_totp",
+    Word(RequireTotp::WORDS),
+    Value("\"none\""),
+    "Who must have one-time codes (TOTP) to use the pages: none, admin, or all, which is the \
+        administrator and all account holders. Whoever has none yet is led to set them up.",
+)];
 
 static FLOW: &[Key] = &[
     key(

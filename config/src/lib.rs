@@ -107,7 +107,7 @@ pub use statics::{
     Acme, CertificateFiles, CertificateSource, Delivery, Eab, HostTlsRpt, HttpService, Limits,
     Listener, ListenerTls, Log, LoginFailures, MetricsConfig, OutgoingTls, PerDestination, Policy,
     Postmaster, QueueConfig, Reports, ResolverConfig, SmtpClient, SmtpService, Static, StoreConfig,
-    SubmissionService, SubmissionsService, Undelete, WebhookConfig,
+    SubmissionService, SubmissionsService, Undelete, Web, WebhookConfig,
 };
 pub use traces::TracesConfig;
 pub use transports::{
@@ -116,8 +116,8 @@ pub use transports::{
 pub use values::{
     Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern,
     FailureDsn, KeepTranscripts, LogFormat, LogLevel, Mechanism, MtaStsMode, Network, OnBlock,
-    Pattern, ReportsTls, RequireTls, StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent,
-    WebhookSecret,
+    Pattern, ReportsTls, RequireTls, RequireTotp, StoreEngine, TlsVersion, TsigAlgorithm,
+    WebhookEvent, WebhookSecret,
 };
 pub use watch::{Outcome, ReadAgain, Watcher};
 

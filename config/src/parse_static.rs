@@ -21,13 +21,13 @@ use crate::{
     statics::{
         Acme, Delivery, Eab, HostTlsRpt, Limits, Log, LoginFailures, MetricsConfig, Notes,
         OutgoingTls, PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig,
-        SmtpClient, Static, StoreConfig, Undelete, WebhookConfig,
+        SmtpClient, Static, StoreConfig, Undelete, Web, WebhookConfig,
     },
     traces,
     transports::{Direct, Fail, Lmtp, Smarthost, Socks, Transport, TransportAuth, TransportSecret},
     values::{
         DmarcHandling, KeepTranscripts, LogFormat, LogLevel, Mechanism, OnBlock, ReportsTls,
-        RequireTls, StoreEngine, missing_domain,
+        RequireTls, RequireTotp, StoreEngine, missing_domain,
     },
 };
 
@@ -150,6 +150,12 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
         hooks,
         milters,
         queue,
+        web: Web {
+            require_totp: root
+                .section("web")
+                .opt("require_totp")
+                .unwrap_or(RequireTotp::None),
+        },
         webhook: read_webhook(&root.section("webhook")),
         limits: read_limits(&root.section("limits")),
         smtp_client: read_smtp_client(&root.section("smtp_client")),

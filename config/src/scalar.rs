@@ -20,7 +20,7 @@ use crate::{
     values::{
         Canonicalization, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern, FailureDsn,
         KeepTranscripts, LogFormat, LogLevel, Mechanism, MtaStsMode, Network, OnBlock, Pattern,
-        ReportsTls, RequireTls, StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent,
+        ReportsTls, RequireTls, RequireTotp, StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent,
         parse_address, parse_domain,
     },
 };
@@ -275,6 +275,7 @@ word!(
     DmarcHandling,
     OnBlock,
     KeepTranscripts,
+    RequireTotp,
     Mechanism,
     DkimAlgorithm,
     DkimHash,

@@ -22,7 +22,7 @@ use crate::{
     transports::Transport,
     values::{
         DmarcHandling, KeepTranscripts, LogFormat, LogLevel, Network, OnBlock, ReportsTls,
-        RequireTls, StoreEngine, TlsVersion,
+        RequireTls, RequireTotp, StoreEngine, TlsVersion,
     },
 };
 
@@ -81,6 +81,8 @@ pub struct Static {
     pub milters: BTreeMap<String, Milter>,
     /// The queue.
     pub queue: QueueConfig,
+    /// The pages.
+    pub web: Web,
     /// The webhook calls.
     pub webhook: WebhookConfig,
     /// Limits for incoming connections and messages.
@@ -471,6 +473,13 @@ pub struct PerDestination {
     pub recipients_per_transaction: usize,
     /// How long a connection without work stays open.
     pub idle: Duration,
+}
+
+/// `web`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Web {
+    /// Who must have one-time codes.
+    pub require_totp: RequireTotp,
 }
 
 /// `webhook`.

@@ -87,6 +87,18 @@ words! {
 }
 
 words! {
+    /// Who must have one-time codes to use the pages.
+    RequireTotp {
+        /// Nobody.
+        None = "none",
+        /// The administrator.
+        Admin = "admin",
+        /// The administrator and all account holders.
+        All = "all",
+    }
+}
+
+words! {
     /// Of which attempts the transcript is kept.
     KeepTranscripts {
         /// Of all.

@@ -48,6 +48,10 @@ pub enum Totp {
     /// Let the main password be enough again.
     Disable {
         /// The account.
-        account: String,
+        #[arg(required_unless_present = "admin")]
+        account: Option<String>,
+        /// That of the administrator.
+        #[arg(long, conflicts_with = "account")]
+        admin: bool,
     },
 }

@@ -2,9 +2,13 @@
 
 use std::io::{self, Write};
 
-use postrider_admin::op::credentials::{
-    AddAppPassword, AppPasswordItem, DisableOtp, EnableOtp, ListAppPasswords, RemoveAppPassword,
+use postrider_admin::op::{
+    credentials::{
+        AddAppPassword, AppPasswordItem, DisableOtp, EnableOtp, ListAppPasswords, RemoveAppPassword,
+    },
+    second_factors::Reset,
 };
+use postrider_store::WebSessionOwner;
 
 use super::{
     desk::Desk,
@@ -56,10 +60,18 @@ pub(super) fn totp(desk: &Desk, command: Totp) -> anyhow::Result<()> {
                 false => print(&format!("{}\n", enabled.url)),
             }
         }
-        Totp::Disable { account } => {
+        Totp::Disable {
+            account: Some(account),
+            ..
+        } => {
             let said = format!("account {account} needs no one-time codes any more\n");
             desk.ask(&DisableOtp { account })?;
             print(&said)
+        }
+        Totp::Disable { account: None, .. } => {
+            let of = WebSessionOwner::Admin;
+            desk.ask(&Reset { of })?;
+            print("the administrator needs no one-time codes any more\n")
         }
     }
 }

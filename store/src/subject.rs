@@ -370,6 +370,7 @@ subjects! {
     35 web_sessions WebSessions,
     36 login_attempts LoginAttempts,
     37 config_versions ConfigVersions,
+    38 second_factors SecondFactors,
 }
 
 #[cfg(test)]

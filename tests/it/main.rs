@@ -43,6 +43,7 @@ mod recipients;
 mod reports;
 mod returned;
 mod rights;
+mod second_factor;
 mod secrets;
 mod seeing;
 mod service;

@@ -24,7 +24,7 @@ use super::{
     attempts::Attempts,
     limiter::{Identity, Source},
     oauth::Oauth,
-    otp::{split_code, step_of},
+    otp::{otp_step, split_code},
     password::{Comparison, normal},
     scram::{scram_keys, scram_salts},
 };
@@ -48,7 +48,7 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
 const LINES: usize = 256;
 
 /// The name of the administrator in the memory of right passwords. No account has it.
-const ADMIN: &str = "\0admin";
+pub(super) const ADMIN: &str = "\0admin";
 
 /// The claim that a password proves.
 #[derive(Clone, Copy)]
@@ -244,7 +244,7 @@ impl Logins {
         if let Err(wait) = source.begin(codes) {
             return Ok(CodeCheck::TooMany(wait));
         }
-        let Some(step) = step_of(&otp, code, source.now) else {
+        let Some(step) = otp_step(&otp, code, source.now) else {
             return Ok(CodeCheck::Wrong);
         };
         // Of two logins with one code, the store lets one pass.

@@ -11,7 +11,8 @@
 //! What becomes of each login is noted in the store, some seconds later ([`Logins::note`]).
 //!
 //! An account may have app passwords beside its main password, and one-time codes as a second
-//! factor. With codes, the main password is enough nowhere, and app passwords are enough.
+//! factor. With codes, the main password is enough nowhere, and app passwords are enough. The
+//! administrator may have codes too. A recovery code stands in for a one-time code once.
 
 mod apikey;
 mod apppassword;
@@ -23,6 +24,7 @@ pub(crate) mod oauth;
 mod otp;
 mod password;
 mod scram;
+mod second;
 
 pub use apikey::KeyText;
 pub use apppassword::{APP_PASSWORD_MIN_LENGTH, make_app_password, matches_hash};
@@ -30,12 +32,13 @@ pub use attempts::Attempt;
 pub use limiter::{Identity, LoginLimiter, LoginLimits, Rate, Source, wait_in_words};
 pub use logins::{CodeCheck, Logins, PasswordCheck};
 pub use oauth::{Meaning, NoAnswer, Oauth, OauthError};
-pub use otp::{OtpError, make_otp, otp_code, parse_otp};
+pub use otp::{OtpError, make_otp, otp_code, otp_step, parse_otp};
 pub use password::{
     HashError, PasswordError, check_hash, check_password, hash_password, hash_password_beside,
     slow_hash,
 };
 pub use scram::{ScramOffered, scram_keys, scram_salts};
+pub use second::{RECOVERY_CODES, SecondCheck, make_recovery_codes};
 
 use postrider_config::Dynamic;
 use postrider_smtp::Address;

@@ -105,7 +105,8 @@ pub fn otp_code(otp: &Otp, step: u64) -> Option<String> {
 
 /// The time step of a code that is right at a moment, or one step before or after it (RFC 6238
 /// §5.2). None: the code is wrong, or was taken before, or a later one was.
-pub(super) fn step_of(otp: &Otp, code: &str, now: Time) -> Option<u64> {
+#[must_use]
+pub fn otp_step(otp: &Otp, code: &str, now: Time) -> Option<u64> {
     let seconds = u64::try_from(now.0 / 1_000_000).ok()?;
     let period = u64::from(otp.period.max(1));
     let present = seconds / period;
@@ -163,7 +164,7 @@ mod tests {
             };
             for (seconds, code) in [59, 1_111_111_109, 1_234_567_890].into_iter().zip(codes) {
                 let step = seconds / 30;
-                let found = |now| step_of(&otp, code, at(now));
+                let found = |now| otp_step(&otp, code, at(now));
                 let last_step = u64::try_from(step).unwrap();
                 let expected = Some(last_step);
                 assert_eq!(found(seconds), expected, "{algorithm:?} {seconds}");
@@ -176,10 +177,10 @@ mod tests {
                     last_step,
                     ..otp.clone()
                 };
-                assert_eq!(step_of(&taken, code, at(seconds)), None);
+                assert_eq!(otp_step(&taken, code, at(seconds)), None);
             }
-            assert_eq!(step_of(&otp, "00000000", at(59)), None);
-            assert_eq!(step_of(&otp, "", at(59)), None);
+            assert_eq!(otp_step(&otp, "00000000", at(59)), None);
+            assert_eq!(otp_step(&otp, "", at(59)), None);
         }
     }
 

@@ -5,14 +5,11 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_config::read_secret_file;
 use postrider_observe::metrics::{Label, LoginMechanism, LoginResult, LoginService};
-use postrider_receive::login::{
-    Attempt, CodeCheck, Identity, KeyText, PasswordCheck, Source, plain_login,
-};
+use postrider_receive::login::{Attempt, CodeCheck, Identity, KeyText, Source, plain_login};
 use postrider_smtp::{Address, Domain};
 use postrider_store::{Actor, ApiKey};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     access::{Access, Proof},
@@ -222,22 +219,17 @@ async fn by_admin_password(
     password: &str,
     source: &Source,
 ) -> Result<(Caller, Access), Problem> {
-    let hash = match &context.statics.admin_password_file {
-        None => None,
-        Some(path) => {
-            let file = path.clone();
-            let read = tokio::task::spawn_blocking(move || read_secret_file(&file)).await;
-            let read = read.map_err(Problem::internal)?;
-            read.inspect_err(|error| {
-                let file = path.display();
-                error!(%file, %error, "admin password not read");
-            })
-            .ok()
-            .map(|hash| String::from_utf8_lossy(&hash).trim().to_owned())
-        }
-    };
-    let check = context.logins.verify_admin(hash, password, source).await?;
-    right(check)?;
+    let hash = context.admin_password_hash().await;
+    let logins = &context.logins;
+    match logins
+        .verify_admin_with_code(hash, password, source)
+        .await?
+    {
+        CodeCheck::Password | CodeCheck::AppPassword => {}
+        CodeCheck::CodeMissing => return Err(Problem::code_missing()),
+        CodeCheck::Wrong => return Err(wrong()),
+        CodeCheck::TooMany(wait) => return Err(Problem::too_many_logins(wait)),
+    }
     let caller = Caller {
         actor: Actor::Admin,
         name: ADMIN.to_owned(),
@@ -370,14 +362,6 @@ fn wrong_key() -> Problem {
 
 fn wrong() -> Problem {
     Problem::login(LoginResult::Wrong, "wrong name or password")
-}
-
-fn right(check: PasswordCheck) -> Result<(), Problem> {
-    match check {
-        PasswordCheck::Right => Ok(()),
-        PasswordCheck::Wrong | PasswordCheck::TooWeak => Err(wrong()),
-        PasswordCheck::TooMany(wait) => Err(Problem::too_many_logins(wait)),
-    }
 }
 
 fn enabled(login_disabled: &str) -> Result<(), Problem> {

@@ -179,7 +179,7 @@ impl Problem {
 
     /// The password is right, and a one-time code is needed beside it.
     pub(super) fn code_missing() -> Self {
-        let detail = "the account has one-time codes; send the password, a $ and the code";
+        let detail = "there are one-time codes; send the password, a $ and the code";
         Self {
             login: Some(LoginResult::Weak),
             ..Self::plain(StatusCode::PAYMENT_REQUIRED, detail)

@@ -274,6 +274,7 @@ impl Set {
             Some(credential) => state.credentials.credentials.put(account, credential),
             None => state.credentials.credentials.remove(&account),
         }
+        state.second_factors.forget_account(&self.account);
         let owner = WebSessionOwner::Account(self.account);
         state.web_sessions.end_of(&owner, None)?;
         Ok(())
@@ -294,9 +295,13 @@ impl Amend {
         let table = &mut state.credentials.credentials;
         let mut credential = table.get(&account)?.unwrap_or_default();
         let sets_password = self.change.argon2.is_some();
+        let sets_otp = self.change.otp.is_some();
         let is_made = self.change.apply_to(&mut credential, self.now);
         if is_made {
             table.put(account, credential);
+        }
+        if is_made && sets_otp {
+            state.second_factors.forget_account(&self.account);
         }
         if is_made && sets_password {
             let owner = WebSessionOwner::Account(self.account);
@@ -444,7 +449,7 @@ impl Store {
     }
 
     /// Changes the credential of an account, as a whole. A new password ends the sessions of the
-    /// account. False: nothing was changed, because an app
+    /// account, and its recovery codes go with its one-time codes. False: nothing was changed, because an app
     /// password of a given name exists, or there would be more than [`APP_PASSWORDS_MAX`].
     ///
     /// # Errors

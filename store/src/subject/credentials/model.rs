@@ -20,6 +20,7 @@ impl Set {
     pub(super) fn apply_to_model(self, model: &mut ModelState) {
         let owner = WebSessionOwner::Account(self.account.clone());
         model.web_sessions.end_of(&owner, None);
+        model.second_factors.forget_account(&self.account);
         let credentials = &mut model.credentials.credentials;
         match self.credential {
             Some(credential) => credentials.insert(self.account, credential),
@@ -34,9 +35,13 @@ impl Amend {
         let before = credentials.get(&self.account).cloned();
         let mut after = before.unwrap_or_default();
         let sets_password = self.change.argon2.is_some();
+        let sets_otp = self.change.otp.is_some();
         let is_made = self.change.apply_to(&mut after, self.now);
         if is_made {
             credentials.insert(self.account.clone(), after);
+        }
+        if is_made && sets_otp {
+            model.second_factors.forget_account(&self.account);
         }
         if is_made && sets_password {
             let owner = WebSessionOwner::Account(self.account);

@@ -50,7 +50,7 @@ pub enum WebSessionOwner {
 
 impl WebSessionOwner {
     /// The key in the table of owners.
-    fn key(&self) -> Name {
+    pub(super) fn key(&self) -> Name {
         match self {
             Self::Admin => "admin".into(),
             Self::Account(account) => format!("account {account}").into(),
