@@ -64,6 +64,7 @@ mod socks;
 mod source;
 mod suppress;
 mod tls;
+mod told;
 mod traces;
 
 #[cfg(test)]
@@ -122,6 +123,7 @@ pub use sites::{
 };
 pub use suppress::base_address;
 pub use tls::certificate_verifier;
+pub use told::{Telling, Tidings};
 
 /// The place of delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,14 +2,14 @@
 //! as if it came by SMTP, unless an address asks for a failure.
 
 use postrider_config::Dynamic;
-use postrider_observe::metrics::Event;
 use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode};
-use postrider_store::{Arrival, NewMail, Queued, Settle, TextSource, Top};
+use postrider_store::{Arrival, NewMail, Queued, TextSource, Top};
 
 use crate::{
     Queue, header,
     settle::{EndedAttempt, LastHop},
     simulate::{self, FailureKind, FailureStage},
+    told::{News, Settlement},
 };
 
 /// The name of the remote in the results.
@@ -17,7 +17,7 @@ const REMOTE: &str = "localserve";
 
 impl Queue {
     /// Attempts one message.
-    pub(crate) async fn deliver_here(&self, config: &Dynamic, message: Queued) -> Settle {
+    pub(crate) async fn deliver_here(&self, config: &Dynamic, message: Queued) -> Settlement {
         let start = self.clock.now();
         let status = outcome(&message);
         let arrival = if status.is_success() {
@@ -35,19 +35,18 @@ impl Queue {
             tried: true,
             trace: 0,
         };
-        let mut settle = self.settlement_alone(config, ended).await;
+        let mut settlement = self.settlement_alone(config, ended).await;
         if let Some(mail) = arrival {
-            let index = u32::try_from(settle.mails.len()).unwrap_or(u32::MAX);
-            if let Some(account) = config.accounts.get(&mail.account) {
-                let told = postrider_webhook::incoming(&mail, account, index);
-                if told.is_some() {
-                    self.metrics.events_total.with(Event::Incoming).inc();
-                }
-                settle.hooks.extend(told);
+            let index = u32::try_from(settlement.settle.mails.len()).unwrap_or(u32::MAX);
+            let account = config.accounts.get(&mail.account);
+            let hook = account.and_then(|it| postrider_webhook::incoming(&mail, it, index));
+            if let Some(hook) = hook {
+                settlement.settle.hooks.push(hook);
+                settlement.add(News::Incoming);
             }
-            settle.mails.push(mail);
+            settlement.settle.mails.push(mail);
         }
-        settle
+        settlement
     }
 
     /// The record of the message in the mailbox. It shares the queued text. Its top adds the trace

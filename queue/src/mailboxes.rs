@@ -20,6 +20,7 @@ use postrider_store::{
 use crate::{
     Queue,
     settle::{EndedAttempt, LastHop, Postponed},
+    told::{News, Settlement, Telling},
 };
 
 /// How long a message waits if the mailboxes can't be used.
@@ -37,6 +38,8 @@ pub struct Taken {
     /// What is to be stored: mail, messages that go on, and what a report says of earlier
     /// messages. All of it has the text of the message, which is stored already.
     pub records: Accept,
+    /// Tells of it, when all of that is stored.
+    pub told: Option<Telling>,
 }
 
 /// Where a message goes that the mailboxes of this server take.
@@ -56,7 +59,7 @@ pub type Taking<'a> = Pin<Box<dyn Future<Output = Result<Taken, StoreError>> + S
 /// The mailboxes of this server.
 pub trait Mailboxes: Send + Sync {
     /// Decides what becomes of a queued message for an address of ours, as if it had come in by
-    /// SMTP. Nothing is stored yet. Another call may repeat the same.
+    /// SMTP. Nothing is stored or told yet. Another call may repeat the same.
     ///
     /// # Errors
     /// If the store can't be read. The message waits then.
@@ -72,7 +75,7 @@ impl Queue {
     }
 
     /// Attempts one message for a domain of ours.
-    pub(crate) async fn deliver_to_mailbox(&self, config: &Dynamic, message: Queued) -> Settle {
+    pub(crate) async fn deliver_to_mailbox(&self, config: &Dynamic, message: Queued) -> Settlement {
         let (start, text) = (self.clock.now(), TextSource::Existing(message.text));
         let mailboxes = self.mailboxes.get().and_then(Weak::upgrade);
         let taken = match mailboxes {
@@ -114,9 +117,12 @@ impl Queue {
             tried: true,
             trace: 0,
         };
-        let mut settle = self.settlement_alone(config, ended).await;
-        add(taken.records, text, &mut settle);
-        settle
+        let mut settlement = self.settlement_alone(config, ended).await;
+        if let Some(telling) = taken.told {
+            settlement.add(News::Taken(telling));
+        }
+        add(taken.records, text, &mut settlement.settle);
+        settlement
     }
 
     /// Keeps the notes about earlier messages: a settlement has none. After a crash they are made

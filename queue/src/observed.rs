@@ -2,7 +2,7 @@
 //! traces.
 //!
 //! Each line about the end of a message is written here and nowhere else, so its fields are always
-//! the same. Values are in fields, never in the text.
+//! the same. Values are in fields, never in the text. [`told`](crate::told) says when.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ pub(crate) struct Seen<'a> {
 
 impl Queue {
     /// Tells of the result of a message.
-    pub(crate) fn see_result(&self, seen: &Seen<'_>, trace: &mut AttemptTrace) {
+    pub(crate) fn see_result(&self, seen: &Seen<'_>, at: Time, trace: &mut AttemptTrace) {
         let Seen {
             message,
             outcome,
@@ -109,7 +109,7 @@ impl Queue {
             took,
         } = *seen;
         log_result(seen);
-        let (metrics, now) = (&self.metrics, self.clock.now());
+        let metrics = &self.metrics;
         if let Some(took) = took {
             let labels = (outcome.label(), class_label(class));
             metrics.attempts_total.with(labels).inc();
@@ -125,18 +125,24 @@ impl Queue {
             metrics.messages_ended_total.with(end).inc();
         }
         if outcome == AttemptOutcome::Delivered {
-            let age = now.since(message.common.queued);
+            let age = at.since(message.common.queued);
             metrics.delivery_age_seconds.observe(age);
         }
         if trace.is_on() {
             let expires = self.expires(message);
-            trace.result(now, message, outcome, (status, class), expires);
+            trace.result(at, message, outcome, (status, class), expires);
         }
     }
 
     /// Tells that a message ended without an attempt, since its recipient is on a suppression list.
     /// `reason` is that of the entry.
-    pub(crate) fn see_suppressed(&self, message: &Queued, reason: &str, trace: &mut AttemptTrace) {
+    pub(crate) fn see_suppressed(
+        &self,
+        message: &Queued,
+        reason: &str,
+        at: Time,
+        trace: &mut AttemptTrace,
+    ) {
         info!(
             queue = message.id.0,
             account = message.common.account,
@@ -147,7 +153,7 @@ impl Queue {
         );
         let ended = &self.metrics.messages_ended_total;
         ended.with(End::Suppressed).inc();
-        trace.suppressed(self.clock.now(), message, reason);
+        trace.suppressed(at, message, reason);
     }
 
     /// Tells that the recipient of a message comes on a suppression list.
@@ -155,10 +161,11 @@ impl Queue {
         &self,
         message: &Queued,
         (entry, by): (&NewSuppression, SuppressedBy),
+        at: Time,
         trace: &mut AttemptTrace,
     ) {
         self.see_entry(entry, &message.recipient, by, (Some(message.id), None));
-        trace.suppressed(self.clock.now(), message, &entry.reason);
+        trace.suppressed(at, message, &entry.reason);
     }
 
     /// Tells that somebody put an address on a suppression list.
@@ -211,6 +218,7 @@ impl Queue {
         message: &Queued,
         to: &Address,
         (action, status): (Action, &DeliveryStatus),
+        at: Time,
         trace: &mut AttemptTrace,
     ) {
         info!(
@@ -223,7 +231,7 @@ impl Queue {
             "dsn sent"
         );
         self.metrics.dsns_total.with(action_label(action)).inc();
-        trace.dsn(self.clock.now(), message, to, action);
+        trace.dsn(at, message, to, action);
     }
 
     /// Tells of a report of ours to another domain that is queued.

@@ -7,13 +7,14 @@ use std::collections::HashSet;
 use postrider_config::Dynamic;
 use postrider_smtp::Address;
 use postrider_store::{
-    Change, Event, HoldFilter, HoldRuleId, Order, Page, QueueFilter, QueueId, Queued, Settle,
-    Store, StoreError,
+    Change, Event, HoldFilter, HoldRuleId, Order, Page, QueueFilter, QueueId, Queued, Store,
+    StoreError,
 };
 use tracing::debug;
 
 use crate::{
     Queue, observed,
+    told::Settlements,
     traces::{self, ChangeKind},
 };
 
@@ -182,21 +183,22 @@ impl Queue {
             let page = self.page(filter, after).await?;
             let in_force = self.config.load_full();
             let config = config.unwrap_or(&in_force);
-            let mut settles: Vec<Settle> = Vec::with_capacity(page.items.len());
+            let mut settlements = Settlements::default();
             for message in &page.items {
-                settles.push(self.ended(config, message, event, text).await);
+                let message = message.clone();
+                settlements.push(self.ended(config, message, event, (who, text)).await);
             }
-            let reported: Vec<bool> = settles.iter().map(|it| it.text.is_some()).collect();
+            let (settles, untold) = settlements.split();
             let ended = store.settle(settles).await?;
             let mut changes = Vec::new();
-            for ((message, reported), ended) in page.items.iter().zip(reported).zip(ended) {
-                count.ended += u64::from(ended);
+            for (message, ended) in page.items.iter().zip(&ended) {
+                count.ended += u64::from(*ended);
                 count.in_delivery += u64::from(!ended);
-                if ended {
+                if *ended {
                     changes.push((message, ChangeKind::Ended(event)));
-                    self.see_ended(message, event, (who, text), reported);
                 }
             }
+            self.tell_stored(untold, &ended);
             let now = self.clock.now();
             traces::changed(&self.tracer, now, (who, text), &changes);
             match page.next {

@@ -44,7 +44,7 @@ use crate::{
     passed::is_sent,
     settle::logged,
     suppress::{Consequence, Failure, HeardFrom},
-    traces::AttemptTrace,
+    told::{News, Tidings, TraceOf},
 };
 
 use std::{collections::HashMap, time::Duration};
@@ -80,6 +80,8 @@ pub struct ReturnEffects {
     pub events: Vec<NewEvent>,
     /// Addresses that are not to be mailed any more.
     pub suppress: Vec<NewSuppression>,
+    /// What is to be told when all of that is stored.
+    pub told: Vec<Tidings>,
     /// The messages that a complaint was told of. Several mailboxes may get one complaint.
     complained: HashMap<QueueId, Trust>,
 }
@@ -370,13 +372,21 @@ impl Queue {
             text = heard.text,
             "heard of a message"
         );
-        let mut trace = AttemptTrace::unattempted(&self.tracer, now, message);
-        trace.heard(now, message, heard.event, (heard.code, heard.text));
-        if let Some(entry) = &consequence.entry {
-            let listed = (entry, SuppressedBy::Dsn);
-            self.see_listed(message, listed, &mut trace);
+        let mut news = vec![News::Heard {
+            event: heard.event,
+            code: heard.code,
+            text: heard.text.to_owned(),
+        }];
+        let listed = consequence.entry.iter().map(|entry| News::Listed {
+            entry: entry.clone(),
+            by: SuppressedBy::Dsn,
+        });
+        news.extend(listed);
+        if is_sent(message) {
+            news.push(News::Event(heard.event));
         }
-        trace.finish_unattempted(&self.tracer);
+        let told = Tidings::new(message.clone(), now, news, TraceOf::Alone);
+        returned.told.push(told);
         returned.notes.push(Note {
             id: message.id,
             result: Attempt {
@@ -390,7 +400,6 @@ impl Queue {
             }
             return;
         }
-        self.see_event(heard.event);
         let failed = matches!(heard.event, Event::Failed | Event::Delayed);
         let outgoing = OutgoingEvent {
             event: heard.event,

@@ -51,6 +51,7 @@ use crate::{
     next_hop::{PlanKey, Site},
     schedule::{self, InFlight, LEASE, Lanes, Pace, Wait, WaitingSites, Wakes},
     settle::Postponed,
+    told::{Settlement, Settlements},
 };
 use beside::Beside;
 use hand::Hand;
@@ -349,18 +350,29 @@ impl Queue {
         self.settle(settles.collect()).await;
     }
 
+    /// Stores results, and tells of them then.
+    async fn settle(&self, settlements: Settlements) {
+        let (settles, untold) = settlements.split();
+        let stored = self.store_results(settles).await;
+        self.tell_stored(untold, &stored);
+    }
+
     /// Stores results. Tries until the store takes them. Until then nothing is claimed, so no
-    /// message is attempted again whose result is not stored.
-    async fn settle(&self, settles: Vec<Settle>) {
+    /// message is attempted again whose result is not stored. Gives of each whether it is stored.
+    async fn store_results(&self, settles: Vec<Settle>) -> Vec<bool> {
         let again: Vec<Settle> = settles.iter().map(copy).collect();
         let mut result = self.store.settle(settles).await;
         let mut unsettled = None;
         let mut ending = false;
-        while let Err(error) = result {
+        loop {
+            let error = match result {
+                Ok(stored) => return stored,
+                Err(error) => error,
+            };
             if ending || !may_pass(&error) {
                 let ids: Vec<u64> = again.iter().map(|settle| settle.id.0).collect();
                 error!(queue = ?ids, %error, "the results of attempts are not stored; these messages are sent again after the next start");
-                return;
+                return Vec::new();
             }
             if !self.faults.is_unsettled() {
                 error!(%error, "the results of attempts can't be stored; nothing is delivered until they are");
@@ -391,7 +403,7 @@ impl Queue {
     async fn postpone(&self, messages: Vec<Queued>, wait: &Wait) {
         let (config, now) = (self.config.load_full(), self.clock.now());
         let until = now.after(wait.until.since(self.clock.moment()));
-        let mut settles = Vec::with_capacity(messages.len());
+        let mut settles = Settlements::default();
         for message in messages {
             let postponed = Postponed::by(message, wait, until);
             settles.push(self.postponement(&config, postponed).await);
@@ -402,8 +414,8 @@ impl Queue {
 
 /// Gives a message back as if it had not been claimed. `route`: that of its next attempt, if it is
 /// another.
-fn released(message: &Queued, route: Option<String>) -> Settle {
-    Settle {
+fn released(message: &Queued, route: Option<String>) -> Settlement {
+    Settlement::quiet(Settle {
         id: message.id,
         fence: message.fence,
         party: Party::Claimant,
@@ -418,7 +430,7 @@ fn released(message: &Queued, route: Option<String>) -> Settle {
         suppress: Vec::new(),
         events: Vec::new(),
         reports: Vec::new(),
-    }
+    })
 }
 
 /// A copy of a settlement, to be tried again. A DSN is the only text that a settlement has, and it

@@ -21,11 +21,12 @@ use tracing::debug;
 use crate::{
     Queue, deadline,
     judge::{self, Block},
-    observed::{self, AttemptOutcome, Seen},
-    passed::{is_sent, sender},
+    observed::{self, AttemptOutcome},
+    passed::is_sent,
     reports, route,
     schedule::{self, Wait},
     suppress::{Consequence, Failure, HeardFrom},
+    told::{News, Settlement, Tidings, TraceOf},
     traces::{self, AttemptTrace},
 };
 
@@ -106,18 +107,16 @@ impl Fate {
 
 impl Queue {
     /// The change of state after an attempt that has no trace yet.
-    pub(crate) async fn settlement_alone(&self, config: &Dynamic, ended: EndedAttempt) -> Settle {
-        let tried = ended.tried;
-        let mut trace = match tried {
-            true => self.trace_alone(&ended),
-            false => AttemptTrace::unattempted(&self.tracer, ended.start, &ended.message),
+    pub(crate) async fn settlement_alone(
+        &self,
+        config: &Dynamic,
+        ended: EndedAttempt,
+    ) -> Settlement {
+        let trace = match ended.tried {
+            true => TraceOf::Own(Box::new(self.trace_alone(&ended))),
+            false => TraceOf::Alone,
         };
-        let settle = self.settlement(config, ended, &mut trace).await;
-        match tried {
-            true => trace.finish(&self.tracer, self.clock.now()),
-            false => trace.finish_unattempted(&self.tracer),
-        }
-        settle
+        self.settlement(config, ended).await.traced(trace)
     }
 
     /// The trace of an attempt that came to no host, or needed none.
@@ -132,20 +131,8 @@ impl Queue {
         trace
     }
 
-    /// Ends the traces of attempts whose messages have their results.
-    pub(crate) fn end_traces(&self, traces: Vec<AttemptTrace>) {
-        let now = self.clock.now();
-        let ends = traces.into_iter();
-        ends.for_each(|trace| trace.finish(&self.tracer, now));
-    }
-
-    /// The change of state after an attempt. `trace` is that of the attempt.
-    pub(crate) async fn settlement(
-        &self,
-        config: &Dynamic,
-        ended: EndedAttempt,
-        trace: &mut AttemptTrace,
-    ) -> Settle {
+    /// The change of state after an attempt.
+    pub(crate) async fn settlement(&self, config: &Dynamic, ended: EndedAttempt) -> Settlement {
         let EndedAttempt {
             message,
             status,
@@ -154,7 +141,7 @@ impl Queue {
             start,
             hop,
             tried,
-            trace: _,
+            trace,
         } = ended;
         let status = judge::in_the_end(status, message.attempts);
         let now = self.clock.now();
@@ -169,17 +156,17 @@ impl Queue {
         let said = (&status, known, block);
         let fate = self.fate(&message, account, said, hop, now).await;
         let took = now.since(start);
-        let seen = Seen {
-            message: &message,
+        let mut news = vec![News::Result {
             outcome: fate.attempt(),
-            status: &status,
+            status: status.clone(),
             class,
             took: tried.then_some(took),
-        };
-        self.see_result(&seen, trace);
-        if let Some(entry) = &fate.consequence.entry {
-            self.see_listed(&message, (entry, SuppressedBy::Reply), trace);
-        }
+        }];
+        let listed = fate.consequence.entry.iter().map(|entry| News::Listed {
+            entry: entry.clone(),
+            by: SuppressedBy::Reply,
+        });
+        news.extend(listed);
         let mut outgoing = event(&message, fate.event, &status, now);
         outgoing.suppressing = fate.consequence.entry.is_some();
         let mut settle = Settle {
@@ -204,17 +191,19 @@ impl Queue {
             reports: Vec::new(),
             suppress: fate.consequence.entry.into_iter().collect(),
         };
-        self.tell(config, &message, outgoing, &mut settle);
+        let into = (&mut settle, &mut news);
+        self.add_event(config, &message, outgoing, into);
         if let Some((action, until)) = fate.report {
             let about = (action, &status, until);
-            let into = (&mut settle, trace);
+            let into = (&mut settle, &mut news);
             self.add_report(config, &message, about, into).await;
         }
         if fate.event == Event::Failed {
             self.keep_untold(config, &message, &mut settle);
             self.report_failed(&message, &status).await;
         }
-        settle
+        let trace = TraceOf::Shared(trace);
+        Settlement::new(settle, Tidings::new(message, now, news, trace))
     }
 
     /// What becomes of messages that no source was chosen for.
@@ -225,7 +214,7 @@ impl Queue {
     /// The change of state for a message that was not attempted. It has an end nevertheless: when
     /// its time is over while its site fails, it fails. For any other reason, attempts count again
     /// when there was none for as long.
-    pub(crate) async fn postponement(&self, config: &Dynamic, postponed: Postponed) -> Settle {
+    pub(crate) async fn postponement(&self, config: &Dynamic, postponed: Postponed) -> Settlement {
         let Postponed {
             message,
             status,
@@ -263,10 +252,10 @@ impl Queue {
         let sooner = tells.into_iter().chain(ends).filter(|at| *at > now);
         let until = sooner.fold(until, Time::min);
         debug!(queue = message.id.0, next = %until, reason = %status, "postponed without an attempt");
-        let mut trace = AttemptTrace::off();
+        let mut news = Vec::new();
         if traces::is_worth_telling(attempted.max(first_due), now, until) {
-            trace = AttemptTrace::unattempted(&self.tracer, now, &message);
-            trace.postponed(now, &message, &status.text, until);
+            let reason = status.text.clone();
+            news.push(News::Postponed { reason, until });
         }
         let mut settle = Settle {
             id: message.id,
@@ -288,22 +277,19 @@ impl Queue {
             settle.delay_told = true;
             let account = config.accounts.get(&message.common.account);
             let outgoing = event(&message, Event::Delayed, &status, now);
-            self.tell(config, &message, outgoing, &mut settle);
+            let into = (&mut settle, &mut news);
+            self.add_event(config, &message, outgoing, into);
             if wants_delay_mail(&message, account) {
                 let last = match failing {
                     true => self.expires(&message).max(until),
                     false => self.gives_up_at(&message, until),
                 };
-                if !trace.is_on() {
-                    trace = AttemptTrace::unattempted(&self.tracer, now, &message);
-                }
                 let about = (Action::Delayed, &status, Some(last));
-                let into = (&mut settle, &mut trace);
+                let into = (&mut settle, &mut news);
                 self.add_report(config, &message, about, into).await;
             }
         }
-        trace.finish_unattempted(&self.tracer);
-        settle
+        Settlement::new(settle, Tidings::new(message, now, news, TraceOf::Alone))
     }
 
     /// The change of state for a message that missed its deadline: it fails without an attempt.
@@ -312,7 +298,7 @@ impl Queue {
         config: &Dynamic,
         message: Queued,
         status: DeliveryStatus,
-    ) -> Settle {
+    ) -> Settlement {
         let ended = EndedAttempt {
             message,
             status,
@@ -331,81 +317,57 @@ impl Queue {
     pub(crate) async fn suppressed(
         &self,
         config: &Dynamic,
-        message: &Queued,
+        message: Queued,
         entry: &Suppression,
-    ) -> Settle {
+    ) -> Settlement {
         let text = format!(
             "{} is on the suppression list since {} ({})",
             entry.original, entry.created, entry.reason
         );
         let status = DeliveryStatus::permanent(Cause::Local, EnhancedCode::UNKNOWN_MAILBOX, text);
-        let mut trace = AttemptTrace::unattempted(&self.tracer, self.clock.now(), message);
-        self.see_suppressed(message, &entry.reason, &mut trace);
+        let reason = entry.reason.clone();
         let end = (Event::Suppressed, &status, Party::Claimant);
-        let settle = self.end(config, message, end, &mut trace).await;
-        trace.finish_unattempted(&self.tracer);
-        settle
-    }
-
-    /// The change of state when an administrator or an application ends a message: `Failed`, as if
-    /// the delivery had failed, or `Canceled`. `text` says who did it.
-    pub(crate) async fn ended(
-        &self,
-        config: &Dynamic,
-        message: &Queued,
-        event: Event,
-        text: &str,
-    ) -> Settle {
-        let status = ordered(text);
-        let end = (event, &status, Party::Administrator);
-        // What became of it is told when it has ended.
-        self.end(config, message, end, &mut AttemptTrace::off())
+        self.end(config, message, end, News::Suppressed { reason })
             .await
     }
 
-    /// Tells that a message ended as [`ended`](Self::ended) says. `reported`: its sender got a
-    /// report.
-    pub(crate) fn see_ended(
+    /// The change of state when an administrator or an application ends a message: `Failed`, as if
+    /// the delivery had failed, or `Canceled`. `text` says what `who` did.
+    pub(crate) async fn ended(
         &self,
-        message: &Queued,
+        config: &Dynamic,
+        message: Queued,
         event: Event,
         (who, text): (&str, &str),
-        reported: bool,
-    ) {
+    ) -> Settlement {
         let status = ordered(text);
-        let mut trace = AttemptTrace::unattempted(&self.tracer, self.clock.now(), message);
-        match event {
-            Event::Canceled => self.see_canceled(message, (who, text)),
-            _ => {
-                let seen = Seen {
-                    message,
-                    outcome: AttemptOutcome::Failed,
-                    status: &status,
-                    class: None,
-                    took: None,
-                };
-                self.see_result(&seen, &mut trace);
-            }
-        }
-        if is_sent(message) {
-            self.see_event(event);
-        }
-        if let Some(to) = sender(message).filter(|_| reported) {
-            self.see_dsn(message, to, (Action::Failed, &status), &mut trace);
-        }
-        trace.finish_unattempted(&self.tracer);
+        let news = match event {
+            Event::Canceled => News::Canceled {
+                who: who.to_owned(),
+                reason: text.to_owned(),
+            },
+            _ => News::Result {
+                outcome: AttemptOutcome::Failed,
+                status: status.clone(),
+                class: None,
+                took: None,
+            },
+        };
+        let end = (event, &status, Party::Administrator);
+        self.end(config, message, end, news).await
     }
 
     async fn end(
         &self,
         config: &Dynamic,
-        message: &Queued,
+        message: Queued,
         (event, status, party): (Event, &DeliveryStatus, Party),
-        trace: &mut AttemptTrace,
-    ) -> Settle {
+        news: News,
+    ) -> Settlement {
+        let mut news = vec![news];
         let now = self.clock.now();
         let account = config.accounts.get(&message.common.account);
-        let mut outgoing = self::event(message, event, status, now);
+        let mut outgoing = self::event(&message, event, status, now);
         outgoing.enhanced = None;
         status.text.clone_into(&mut outgoing.error);
         let mut settle = Settle {
@@ -428,16 +390,17 @@ impl Queue {
             reports: Vec::new(),
             suppress: Vec::new(),
         };
-        self.tell(config, message, outgoing, &mut settle);
-        if event != Event::Canceled && wants_failure_mail(message, account) {
+        let into = (&mut settle, &mut news);
+        self.add_event(config, &message, outgoing, into);
+        if event != Event::Canceled && wants_failure_mail(&message, account) {
             let about = (Action::Failed, status, None);
-            let into = (&mut settle, trace);
-            self.add_report(config, message, about, into).await;
+            let into = (&mut settle, &mut news);
+            self.add_report(config, &message, about, into).await;
         }
         if event == Event::Failed {
-            self.keep_untold(config, message, &mut settle);
+            self.keep_untold(config, &message, &mut settle);
         }
-        settle
+        Settlement::new(settle, Tidings::new(message, now, news, TraceOf::Alone))
     }
 
     /// Keeps a message that was passed on, and of whose failure nobody hears.
@@ -448,21 +411,19 @@ impl Queue {
         }
     }
 
-    fn tell(
+    fn add_event(
         &self,
         config: &Dynamic,
         message: &Queued,
         outgoing: OutgoingEvent,
-        settle: &mut Settle,
+        (settle, news): (&mut Settle, &mut Vec<News>),
     ) {
         if !is_sent(message) {
             return;
         }
         let name = &message.common.account;
         let account = config.accounts.get(name);
-        if settle.party == Party::Claimant {
-            self.see_event(outgoing.event);
-        }
+        news.push(News::Event(outgoing.event));
         let logged = logged(message, account, &outgoing);
         settle.events.extend(logged);
         let to = &message.recipient;

@@ -32,6 +32,8 @@ pub(crate) struct AttemptTrace {
     /// The time of the last event. The events are in order, whatever the clock does.
     last: i64,
     keep: Keep,
+    /// It is the trace of an attempt.
+    attempted: bool,
     /// It has an event.
     told: bool,
     /// Those who listen know the steps so far.
@@ -46,6 +48,7 @@ impl AttemptTrace {
             start: 0,
             last: 0,
             keep: Keep::Sampled,
+            attempted: false,
             told: false,
             is_previewed: false,
         }
@@ -81,6 +84,7 @@ impl AttemptTrace {
             start: start.0,
             last: start.0,
             keep: Keep::Sampled,
+            attempted: true,
             told: true,
             is_previewed,
         }
@@ -254,23 +258,18 @@ impl AttemptTrace {
         });
     }
 
-    /// Ends the attempt.
-    pub(crate) fn finish(mut self, tracer: &Tracer, now: Time) {
-        if !self.is_on() {
+    /// Ends the trace, and the attempt with it. Without an event there is nothing to keep.
+    pub(crate) fn finish(mut self, tracer: &Tracer) {
+        if !self.is_on() || !self.told {
             return;
         }
-        let start = Time(self.start);
-        self.event(now.0, EventType::DeliveryAttemptEnd, |data| {
-            data.elapsed(now.since(start));
-        });
-        tracer.finish(self.trace, self.keep);
-    }
-
-    /// Ends the trace of what was no attempt. Without an event there is nothing to keep.
-    pub(crate) fn finish_unattempted(self, tracer: &Tracer) {
-        if self.told {
-            tracer.finish(self.trace, self.keep);
+        if self.attempted {
+            let (start, end) = (Time(self.start), Time(self.last));
+            self.event(end.0, EventType::DeliveryAttemptEnd, |data| {
+                data.elapsed(end.since(start));
+            });
         }
+        tracer.finish(self.trace, self.keep);
     }
 
     /// The trace of the end of a message without an attempt.
@@ -282,6 +281,7 @@ impl AttemptTrace {
             start: now.0,
             last: now.0,
             keep: Keep::Always,
+            attempted: false,
             told: false,
             is_previewed: false,
         }

@@ -8,7 +8,7 @@ use std::{
 
 use postrider_config::{Account, Dynamic};
 use postrider_queue::{
-    Arrived, READ_MAX, ReturnEffects,
+    Arrived, READ_MAX, ReturnEffects, Tidings,
     header::{Header, Received},
 };
 use postrider_smtp::{
@@ -216,14 +216,15 @@ impl SessionContext {
     /// addresses the transaction names. A report about an earlier message adds notes, events and
     /// suppressions.
     ///
-    /// The mails in mailboxes have the same order in both results.
+    /// The mails in mailboxes have the same order in the first two results. The third is to be told
+    /// when the records are stored.
     ///
     /// # Errors
     /// If the store can't be read.
     pub(crate) async fn mailbox_records(
         &self,
         incoming: Incoming<'_>,
-    ) -> Result<(Accept, Vec<Made>), StoreError> {
+    ) -> Result<(Accept, Vec<Made>, Vec<Tidings>), StoreError> {
         let Incoming {
             config,
             facts,
@@ -269,9 +270,9 @@ impl SessionContext {
             }
         }
         let onward = self.onward(config, &incoming, &received).await?;
-        let (mut accept, made) = records.finish();
+        let (mut accept, made, told) = records.finish();
         accept.queue = onward;
-        Ok((accept, made))
+        Ok((accept, made, told))
     }
 }
 
@@ -419,7 +420,7 @@ impl<'a> Records<'a> {
         taken.filter_map(|delivery| Some(delivery.target(facts)?.0))
     }
 
-    fn finish(mut self) -> (Accept, Vec<Made>) {
+    fn finish(mut self) -> (Accept, Vec<Made>, Vec<Tidings>) {
         let report = reports::arrived(
             (&self.context.statics, self.config),
             self.incoming.facts,
@@ -440,7 +441,7 @@ impl<'a> Records<'a> {
         self.accept.hooks.extend(self.effects.hooks);
         self.accept.events = self.effects.events;
         self.accept.suppress = self.effects.suppress;
-        (self.accept, self.made)
+        (self.accept, self.made, self.effects.told)
     }
 }
 

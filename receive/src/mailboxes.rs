@@ -6,12 +6,15 @@
 //! are known by their login, and what was passed on was checked when it came in. So no junk filter
 //! looks at it either.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use postrider_config::Dynamic;
 use postrider_observe::metrics::By;
 use postrider_queue::{
-    Mailboxes, READ_MAX, Taken, TakenWay, Taking,
+    Mailboxes, READ_MAX, Taken, TakenWay, Taking, Telling,
     header::{self, Header},
 };
 use postrider_smtp::{
@@ -123,28 +126,38 @@ impl LocalMailboxes {
             reading: &reading,
             queued: Some(message),
         };
-        let (records, made) = context.mailbox_records(incoming).await?;
+        let (records, made, told) = context.mailbox_records(incoming).await?;
         let accounts: Vec<&str> = made.iter().map(|made| made.account.as_str()).collect();
-        let taken = TakenMessage {
-            by: By::Local,
-            transaction: &transaction,
-            account: FirstOf(accounts.iter()).to_string(),
-            queue: &[message.id.0],
-            mails: &[],
-            message_id: &message.common.message_id,
-            size: message.common.size,
-            verdict: shown_verdict(&decision.deliveries),
-            took: context.clock.moment().since(begun),
-        };
-        taken.count(&context.metrics);
-        taken.tell_of_our_own();
-        count_verdicts(&context.metrics, &decision.deliveries);
-        count_incoming(&context.metrics, incoming_events(&records.hooks));
+        let account = FirstOf(accounts.iter()).to_string();
+        let way = way(&facts, &decision.deliveries);
+        let (id, common) = (message.id.0, message.common.clone());
+        let took = context.clock.moment().since(begun);
+        let events = incoming_events(&records.hooks);
+        let (queue, metrics) = (Arc::clone(&context.queue), Arc::clone(&context.metrics));
+        let telling = Telling::new(move || {
+            let taken = TakenMessage {
+                by: By::Local,
+                transaction: &transaction,
+                account,
+                queue: &[id],
+                mails: &[],
+                message_id: &common.message_id,
+                size: common.size,
+                verdict: shown_verdict(&decision.deliveries),
+                took,
+            };
+            taken.count(&metrics);
+            taken.tell_of_our_own();
+            count_verdicts(&metrics, &decision.deliveries);
+            count_incoming(&metrics, events);
+            queue.tell(told);
+        });
         Ok(Taken {
             reply: Reply::ok("delivered here"),
             command: END,
-            way: way(&facts, &decision.deliveries),
+            way,
             records,
+            told: Some(telling),
         })
     }
 }
@@ -233,5 +246,6 @@ fn refused(reply: Reply, command: &'static str) -> Taken {
         command,
         way: TakenWay::Mailbox,
         records: Accept::default(),
+        told: None,
     }
 }

@@ -258,7 +258,7 @@ impl MxSession {
             queued: None,
         };
         let records = self.context.mailbox_records(incoming).await;
-        let (mut accept, made) = records.map_err(|error| store_reply(&error))?;
+        let (mut accept, made, told) = records.map_err(|error| store_reply(&error))?;
         let has_rejects = !accept.rejects.is_empty();
         if let Some(refusal) = decision.refusal.as_ref().filter(|_| !has_rejects) {
             self.count_for_report(seen);
@@ -273,6 +273,9 @@ impl MxSession {
         }
         accept.text = Some(text.text);
         let accepted = self.keep(accept, staged).await;
+        if accepted.is_ok() {
+            self.context.queue.tell(told);
+        }
         if let Some(refusal) = &decision.refusal {
             // The sender learns of the refusal, so a copy of the mail is no promise.
             if let Err(error) = accepted {

@@ -2,7 +2,7 @@
 //!
 //! A URL is shown without user, password, query and fragment: applications put secrets there.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use postrider_observe::{
     Metrics, Tracer,
@@ -51,13 +51,26 @@ pub(crate) fn begins(hook: &Hook, now: Time, tracer: &Tracer) -> Option<Trace> {
     Some(preview)
 }
 
-/// Tells of a call that was made, and has this outcome. `preview` is what was told of its begin.
+/// A call that was made, to be told of when the store has its result.
+pub(crate) struct Called {
+    pub(crate) hook: Arc<Hook>,
+    pub(crate) result: WebhookResult,
+    /// What was told of its begin.
+    pub(crate) preview: Option<Trace>,
+}
+
+/// Tells of a call that was made, and is recorded with this attempt and this outcome.
 pub(crate) fn called(
-    hook: &Hook,
-    (attempt, result): (&HookAttempt, WebhookResult),
-    outcome: Outcome,
-    (metrics, tracer, preview): (&Metrics, &Tracer, Option<Trace>),
+    called: Called,
+    (attempt, outcome): (&HookAttempt, Outcome),
+    (metrics, tracer): (&Metrics, &Tracer),
 ) {
+    let Called {
+        hook,
+        result,
+        preview,
+    } = called;
+    let hook = &*hook;
     let next = match outcome {
         Outcome::Retry(next) => Some(next),
         _ => None,

@@ -34,7 +34,7 @@ use tracing::{error, info};
 
 use crate::{
     call::{Caller, UsedUp},
-    observed,
+    observed::{self, Called},
     operate::Operator,
     outcome::{no_attempt, postpone, release, settle},
     receivers::{ReceiverKey, Receivers},
@@ -120,6 +120,10 @@ enum End {
     /// The call was made.
     Made(HookAttempt, WebhookResult),
 }
+
+/// The result of a call, for the store, and what is told when it has it. None: the call was not
+/// made.
+type CallResult = (SettleHook, Option<Called>);
 
 /// The calls that run now.
 struct Running {
@@ -234,7 +238,7 @@ impl Runner {
     async fn stop(
         &self,
         mut running: Running,
-        mut results: Vec<SettleHook>,
+        mut results: Vec<CallResult>,
         mut settling: JoinSet<()>,
     ) {
         running.receivers.close();
@@ -267,7 +271,7 @@ impl Runner {
     async fn begin_due(
         &self,
         running: &mut Running,
-        results: &mut Vec<SettleHook>,
+        results: &mut Vec<CallResult>,
     ) -> Option<NextClaim> {
         loop {
             let all = self.settings.max_concurrency.max(1);
@@ -294,7 +298,7 @@ impl Runner {
             for hook in claimed.hooks {
                 let begun = running.receivers.begin_call(&hook.account, &hook.url);
                 let Some((receiver, permits)) = begun else {
-                    results.push(release(&hook));
+                    results.push((release(&hook), None));
                     continue;
                 };
                 let hook = Arc::new(hook);
@@ -329,7 +333,7 @@ impl Runner {
         &self,
         running: &mut Running,
         ended: Result<(task::Id, End), JoinError>,
-    ) -> Option<SettleHook> {
+    ) -> Option<CallResult> {
         let task = match &ended {
             Ok((task, _)) => *task,
             Err(error) => error.id(),
@@ -342,14 +346,15 @@ impl Runner {
         running.receivers.end_call(&receiver);
         let (attempt, result) = match ended {
             Ok((_, End::Made(attempt, result))) => (attempt, result),
-            Ok((_, End::NotBegun)) => return Some(release(&hook)),
+            Ok((_, End::NotBegun)) => return Some((release(&hook), None)),
             Ok((_, End::UsedUp(used_up))) => {
                 if !self.used_up.swap(true, Relaxed) {
                     error!(error = %used_up, "no webhook can be called; no attempt counts until that is over");
                 }
-                return Some(postpone(&hook, self.clock.now().after(USED_UP_RETRY)));
+                let until = self.clock.now().after(USED_UP_RETRY);
+                return Some((postpone(&hook, until), None));
             }
-            Err(error) if error.is_cancelled() => return Some(release(&hook)),
+            Err(error) if error.is_cancelled() => return Some((release(&hook), None)),
             Err(_) => {
                 error!(hook = hook.id.0, "a webhook call panicked");
                 let attempt = HookAttempt {
@@ -368,20 +373,35 @@ impl Runner {
         let intervals = &self.settings.retry_intervals;
         let now = self.clock.now();
         let settle = settle(&hook, attempt, &self.config.load(), intervals, now);
-        let made = (&settle.attempt, result);
-        let see = (&*self.metrics, &self.tracer, preview);
-        observed::called(&hook, made, settle.outcome, see);
-        Some(settle)
+        let called = Called {
+            hook,
+            result,
+            preview,
+        };
+        Some((settle, Some(called)))
     }
 
-    /// Records results. Tries again for as long as the store fails.
-    fn settle_all(&self, results: Vec<SettleHook>) -> impl Future<Output = ()> + Send + use<> {
+    /// Records results, and tells of them then. Tries again for as long as the store fails.
+    fn settle_all(&self, results: Vec<CallResult>) -> impl Future<Output = ()> + Send + use<> {
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let unsettled = Arc::clone(&self.unsettled);
+        let (metrics, tracer) = (Arc::clone(&self.metrics), self.tracer.clone());
         async move {
+            let (settles, called): (Vec<_>, Vec<_>) = results.into_iter().unzip();
             loop {
-                match store.settle_hooks(results.clone()).await {
-                    Ok(_) | Err(StoreError::Closed) => {
+                match store.settle_hooks(settles.clone()).await {
+                    Ok(recorded) => {
+                        unsettled.store(false, Relaxed);
+                        let results = settles.iter().zip(called).zip(recorded);
+                        for ((settle, called), is_recorded) in results {
+                            if let Some(called) = called.filter(|_| is_recorded) {
+                                let made = (&settle.attempt, settle.outcome);
+                                observed::called(called, made, (&metrics, &tracer));
+                            }
+                        }
+                        return;
+                    }
+                    Err(StoreError::Closed) => {
                         unsettled.store(false, Relaxed);
                         return;
                     }

@@ -23,7 +23,11 @@ use postrider_smtp::{Address, bounce::Complaint};
 use postrider_store::{Attempt, Event, Note, OutgoingEvent, Queued, Reference, StoreError, Time};
 
 use super::{Arrived, FOUND_MAX, Queue, ReturnEffects, Trust, is_for_complaints, message, unicode};
-use crate::{observed, settle::logged, suppress::new_entry, traces::AttemptTrace};
+use crate::{
+    settle::logged,
+    suppress::new_entry,
+    told::{News, Tidings, TraceOf},
+};
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -147,20 +151,23 @@ impl Queue {
         let now = self.clock.now();
         let kind = &complaint.feedback_type;
         let proven = trust == Trust::Proof;
-        observed::complaint(message, kind, proven);
         let account = config.accounts.get(&message.common.account);
         let entry = account.filter(|_| proven).map(|account| {
             let reason = format!("complaint: {kind}");
             new_entry(account, message, reason, None, now)
         });
-        let mut trace = AttemptTrace::unattempted(&self.tracer, now, message);
-        trace.heard(now, message, Event::Complained, (0, kind));
-        if let Some(entry) = &entry {
-            let listed = (entry, SuppressedBy::Complaint);
-            self.see_listed(message, listed, &mut trace);
-        }
-        trace.finish_unattempted(&self.tracer);
-        self.see_event(Event::Complained);
+        let mut news = vec![News::Complaint {
+            kind: kind.clone(),
+            proven,
+        }];
+        let listed = entry.iter().map(|entry| News::Listed {
+            entry: entry.clone(),
+            by: SuppressedBy::Complaint,
+        });
+        news.extend(listed);
+        news.push(News::Event(Event::Complained));
+        let told = Tidings::new(message.clone(), now, news, TraceOf::Alone);
+        returned.told.push(told);
         let text = format!("complaint by the recipient ({kind})");
         returned.notes.push(Note {
             id: message.id,

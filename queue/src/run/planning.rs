@@ -14,6 +14,7 @@ use crate::{
     route,
     schedule::BATCH,
     settle::{EndedAttempt, LastHop},
+    told::Settlements,
 };
 
 impl Queue {
@@ -44,7 +45,7 @@ impl Queue {
     /// Ends messages that have no plan.
     pub(super) async fn end_unplanned(&self, messages: Vec<Queued>, status: DeliveryStatus) {
         let (config, start) = (self.config.load_full(), self.clock.now());
-        let mut settles = Vec::with_capacity(messages.len());
+        let mut settles = Settlements::default();
         let messages = self
             .keep_unsuppressed(&config, messages, &mut settles)
             .await;

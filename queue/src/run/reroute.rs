@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use super::{LANES_PAGE, STORE_RETRY, released};
-use crate::{Queue, route};
+use crate::{Queue, route, told::Settlements};
 
 /// How many messages are read at once.
 const PAGE: usize = 100;
@@ -132,13 +132,15 @@ impl Queue {
     /// others.
     pub(super) async fn keep_in_place(&self, mut claimed: Vec<Queued>) -> Vec<Queued> {
         let config = self.config.load_full();
-        let mut moved = Vec::new();
+        let mut moved = Settlements::default();
         claimed.retain(|message| {
             // The claim counts the attempt to come.
             let made = message.attempts.saturating_sub(1);
             let forced = !message.transport.is_empty();
             let to = route::changed(message, made, &config).filter(|_| !forced);
-            moved.extend(to.map(|to| released(message, Some(to.to_owned()))));
+            if let Some(to) = to {
+                moved.push(released(message, Some(to.to_owned())));
+            }
             to.is_none()
         });
         if !moved.is_empty() {

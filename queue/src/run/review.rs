@@ -18,6 +18,7 @@ use crate::{
     next_hop::Site,
     schedule::{REVIEW_AFTER, Wait},
     settle::Postponed,
+    told::Settlements,
 };
 
 /// How many messages are read at once.
@@ -192,7 +193,7 @@ impl Queue {
         let max = ids.len();
         let claimed = self.claim(Which::Messages(ids), max).await?;
         let config = self.config.load_full();
-        let mut settles = Vec::with_capacity(claimed.len());
+        let mut settles = Settlements::default();
         for message in claimed {
             // Those that came first go first when the site takes mail again.
             let until = message.next_attempt;

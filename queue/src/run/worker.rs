@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use postrider_config::Dynamic;
 use postrider_observe::metrics::Usage;
-use postrider_store::{Lane, Moment, QueueId, Queued, Settle, Transcript, Which};
+use postrider_store::{Lane, Moment, QueueId, Queued, Transcript, Which};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{error, warn};
 
@@ -14,7 +14,8 @@ use crate::{
     deliver::KeptConnection,
     next_hop::{Plan, Site},
     schedule::{ClaimedBatch, Counts, LEASE, PLACE_COST, Share, Tokens, Turn, cost},
-    traces::AttemptTrace,
+    settle::EndedAttempt,
+    told::Settlements,
 };
 
 /// Delivers to one site over one connection.
@@ -404,9 +405,10 @@ impl Worker {
     async fn deliver(
         &mut self,
         batches: Vec<ClaimedBatch>,
-    ) -> (Vec<Settle>, Vec<(QueueId, Transcript)>, Vec<Queued>, bool) {
+    ) -> (Settlements, Vec<(QueueId, Transcript)>, Vec<Queued>, bool) {
         let config = self.queue.config.load_full();
-        let (mut settles, mut transcripts, mut back) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut settles, mut transcripts, mut back) =
+            (Settlements::default(), Vec::new(), Vec::new());
         let (mut connects, mut counts) = (true, Counts::default());
         for (plan, messages) in by_plan(batches) {
             let messages = self
@@ -420,7 +422,7 @@ impl Worker {
                         DeliveryMode::Local => queue.deliver_here(&config, message).await,
                         DeliveryMode::Remote => queue.deliver_to_mailbox(&config, message).await,
                     };
-                    counts.note(settle.outcome);
+                    counts.note(settle.settle.outcome);
                     settles.push(settle);
                 }
                 let now = self.queue.clock.moment();
@@ -436,18 +438,18 @@ impl Worker {
                     .await;
                 connects = connects && delivered.connects;
                 transcripts.extend(delivered.transcripts);
-                let given_back = delivered.given_back.iter();
-                settles.extend(given_back.map(|message| released(message, None)));
+                for message in &delivered.given_back {
+                    settles.push(released(message, None));
+                }
                 back.extend(delivered.given_back);
-                let mut traces = delivered.traces;
+                let before = settles.take_traces(delivered.traces);
                 for ended in delivered.ended {
-                    let mut off = AttemptTrace::off();
-                    let trace = traces.get_mut(ended.trace).unwrap_or(&mut off);
-                    let settle = queue.settlement(&config, ended, trace).await;
-                    counts.note(settle.outcome);
+                    let trace = before + ended.trace;
+                    let ended = EndedAttempt { trace, ..ended };
+                    let settle = queue.settlement(&config, ended).await;
+                    counts.note(settle.settle.outcome);
                     settles.push(settle);
                 }
-                queue.end_traces(traces);
                 for postponed in delivered.postponed {
                     settles.push(queue.postponement(&config, postponed).await);
                 }
@@ -518,7 +520,7 @@ impl Queue {
         &self,
         config: &Dynamic,
         messages: Vec<Queued>,
-        settles: &mut Vec<Settle>,
+        settles: &mut Settlements,
     ) -> Vec<Queued> {
         let mut kept = Vec::with_capacity(messages.len());
         let now = self.clock.now();
@@ -528,7 +530,7 @@ impl Queue {
                 continue;
             }
             match self.suppression_of(&message).await {
-                Ok(Some(entry)) => settles.push(self.suppressed(config, &message, &entry).await),
+                Ok(Some(entry)) => settles.push(self.suppressed(config, message, &entry).await),
                 Ok(None) => kept.push(message),
                 Err(error) => {
                     // To mail an address once more harms less than to fail a message by mistake.

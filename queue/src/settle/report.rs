@@ -5,12 +5,12 @@ use postrider_smtp::{
     Address, DeliveryStatus,
     dsn::{self, Action, Report, Reported, Returned},
 };
-use postrider_store::{NewMail, NewText, Party, Queued, Settle, TextSource, Time, Top};
+use postrider_store::{NewMail, NewText, Queued, Settle, TextSource, Time, Top};
 
 use crate::{
     Queue, header,
     passed::{is_sent, sender},
-    traces::AttemptTrace,
+    told::News,
 };
 
 /// How much of a message is read to find its header section for a DSN.
@@ -22,16 +22,13 @@ impl Queue {
         config: &Dynamic,
         message: &Queued,
         (action, status, until): (Action, &DeliveryStatus, Option<Time>),
-        (settle, trace): (&mut Settle, &mut AttemptTrace),
+        (settle, news): (&mut Settle, &mut Vec<News>),
     ) {
         let now = self.clock.now();
         let Some((to, text)) = self.report(message, action, status, until, now).await else {
             return;
         };
-        // What an administrator ends may be in delivery: then there is no report.
-        if settle.party == Party::Claimant {
-            self.see_dsn(message, to, (action, status), trace);
-        }
+        let mut queued = None;
         if is_sent(message) {
             let mail = self.dsn_mail(config, message, text.len() as u64, now);
             settle.mails.push(mail);
@@ -40,12 +37,14 @@ impl Queue {
             let require_tls = message.common.require_tls == Some(true);
             let report = (&*text, TextSource::New);
             let report = self.report_to(account, to, report, require_tls, now);
-            self.count_own(report.common.size);
-            if settle.party == Party::Claimant {
-                trace.dsn_queued(now, to, &report.common);
-            }
+            queued = Some(Box::new(report.common.clone()));
             settle.queue.push(report);
         }
+        news.push(News::Dsn {
+            action,
+            status: status.clone(),
+            queued,
+        });
         settle.text = Some(NewText::Inline(text.into()));
     }
 

@@ -1,9 +1,13 @@
 //! Hosts that are silent, slow or gone, and faults of our own: they hold back no other delivery,
 //! and cost no attempts.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use postrider_dns::DnsError;
+use postrider_observe::{
+    Metrics,
+    metrics::{AttemptOutcome, Class, End, Event as Told},
+};
 use postrider_store::{Change, Event, NextAttempt, OutgoingEvent, QueueFilter, Queued, Time};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -503,10 +507,27 @@ async fn results_are_tried_until_they_are_stored() {
     send(&world, 1, "x.test").await;
     refused.wait_for(|refused| *refused >= 21).await.unwrap();
     assert_eq!(remote.received().len(), 1);
+    // Nobody hears of a result that is not stored.
+    let metrics = Arc::clone(&world.observed.metrics);
+    assert_eq!(counted(&metrics), [0; 4]);
+    assert!(world.observed.traces.take().is_empty());
     let _ = world.store.refuse_results(false);
     world.clock.advance(MINUTE);
     let events = world.events(2).await;
     assert!(events.iter().all(|(_, event)| *event == Event::Delivered));
     assert_eq!(remote.wait_for(2).await.len(), 2);
     world.stop().await;
+    assert_eq!(counted(&metrics), [2; 4]);
+}
+
+/// How often a delivery is counted: as an attempt, its duration, an end, and an event.
+fn counted(metrics: &Metrics) -> [u64; 4] {
+    let delivered = AttemptOutcome::Delivered;
+    let durations = &metrics.attempt_duration_seconds;
+    [
+        metrics.attempts_total.with((delivered, Class::None)).get(),
+        durations.with(delivered).count(),
+        metrics.messages_ended_total.with(End::Delivered).get(),
+        metrics.events_total.with(Told::Delivered).get(),
+    ]
 }

@@ -1,7 +1,8 @@
 //! Calls that failed are made again, in order, and end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use postrider_observe::metrics::{WebhookDirection, WebhookResult};
 use postrider_store::{Clock, Event, HookFilter, Order};
 
 use crate::support::{ALLOWED, Call, Receiver, World};
@@ -164,9 +165,16 @@ async fn results_are_tried_until_they_are_recorded_and_nothing_is_called_meanwhi
     world.tell(&url, 2, Event::Delivered).await;
     refused.wait_for(|refused| *refused >= 4).await.unwrap();
     assert_eq!(receiver.wait_for(1).await.len(), 1);
+    // Nobody hears of a result that is not recorded.
+    let metrics = Arc::clone(&world.metrics);
+    let labels = (WebhookDirection::Outgoing, WebhookResult::Ok);
+    let counted = || metrics.webhook_calls_total.with(labels).get();
+    assert_eq!(counted(), 0);
+    assert!(world.traces.take().is_empty());
     let _ = world.store.refuse_results(false);
     world.clock.advance(Duration::from_secs(60));
     world.retired(2).await;
     assert_eq!(receiver.wait_for(2).await.len(), 2);
     world.stop().await;
+    assert_eq!(counted(), 2);
 }

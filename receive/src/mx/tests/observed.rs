@@ -13,11 +13,13 @@ use postrider_observe::{
     },
     trace::{EVENTS_MAX, EventType, HandedOver, Key, Record, Term, TracerSettings},
 };
+use postrider_queue::Mailboxes as _;
 use postrider_smtp::{
     reason as protocol,
     sasl::Mechanism,
     server::{Refused, RefusedLogin, SessionName},
 };
+use postrider_store::{Order, QueueFilter};
 use tracing::{
     Level, Metadata, Subscriber,
     field::{Field, Visit},
@@ -26,10 +28,11 @@ use tracing::{
 
 use super::{
     dialog::Dialog,
+    dmarc::ann_submits,
     guards::{SECOND, STRANGER, world},
     *,
 };
-use crate::{SubmissionSession, decide::NAMES, refusals};
+use crate::{LocalMailboxes, SubmissionSession, decide::NAMES, refusals};
 
 /// Keeps the lines from level INFO on, as `message field=value ...`.
 #[derive(Clone, Default)]
@@ -437,4 +440,40 @@ async fn the_greylist_counts_what_it_says() {
         let counted = world.context.metrics.greylist_total.with(*greylisted).get();
         assert_eq!(counted, 1, "{greylisted:?}");
     }
+}
+
+/// The queue may ask again for the same message: if the result is not stored, it comes once more.
+#[tokio::test]
+async fn mail_of_our_own_queue_is_told_of_once_when_it_is_stored() {
+    let world = World::new();
+    ann_submits(&world, "ann@example.org", "letter8").await;
+    let (context, config) = (&world.context, world.context.dynamic());
+    let all = QueueFilter::default();
+    let list = context.store.list(&all, None, Order::Ascending, 1);
+    let mut message = list.await.unwrap().items.remove(0);
+    message.recipient = "ann@example.org".parse().unwrap();
+    let mailboxes = LocalMailboxes::new(context.clone());
+    let counted = || {
+        let (accepted, verdicts) = (
+            &context.metrics.accepted_messages_total,
+            &context.metrics.verdicts_total,
+        );
+        (
+            accepted.with(By::Local).get(),
+            verdicts.with(Outcomes::Inbox).get(),
+        )
+    };
+    let lines = Lines::default();
+    let again = mailboxes.take(&config, &message).await.unwrap();
+    let taken = mailboxes.take(&config, &message).await.unwrap();
+    drop(again);
+    assert_eq!(counted(), (0, 0));
+    let telling = taken.told.unwrap();
+    tracing::subscriber::with_default(lines.clone(), || telling.tell());
+    assert_eq!(counted(), (1, 1));
+    let shown = lines.take();
+    assert!(
+        matches!(shown.as_slice(), [line] if line.starts_with("accepted by=\"local\"")),
+        "{shown:?}"
+    );
 }
