@@ -415,7 +415,6 @@ impl Server {
             reports: Arc::clone(&self.reports),
             webhooks: Arc::new(hooks.operator()),
             domains,
-            accounts: Arc::default(),
             logs: self.logs.clone(),
             traces: self.tracing.traces.clone(),
             refusals: Arc::clone(&shared.guards.refusals),

@@ -7,7 +7,7 @@ use postrider_config::{
 };
 use postrider_dns::Resolver;
 use postrider_observe::{Metrics, log::Log, trace::Traces};
-use postrider_queue::{Dialer, Queue};
+use postrider_queue::{AccountHeld, Dialer, Queue};
 use postrider_receive::{
     RefusalCounts, Reports,
     login::{LoginLimiter, Logins},
@@ -19,7 +19,6 @@ use tracing::{error, info};
 
 use crate::{
     AdminError,
-    held::{AccountHeld, Accounts},
     op::{certificates::CertificateFiles, metrics::Figures},
 };
 
@@ -64,8 +63,6 @@ pub struct Context {
     pub webhooks: Arc<Operator>,
     /// `domains.conf`, for operations that change it.
     pub domains: Arc<DomainsFile>,
-    /// Which accounts operations work on, so that they are not removed meanwhile.
-    pub accounts: Arc<Accounts>,
     /// The newest lines of the log, and which lines are written.
     pub logs: Log,
     /// What happened to sessions, messages and calls.
@@ -84,6 +81,10 @@ pub struct Context {
     pub caller: Caller,
 }
 
+fn missing_account(account: &str) -> AdminError {
+    AdminError::not_found(format!("there is no account {account}")).at("account")
+}
+
 impl Context {
     /// Checks that an account is in `domains.conf`, and keeps it there: it is not removed while the
     /// result is there. For operations that give an account something of its own.
@@ -91,9 +92,8 @@ impl Context {
     /// # Errors
     /// If there is no such account.
     pub async fn hold_account(&self, account: &str) -> Result<AccountHeld, AdminError> {
-        let held = self.accounts.hold(account).await;
-        self.check_account(account)?;
-        Ok(held)
+        let held = self.queue.hold_account(account).await;
+        held.ok_or_else(|| missing_account(account))
     }
 
     /// The hash of the password of the administrator, for a login. None: there is none, or the log
@@ -121,8 +121,7 @@ impl Context {
         if self.config.load().accounts.contains_key(account) {
             return Ok(());
         }
-        let text = format!("there is no account {account}");
-        Err(AdminError::not_found(text).at("account"))
+        Err(missing_account(account))
     }
 
     /// Changes `domains.conf` with a function, and puts the result in force. The audit log gets an

@@ -11,9 +11,7 @@
 mod context;
 mod error;
 pub mod face;
-mod held;
 pub mod op;
 
 pub use context::{Caller, Context};
 pub use error::{AdminError, Code};
-pub use held::{AccountHeld, Accounts};

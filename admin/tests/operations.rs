@@ -153,7 +153,6 @@ impl Desk {
             queue: Arc::new(queue.unwrap()),
             logins: Arc::new(Logins::new(store.clone())),
             limiter: Arc::<LoginLimiter>::default(),
-            accounts: Arc::default(),
             store,
             domains: Arc::new(DomainsFile::new(
                 path,

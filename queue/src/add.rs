@@ -128,6 +128,9 @@ pub enum AddError {
     /// The fromid of the submitter was used before.
     #[error("the fromid {0:?} was used before")]
     FromIdInUse(String),
+    /// The account was removed meanwhile.
+    #[error("the account was removed")]
+    AccountGone,
     /// The idempotency key was used before.
     #[error("it was added before")]
     DoneBefore,
@@ -152,12 +155,15 @@ impl Queue {
     /// order. A recipient that is there twice has the same names twice.
     ///
     /// # Errors
-    /// If the message has no recipients, or the store can't take it. Then nothing is queued.
+    /// If the message has no recipients, the account is gone, or the store can't take it. Then
+    /// nothing is queued.
     pub async fn add(&self, mut submission: Submission) -> Result<Vec<Submitted>, AddError> {
         let now = self.clock.now();
         let config = self.config.load_full();
         let once = submission.once.take();
         let account = submission.account.clone();
+        let held = self.hold_account(&account).await;
+        let _held = held.ok_or(AddError::AccountGone)?;
         let (message, text, places) = self.message(&config, submission, now)?;
         let named = named([(&message, places.as_slice())]);
         let accept = Accept {
@@ -192,7 +198,7 @@ impl Queue {
     /// their order.
     ///
     /// # Errors
-    /// If the store can't take a message. Then all texts are removed.
+    /// If the account is gone, or the store can't take a message. Then all texts are removed.
     pub async fn add_all(
         &self,
         account: &str,
@@ -206,7 +212,14 @@ impl Queue {
             .into_iter()
             .map(|staged| (staged.message, staged.text))
             .unzip();
-        match self.store.accept_all(messages, once).await {
+        let added = match self.hold_account(account).await {
+            Some(_held) => self.store.accept_all(messages, once).await,
+            None => {
+                self.forget(texts).await;
+                return Err(AddError::AccountGone);
+            }
+        };
+        match added {
             Ok(queue) => {
                 self.see_new_holds(&queue).await;
                 Ok(submitted(&queue, named))

@@ -1,4 +1,8 @@
-//! Accounts that an operation works on, so that they are not removed, or made anew, meanwhile.
+//! Accounts that somebody works on, so that they are not removed, or made anew, meanwhile.
+//!
+//! Whoever gives an account something of its own holds it: a message, a suppression, deleted mail
+//! that comes back. Whoever removes an account has it alone, takes it out of the configuration, and
+//! then removes what it has. So nothing is left of an account that is gone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,13 +11,15 @@ use std::{
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
+use crate::Queue;
+
 /// Above this number of known names, those that nobody holds are forgotten.
 const NAMES: usize = 1000;
 
 /// Who works on which account at this moment. Names are those of accounts that are there, were
 /// there, or are to be made.
 #[derive(Debug, Default)]
-pub struct Accounts(Mutex<BTreeMap<String, Arc<RwLock<()>>>>);
+pub(crate) struct Accounts(Mutex<BTreeMap<String, Arc<RwLock<()>>>>);
 
 /// An account stays while this is there.
 #[derive(Debug)]
@@ -25,7 +31,7 @@ pub struct AccountHeld {
 /// While this is there, nobody else holds an account, makes it, or removes it.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct AccountsAlone {
+pub struct AccountsAlone {
     _guards: Vec<OwnedRwLockWriteGuard<()>>,
 }
 
@@ -60,6 +66,24 @@ impl Accounts {
             guards.push(self.of(name).write_owned().await);
         }
         AccountsAlone { _guards: guards }
+    }
+}
+
+impl Queue {
+    /// Keeps an account from being removed or made while the result is there. None: there is no
+    /// such account. Whoever holds one must not wait for another, and [`Queue::add`] holds it too.
+    pub async fn hold_account(&self, name: &str) -> Option<AccountHeld> {
+        let held = self.accounts.hold(name).await;
+        let is_there = self.config.load().accounts.contains_key(name);
+        is_there.then_some(held)
+    }
+
+    /// Waits until nobody holds one of these accounts, to make or remove them.
+    pub async fn have_accounts_alone(
+        &self,
+        names: impl IntoIterator<Item = &str>,
+    ) -> AccountsAlone {
+        self.accounts.alone(names).await
     }
 }
 

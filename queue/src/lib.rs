@@ -41,6 +41,7 @@ mod explain;
 pub mod extra;
 mod faults;
 pub mod header;
+mod held;
 pub mod https;
 mod judge;
 mod limits;
@@ -108,6 +109,7 @@ pub use add::{
 };
 pub use dial::{BindError, Dialer, Dialing, SocketDialing, TcpDialer};
 pub use explain::{describe, explain_retired};
+pub use held::{AccountHeld, AccountsAlone};
 pub use limits::{Allowance, LimitError};
 pub use mailboxes::{Mailboxes, Taken, TakenWay, Taking};
 pub use next_hop::interfaces;
@@ -224,6 +226,8 @@ pub struct Queue {
     /// It was told that reports are not signed, and so not sent.
     unsigned_told: AtomicBool,
     checks: Checks,
+    /// Who works on which account.
+    accounts: held::Accounts,
     /// Where mail for our own domains goes.
     mailboxes: OnceLock<Weak<dyn Mailboxes>>,
 }
@@ -303,6 +307,7 @@ impl Queue {
             gathered: Gathered::default(),
             unsigned_told: AtomicBool::new(false),
             checks: Checks::default(),
+            accounts: held::Accounts::default(),
             mailboxes: OnceLock::new(),
         })
     }

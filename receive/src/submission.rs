@@ -275,7 +275,9 @@ fn add_reply(error: &AddError) -> Reply {
         AddError::Store(error) => return store_reply(error),
         AddError::FromIdRecipients => EnhancedCode::TOO_MANY_RECIPIENTS,
         AddError::FromIdInUse(_) => EnhancedCode::BAD_SENDER_SYNTAX,
-        AddError::NoRecipients | AddError::DoneBefore => EnhancedCode::PROTOCOL,
+        AddError::NoRecipients | AddError::AccountGone | AddError::DoneBefore => {
+            EnhancedCode::PROTOCOL
+        }
     };
     Reply::new(
         ReplyCode::TRANSACTION_FAILED,

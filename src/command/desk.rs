@@ -206,7 +206,6 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         queue: Arc::new(queue),
         logins: Arc::new(Logins::new(store.clone())),
         limiter: Arc::<LoginLimiter>::default(),
-        accounts: Arc::default(),
         domains: Arc::new(DomainsFile::new(
             dynamic_path(conf),
             Arc::clone(&statics),

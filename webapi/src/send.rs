@@ -262,6 +262,9 @@ async fn keep_copy(
     copy: FinishedText,
     now: Time,
 ) -> Result<(), ApiError> {
+    let Some(_held) = context.queue.hold_account(&user.account).await else {
+        return Ok(());
+    };
     let accept = Accept {
         text: Some(copy.body),
         mails: vec![NewMail {

@@ -85,14 +85,17 @@ impl Subscription {
     }
 
     /// Ends the subscription: the address gets no more mail of this list. Ending it again changes
-    /// nothing.
+    /// nothing, and so does the end of one of an account that is gone: it sends nothing.
     pub(crate) async fn end(&self, context: &CallContext) -> Result<(), StoreError> {
         let now = context.clock.now();
         let base = base_address(&self.address);
         if self.has_ended(context).await? {
             return Ok(());
         }
-        let config = context.config.load();
+        let Some(_held) = context.queue.hold_account(&self.account).await else {
+            return Ok(());
+        };
+        let config = context.config.load_full();
         let account = config.accounts.get(&self.account);
         let told = OutgoingEvent {
             event: Event::Unsubscribed,

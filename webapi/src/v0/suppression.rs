@@ -82,6 +82,8 @@ pub(super) async fn add(
         reply: None,
         until: None,
     };
+    let held = context.queue.hold_account(&user.account).await;
+    let _held = held.ok_or_else(|| failed("the account was removed".to_owned()))?;
     if context.store.suppress(suppression.clone()).await? {
         let by = (SuppressedBy::Manual, &*user.login.to_string());
         context.queue.see_suppression(&suppression, &address, by);

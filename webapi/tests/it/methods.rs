@@ -1,9 +1,13 @@
 //! The methods of v0 for suppression lists and mailboxes, case by case as in the contract.
 
+use std::sync::Arc;
+
+use postrider_config::Dynamic;
+use postrider_observe::metrics::{LoginResult, LoginService};
 use postrider_store::{Accept, Arrival, MailId, NewMail, NewText, TextSource, Time, Top};
 use serde_json::{Value, json};
 
-use crate::support::World;
+use crate::{patience::patiently, support::World};
 
 const MIXED: &str = "From: =?utf-8?q?J=C3=B6rg?= <j@example.com>\r\nTo: ann@example.org\r\nSubject: hi\r\n\
     Message-ID: <1@x>\r\nIn-Reply-To: <0@x>\r\nReferences: <a@x>\r\nMIME-Version: 1.0\r\n\
@@ -407,4 +411,47 @@ async fn a_message_is_flagged_moved_and_removed() {
     }
     let answer = world.call("MessageDelete", r#"{"MsgID": 1}"#).await.json();
     assert_eq!(answer["Message"], "message was removed");
+}
+
+/// The call has logged in, and then the account is removed.
+#[tokio::test]
+async fn a_call_leaves_nothing_for_an_account_that_is_removed_meanwhile() {
+    let send = r#"{"To": [{"Address": "x@remote.example"}], "Text": "Hello."}"#;
+    let batch = r#"{"Text": "Hello.", "Recipients": [{"To": {"Address": "x@remote.example"}}]}"#;
+    for (method, request) in [
+        ("SuppressionAdd", r#"{"EmailAddress": "x@remote.example"}"#),
+        ("Send", send),
+        ("SendBatch", batch),
+    ] {
+        let world = World::start().await;
+        let alone = world.queue.have_accounts_alone(["ann"]).await;
+        let removed = async {
+            let labels = (LoginService::Webapi, LoginResult::Ok);
+            let logins = world.metrics.authentications_total.with(labels);
+            let logged_in = async {
+                while logins.get() == 0 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            patiently("the login", logged_in).await;
+            let mut config = Dynamic::clone(&world.config.load());
+            config.accounts.remove("ann");
+            world.config.store(Arc::new(config));
+            drop(alone);
+        };
+        let call = async {
+            match method {
+                "SendBatch" => {
+                    let request = serde_json::from_str(request).unwrap();
+                    world.call_v1(method, &request).await
+                }
+                _ => world.call(method, request).await,
+            }
+        };
+        let (answer, ()) = tokio::join!(call, removed);
+        assert!(answer.status.is_client_error(), "{method}: {}", answer.body);
+        let listed = world.store.list_suppressions(None, Time(0), None, 10);
+        assert_eq!(listed.await.unwrap().items, [], "{method}");
+        assert!(world.queued().await.is_empty(), "{method}");
+    }
 }

@@ -12,8 +12,9 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::{Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use postrider_config::{Dynamic, Static};
+use postrider_config::{Dynamic, Live, Static};
 use postrider_dns::FakeResolver;
+use postrider_observe::Metrics;
 use postrider_queue::{DeliveryMode, Queue, TcpDialer};
 use postrider_receive::login::{LoginLimiter, LoginLimits, Logins, hash_password};
 use postrider_store::{Credential, ManualClock, Options, Order, QueueFilter, Queued, Store, Time};
@@ -32,6 +33,9 @@ pub(crate) const PASSWORD: &str = "a good password";
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) config: Live,
+    pub(crate) metrics: Arc<Metrics>,
     address: SocketAddr,
     /// Set to true to stop the server.
     pub(crate) running: watch::Sender<bool>,
@@ -108,11 +112,12 @@ impl World {
             rng: StdRng::seed_from_u64(1),
         });
         let (running, stopping) = watch::channel(false);
+        let (queue, metrics) = (Arc::new(queue.unwrap()), Arc::<Metrics>::default());
         let webapi = Webapi::new(WebapiParts {
-            metrics: Arc::default(),
+            metrics: Arc::clone(&metrics),
             store: store.clone(),
-            queue: Arc::new(queue.unwrap()),
-            config,
+            queue: Arc::clone(&queue),
+            config: Arc::clone(&config),
             statics,
             clock: Arc::<ManualClock>::clone(&clock),
             logins: Arc::new(Logins::new(store.clone())),
@@ -138,6 +143,9 @@ impl World {
         Self {
             store,
             clock,
+            queue,
+            config,
+            metrics,
             address,
             running,
         }

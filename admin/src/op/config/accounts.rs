@@ -158,7 +158,7 @@ impl Add {
     async fn make(self, context: &Context) -> Result<(), AdminError> {
         let name = self.account.clone();
         // The data of an earlier account of this name are removed first.
-        let _alone = context.accounts.alone([name.as_str()]).await;
+        let _alone = context.queue.have_accounts_alone([name.as_str()]).await;
         let change = move |edit: &mut Edit<'_>| {
             check_new_name(edit.before, &self.account)?;
             let address = parse(&self.address, "address", DestinationAddress::parse)?;
@@ -252,7 +252,7 @@ impl Single for Remove {
 impl Remove {
     async fn make(self, context: &Context) -> Result<Removed, AdminError> {
         let name = self.account.clone();
-        let _alone = context.accounts.alone([name.as_str()]).await;
+        let _alone = context.queue.have_accounts_alone([name.as_str()]).await;
         let change = move |edit: &mut Edit<'_>| self.remove(edit);
         let changed = context.edit(Self::NAME, &name, change).await?;
         let removed = clear(context, &name, &changed.before).await;

@@ -179,7 +179,10 @@ impl Add {
         let made = keys.as_ref().map(|keys| keys.keys.clone());
         let now = context.clock.now();
         // It may be a new one. The data of an earlier account of this name are removed first.
-        let alone = context.accounts.alone([self.account.as_str()]).await;
+        let alone = context
+            .queue
+            .have_accounts_alone([self.account.as_str()])
+            .await;
         let change = move |edit: &mut Edit<'_>| {
             let plan = self.plan(edit.before, edit.statics)?;
             let keys = made.as_deref().ok_or_else(dkim::changed_meanwhile)?;

@@ -433,7 +433,7 @@ impl RemoveAll {
                 .await;
         }
         let accounts = self.accounts.iter().map(String::as_str);
-        let _alone = context.accounts.alone(accounts).await;
+        let _alone = context.queue.have_accounts_alone(accounts).await;
         let removing = self.clone();
         let change = move |edit: &mut Edit<'_>| removing.remove(edit);
         let changed = match self.count() == self.keys.len() {
