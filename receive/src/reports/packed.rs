@@ -211,6 +211,42 @@ mod tests {
         }
     }
 
+    /// The memory of this process in KiB: what it has, and the most that it ever had.
+    fn memory() -> (u64, u64) {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let value = |name: &str| {
+            let mut lines = status.lines();
+            let value = lines.find_map(|line| line.strip_prefix(name)).unwrap();
+            value.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        (value("VmRSS:"), value("VmHWM:"))
+    }
+
+    /// Each of the bombs would unpack to 10 GB. Whoever kept what it unpacks up to the limit would
+    /// take 32 MiB for each of them, 640 MiB for those of one moment.
+    #[test]
+    #[ignore = "it measures the memory of the process; `cargo xtask test --full` runs it alone"]
+    fn many_bombs_at_once_take_little_memory() {
+        const THREADS: usize = 20;
+        const BOMBS: usize = 500;
+        let deflated = deflated_zeros(10 << 10);
+        let bombs = [gzip_of(&deflated), zip_of(&[("a", 8, 0, &deflated)])];
+        let (before, _) = memory();
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for bomb in bombs.iter().cycle().take(BOMBS / THREADS) {
+                        let fault = unpack(bomb, Patience::until(&|| false)).unwrap_err();
+                        assert_eq!(fault, Limit::UnpackedSize.into());
+                    }
+                });
+            }
+        });
+        let (_, most) = memory();
+        println!("{before} KiB before, {most} KiB at most");
+        assert!(most < before + (32 << 10), "{before} KiB, then {most} KiB");
+    }
+
     #[test]
     fn time_is_limited() {
         let over = || true;

@@ -131,6 +131,7 @@ pub(super) const PARTS: &[Part] = &[
         run: |steps, _| {
             steps.step("property tests with more cases", slow::simulation);
             steps.step("the store's model in new courses", slow::store_model);
+            steps.step("the memory that packed bombs take", slow::bombs);
             steps.step("crash tests with more rounds", slow::crash_rounds);
         },
     },

@@ -52,6 +52,14 @@ pub(super) fn store_model() -> Result<Done> {
     run_command(&mut command)
 }
 
+/// Unpacks many packed bombs at once, in a process of its own, whose memory is measured.
+pub(super) fn bombs() -> Result<Done> {
+    let mut command = cargo();
+    command.args(["test", "--locked", "--package=postrider-receive", "--lib"]);
+    command.args(["many_bombs_at_once", "--", "--ignored"]);
+    run_command(&mut command)
+}
+
 /// Runs the test that kills the server under load with more rounds.
 pub(super) fn crash_rounds() -> Result<Done> {
     let mut command = cargo();
