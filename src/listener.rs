@@ -5,10 +5,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context;
 use postrider_config::Network;
 use postrider_observe::{
-    Metrics,
-    metrics::{self, Accepted as Counted},
+    Keep, Metrics, Tracer,
+    metrics::{self, Accepted as Counted, Label},
+    trace::{self, EventType, Key, Term},
 };
 use postrider_receive::refusals::{RefusalCounts, reason};
+use postrider_store::Clock;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -101,7 +103,7 @@ fn open(address: SocketAddr) -> std::io::Result<Socket> {
 }
 
 /// The rules for the connections of one socket.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Entrance {
     /// The places.
     pub(crate) door: Door,
@@ -113,12 +115,15 @@ pub(crate) struct Entrance {
     pub(crate) refusals: Option<RefusedConnections>,
 }
 
-/// Counts the refused connections of a service over SMTP.
-#[derive(Clone, Debug)]
+/// Counts the refused connections of a service over SMTP, and traces some of them.
+#[derive(Clone)]
 pub(crate) struct RefusedConnections {
     pub(crate) counts: Arc<RefusalCounts>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tracer: Tracer,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) service: metrics::Service,
+    pub(crate) listener: metrics::Listener,
 }
 
 impl RefusedConnections {
@@ -126,6 +131,67 @@ impl RefusedConnections {
     pub(crate) fn count(&self, name: &str) {
         let labels = (self.service, self.counts.count(name).reason);
         self.metrics.refusals_total.with(labels).inc();
+    }
+
+    /// Traces a connection without a place. There is no session that could do so.
+    fn trace(&self, ends: Ends, full: Full, said: &Said<'_>) {
+        let now = self.clock.now().0;
+        let mut trace = self.tracer.start(trace::Kind::Session, now);
+        if !trace.is_on() {
+            return;
+        }
+        trace.index(Term::RemoteIp(ends.remote.ip()));
+        trace.event(now, EventType::SmtpConnectionStart, |data| {
+            data.text(Key::ListenerId, self.listener.text());
+            data.display(Key::LocalIp, ends.local.ip().to_canonical());
+            data.number(Key::LocalPort, ends.local.port().into());
+            data.display(Key::RemoteIp, ends.remote.ip().to_canonical());
+            data.number(Key::RemotePort, ends.remote.port().into());
+        });
+        let meaning = RefusalCounts::meaning(full.reason());
+        trace.event(now, meaning.event, |data| {
+            if let Some(code) = said.code {
+                data.number(Key::Code, code.into());
+            }
+            data.text_if_any(Key::Reason, said.text.unwrap_or_default());
+            data.display(Key::Policy, full);
+            if let Full::Network(network) = full {
+                data.display(Key::Details, network.with_prefix());
+            }
+            data.text(Key::Rule, meaning.reason.text());
+        });
+        trace.event(now, EventType::SmtpConnectionEnd, |_| {});
+        self.tracer.finish(trace, Keep::Always);
+    }
+}
+
+/// What a client without a place is told, such as `421 4.3.2 too many connections`. Some are told
+/// nothing, and clients of HTTP get an answer without a code of SMTP.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said<'a> {
+    code: Option<u16>,
+    enhanced: Option<&'a str>,
+    text: Option<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    fn of(reply: &'a [u8]) -> Self {
+        let line = reply.split(|byte| *byte == b'\r').next();
+        let line = line.and_then(|line| str::from_utf8(line).ok());
+        let line = line.unwrap_or_default();
+        let mut parts = line.splitn(3, ' ');
+        let code = parts.next().and_then(|code| code.parse().ok());
+        match (code, parts.next(), parts.next()) {
+            (Some(_), Some(enhanced), Some(text)) => Self {
+                code,
+                enhanced: Some(enhanced),
+                text: Some(text),
+            },
+            _ => Self {
+                text: Some(line).filter(|line| !line.is_empty()),
+                ..Self::default()
+            },
+        }
     }
 }
 
@@ -161,7 +227,7 @@ enum Event {
 /// Why a connection is not served.
 enum Unserved {
     /// It has no place. The answer is sent if there is one.
-    Full(TcpStream, Full),
+    Full(TcpStream, Full, Ends),
     /// It broke at once.
     Broken(std::io::Error),
     /// It comes from a peer that is none of the proxies.
@@ -174,7 +240,7 @@ impl Unserved {
     /// The name of the reason, for counters. None: nobody refused the connection.
     const fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::Full(_, full) => Some(full.reason()),
+            Self::Full(_, full, _) => Some(full.reason()),
             Self::Broken(_) => None,
             Self::Stranger => Some(reason::UNLISTED_PROXY),
             Self::Proxy(_) => Some(reason::PROXY_HEADER),
@@ -245,18 +311,18 @@ pub(crate) async fn accept(
             }
             Err(reason) => {
                 entrance.door.note(match &reason {
-                    Unserved::Full(_, full) => full.result(),
+                    Unserved::Full(_, full, _) => full.result(),
                     _ => Counted::Failed,
                 });
                 if let (Some(refusals), Some(name)) = (&entrance.refusals, reason.reason()) {
                     refusals.count(name);
                 }
                 let reply = match &reason {
-                    Unserved::Full(_, full) => (entrance.refusal)(*full),
+                    Unserved::Full(_, full, _) => (entrance.refusal)(*full),
                     _ => Vec::new(),
                 };
-                unserved.tell(remote, &reason, &reply);
-                if let Unserved::Full(stream, _) = reason {
+                unserved.tell(remote, &reason, &reply, entrance.refusals.as_ref());
+                if let Unserved::Full(stream, ..) = reason {
                     refuse(stream, reply, &moments);
                 }
             }
@@ -276,13 +342,14 @@ fn direct(
     entrance: &Entrance,
 ) -> Result<Accepted, Unserved> {
     let local = stream.local_addr().map_err(Unserved::Broken)?;
+    let ends = Ends { remote, local };
     match entrance.door.enter(remote.ip()) {
         Ok(place) => Ok(Accepted {
             stream,
-            ends: Ends { remote, local },
+            ends,
             place,
         }),
-        Err(full) => Err(Unserved::Full(stream, full)),
+        Err(full) => Err(Unserved::Full(stream, full, ends)),
     }
 }
 
@@ -301,7 +368,7 @@ fn behind_proxy(
     let door = entrance.door.clone();
     let mut place = match door.enter_unknown() {
         Ok(place) => place,
-        Err(full) => return Err(Unserved::Full(stream, full)),
+        Err(full) => return Err(Unserved::Full(stream, full, Ends { remote, local })),
     };
     Ok(async move {
         let client = proxied::client(&mut stream).await;
@@ -318,7 +385,7 @@ fn behind_proxy(
                 ends,
                 place,
             }),
-            Err(full) => Err(Unserved::Full(stream, full)),
+            Err(full) => Err(Unserved::Full(stream, full, ends)),
         }
     })
 }
@@ -330,16 +397,38 @@ struct Log {
 }
 
 impl Log {
-    fn tell(&mut self, remote: SocketAddr, reason: &Unserved, reply: &[u8]) {
+    /// Tells of a connection that is not served. One that has a line has a trace too.
+    fn tell(
+        &mut self,
+        remote: SocketAddr,
+        reason: &Unserved,
+        reply: &[u8],
+        refusals: Option<&RefusedConnections>,
+    ) {
         if !self.lines.count(Instant::now()) {
             return;
         }
         let kind = self.kind;
         match reason {
-            Unserved::Full(_, full) => {
-                let reply = reply.split(|byte| *byte == b'\r').next();
-                let reply = String::from_utf8_lossy(reply.unwrap_or_default());
-                info!(%remote, service = kind, reason = "connections", limit = %full, text = %reply, "refused");
+            Unserved::Full(_, full, ends) => {
+                let said = Said::of(reply);
+                let meaning = RefusalCounts::meaning(full.reason());
+                // Clients of HTTP have no trace here, so that no event stands for the line.
+                let event = refusals.map(|_| meaning.event.name());
+                info!(
+                    remote = %ends.remote.ip().to_canonical(),
+                    service = kind,
+                    reason = meaning.reason.text(),
+                    code = said.code,
+                    enhanced = said.enhanced,
+                    text = said.text,
+                    limit = %full,
+                    trace.event = event,
+                    "refused"
+                );
+                if let Some(refusals) = refusals {
+                    refusals.trace(*ends, *full, &said);
+                }
             }
             Unserved::Broken(error) => {
                 debug!(%remote, service = kind, %error, "connection broke at once")
@@ -410,6 +499,28 @@ mod tests {
         // The client closes, which ends the moment.
         drop(client);
         drop(moments.acquire().await.unwrap());
+    }
+
+    #[test]
+    fn what_a_client_is_told_has_its_parts() {
+        let said = |code, enhanced, text| Said {
+            code,
+            enhanced,
+            text,
+        };
+        for (reply, expected) in [
+            (
+                &b"421 4.3.2 too many connections\r\n"[..],
+                said(Some(421), Some("4.3.2"), Some("too many connections")),
+            ),
+            (
+                b"HTTP/1.1 503 Service Unavailable\r\n\r\n",
+                said(None, None, Some("HTTP/1.1 503 Service Unavailable")),
+            ),
+            (b"", said(None, None, None)),
+        ] {
+            assert_eq!(Said::of(reply), expected);
+        }
     }
 
     #[tokio::test]

@@ -558,6 +558,9 @@ impl Server {
         RefusedConnections {
             counts: Arc::clone(&self.shared.guards.refusals),
             metrics: Arc::clone(&self.shared.metrics),
+            tracer: self.shared.tracer.clone(),
+            clock: Arc::clone(&self.shared.clock),
+            listener: service.label(),
             service: match service {
                 Service::Smtp => metrics::Service::Smtp,
                 _ => metrics::Service::Submission,

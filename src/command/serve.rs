@@ -227,6 +227,7 @@ mod tests {
                     level: Level::Error,
                     target: "postrider_observe::panics".into(),
                     message: "panicked".to_owned(),
+                    event: None,
                     fields: Vec::new(),
                 });
                 panic!("the main thread")

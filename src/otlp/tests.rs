@@ -192,6 +192,7 @@ async fn at_the_end_lines_are_sent_or_counted() {
                 level: Level::Debug,
                 target: "postrider_queue".into(),
                 message: format!("line {number}"),
+                event: None,
                 fields: Vec::new(),
             });
         }

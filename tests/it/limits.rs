@@ -22,8 +22,14 @@ async fn idle_connections_to_the_mx_never_lock_out_applications() {
     }
     let refusal = Client::refused(mx).await;
     assert!(refusal.starts_with("421 4.3.2 "), "{refusal}");
-    let refused = "service=smtp reason=connections limit=limits.connections text=\"421 4.3.2 ";
+    let refused = "service=smtp reason=connections code=421 enhanced=4.3.2 text=\"too many \
+                   connections, try again later\" limit=limits.connections";
     server.logs(refused, 1).await;
+    let traced = run(&conf, &["trace", "127.0.0.1"]).await;
+    let traced = String::from_utf8(traced.stdout).unwrap();
+    let shown = "  too many connections: 421, too many connections, try again later, policy \
+                 limits.connections, rule connections\n";
+    assert!(traced.contains(shown), "{traced}");
     let counted = refusals(&conf).await;
     assert_eq!(counted, [("connections".to_owned(), 1)].into());
     let limits = "open_files=400 raised_from=400 connections=56";

@@ -25,6 +25,7 @@ async fn a_search_in_the_log_lets_others_run() {
             level: Level::Debug,
             target: "postrider_queue".into(),
             message: format!("line {number}"),
+            event: None,
             fields: Vec::new(),
         });
     }

@@ -347,6 +347,7 @@ mod tests {
             level: Level::Warn,
             target: "postrider_webhook".into(),
             message: message.to_owned(),
+            event: None,
             fields: fields
                 .map(|(name, value)| (*name, Value::Text((*value).into())))
                 .collect(),

@@ -140,6 +140,7 @@ mod tests {
             level,
             target: "postrider_webapi::send".into(),
             message: "accepted".to_owned(),
+            event: None,
             fields: vec![
                 ("session", Value::Text("7h3kq0v9x2mc.1".into())),
                 ("from", Value::Text("".into())),

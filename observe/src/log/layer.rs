@@ -141,6 +141,7 @@ where
                 level,
                 target,
                 message: own.message,
+                event: own.event,
                 fields: fields.fields,
             });
         }

@@ -12,6 +12,7 @@ use std::{
 use tracing::field::{Field, Visit};
 
 use super::name;
+use crate::trace::EventType;
 
 /// The most bytes of a text in a line. What is longer ends in `...`.
 pub const TEXT_MAX: usize = 512;
@@ -129,6 +130,9 @@ pub struct Line {
     pub target: Cow<'static, str>,
     /// What happened, in words that do not change.
     pub message: String,
+    /// The event that the trace has for what the line tells, if who wrote the line says so by the
+    /// field `trace.event`. It is in no output.
+    pub event: Option<EventType>,
     /// The facts: those of the spans that the line is in, then its own. No name is there twice.
     pub fields: Vec<(&'static str, Value)>,
 }
@@ -277,6 +281,8 @@ pub(super) struct Fields {
     pub(super) message: String,
     /// The target that a line of the crate `log` brings.
     pub(super) target: Option<String>,
+    /// What the field `trace.event` names.
+    pub(super) event: Option<EventType>,
     pub(super) fields: Vec<(&'static str, Value)>,
 }
 
@@ -300,6 +306,7 @@ impl Fields {
         match field.name() {
             "message" => self.message = value,
             "log.target" => self.target = Some(value),
+            "trace.event" => self.event = EventType::from_name(&value),
             // Where the source of a library is helps nobody here.
             name if name.starts_with("log.") => {}
             name => self.set(name, Value::Text(value.into())),
@@ -386,6 +393,7 @@ mod tests {
             level: Level::Info,
             target: "postrider_queue::end_of".into(),
             message: "delivered".to_owned(),
+            event: None,
             fields: vec![
                 ("to", Value::Text("Ann@a.test".into())),
                 ("name", Value::Text("\u{c4}rger".into())),

@@ -8,8 +8,11 @@ use crate::trace::EventType;
 /// The longest name of a line without an event, in bytes.
 const NAME_MAX: usize = 80;
 
-/// The lines with fixed words that are about an event of traces.
+/// The lines that are about an event of traces: they say so themselves, or by their fixed words.
 fn event(line: &Line) -> Option<EventType> {
+    if line.event.is_some() {
+        return line.event;
+    }
     let is = |field: &str, values: &[&str]| match line.field(field) {
         Some(Value::Text(text)) => values.contains(&&**text),
         _ => false,
@@ -18,8 +21,9 @@ fn event(line: &Line) -> Option<EventType> {
         "accepted" if is("by", &["submission", "webapi"]) => {
             EventType::QueueQueueMessageAuthenticated
         }
-        "accepted" => EventType::QueueQueueMessage,
-        "refused" => EventType::SmtpError,
+        "accepted" if line.field("queue").is_some() => EventType::QueueQueueMessage,
+        "accepted" if is("verdict", &["junk"]) => EventType::MessageIngestSpam,
+        "accepted" => EventType::MessageIngestHam,
         "delivered" => EventType::DeliveryDelivered,
         "deferred" => EventType::QueueRescheduled,
         "failed" => EventType::DeliveryFailed,
@@ -78,9 +82,22 @@ mod tests {
             (
                 "postrider_receive::observer::taken",
                 "accepted",
-                &[("by", "smtp")][..],
+                &[("by", "smtp"), ("queue", "7"), ("mail", "8")][..],
                 "queue.queue-message",
             ),
+            (
+                "postrider_receive::observer::taken",
+                "accepted",
+                &[("by", "smtp"), ("mail", "8"), ("verdict", "inbox")],
+                "message-ingest.ham",
+            ),
+            (
+                "postrider_receive::observer::taken",
+                "accepted",
+                &[("by", "smtp"), ("mail", "8"), ("verdict", "junk")],
+                "message-ingest.spam",
+            ),
+            ("postrider::listener", "refused", &[], "postrider.refused"),
             (
                 "postrider_webapi::send::taken",
                 "accepted",
@@ -133,6 +150,7 @@ mod tests {
                 level: Level::Info,
                 target: target.into(),
                 message: message.to_owned(),
+                event: None,
                 fields: fields
                     .iter()
                     .map(|(name, value)| (*name, Value::Text((*value).into())))
@@ -146,6 +164,7 @@ mod tests {
             level: Level::Warn,
             target: "postrider".into(),
             message: "word ".repeat(100),
+            event: None,
             fields: Vec::new(),
         };
         assert!(name(&long).len() <= NAME_MAX);

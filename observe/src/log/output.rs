@@ -344,6 +344,7 @@ fn lines_lost(count: u64, now: i64) -> Line {
         level: Level::Warn,
         target: "postrider_observe::log".into(),
         message: "log lines dropped".to_owned(),
+        event: None,
         fields: vec![("count", Value::Unsigned(count))],
     }
 }

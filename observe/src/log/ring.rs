@@ -63,6 +63,7 @@ mod tests {
             level: Level::Info,
             target: "postrider".into(),
             message: number.to_string(),
+            event: None,
             fields: vec![("text", Value::Text(text.into()))],
         })
     }

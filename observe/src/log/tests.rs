@@ -61,6 +61,20 @@ fn lines(log: &Log, work: impl FnOnce()) -> Vec<String> {
 }
 
 #[test]
+fn a_line_has_the_name_of_the_event_that_it_says() {
+    let (log, _) = log("info");
+    let written = lines(&log, || {
+        let event = crate::trace::EventType::SmtpRelayNotAllowed.name();
+        info!(reason = "relay", trace.event = event, "refused");
+        info!(trace.event = "no.such-event", "refused");
+    });
+    assert_eq!(written, ["INFO refused reason=relay", "INFO refused"]);
+    let lines = log.newest(None);
+    let names: Vec<_> = lines.iter().map(|(_, line)| line.name()).collect();
+    assert_eq!(names, ["postrider.refused", "smtp.relay-not-allowed"]);
+}
+
+#[test]
 fn an_event_becomes_a_line() {
     let (log, _) = log("info");
     let written = lines(&log, || {

@@ -102,6 +102,7 @@ mod tests {
                 level,
                 target: target.into(),
                 message: "accepted".to_owned(),
+                event: None,
                 fields,
             })
         };

@@ -11,7 +11,7 @@ use postrider_smtp::{
 use tracing::{info, warn};
 
 use super::{Observer, given};
-use crate::{SessionContext, facts::LoggedIn, login::Attempt};
+use crate::{SessionContext, facts::LoggedIn, login::Attempt, refusals::Meaning};
 
 impl Observer {
     /// A client has logged in.
@@ -61,6 +61,7 @@ impl Observer {
         client: &Client,
         login: &RefusedLogin,
         name: &str,
+        meaning: Meaning,
     ) -> Option<String> {
         let result = result_of(name);
         let labels = (LoginService::Submission, result);
@@ -71,7 +72,7 @@ impl Observer {
         let remote = client.remote.ip().to_canonical();
         let service = LoginService::Submission.text();
         let (user, mechanism) = (given(&login.user), login.mechanism.name());
-        let session = client.name();
+        let (session, event) = (client.name(), meaning.event.name());
         match result {
             LoginResult::Limited => warn!(
                 %session,
@@ -80,6 +81,7 @@ impl Observer {
                 login = user,
                 account = account.as_deref(),
                 mechanism,
+                trace.event = event,
                 "logins limited"
             ),
             result => warn!(
@@ -90,6 +92,7 @@ impl Observer {
                 account = account.as_deref(),
                 mechanism,
                 reason = result.text(),
+                trace.event = event,
                 "login refused"
             ),
         }

@@ -248,7 +248,7 @@ impl Observer {
             reply, from, to, ..
         } = refused;
         let account = match &refused.login {
-            Some(login) => self.login_refused(context, client, login, name),
+            Some(login) => self.login_refused(context, client, login, name, meaning),
             None => {
                 info!(
                     session = %refused.name,
@@ -260,6 +260,7 @@ impl Observer {
                     code = reply.code().get(),
                     enhanced = reply.enhanced().map(tracing::field::display),
                     text = %OneLine(reply),
+                    trace.event = meaning.event.name(),
                     "refused"
                 );
                 None

@@ -22,6 +22,7 @@ async fn site() -> Site {
             level,
             target: "postrider_queue".into(),
             message: event.to_owned(),
+            event: None,
             fields: vec![("number", Field::Signed(second))],
         });
     }

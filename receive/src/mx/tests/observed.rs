@@ -166,6 +166,8 @@ fn each_refusal_is_one_line_one_count_and_one_event() {
         let [_, event, _] = events.as_slice() else {
             panic!("{name}: {events:?}")
         };
+        let same = format!("trace.event={:?}", event.event.name());
+        assert!(line.contains(&same), "{same}: {line}");
         assert_eq!(event.text(Key::Rule), Some(reason.text()), "{name}");
         assert_eq!(event.number(Key::Code), Some(250), "{name}");
         let transaction = event.text(Key::Session);
@@ -237,6 +239,9 @@ fn each_refused_login_is_one_line_one_count_and_one_event() {
             panic!("{name}: {records:?}")
         };
         assert_eq!(record.events().count(), 3, "{name}");
+        let event = record.events().nth(1).unwrap();
+        let same = format!("trace.event={:?}", event.event.name());
+        assert!(shown.contains(&same), "{same}: {shown}");
         assert!(record.has(Term::Account("ann")), "{name}");
     }
     let plain = &world.context.metrics.authentication_mechanisms_total;
