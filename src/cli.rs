@@ -96,6 +96,9 @@ pub enum Command {
     /// Show how often the running server refused mail, logins and connections since its start, by
     /// reason.
     Refusals {
+        /// Also the reasons for which nothing was refused.
+        #[arg(long)]
+        all: bool,
         /// Print a JSON array.
         #[arg(long)]
         json: bool,

@@ -74,7 +74,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve => serve::serve(conf),
         Command::Config(command) => config::run(conf, command),
         Command::Audit(command) => audit::run(&Desk::of(conf)?, command),
-        Command::Refusals { json } => refusals::run(&Running::of(conf)?, json),
+        Command::Refusals { all, json } => refusals::run(&Running::of(conf)?, all, json),
         Command::Setpassword { account } => password::set_account(conf, account),
         Command::Setadminpassword => password::set_admin(conf),
         Command::Queue(command) => queue::run(&Running::of(conf)?, command),

@@ -492,5 +492,9 @@ async fn refusals_are_counted_by_reason() {
         lines.clone().any(|line| line == "2  unknown_recipient"),
         "{text}"
     );
+    assert!(lines.all(|line| !line.starts_with("0 ")), "{text}");
+    let output = program::run(&conf, &["refusals", "--all"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines = text.lines().map(str::trim_start);
     assert!(lines.any(|line| line == "0  greylisted"), "{text}");
 }

@@ -15,10 +15,13 @@ pub struct RefusalItem {
     pub count: u64,
 }
 
-/// Lists all reasons in the order of their names, also those that were never given.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct List {}
+/// Lists the reasons that were given since the start of the server, in the order of their names.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct List {
+    /// Those that were never given are listed too.
+    pub all: bool,
+}
 
 impl Operation for List {
     type Item = RefusalItem;
@@ -28,7 +31,9 @@ impl Operation for List {
         context: &Context,
         items: &mut impl Sink<RefusalItem>,
     ) -> Result<(), AdminError> {
-        let counts = context.refusals.all().map(|(reason, count)| RefusalItem {
+        let counts = context.refusals.all();
+        let counts = counts.filter(|(_, count)| self.all || *count > 0);
+        let counts = counts.map(|(reason, count)| RefusalItem {
             reason: reason.to_owned(),
             count,
         });

@@ -133,7 +133,7 @@ pub async fn run(conf: &Path, arguments: &[&str]) -> Output {
 
 /// The refusals that the server has counted, by reason.
 pub async fn refusals(conf: &Path) -> BTreeMap<String, u64> {
-    let output = run(conf, &["refusals", "--json"]).await;
+    let output = run(conf, &["refusals", "--all", "--json"]).await;
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     let list: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();

@@ -353,8 +353,8 @@ pub(super) static CALLS: &[Call] = calls! {
     read GET "telemetry/traces/live" Observe all ["filter,token"] ("" -> "stages")
         "Stream the events of traces as they happen. Further parameters, such as remote-ip, are values that events of the trace have to have."
         => traces::live;
-    read GET "telemetry/refusals" Observe whole ["page,limit,cursor,sort"] ("" -> "[RefusalItem]")
-        "List the reasons of refusals, and how often each was given." => server::refusals;
+    read GET "telemetry/refusals" Observe whole ["all,page,limit,cursor,sort"] ("" -> "[RefusalItem]")
+        "List the reasons of refusals that were given, and how often. With all=1, those that were never given too." => server::refusals;
     read GET "telemetry/metrics" Observe whole ["after,before"] ("" -> "[]MetricItem")
         "List how the metrics grew in each five minutes, or in each hour or more if there would be too many. interval says in which time, in seconds. What did not grow is left out."
         => telemetry::metrics;

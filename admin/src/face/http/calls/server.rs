@@ -88,8 +88,11 @@ pub(in super::super) async fn audit(asked: Asked) -> Result<Answer, Problem> {
 
 pub(in super::super) async fn refusals(asked: Asked) -> Result<Answer, Problem> {
     let paging = Paging::new(&asked.query, OBJECTS_MAX)?;
-    let all = |_: &RefusalItem| true;
-    let found = collect(&asked.context, refusals::List {}, OBJECTS_MAX, &all).await?;
+    let list = refusals::List {
+        all: asked.query.flag("all"),
+    };
+    let any = |_: &RefusalItem| true;
+    let found = collect(&asked.context, list, OBJECTS_MAX, &any).await?;
     let list = (1..).zip(&found.items);
     let list = list.map(|(number, item)| Ok((number, value(item)?)));
     let list = list.collect::<Result<_, Problem>>()?;
