@@ -276,3 +276,11 @@ macro_rules! name {
     };
 }
 operations!(name);
+
+macro_rules! names {
+    ($($variant:ident($operation:ty) = $name:literal,)+) => {
+        /// The names of all operations.
+        pub const NAMES: &[&str] = &[$($name),+];
+    };
+}
+operations!(names);

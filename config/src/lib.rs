@@ -109,6 +109,7 @@ pub use statics::{
     Postmaster, QueueConfig, Reports, ResolverConfig, SmtpClient, SmtpService, Static, StoreConfig,
     SubmissionService, SubmissionsService, Undelete, Web, WebhookConfig,
 };
+pub use suggest::nearest_names;
 pub use traces::TracesConfig;
 pub use transports::{
     Direct, Fail, Lmtp, Smarthost, Socks, Transport, TransportAuth, TransportSecret,

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use postrider_observe::log::{is_known_module, known_modules};
 use postrider_smtp::{Address, Domain, Host};
 use toml_edit::Document;
 
@@ -23,6 +24,7 @@ use crate::{
         OutgoingTls, PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig,
         SmtpClient, Static, StoreConfig, Undelete, Web, WebhookConfig,
     },
+    suggest::nearest_names,
     traces,
     transports::{Direct, Fail, Lmtp, Smarthost, Socks, Transport, TransportAuth, TransportSecret},
     values::{
@@ -244,6 +246,13 @@ fn read_policy(reader: &Reader<'_>) -> Policy {
 
 fn read_log(reader: &Reader<'_>) -> Log {
     let modules = reader.section("modules");
+    for name in modules.names() {
+        if !is_known_module(name) {
+            let nearest = nearest_names(name, known_modules()).join(", ");
+            let message = format!("no module of this name writes lines; the nearest are {nearest}");
+            modules.warn(name, &message);
+        }
+    }
     Log {
         level: reader.opt("level").unwrap_or(LogLevel::Info),
         format: reader.opt("format").unwrap_or(LogFormat::Text),

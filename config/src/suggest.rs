@@ -29,6 +29,23 @@ pub(crate) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>)
     }
 }
 
+/// The most names of [`nearest_names`].
+const NEAREST: usize = 3;
+
+/// The known names that are nearest to a name that is not known, the nearest first: three at most.
+/// A name with parts, such as `queue::deliver` or `queue.end`, is as near as its last part.
+pub fn nearest_names<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let far = |known: &'a str| {
+        let last = known.rsplit([':', '.']).next().unwrap_or(known);
+        distance(name, known).min(distance(name, last))
+    };
+    let mut known: Vec<_> = known.map(|known| (far(known), known)).collect();
+    // The sort keeps the order of equals.
+    known.sort_by_key(|(distance, known)| (*distance, known.len()));
+    known.truncate(NEAREST);
+    known.into_iter().map(|(_, known)| known).collect()
+}
+
 /// The largest distance at which a name counts as a misspelt known name.
 fn tolerance(name: &str) -> usize {
     (name.chars().count() / 4).max(1)
@@ -94,6 +111,25 @@ mod tests {
         ] {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }
+    }
+
+    #[test]
+    fn three_names_are_nearest() {
+        let known = [
+            "queue",
+            "queue.end",
+            "queue.modify",
+            "queue.stop",
+            "key.add",
+        ];
+        for (name, expected) in [
+            ("quue", ["queue", "key.add", "queue.end"]),
+            ("queue.sotp", ["queue.stop", "queue.end", "queue"]),
+            ("stop", ["queue.stop", "queue", "key.add"]),
+        ] {
+            assert_eq!(nearest_names(name, known.into_iter()), expected, "{name}");
+        }
+        assert_eq!(nearest_names("x", [].into_iter()), [""; 0]);
     }
 
     fn check(path: &[&str], name: &str, expected: &str) {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `line` | a line as a value, with texts that are safe to show |
 //! | `levels` | which lines are written, and how that changes while the process runs |
+//! | `modules` | the modules that write lines |
 //! | `floods` | equal lines are joined |
 //! | `layer` | the layer of `tracing` that makes lines of events |
 //! | `output` | what all threads share, and the thread that writes lines out |
@@ -17,6 +18,7 @@ mod form;
 mod layer;
 mod levels;
 mod line;
+mod modules;
 mod name;
 mod output;
 mod ring;
@@ -36,6 +38,7 @@ pub use form::Form;
 pub use layer::LogLayer;
 pub use levels::{About, Levels, ORDERS_MAX, Order, Remotes, Threshold, TooManyOrders, threshold};
 pub use line::{Level, Line, TEXT_MAX, Value, is_hidden, part};
+pub use modules::{is_known_module, known_modules};
 pub use output::Now;
 pub(crate) use output::WRITER;
 pub use ring::RING_MAX;

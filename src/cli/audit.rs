@@ -12,7 +12,8 @@ pub enum Audit {
         /// Only changes by this system user, login or key.
         #[arg(long, value_name = "NAME")]
         who: Option<String>,
-        /// Only changes by this operation, for example account.add.
+        /// Only changes by this operation, for example account.add, or account for all whose names
+        /// begin so.
         #[arg(long)]
         operation: Option<String>,
         /// Only changes of this account, domain or other thing.

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use postrider_config::nearest_names;
 use postrider_store::{Actor, AuditEntry, AuditFilter, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Operation, Sink, pages::send_pages};
-use crate::{AdminError, Context};
+use crate::{AdminError, Context, op};
 
 /// An entry of the audit log. The time is RFC 3339.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,7 +88,7 @@ fn values(text: &str) -> Value {
 pub struct List {
     /// The name of the caller.
     pub who: Option<String>,
-    /// The operation.
+    /// The operation, for example `account.add`, or `account` for all whose names begin so.
     pub operation: Option<String>,
     /// The thing that was to change.
     pub target: Option<String>,
@@ -107,6 +108,9 @@ impl Operation for List {
         context: &Context,
         items: &mut impl Sink<AuditItem>,
     ) -> Result<(), AdminError> {
+        if let Some(name) = &self.operation {
+            check_operation(context, name).await?;
+        }
         let filter = AuditFilter {
             name: self.who,
             operation: self.operation,
@@ -119,4 +123,38 @@ impl Operation for List {
         })
         .await
     }
+}
+
+/// An operation that the management API has alone: it reads the configuration again.
+pub(crate) const RELOAD: &str = "server.reload";
+
+/// The names of operations, and what they begin with.
+fn known() -> Vec<&'static str> {
+    let names = op::NAMES.iter().copied().chain([RELOAD]);
+    let mut known: Vec<_> = names
+        .flat_map(|name| [name.split('.').next().unwrap_or(name), name])
+        .collect();
+    known.sort_unstable();
+    known.dedup();
+    known
+}
+
+/// Refuses the name of an operation that there is not and never was: an entry of an older program
+/// may have another name.
+async fn check_operation(context: &Context, name: &str) -> Result<(), AdminError> {
+    let known = known();
+    if known.contains(&name) {
+        return Ok(());
+    }
+    let filter = AuditFilter {
+        operation: Some(name.to_owned()),
+        ..AuditFilter::default()
+    };
+    let page = context.store.list_audit(&filter, None, 1).await?;
+    if !page.items.is_empty() {
+        return Ok(());
+    }
+    let nearest = nearest_names(name, known.into_iter()).join(", ");
+    let text = format!("there is no operation {name:?}; the nearest are {nearest}");
+    Err(AdminError::invalid(text).at("operation"))
 }

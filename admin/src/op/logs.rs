@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use postrider_config::Network;
-use postrider_observe::log::{About, Log, Order, Remotes, Threshold, threshold};
+use postrider_config::{Network, nearest_names};
+use postrider_observe::log::{
+    About, Log, Order, Remotes, Threshold, is_known_module, known_modules, threshold,
+};
 use postrider_store::Time;
 use serde::{Deserialize, Serialize};
 
@@ -207,7 +209,15 @@ impl SetLevel {
             AdminError::invalid(text).at("level")
         })?;
         let about = match (&self.module, &self.remote) {
-            (Some(module), None) if is_module(module) => About::Module(module.clone()),
+            (Some(module), None) if is_module(module) => {
+                if !module.is_empty() && !is_known_module(module) {
+                    let nearest = nearest_names(module, known_modules()).join(", ");
+                    let text =
+                        format!("no module {module} writes lines; the nearest are {nearest}");
+                    return Err(AdminError::invalid(text).at("module"));
+                }
+                About::Module(module.clone())
+            }
             (Some(_), None) => {
                 let text = "must be the path of a module, for example queue or smtp::server";
                 return Err(AdminError::invalid(text).at("module"));

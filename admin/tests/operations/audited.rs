@@ -207,6 +207,7 @@ log.list {"filter": null} => read
 log.list_levels {} => read
 log.set_level {"module": "queue", "level": "debug", "for": "10m"} => done
 log.set_level {"module": "queue", "level": "loud"} => refused
+log.set_level {"module": "quue", "level": "debug"} => refused
 log.reset_levels {} => done
 refusal.list {} => read
 audit.list {} => read

@@ -634,6 +634,22 @@ fn acme_without_the_ports_of_a_ca_and_a_policy_without_a_server_are_warned_of() 
 }
 
 #[test]
+fn levels_of_modules_that_are_not_there_are_warned_of() {
+    for (module, nearest) in [
+        ("queue", None),
+        ("\"smtp::server\"", None),
+        ("hickory", None),
+        ("quue", Some("the nearest are queue, ")),
+    ] {
+        let config = statics(&format!("[log.modules]\n{module} = \"debug\"\n"));
+        let told = config.warnings().concat();
+        assert_eq!(told.is_empty(), nearest.is_none(), "{module}: {told}");
+        assert!(told.contains(nearest.unwrap_or_default()), "{told}");
+        assert_eq!(config.log.modules.len(), 1, "it has the level all the same");
+    }
+}
+
+#[test]
 fn the_text_of_an_mta_sts_policy() {
     let text = format!(
         "{}[domains.\"bücher.example\"]\nmta_sts = {{ policy_id = \"1\", mode = \"testing\", \

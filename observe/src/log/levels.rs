@@ -13,7 +13,7 @@ pub type Threshold = Option<Level>;
 
 /// The libraries whose lines below warn an administrator may ask for by name. They ask DNS, and
 /// know no secret.
-const OPEN: [&str; 1] = ["hickory"];
+pub(super) const OPEN: [&str; 1] = ["hickory"];
 
 /// Lines of libraries about what a remote server gets wrong, which no administrator can mend. The
 /// first library calls a certificate that it does not know an error, also where any certificate
@@ -36,7 +36,7 @@ pub(super) fn is_ours(target: &str) -> bool {
 }
 
 /// Whether the target is the module or below it.
-fn is_within(target: &str, module: &str) -> bool {
+pub(super) fn is_within(target: &str, module: &str) -> bool {
     let Some(rest) = target.strip_prefix(module) else {
         return false;
     };
@@ -46,7 +46,7 @@ fn is_within(target: &str, module: &str) -> bool {
 }
 
 /// The full name of a module: `queue.deliver` is `postrider_queue::deliver`.
-fn full_name(module: &str) -> String {
+pub(super) fn full_name(module: &str) -> String {
     let path = module.trim().replace('.', "::").replace('-', "_");
     let first = path.split("::").next().unwrap_or_default();
     match CRATES.contains(&first) {

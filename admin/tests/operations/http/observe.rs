@@ -2,12 +2,19 @@
 
 use std::sync::{Arc, Mutex};
 
-use postrider_admin::op::certificates::{CertificateFiles, Read};
+use postrider_admin::op::{
+    audit::List,
+    certificates::{CertificateFiles, Read},
+    logs::SetLevel,
+};
 use postrider_observe::log::{Level, Line, Value as Field};
 use postrider_store::Scope;
 use serde_json::{Value, json};
 
-use super::{super::Desk, Site, TENANTS};
+use super::{
+    super::{Code, Desk},
+    Site, TENANTS,
+};
 
 /// A site whose log has three lines.
 async fn site() -> Site {
@@ -118,6 +125,7 @@ async fn levels_are_set_for_a_while_and_taken_back() {
     for (body, status) in [
         (r#"{"module": "queue", "level": "loud"}"#, 422),
         (r#"{"module": "a b", "level": "info"}"#, 422),
+        (r#"{"module": "quue", "level": "info"}"#, 422),
         (r#"{"remote": "nowhere", "level": "info"}"#, 422),
         (
             r#"{"module": "queue", "remote": "192.0.2.1", "level": "info"}"#,
@@ -145,6 +153,24 @@ async fn levels_are_set_for_a_while_and_taken_back() {
     );
     let audit = site.get("/api/audit?operation=log.reset_levels").await;
     assert_eq!(audit["total"], json!(1));
+    let quue = SetLevel {
+        module: Some("quue".to_owned()),
+        level: "info".to_owned(),
+        ..SetLevel::default()
+    };
+    let said = site.desk.refuses(quue, Code::Invalid, "module").await;
+    assert!(said.contains("the nearest are queue, "), "{said}");
+    // All operations of the log, and none that there is not.
+    let all = site.get("/api/audit?operation=log").await;
+    let named = |it: &Value| it["operation"].as_str().unwrap().starts_with("log.");
+    let items = all["items"].as_array().unwrap();
+    assert!(items.len() > 8 && items.iter().all(named), "{all}");
+    let lgo = List {
+        operation: Some("lgo".to_owned()),
+        ..List::default()
+    };
+    let said = site.desk.refuses(lgo, Code::Invalid, "operation").await;
+    assert!(said.contains("the nearest are log, "), "{said}");
     let reader = site.make_key(&[Scope::ManageObserve], &[], |_| {}).await;
     for call in ["POST /api/logs/levels", "DELETE /api/logs/levels"] {
         assert_eq!(site.with_key(&reader, call, "{}").await.status, 403);

@@ -95,7 +95,8 @@ pub struct NewAuditEntry {
 pub struct AuditFilter {
     /// Changes by the actor with this name.
     pub name: Option<String>,
-    /// Changes by this operation.
+    /// Changes by this operation, such as `queue.end`, or by all whose names begin with it and a
+    /// dot, such as `queue`.
     pub operation: Option<String>,
     /// Changes of this target.
     pub target: Option<String>,
@@ -112,8 +113,12 @@ impl AuditFilter {
         let is = |wanted: &Option<String>, found: &String| {
             wanted.as_ref().is_none_or(|wanted| wanted == found)
         };
+        let is_operation = |wanted: &String| {
+            let rest = entry.operation.strip_prefix(wanted.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
         is(&self.name, &entry.name)
-            && is(&self.operation, &entry.operation)
+            && self.operation.as_ref().is_none_or(is_operation)
             && is(&self.target, &entry.target)
             && self.since.is_none_or(|since| entry.time >= since)
             && self.before.is_none_or(|before| entry.time < before)

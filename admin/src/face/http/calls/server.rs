@@ -14,7 +14,7 @@ use super::super::{
 };
 use crate::op::{
     Single,
-    audit::{AuditItem, List},
+    audit::{AuditItem, List, RELOAD},
     certificates,
     refusals::{self, RefusalItem},
 };
@@ -37,7 +37,7 @@ pub(in super::super) async fn reload(asked: Asked) -> Result<Answer, Problem> {
         }
         Ok(_) if asked.query.flag("dry-run") => {}
         Ok(_) => {
-            let put = context.change_domains("server.reload", "domains.conf", |_| Ok(()));
+            let put = context.change_domains(RELOAD, "domains.conf", |_| Ok(()));
             if let Err(error) = put.await {
                 let fault = json!({"type": "build", "error": error.text});
                 errors.insert(error.field.unwrap_or_default(), fault);
