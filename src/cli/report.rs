@@ -63,7 +63,8 @@ pub enum Report {
 /// Which reports. All given options must match.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ReceivedFilter {
-    /// Only reports with this text in their addresses, subject, names, id, domains or error.
+    /// Only reports with this text in their addresses, subject, names, id, domains or error. Their
+    /// number and type are found as a whole, and their time by its beginning.
     #[arg(long)]
     pub text: Option<String>,
     /// Only reports of this type.

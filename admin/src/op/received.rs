@@ -170,7 +170,8 @@ pub struct ReceivedSelection {
     /// What they are about.
     #[serde(rename = "type")]
     pub kind: Option<ReceivedType>,
-    /// This text is in their addresses, subject, names, id, domains or error, in any case.
+    /// This text is in their addresses, subject, names, id, domains or error, in any case. Their
+    /// number and type are found as a whole, and their time by its beginning.
     pub text: Option<String>,
     /// All their domains are among these, in ASCII; None: any.
     pub domains: Option<BTreeSet<String>>,

@@ -56,6 +56,8 @@ ids! {
 const RECORD_SIZE: u64 = 1024;
 /// The part of the room that sums may have: one of so many.
 const SUMS_SHARE: u64 = 4;
+/// What lists say of a report that may be from anybody.
+const NOT_VERIFIED: &str = "not verified";
 /// How many records are removed for want of room in the operation that keeps a report. If that is
 /// not enough, further operations go on.
 const TRIMMED_MAX: u64 = 64;
@@ -65,7 +67,8 @@ const TRIMMED_MAX: u64 = 64;
 pub struct ReceivedFilter {
     /// What they are about.
     pub kind: Option<ReceivedKind>,
-    /// This text is in what is known of them, in any case.
+    /// This text is in what is known of them, in any case. Their numbers and their kind are found
+    /// as a whole, and the time when they came by its beginning.
     pub text: Option<String>,
     /// All their domains are among these, in ASCII. Recipients of other domains are not shown, and
     /// their addresses match no text.
@@ -97,16 +100,33 @@ impl ReceivedFilter {
         let has = |text: &String| {
             let text = text.to_lowercase();
             let to = about.to.iter().filter(|to| self.shows(to));
-            let lists = to.chain(&about.domains);
+            let message = about.message.iter();
+            let of_message = message.flat_map(|message| {
+                let single = [&message.feedback_type, &message.source, &message.sender];
+                single.into_iter().chain(&message.recipients)
+            });
+            let lists = to.chain(&about.domains).chain(of_message);
             let single = [
                 &about.from,
                 &about.subject,
+                &about.reporter,
                 &about.organization,
                 &about.report_id,
                 &about.error,
             ];
             let mut all = single.into_iter().chain(lists);
+            let is_number = |number: u64| number.to_string() == text;
+            let queued = about.message.as_ref().and_then(|it| it.queue_id);
             all.any(|found| found.to_lowercase().contains(&text))
+                || about.kind.as_str() == text
+                || !about.verified && NOT_VERIFIED.contains(&text)
+                || report
+                    .received
+                    .to_string()
+                    .to_lowercase()
+                    .starts_with(&text)
+                || is_number(report.id.0)
+                || queued.is_some_and(|id| is_number(id.0))
         };
         self.kind.is_none_or(|kind| kind == about.kind)
             && (!self.readable || about.was_read())

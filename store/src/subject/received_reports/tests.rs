@@ -4,7 +4,7 @@ use postrider_smtp::Address;
 
 use super::*;
 use crate::{
-    Accept, StoreError, TextSource,
+    Accept, QueueId, StoreError, TextSource,
     subject::Subject as _,
     tests::{
         samples::{at, inline, text},
@@ -345,6 +345,54 @@ fn older_counters_are_read() {
     assert!(counted > 0);
     let (all, readable) = (1, 1);
     assert_eq!(*counters.of(ReceivedKind::Dmarc), Counted { all, readable });
+}
+
+#[tokio::test]
+async fn all_that_a_list_shows_of_a_report_is_found() {
+    on_both(|store| async move {
+        keep(&store, report("one", 1), ROOM).await;
+        let mut complaint = report("complaint", 1);
+        complaint.about.kind = ReceivedKind::Arf;
+        complaint.about.reporter = "isp.test".into();
+        complaint.about.verified = false;
+        complaint.about.message = Some(ReportedMessage {
+            feedback_type: "abuse".into(),
+            source: "192.0.2.10".into(),
+            sender: "shop@a.test".into(),
+            recipients: vec!["jane@isp.test".into()],
+            queue_id: Some(QueueId(7301)),
+        });
+        keep(&store, complaint, ROOM).await;
+        let of = |text: &str| ReceivedFilter {
+            text: Some(text.to_owned()),
+            ..ReceivedFilter::default()
+        };
+        for text in [
+            "ISP.test",
+            "arf",
+            "abuse",
+            "192.0.2.10",
+            "shop@",
+            "jane@isp",
+            "7301",
+            "2",
+            "Not Verified",
+        ] {
+            assert_eq!(listed(&store, &of(text)).await, [2], "{text}");
+        }
+        let received = at(1).to_string();
+        let of_date = received.get(..10).unwrap();
+        for (text, expected) in [
+            (received.as_str(), &[2, 1][..]),
+            (of_date, &[2, 1]),
+            (&of_date[2..], &[]),
+            ("730", &[]),
+            ("ar", &[2, 1]),
+        ] {
+            assert_eq!(listed(&store, &of(text)).await, expected, "{text}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
