@@ -120,7 +120,7 @@ pub use reader::{HeldText, JournalReader, JournalText, TextPlace};
 use spare::Spares;
 
 /// The journal's folder.
-const DIR: &str = "journal";
+pub(crate) const DIR: &str = "journal";
 /// The lock that keeps a second process out.
 const LOCK: &str = "journal/lock";
 

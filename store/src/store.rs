@@ -44,7 +44,7 @@ pub struct Counts {
     pub suppressions: u64,
     /// Hold rules.
     pub hold_rules: u64,
-    /// Bytes on disk that the journal takes; 0 in memory.
+    /// Bytes of the segments of the journal that are in use; 0 in memory. [`DiskUse`] has all.
     pub journal_bytes: u64,
     /// Bytes of texts that some record refers to, in the journal and in files of their own.
     pub text_bytes: u64,
@@ -55,8 +55,10 @@ pub struct Counts {
 /// How much of the disk a store uses, in bytes. All are 0 in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskUse {
-    /// The file of the index. [`Counts`] has the other parts.
+    /// The file of the index. [`Counts`] has the texts.
     pub index: u64,
+    /// All files of the journal: also those that are made in advance, and the reserve.
+    pub journal: u64,
     /// What is free.
     pub free: u64,
     /// The free bytes that are for the work under way: below this, new mail is refused.

@@ -189,7 +189,7 @@ impl Context {
         let set_aside = self.store.set_aside().await;
         metrics.store_records_set_aside.set(set_aside);
         for (part, bytes) in [
-            (StorePart::Journal, counts.journal_bytes),
+            (StorePart::Journal, disk.journal),
             (StorePart::Bodies, counts.text_bytes),
             (StorePart::Index, disk.index),
             (StorePart::Traces, traces.unwrap_or_default()),

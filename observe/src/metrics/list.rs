@@ -220,7 +220,8 @@ metrics! {
         "How long a checkpoint of the index took.";
     store_unindexed_bytes: Family<Gauge, ()>, [],
         "Bytes of the journal that a start would read again.";
-    store_bytes: Family<Gauge, StorePart>, ["part"], "Bytes of the parts of the data folder. Texts of reports are among the bodies too.";
+    store_bytes: Family<Gauge, StorePart>, ["part"],
+        "Bytes of the parts of the data folder. journal, index and traces: their files, also those that are made in advance. bodies: all texts, of which those up to 256 KiB lie in the journal, and the others in files of their own. reports: what reports.max_size limits; their texts are among the bodies too.";
     store_free_bytes: Family<Gauge, ()>, [], "Free bytes of the disk of the data folder.";
     store_reserve_bytes: Family<Gauge, ()>, [],
         "The free bytes below which new mail is refused (store.min_free).";

@@ -59,7 +59,7 @@ use crate::{
     Transaction,
     disk::{Disk, Open},
     error::Fault,
-    journal::{HeldText, JournalReader, ReadError},
+    journal::{self, HeldText, JournalReader, ReadError},
     subject::{Applied, Op, Question, Scan, State, hooks, texts::Place, unit},
     textfile::{TextFilePlace, TextFiles},
 };
@@ -317,6 +317,7 @@ impl Engine for JournalEngine {
             let index = shared.disk.open(index::FILE, Open::Existing)?;
             Ok(DiskUse {
                 index: index.size()?,
+                journal: size_of_files(&*shared.disk, journal::DIR)?,
                 free: shared.disk.free()?,
                 reserve: shared.min_free,
             })
@@ -347,6 +348,20 @@ impl Engine for JournalEngine {
             }
         }
     }
+}
+
+/// The bytes of all files of a folder.
+fn size_of_files(disk: &dyn Disk, dir: &str) -> io::Result<u64> {
+    let mut bytes = 0;
+    for name in disk.list(dir)? {
+        match disk.open(&format!("{dir}/{name}"), Open::Existing) {
+            Ok(file) => bytes += file.size()?,
+            // It was deleted or renamed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }
 
 fn counts_of(state: &State, journal_bytes: u64) -> Counts {

@@ -71,6 +71,24 @@ async fn accept(store: &Store, number: usize) {
     store.accept(accept).await.unwrap();
 }
 
+/// What an administrator sees with `du`: also the segments that are made in advance.
+#[tokio::test]
+async fn the_use_of_the_disk_is_that_of_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FsDisk::open(dir.path()).unwrap());
+    let store = Store::open_on(disk, &options(dir.path()), Mode::Inline(1)).unwrap();
+    for number in 0..3 {
+        accept(&store, number).await;
+    }
+    let spare = dir.path().join("journal/ff.spare");
+    fs::write(&spare, [0; 64 << 10]).unwrap();
+    let journal = files(&dir.path().join("journal"));
+    let bytes: usize = journal.iter().map(|(_, bytes, _)| bytes.len()).sum();
+    let used = store.disk_use().await.unwrap();
+    assert_eq!(used.journal, bytes as u64);
+    assert!(used.journal > store.counts().await.journal_bytes);
+}
+
 /// Ends all messages that are queued.
 async fn end_all(store: &Store) {
     loop {
