@@ -237,6 +237,8 @@ metrics! {
         "1: the file was without errors when it was read last.";
     dns_records_wrong: Family<Gauge, RecordKind>, ["record"],
         "Records of our domains in DNS that are missing or not as they should be.";
+    dns_records_unchecked: Family<Gauge, RecordKind>, ["record"],
+        "Records of our domains in DNS, and services that they lead to, which gave no answer at the last look, so that it is not known whether they are as they should be.";
     dnsbl_listed: Named<Gauge, (), 2>, ["zone", "ip"],
         "1: the zone lists this address of ours.";
     reports_received_total: Family<Counter, (ReportKind, ReportResult)>, ["kind", "result"],

@@ -10,7 +10,7 @@ use postrider_observe::{
     metrics::{Label, RecordKind},
 };
 use tokio::sync::watch;
-use tracing::debug;
+use tracing::warn;
 
 use super::{CheckItem, Verdict, World};
 use crate::Context;
@@ -42,7 +42,13 @@ pub(super) async fn look(world: &World, metrics: &Metrics) {
     let this_host = match world.this_host().await {
         Ok(this_host) => this_host,
         Err(error) => {
-            debug!(%error, "failed to look at the records of the domains");
+            warn!(%error, "failed to look at the records of the domains");
+            // How many there are is not known without a look.
+            let domains = world.config.domains.len().max(1);
+            metrics
+                .dns_records_unchecked
+                .with(RecordKind::Other)
+                .set(domains);
             return;
         }
     };
@@ -50,10 +56,15 @@ pub(super) async fn look(world: &World, metrics: &Metrics) {
     for (domain, config) in &world.config.domains {
         found.add(&world.check_with(domain, config, &this_host).await);
     }
-    let wrong = found.wrong();
-    for kind in RecordKind::ALL {
-        let count = wrong.get(kind.text()).copied().unwrap_or_default();
-        metrics.dns_records_wrong.with(*kind).set(count);
+    for (gauges, records) in [
+        (&metrics.dns_records_wrong, &found.wrong),
+        (&metrics.dns_records_unchecked, &found.unchecked),
+    ] {
+        let counts = by_kind(records);
+        for kind in RecordKind::ALL {
+            let count = counts.get(kind.text()).copied().unwrap_or_default();
+            gauges.with(*kind).set(count);
+        }
     }
     let lists = world.lists(&this_host.facts);
     let listed: Vec<(String, String)> = lists
@@ -64,40 +75,47 @@ pub(super) async fn look(world: &World, metrics: &Metrics) {
     metrics.set_listed(&lists.zones, &lists.addresses(), &listed);
 }
 
-/// What is wrong, each thing once: what is of the host stands in the check of each domain.
+/// Records, by kind and name.
+type Records = BTreeSet<(&'static str, String)>;
+
+/// What is wrong or not known, each thing once: what is of the host stands in the check of each
+/// domain.
 #[derive(Debug, Default)]
 struct Found {
-    /// The kind and the name of each record.
-    wrong: BTreeSet<(&'static str, String)>,
+    wrong: Records,
+    /// What gave no answer.
+    unchecked: Records,
     /// The names that lists have.
     listed: BTreeSet<String>,
 }
 
 impl Found {
     fn add(&mut self, items: &[CheckItem]) {
-        let wrong = items.iter().filter(|item| {
-            // Without an answer nothing is known to be wrong.
-            item.needed && matches!(item.verdict, Verdict::Missing | Verdict::Differs)
-        });
-        for item in wrong {
-            match item.check.as_str() {
-                "DNSBL" => drop(self.listed.insert(item.name.clone())),
-                check => {
-                    let name = format!("{} {}", item.record_type, item.name);
-                    self.wrong.insert((kind(check).text(), name));
+        for item in items.iter().filter(|item| item.needed) {
+            let check = item.check.as_str();
+            let records = match (item.verdict, check) {
+                (Verdict::Ok, _) => continue,
+                // Without an answer nothing is known to be wrong.
+                (Verdict::Error, _) => &mut self.unchecked,
+                (_, "DNSBL") => {
+                    self.listed.insert(item.name.clone());
+                    continue;
                 }
-            }
+                (Verdict::Missing | Verdict::Differs | Verdict::Extra, _) => &mut self.wrong,
+            };
+            let name = format!("{} {}", item.record_type, item.name);
+            records.insert((kind(check).text(), name));
         }
     }
+}
 
-    /// How many there are of each kind.
-    fn wrong(&self) -> BTreeMap<&'static str, usize> {
-        let mut counts = BTreeMap::new();
-        for (kind, _) in &self.wrong {
-            *counts.entry(*kind).or_default() += 1;
-        }
-        counts
+/// How many there are of each kind.
+fn by_kind(records: &Records) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for (kind, _) in records {
+        *counts.entry(*kind).or_default() += 1;
     }
+    counts
 }
 
 /// The kind of what a row of the check is about.
@@ -146,10 +164,17 @@ mod tests {
             item("DKIM", "a.test.", Verdict::Ok, true),
             item("MX", "a.test.", Verdict::Error, true),
             item("TLSA", "a.test.", Verdict::Missing, false),
+            item("DMARC", "a.test.", Verdict::Extra, true),
             item("DNSBL", "1.2.0.192.bl.test.", Verdict::Differs, true),
+            item("DNSBL", "1.2.0.192.other.test.", Verdict::Error, true),
+            item("SRV", "a.test.", Verdict::Error, false),
         ]);
         found.add(&[of_host, item("SPF", "b.test.", Verdict::Missing, true)]);
-        assert_eq!(found.wrong(), BTreeMap::from([("ptr", 1), ("spf", 2)]));
+        let wrong = BTreeMap::from([("dmarc", 1), ("ptr", 1), ("spf", 2)]);
+        assert_eq!(by_kind(&found.wrong), wrong);
+        let unchecked = BTreeMap::from([("mx", 1), ("other", 1)]);
+        assert_eq!(by_kind(&found.unchecked), unchecked);
+        assert_eq!(found.listed.len(), 1);
         assert!(found.listed.contains("1.2.0.192.bl.test."));
     }
 }

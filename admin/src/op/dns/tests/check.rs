@@ -71,6 +71,12 @@ async fn what_is_of_this_host_is_asked_once_for_all_domains() {
     let wrong = |kind| metrics.dns_records_wrong.with(kind).get();
     // The other domains have no records.
     assert_eq!((wrong(RecordKind::Ptr), wrong(RecordKind::Spf)), (0, 2));
+    let unchecked = |kind| metrics.dns_records_unchecked.with(kind).get();
+    assert_eq!(unchecked(RecordKind::Spf), 0);
+    // Without answers nothing is wrong, and nothing is known.
+    fake.fail("example.org");
+    look(&world, &metrics).await;
+    assert_eq!((wrong(RecordKind::Spf), unchecked(RecordKind::Spf)), (2, 1));
 }
 
 /// The items that are not right, as `check type name`.
