@@ -4,7 +4,7 @@
 //! The crate follows CNAMEs too. But it loses those before a denial, takes a loop for a denial, and
 //! takes a proven denial behind a CNAME for a bogus one. So it is asked about one name at a time.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use hickory_resolver::{
     net::{DnsError as NetDnsError, NetError},
@@ -40,11 +40,8 @@ impl Response {
     /// What the response says, for the metrics.
     pub(super) fn result(&self) -> DnsResult {
         match self.code {
-            ResponseCode::NXDomain => DnsResult::NxDomain,
-            ResponseCode::Refused => DnsResult::Refused,
             ResponseCode::NoError if self.answers.is_empty() => DnsResult::NoData,
-            ResponseCode::NoError => DnsResult::Ok,
-            _ => DnsResult::ServFail,
+            code => result_of(code),
         }
     }
 
@@ -126,6 +123,27 @@ impl Response {
             denial_secure: is_secure(response.authorities.iter()),
             negative_ttl: response.negative_ttl().unwrap_or(NEGATIVE_TTL),
         }
+    }
+}
+
+/// What a response with this code and with records says, for the metrics.
+const fn result_of(code: ResponseCode) -> DnsResult {
+    match code {
+        ResponseCode::NoError => DnsResult::Ok,
+        ResponseCode::NXDomain => DnsResult::NxDomain,
+        ResponseCode::Refused => DnsResult::Refused,
+        _ => DnsResult::ServFail,
+    }
+}
+
+/// Why there is no response, for the metrics.
+pub(super) fn failure(error: &NetError) -> DnsResult {
+    match error {
+        NetError::Dns(NetDnsError::ResponseCode(code)) => result_of(*code),
+        NetError::Dns(NetDnsError::DnssecBogus) => DnsResult::Bogus,
+        NetError::Timeout => DnsResult::Timeout,
+        NetError::Io(error) if error.kind() == ErrorKind::TimedOut => DnsResult::Timeout,
+        _ => DnsResult::Error,
     }
 }
 

@@ -46,12 +46,12 @@ impl Counted {
         }
     }
 
-    /// Counts the answer.
-    pub(super) fn end(mut self, answer: &Result<Response, DnsError>) {
+    /// Counts the answer. `failed` is why there is none.
+    pub(super) fn end(mut self, answer: &Result<Response, DnsError>, failed: Option<DnsResult>) {
         self.result = Some(match answer {
             Ok(response) => response.result(),
             Err(DnsError::Bogus { .. }) => DnsResult::Bogus,
-            Err(_) => DnsResult::Timeout,
+            Err(_) => failed.unwrap_or(DnsResult::Error),
         });
     }
 }
@@ -90,7 +90,14 @@ mod tests {
         assert_eq!(count(), (0, 0));
         drop(begin(Duration::ZERO));
         assert_eq!(count(), (1, 1));
-        begin(Duration::MAX).end(&Err(DnsError::Temporary("no answer".to_owned())));
+        let none = Err(DnsError::Temporary("no answer".to_owned()));
+        begin(Duration::MAX).end(&none, Some(DnsResult::Timeout));
         assert_eq!(count(), (2, 2));
+        begin(Duration::ZERO).end(&none, None);
+        assert_eq!(count(), (2, 3), "only what took too long counts as that");
+        let errors = metrics
+            .dns_questions_total
+            .with((DnsType::Mx, DnsResult::Error));
+        assert_eq!(errors.get(), 1);
     }
 }

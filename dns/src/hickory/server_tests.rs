@@ -154,6 +154,47 @@ async fn an_answer_that_is_cut_off_is_asked_for_over_tcp() {
     );
 }
 
+#[tokio::test]
+async fn each_result_in_the_metrics_has_its_own_cause() {
+    use postrider_observe::metrics::{DnsResult, DnsType, Label};
+    let cases: [(Answers, Duration, DnsResult); 6] = [
+        (
+            |query, _| Some(response(query, ResponseCode::NoError)),
+            LIMIT,
+            DnsResult::NoData,
+        ),
+        (
+            |query, _| Some(response(query, ResponseCode::NXDomain)),
+            LIMIT,
+            DnsResult::NxDomain,
+        ),
+        (
+            |query, _| Some(response(query, ResponseCode::Refused)),
+            LIMIT,
+            DnsResult::Refused,
+        ),
+        (
+            |query, _| Some(response(query, ResponseCode::ServFail)),
+            LIMIT,
+            DnsResult::ServFail,
+        ),
+        (
+            |query, _| Some(response(query, ResponseCode::FormErr)),
+            LIMIT,
+            DnsResult::ServFail,
+        ),
+        (|_, _| None, Duration::from_millis(20), DnsResult::Timeout),
+    ];
+    for (answers, limit, expected) in cases {
+        let resolver = Server::new(answers).await.resolver(limit);
+        resolver.txt("a.test").await.unwrap_err();
+        let counts = &resolver.inner.metrics.dns_questions_total;
+        let is_given = |it: &&DnsResult| counts.with((DnsType::Txt, **it)).get() > 0;
+        let given: Vec<_> = DnsResult::ALL.iter().filter(is_given).collect();
+        assert_eq!(given, [&expected]);
+    }
+}
+
 /// All questions that may be open at once fit into one TCP connection.
 #[tokio::test]
 async fn as_many_questions_as_there_are_places_go_over_tcp_at_once() {

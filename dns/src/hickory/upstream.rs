@@ -18,7 +18,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use postrider_observe::Metrics;
 
-use super::{HickorySetupError, chain::Response, counted::Counted};
+use super::{
+    HickorySetupError,
+    chain::{self, Response},
+    counted::Counted,
+};
 use crate::{DnsError, places::ASKED_MAX};
 
 /// How many questions one TCP connection to a server takes. Beyond, the crate counts it as broken,
@@ -121,8 +125,9 @@ impl Upstream {
             Asked::Plain(servers) => servers.lookup(query, self.options).first_answer().await,
             Asked::Validating(servers) => servers.lookup(query, self.options).first_answer().await,
         };
+        let failed = result.as_ref().err().map(chain::failure);
         let response = Response::read(name, result);
-        counted.end(&response);
+        counted.end(&response, failed);
         response
     }
 }

@@ -172,6 +172,8 @@ labels! {
         Refused = "refused", Timeout = "timeout",
         /// A signature of DNSSEC is wrong.
         Bogus = "bogus",
+        /// No server could be asked, or what it said can't be read.
+        Error = "error",
     }
     /// Whether a cache had the answer.
     Cached { Hit = "hit", Miss = "miss" }

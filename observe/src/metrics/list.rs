@@ -160,7 +160,7 @@ metrics! {
         "What became of incoming messages, for each recipient.";
     greylist_total: Family<Counter, Greylisted>, ["result"], "Recipients that the greylist saw.";
     dns_questions_total: Family<Counter, (DnsType, DnsResult)>, ["type", "result"],
-        "Questions that DNS servers were asked.";
+        "Questions that DNS servers were asked, by their result. servfail: SERVFAIL or another code of a failure. timeout: no answer in time. error: no server could be asked, or what it said can't be read.";
     dns_question_duration_seconds: Family<Histogram<Slow>, DnsType>, ["type"],
         "How long the answer to a question of DNS took.";
     dns_cache_total: Family<Counter, Cached>, ["result"],

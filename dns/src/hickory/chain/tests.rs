@@ -334,3 +334,26 @@ fn a_denial_holds_for_the_ttl_of_its_soa_or_a_minute() {
         assert_eq!(answer, Err(DnsError::NoName(negative(false, expected))));
     }
 }
+
+#[test]
+fn only_an_answer_that_did_not_come_in_time_is_a_timeout() {
+    let io = |kind: ErrorKind| NetError::from(std::io::Error::from(kind));
+    for (error, expected) in [
+        (NetError::Timeout, DnsResult::Timeout),
+        (io(ErrorKind::TimedOut), DnsResult::Timeout),
+        (io(ErrorKind::ConnectionRefused), DnsResult::Error),
+        (NetError::NoConnections, DnsResult::Error),
+        (NetError::Message("odd"), DnsResult::Error),
+        (
+            NetError::Dns(NetDnsError::ResponseCode(ResponseCode::ServFail)),
+            DnsResult::ServFail,
+        ),
+        (
+            NetError::Dns(NetDnsError::ResponseCode(ResponseCode::Refused)),
+            DnsResult::Refused,
+        ),
+        (NetError::Dns(NetDnsError::DnssecBogus), DnsResult::Bogus),
+    ] {
+        assert_eq!(failure(&error), expected, "{error}");
+    }
+}
