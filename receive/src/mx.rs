@@ -179,10 +179,17 @@ impl MxSession {
         if decision.refusal.is_some() {
             return Ok(decision);
         }
-        if is_checked && decision.lets_wait(&self.facts, &policy) {
-            let time = self.context.statics.policy.first_time_sender_delay;
-            let slow = &self.context.guards.slow;
-            slow.wait(client.remote.ip(), time).await;
+        let time = self.context.statics.policy.first_time_sender_delay;
+        if is_checked
+            && !time.is_zero()
+            && let Some(delivery) = decision.lets_wait(&self.facts, &policy)
+        {
+            let (context, begun) = (&self.context, self.context.clock.moment());
+            context.guards.slow.wait(client.remote.ip(), time).await;
+            let waited = context.clock.moment().since(begun);
+            if let Some(party) = delivery.target(&self.facts) {
+                self.observer.delayed(context, party, waited);
+            }
         }
         Ok(decision)
     }

@@ -234,6 +234,8 @@ event_types! {
     245 PostriderSuppressed "postrider.suppressed" "a recipient is suppressed",
     246 PostriderLeftOut "postrider.left-out" "events were left out",
     247 PostriderPostponed "postrider.postponed" "put off without an attempt",
+    248 PostriderGreylist "postrider.greylist" "the greylist was asked about a doubtful sender",
+    249 PostriderDelayed "postrider.delayed" "the answer waited, since the sender is a stranger",
 }
 
 impl EventType {

@@ -1,6 +1,6 @@
 //! The names of the values of an event.
 //!
-//! No event has `due`, `limit`, `nextDsn` or `tls` yet. They belong to the set that clients hold.
+//! No event has `due`, `limit` or `nextDsn` yet. They belong to the set that clients hold.
 
 macro_rules! keys {
     ($($number:literal $variant:ident $name:literal $doc:literal,)*) => {

@@ -260,10 +260,10 @@ impl EndDecision {
         good.any(|delivery| delivery.acceptance != Acceptance::Known)
     }
 
-    /// A target takes the message of a stranger, and its account lets strangers wait.
+    /// A target that takes the message of a stranger, and whose account lets strangers wait.
     #[must_use]
-    pub fn lets_wait(&self, facts: &Facts, policy: &Policy<'_>) -> bool {
-        self.deliveries.iter().any(|delivery| {
+    pub fn lets_wait(&self, facts: &Facts, policy: &Policy<'_>) -> Option<&Delivery> {
+        self.deliveries.iter().find(|delivery| {
             delivery.is_good()
                 && delivery.acceptance == Acceptance::Stranger
                 && delivery

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use postrider_config::Dynamic;
-use postrider_observe::metrics::Greylisted;
+use postrider_observe::metrics::{Greylisted, Label};
 use postrider_smtp::{
     Domain, Reply, ReversePath,
     server::{Client, MailFrom},
@@ -19,7 +19,7 @@ use crate::{
     decide::{Refusal, Role, Stage},
     facts::{RecipientFacts, Target},
     junk::{Listed, senders::Senders},
-    observer::Observer,
+    observer::{Doubt, Observer},
     rates::{Exceeded, RateCounter},
     reply::store_reply,
     resolve::reports_to,
@@ -192,9 +192,16 @@ impl MxSession {
         }
         let remote = client.remote.ip();
         let (iprev, spf) = checks.early(RESULTS_WITHIN).await;
-        if !is_doubtful(iprev, spf, remote, client.tls.is_some()) {
+        let has_tls = client.tls.is_some();
+        if !is_doubtful(iprev, spf, remote, has_tls) {
             return Ok(());
         }
+        let doubt = Doubt {
+            iprev: iprev.map(|iprev| iprev.outcome.as_str()),
+            spf: spf.map(|spf| spf.outcome.as_str()),
+            has_tls,
+        };
+        let (observer, parties) = (&mut self.observer, (from, &recipient.address));
         let filter = context.filter();
         let senders = Senders::of_session(from, client.helo.as_deref(), remote);
         let today = context.clock.now().day();
@@ -211,10 +218,12 @@ impl MxSession {
                 }
             };
             if has_met {
+                observer.greylisted(context, parties, &doubt, "met before");
                 return Ok(());
             }
         }
         if self.greylisted >= REMEMBERED {
+            observer.greylisted(context, parties, &doubt, "deferred");
             context
                 .metrics
                 .greylist_total
@@ -227,14 +236,16 @@ impl MxSession {
         // Names behind a separator are without number.
         let to = config.canonical(to).unwrap_or_else(|| config.plain(to));
         let attempt = greylist.attempt(&context.store, remote, &domain, &to, context.clock.now());
-        match attempt.await.map_err(|error| store_reply(&error))? {
-            Greyness::Known => counts.with(Greylisted::Known).inc(),
-            Greyness::Passes => counts.with(Greylisted::Passed).inc(),
-            Greyness::Waits => {
-                counts.with(Greylisted::Deferred).inc();
-                self.greylisted += 1;
-                return Err(Refusal::Greylisted.reply());
-            }
+        let result = match attempt.await.map_err(|error| store_reply(&error))? {
+            Greyness::Known => Greylisted::Known,
+            Greyness::Passes => Greylisted::Passed,
+            Greyness::Waits => Greylisted::Deferred,
+        };
+        counts.with(result).inc();
+        observer.greylisted(context, parties, &doubt, result.text());
+        if result == Greylisted::Deferred {
+            self.greylisted += 1;
+            return Err(Refusal::Greylisted.reply());
         }
         Ok(())
     }

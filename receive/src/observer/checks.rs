@@ -6,7 +6,7 @@ use postrider_observe::{
     metrics::{Check, CheckResult, Metrics, TimedCheck},
     trace::{EventType, Key},
 };
-use postrider_smtp::Domain;
+use postrider_smtp::{Address, Domain};
 
 use super::Observer;
 use crate::{
@@ -89,6 +89,40 @@ impl Observer {
         });
     }
 
+    /// The greylist was asked about a sender, and said this.
+    pub(crate) fn greylisted(
+        &mut self,
+        context: &SessionContext,
+        (from, to): (&Address, &Address),
+        doubt: &Doubt,
+        result: &'static str,
+    ) {
+        self.add(context, EventType::PostriderGreylist, |data| {
+            data.display(Key::To, to);
+            data.text(Key::Domain, &from.host.ascii());
+            data.text(Key::Result, result);
+            data.flag(Key::Tls, doubt.has_tls);
+            let word = |result: Option<&'static str>| result.unwrap_or("without an answer");
+            let (iprev, spf) = (word(doubt.iprev), word(doubt.spf));
+            data.display(Key::Details, format_args!("iprev {iprev}, SPF {spf}"));
+        });
+    }
+
+    /// The answer to a message waited this long, since this recipient lets strangers wait.
+    pub(crate) fn delayed(
+        &mut self,
+        context: &SessionContext,
+        (recipient, target): (&RecipientFacts, &Target),
+        waited: Duration,
+    ) {
+        self.add(context, EventType::PostriderDelayed, |data| {
+            data.display(Key::To, &recipient.address);
+            data.text(Key::AccountName, &target.account);
+            data.text(Key::Rule, "first_time_delay");
+            data.elapsed(waited);
+        });
+    }
+
     /// The junk filter of an account knows something of a message.
     pub(crate) fn classified(
         &mut self,
@@ -115,6 +149,15 @@ impl Observer {
             }
         });
     }
+}
+
+/// Why a sender is doubtful: what was known of its client.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    /// The results in words of RFC 8601. None: there was none in time.
+    pub(crate) iprev: Option<&'static str>,
+    pub(crate) spf: Option<&'static str>,
+    pub(crate) has_tls: bool,
 }
 
 /// Counts how long a check took.

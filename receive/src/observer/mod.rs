@@ -31,7 +31,7 @@ use postrider_store::Moment;
 use tracing::info;
 
 pub(crate) use self::{
-    checks::count_time,
+    checks::{Doubt, count_time},
     taken::{CameIn, TakenMessage, count_incoming, count_verdicts, incoming_events, shown_verdict},
 };
 use crate::SessionContext;

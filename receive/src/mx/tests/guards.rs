@@ -1,6 +1,10 @@
 //! What a client is asked for before its text.
 
 use futures_util::FutureExt;
+use postrider_observe::{
+    Tracer,
+    trace::{self, EventType, Key, TracerSettings},
+};
 use postrider_smtp::{
     sasl::{Evidence, Mechanism},
     server::{Refused, SessionName},
@@ -574,8 +578,11 @@ async fn a_stranger_waits_for_the_answer_to_the_text() {
     let to = ["ann@example.org"];
     let mut statics = Static::parse(STATICS, "postrider.conf").unwrap();
     statics.policy.greylist = false;
-    let world = World::of(statics);
+    let mut world = World::of(statics);
+    let (tracer, handed_over) = Tracer::new(TracerSettings::default());
+    world.context.tracer = tracer;
     let mut session = world.session();
+    session.happened(&client(REMOTE), &Event::Connected);
     let reply = late(&world, 15, deliver(&mut session, REMOTE, &to)).await;
     assert!(reply.starts_with("250 "), "{reply}");
     let (mail, _) = world.mails().await.pop().unwrap();
@@ -592,6 +599,18 @@ async fn a_stranger_waits_for_the_answer_to_the_text() {
     let message = MESSAGE.replace("remote.test", "bank.test");
     let (mail, _) = send(&world, "198.51.100.1:1", "x@bank.test", &message).await;
     assert_eq!(mail.mailbox, "Inbox");
+    // The trace says for whom it waited, and how long.
+    session.happened(&client(REMOTE), &Event::Ended);
+    let records = handed_over.take();
+    let events = records.iter().flat_map(trace::Record::events);
+    let waits: Vec<_> = events
+        .filter(|it| it.event == EventType::PostriderDelayed)
+        .map(|it| {
+            let to = it.text(Key::To).map(str::to_owned);
+            (to, it.number(Key::Elapsed))
+        })
+        .collect();
+    assert_eq!(waits, [(Some("ann@example.org".to_owned()), Some(15_000))]);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use postrider_observe::{
         By, Check, CheckResult, Command, Label, LoginMechanism, LoginResult, LoginService, Reason,
         ReplyClass, Service, TimedCheck, Verdict as Outcomes,
     },
-    trace::{EVENTS_MAX, EventType, HandedOver, Key, Record, Term, TracerSettings},
+    trace::{self, EVENTS_MAX, EventType, HandedOver, Key, Record, Term, TracerSettings},
 };
 use postrider_queue::Mailboxes as _;
 use postrider_smtp::{
@@ -388,9 +388,7 @@ async fn each_message_of_a_long_session_keeps_its_story() {
         let events: Vec<_> = record.events().collect();
         assert_eq!(events[0].event, EventType::SmtpConnectionStart);
         assert_eq!(events[0].text(Key::RemoteIp), Some("192.0.2.7"));
-        let from = |event: &postrider_observe::trace::Event| {
-            event.text(Key::From) == Some(sender.as_str())
-        };
+        let from = |event: &trace::Event| event.text(Key::From) == Some(sender.as_str());
         let begin = events.iter().position(from).unwrap();
         let story: Vec<_> = events[begin..].iter().map(|event| event.event).collect();
         let end = story
@@ -429,17 +427,36 @@ async fn ordinary_sessions_are_sampled_and_failures_are_kept() {
 
 #[tokio::test]
 async fn the_greylist_counts_what_it_says() {
-    let world = world();
+    let mut world = world();
+    let (tracer, handed_over) = Tracer::new(TracerSettings {
+        sample: 1.0,
+        first_span: 1,
+    });
+    world.context.tracer = tracer;
     let rcpt = async || {
         let (mut dialog, _) = Dialog::new(&world, STRANGER).await;
         let begin = "EHLO x.test\r\nMAIL FROM:<x@remote.test>\r\nRCPT TO:<ann@example.org>\r\n";
-        dialog.say(begin).await
+        let heard = dialog.say(begin).await;
+        dialog.handler.happened(&client(STRANGER), &Event::Ended);
+        // The trace has what was said, and what it was said for.
+        let records = handed_over.take();
+        let events = records.iter().flat_map(Record::events);
+        let mut asked = events.filter(|it| it.event == EventType::PostriderGreylist);
+        let asked = asked.next().unwrap();
+        let of = |key| asked.text(key).unwrap().to_owned();
+        assert_eq!(of(Key::To), "ann@example.org");
+        assert_eq!(of(Key::Domain), "remote.test");
+        assert!(of(Key::Details).starts_with("iprev "), "{asked:?}");
+        assert_eq!(asked.value(Key::Tls), Some(&trace::Value::Bool(false)));
+        (heard, of(Key::Result))
     };
-    assert!(rcpt().await.contains("451 4.7.1 "));
+    let (heard, result) = rcpt().await;
+    assert!(heard.contains("451 4.7.1 "), "{heard}");
+    assert_eq!(result, "deferred");
     world.clock.advance(61 * SECOND);
-    rcpt().await;
+    assert_eq!(rcpt().await.1, "passed");
     world.clock.advance(61 * SECOND);
-    rcpt().await;
+    assert_eq!(rcpt().await.1, "known");
     use postrider_observe::metrics::Greylisted;
     for greylisted in Greylisted::ALL {
         let counted = world.context.metrics.greylist_total.with(*greylisted).get();
