@@ -204,8 +204,9 @@ impl Desk {
     }
 
     /// The operation is refused with this code, for this field. Gives the text.
-    async fn refuses<S: Single>(&self, operation: S, code: Code, field: &str) -> String {
-        match client::ask(self.path(), &operation).await {
+    async fn refuses<O: Operation>(&self, operation: O, code: Code, field: &str) -> String {
+        let answer = client::call(self.path(), &operation).await;
+        match answer.unwrap().next().await {
             Err(CallError::Refused(error)) => {
                 assert_eq!((error.code, error.field.as_deref()), (code, Some(field)));
                 error.text

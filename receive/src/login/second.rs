@@ -48,7 +48,7 @@ fn make(rng: &mut impl Rng) -> String {
     rng.fill_bytes(&mut random);
     let mut code = String::new();
     for (at, byte) in random.iter().enumerate() {
-        if at > 0 && at % 4 == 0 {
+        if at > 0 && at.is_multiple_of(4) {
             code.push('-');
         }
         let character = ALPHABET.get(usize::from(byte % 32));
