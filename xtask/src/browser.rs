@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clap::Args as ClapArgs;
 use sha2::{Digest as _, Sha512};
 
 use crate::peers::{install_packages, missing, with};
@@ -28,7 +29,16 @@ const AXE_HASH: &str =
     "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==";
 
 /// The tests that every run has, below `browser` in `tests/it`.
-const PLAIN: &[&str] = &["itself"];
+const PLAIN: &[&str] = &["itself", "logins", "hold_rules"];
+/// The test that makes pictures of all pages.
+const PICTURES: &str = "pages::each_page_has_a_picture";
+
+#[derive(ClapArgs)]
+pub(crate) struct Args {
+    /// Where the pictures go
+    #[arg(long, value_name = "FOLDER", default_value = "target/browser/pictures")]
+    folder: PathBuf,
+}
 
 /// Runs the tests of every run. With `require` a missing browser is a failure.
 pub(crate) fn plain(steps: &mut Steps, require: bool) {
@@ -60,6 +70,19 @@ pub(crate) fn all(steps: &mut Steps, require: bool) {
             tests(&[""], axe.as_deref(), &pictures()?)
         })
     });
+}
+
+/// Makes a picture of each page.
+pub(crate) fn take_pictures(args: &Args) -> Result<()> {
+    if let Done::Skipped(why) = install_packages(PROGRAMS, PACKAGES)? {
+        bail!("{why}");
+    }
+    fs::create_dir_all(&args.folder)
+        .with_context(|| format!("failed to make {}", args.folder.display()))?;
+    let folder = fs::canonicalize(&args.folder)?;
+    tests(&[PICTURES], None, &folder)?;
+    println!("the pictures are in {}", folder.display());
+    Ok(())
 }
 
 fn install(steps: &mut Steps) {
@@ -161,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_tests_that_are_run_by_name_exist() {
-        for name in PLAIN {
+        for name in PLAIN.iter().chain([&PICTURES]) {
             let (module, test) = name.split_once("::").unwrap_or((name, "async fn "));
             let file = root().join(format!("tests/it/browser/{module}.rs"));
             assert!(fs::read_to_string(file).unwrap().contains(test), "{name}");

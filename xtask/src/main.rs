@@ -89,6 +89,8 @@ enum Task {
     Crash(crash::Args),
     /// Fuzzes one target, and installs cargo-fuzz if it is missing
     Fuzz(fuzz::Args),
+    /// Makes pictures of the web pages
+    Docs(browser::Args),
     /// Runs the benchmarks
     Bench(bench::Args),
     /// Lists the sections of RFCs that doc comments cite, by file
@@ -113,6 +115,7 @@ fn main() -> ExitCode {
         Task::Sites(args) => sites::run(&args),
         Task::Crash(args) => crash::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Docs(args) => browser::take_pictures(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Rfc(args) => rfc::run(&args),
         Task::Lab(args) => lab::run(&args),

@@ -9,7 +9,7 @@ use axum::{
 use futures_util::FutureExt;
 use tokio::net::TcpListener;
 
-use super::{Look, browse, pages, pictures};
+use super::{Look, browse, pictures};
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; form-action 'self'; \
                       frame-src 'self'; img-src 'self'";
@@ -119,7 +119,7 @@ async fn answer(uri: Uri) -> Response {
 #[ignore = "it needs Chromium"]
 async fn each_step_does_what_it_says() {
     let base = serve().await;
-    for look in [Look::default(), Look::WITHOUT_SCRIPTS] {
+    for look in Look::BOTH {
         browse(&base, look, async |page| {
             page.go("/good").await;
             page.see("Trip to Rome").await;
@@ -154,9 +154,9 @@ async fn each_step_does_what_it_says() {
             page.follow_in("Day 2").await;
             page.see("train=2").await;
             page.go("/good").await;
-            page.enter("Map").await;
+            page.enter_frame("Map").await;
             page.see("The map").await;
-            page.leave().await;
+            page.leave_frame().await;
             page.follow("Timetable").await;
             page.see("by=link").await;
         })
@@ -232,11 +232,16 @@ async fn the_log_tells_of_each_fault() {
 
 #[tokio::test]
 #[ignore = "it needs Chromium"]
-async fn pictures_are_taken_of_each_page() {
+async fn a_picture_shows_the_page() {
     let base = serve().await;
-    pages::take_pictures(&base, &[("itself", "/good")]).await;
-    for name in ["itself.png", "itself-phone.png"] {
-        let picture = std::fs::read(pictures().join(name)).unwrap();
-        assert!(picture.starts_with(b"\x89PNG"), "{name}");
-    }
+    let file = pictures().join("itself.png");
+    browse(&base, Look::DARK_PHONE, async |page| {
+        page.go("/good").await;
+        page.picture(&file).await;
+    })
+    .await;
+    // The width and the height are after the signature and the head of the first chunk (PNG, 11.2.1).
+    let picture = std::fs::read(&file).unwrap();
+    assert!(picture.starts_with(b"\x89PNG"));
+    assert_eq!(picture[16..20], 390_u32.to_be_bytes());
 }

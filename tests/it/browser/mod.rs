@@ -14,10 +14,13 @@
 
 mod accessible;
 mod driver;
+mod hold_rules;
 mod itself;
 mod log;
+mod logins;
 mod page;
 mod pages;
+mod site;
 mod xpath;
 
 use std::{env, panic::AssertUnwindSafe, path::PathBuf};
@@ -45,6 +48,14 @@ impl Look {
         dark: false,
         narrow: false,
     };
+    /// Stories that need no scripts are told with them and without.
+    const BOTH: [Self; 2] = [
+        Self {
+            without_scripts: false,
+            ..Self::WITHOUT_SCRIPTS
+        },
+        Self::WITHOUT_SCRIPTS,
+    ];
     /// A phone with a dark scheme.
     const DARK_PHONE: Self = Self {
         without_scripts: false,

@@ -162,6 +162,13 @@ impl Page {
         .await
     }
 
+    /// The paths that the menu of the page leads to.
+    pub async fn menu(&self) -> Vec<String> {
+        let script = "return Array.from(document.querySelectorAll('#menu a'), \
+            link => link.pathname)";
+        serde_json::from_value(self.driver.script(script, json!([])).await).unwrap()
+    }
+
     /// The visible text of the page.
     pub async fn text(&self) -> String {
         let text = self
@@ -181,7 +188,7 @@ impl Page {
     }
 
     /// Goes into the frame with this title. What follows is about its document.
-    pub async fn enter(&self, frame: &str) {
+    pub async fn enter_frame(&self, frame: &str) {
         let found = self.driver.find(&xpath::frame(frame)).await.unwrap();
         let id = found.first().unwrap().trim_start_matches("/element/");
         let frame = json!({"id": {super::driver::ELEMENT: id}});
@@ -189,7 +196,7 @@ impl Page {
     }
 
     /// Goes back from a frame to the page.
-    pub async fn leave(&self) {
+    pub async fn leave_frame(&self) {
         let page = json!({"id": null});
         self.driver.post("/frame", &page).await.unwrap();
     }

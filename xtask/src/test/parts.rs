@@ -100,8 +100,8 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "browser",
         level: Level::Plain,
-        proves: "Chromium takes each step of a visitor, with JavaScript and without, and its log tells of \
-                 errors of scripts and of broken policies",
+        proves: "two journeys through the web pages in Chromium end as they should, with JavaScript and \
+                 without, and no page breaks its policy or has an error of a script",
         run: |steps, args| with_peers(steps, args, browser::plain),
     },
     Part {
@@ -178,8 +178,8 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "browser-all",
         level: Level::Full,
-        proves: "so it is with all tests in Chromium, and axe-core, a narrow window and the Tab key find what \
-                 keeps people from using a page",
+        proves: "all journeys in Chromium end as they should, and axe-core, a narrow window and the Tab key \
+                 find nothing that keeps people from using a page",
         run: |steps, args| with_peers(steps, args, browser::all),
     },
     Part {

@@ -1,0 +1,50 @@
+//! Hold rules: mail waits as long as one matches it.
+
+use super::{Look, browse, site::Site};
+use crate::support::{message, remote::Remote};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it needs Chromium"]
+async fn a_rule_holds_mail_until_it_is_removed() {
+    for look in Look::BOTH {
+        let remote = Remote::start(|_, _| None).await;
+        let site = Site::facing(&remote).await;
+        let send = async |subject: &str| {
+            let mut client = site.world.submission().await;
+            let to = ["rcpt@remote.test"];
+            client
+                .submit("app@example.org", &to, &message(subject))
+                .await;
+        };
+        browse(&site.base, look, async |page| {
+            page.enter_as_admin().await;
+            page.follow("Hold rules").await;
+            page.see("No rule holds anything.").await;
+
+            // What was typed comes back as text.
+            let hostile = "\"><script>alert(1)</script>";
+            page.fill("Address of the sender", hostile).await;
+            page.fill("Domain of the recipient", "remote.test").await;
+            page.press("Hold").await;
+            page.see("alert(1)").await;
+            assert_eq!(page.value("Address of the sender").await, hostile);
+            page.fill("Address of the sender", "").await;
+            page.press("Hold").await;
+            page.see("Rule 1 holds 0 queued messages, and new ones.")
+                .await;
+            send("held").await;
+
+            page.follow("Remove rule 1").await;
+            page.see("Remove hold rule 1?").await;
+            page.follow("Leave it as it is").await;
+            page.see("A new rule").await;
+            page.follow("Remove rule 1").await;
+            page.press("Remove the rule").await;
+            page.see("Rule 1 is removed.").await;
+            send("free").await;
+        })
+        .await;
+        let received = remote.wait_for(1).await;
+        assert!(received[0].text.contains("Subject: free"));
+    }
+}
