@@ -39,3 +39,31 @@ async fn a_login_leads_to_the_page_that_was_asked_for_and_ends_in_time() {
         .await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it needs Chromium"]
+async fn wrong_passwords_of_one_account_keep_no_other_out() {
+    for look in Look::BOTH {
+        let remote = Remote::start(|_, _| None).await;
+        let site = Site::facing(&remote).await;
+        browse(&site.account, look, async |page| {
+            page.go("/account/").await;
+            for _ in 0..10 {
+                page.try_password("app@example.org", "guess").await;
+                page.see("Wrong name or password.").await;
+            }
+            // The right password is not even looked at.
+            page.enter("app@example.org").await;
+            page.see("Too many failed logins").await;
+            page.enter("other@example.org").await;
+            page.see("Log out").await;
+            assert_eq!(page.path().await, "/account/");
+
+            page.press("Log out").await;
+            site.world.clock.advance(Duration::from_secs(60));
+            page.enter("app@example.org").await;
+            page.see("Log out").await;
+        })
+        .await;
+    }
+}

@@ -52,7 +52,9 @@ async fn each_page(look: Look, visit: impl AsyncFn(&Page, &str)) {
         remote.wait_for(1).await;
         page.go("/admin/").await;
         visit_all(page, OTHER_ADMIN).await;
-
+    })
+    .await;
+    browse(&site.account, look, async |page| {
         page.go("/account/login").await;
         visit(page, "/account/login").await;
         page.enter("app@example.org").await;

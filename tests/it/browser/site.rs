@@ -8,12 +8,14 @@ use crate::support::{PASSWORD, Setup, World, dns::Zone, remote::Remote};
 /// The password of the administrator.
 pub const ADMIN_PASSWORD: &str = "administrator's password";
 
-/// A server with the pages of administrators and of accounts at one port.
+/// A server with the pages of administrators and of accounts, each at a port of its own.
 pub struct Site {
     /// The server, its clock and its surroundings.
     pub world: World,
-    /// Where the pages are, without a path.
+    /// Where the pages of administrators are, without a path.
     pub base: String,
+    /// Where the pages of accounts are, without a path.
+    pub account: String,
 }
 
 impl Site {
@@ -36,9 +38,10 @@ impl Site {
         set_admin_password(&dir.path().join("adminpasswd"), ADMIN_PASSWORD).unwrap();
         let world = World::start_in(dir).await;
         world.dialer.lead(ip, remote.address);
-        let address = world.server.address("admin_http").unwrap();
+        let url = |service: &str| format!("http://{}", world.server.address(service).unwrap());
         Self {
-            base: format!("http://{address}"),
+            base: url("admin_http"),
+            account: url("account_http"),
             world,
         }
     }

@@ -100,7 +100,7 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "browser",
         level: Level::Plain,
-        proves: "two journeys through the web pages in Chromium end as they should, with JavaScript and \
+        proves: "three journeys through the web pages in Chromium end as they should, with JavaScript and \
                  without, and no page breaks its policy or has an error of a script",
         run: |steps, args| with_peers(steps, args, browser::plain),
     },
