@@ -111,6 +111,7 @@ pub use dial::{BindError, Dialer, Dialing, SocketDialing, TcpDialer};
 pub use explain::{describe, explain_retired};
 pub use held::{AccountHeld, AccountsAlone};
 pub use limits::{Allowance, LimitError};
+pub use local::{Foreseen, is_in_mailbox, sent_as};
 pub use mailboxes::{Mailboxes, Taken, TakenWay, Taking};
 pub use next_hop::interfaces;
 pub use operate::{ChangedCount, EndAs, EndedCount, OperateError};

@@ -1,21 +1,83 @@
 //! Delivery of localserve: nothing leaves the machine. A message goes to the sender's own mailbox
 //! as if it came by SMTP, unless an address asks for a failure.
 
-use postrider_config::Dynamic;
-use postrider_smtp::{Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode};
-use postrider_store::{Arrival, NewMail, Queued, TextSource, Top};
+use postrider_config::{Account, Dynamic};
+use postrider_smtp::{
+    Cause, DeliveryStatus, EnhancedCode, Reply, ReplyCode,
+    bounce::{Blame, Said},
+    field,
+};
+use postrider_store::{Arrival, Mail, NewMail, QueueId, Queued, TextSource, Top};
 
 use crate::{
-    Queue, header,
+    DeliveryMode, Queue, header, judge,
     settle::{EndedAttempt, LastHop},
-    simulate::{self, FailureKind, FailureStage},
+    simulate::{self, FailureKind, FailureStage, SimulatedFailure},
     told::{News, Settlement},
 };
 
 /// The name of the remote in the results.
 const REMOTE: &str = "localserve";
+/// The protocol in the trace of a message that was delivered here.
+const WITH: &str = "LOCAL";
+
+/// What becomes of a message whose address asks for a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foreseen {
+    /// The first attempt is the last one.
+    pub is_final: bool,
+    /// The end puts the recipient on the suppression list at once.
+    pub suppresses: bool,
+}
+
+/// Whether localserve delivered a message to the mailbox of its sender.
+#[must_use]
+pub fn is_in_mailbox(message: &Queued) -> bool {
+    let last = message.results.last();
+    last.is_some_and(|last| last.success && last.remote == REMOTE)
+}
+
+/// The message that was delivered to this mail by localserve. None: the mail came otherwise. It may
+/// be in the history no more.
+#[must_use]
+pub fn sent_as(mail: &Mail) -> Option<QueueId> {
+    let mut fields = field::fields(mail.top.bytes());
+    let received = fields.find(|field| field.is("Received"))?;
+    let words: Vec<&[u8]> = received
+        .value
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+        .collect();
+    let of = words.windows(4).find_map(|words| match words {
+        [b"with", with, b"id", id] if *with == WITH.as_bytes() => Some(*id),
+        _ => None,
+    })?;
+    let of = std::str::from_utf8(of).ok()?;
+    of.trim_end_matches(';').parse().ok().map(QueueId)
+}
 
 impl Queue {
+    /// Whether messages go to the mailboxes of their senders, and addresses ask for failures.
+    #[must_use]
+    pub const fn simulates(&self) -> bool {
+        matches!(self.delivery, DeliveryMode::Local)
+    }
+
+    /// What becomes of a message of this account that asks for this failure. Other failures of the
+    /// same recipient are not looked at.
+    #[must_use]
+    pub fn foresee(&self, account: &Account, failure: SimulatedFailure) -> Foreseen {
+        let status = failed(failure);
+        let on_block = self.statics.delivery.on_block;
+        let said = Said::from(&status);
+        let is_final = judge::is_final(&status, None, 1, on_block);
+        let blame = judge::blames(&said, None, account.suppress_policy_blocks);
+        Foreseen {
+            is_final,
+            suppresses: is_final && blame == Blame::Yes,
+        }
+    }
+
     /// Attempts one message.
     pub(crate) async fn deliver_here(&self, config: &Dynamic, message: Queued) -> Settlement {
         let start = self.clock.now();
@@ -60,7 +122,7 @@ impl Queue {
         let received = header::Received {
             from: None,
             by: hostname,
-            with: "LOCAL",
+            with: WITH,
             id: message.id.to_string(),
             tls: None,
             recipient: Some(&message.recipient),
@@ -108,6 +170,11 @@ fn outcome(message: &Queued) -> DeliveryStatus {
         let reply = Reply::ok("delivered to the sender's own mailbox");
         return DeliveryStatus::from_reply(&reply, "end of data").with_remote(REMOTE);
     };
+    failed(failure)
+}
+
+/// The result of an attempt at which this failure shows.
+fn failed(failure: SimulatedFailure) -> DeliveryStatus {
     let command = match failure.stage {
         FailureStage::MailFrom => "MAIL",
         FailureStage::RcptTo => "RCPT",

@@ -305,6 +305,11 @@ impl World {
                 self.durable(async |store| store.reroute(messages.clone()).await)
                     .await;
             }
+            Step::Forget(ids) => {
+                let ids: Vec<QueueId> = ids.iter().copied().map(QueueId).collect();
+                self.durable(async |store| store.forget_retired(ids.clone()).await)
+                    .await;
+            }
             _ => return false,
         }
         true

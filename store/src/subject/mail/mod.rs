@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 pub use self::learn::{JUNK_FLAG, Lesson, NOT_JUNK_FLAG, Trained, called_junk};
 use self::learn::{Learn, TrainedV1};
 pub use self::usage::MailUsage;
-use super::{Reader, State, next};
+use super::{Listing, Reader, State, next};
 use crate::{
-    Message, Page, Store, StoreError, TextId, TextSource, Time, Top,
+    Message, Order, Page, Store, StoreError, TextId, TextSource, Time, Top,
     error::Fault,
     filter::page,
     id::ids,
@@ -300,6 +300,26 @@ questions! {
         -> Page<Mail, MailId>,
     |this, reader| this.list(reader),
     |this, model| model.mail.list(this);
+
+    scan InOrder { account: Option<String>, after: Option<MailId>, order: Order, limit: usize }
+        -> Page<Mail, MailId>,
+    |this, reader| {
+        let listing = Listing {
+            group: None,
+            after: this.after,
+            order: this.order,
+            limit: this.limit,
+        };
+        reader.page(listing, |state| &state.mail.mails, |mail| this.matches(mail))
+    },
+    |this, model| model.mail.in_order(this);
+}
+
+impl InOrder {
+    fn matches(&self, mail: &Mail) -> bool {
+        let account = self.account.as_ref();
+        account.is_none_or(|account| mail.account == *account)
+    }
 }
 
 impl List {
@@ -379,6 +399,27 @@ impl Store {
             account,
             mailbox,
             after,
+            limit,
+        })
+        .await
+    }
+
+    /// Messages in the mailboxes of an account, or of all accounts, by number in either order,
+    /// beginning behind `after`. Those of one account are looked for among all.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn list_mails_in_order(
+        &self,
+        account: Option<&str>,
+        after: Option<MailId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<Mail, MailId>, StoreError> {
+        self.scan(InOrder {
+            account: account.map(str::to_owned),
+            after,
+            order,
             limit,
         })
         .await

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{ChangeOne, List, Mail, MailChange, MailId, NewMail, Remove, Trained};
+use super::{ChangeOne, InOrder, List, Mail, MailChange, MailId, NewMail, Remove, Trained};
 use crate::{
     Page, TextId,
-    filter::page,
+    filter::{ordered, page},
     subject::{ModelPart, ModelState, next},
 };
 
@@ -41,6 +41,14 @@ impl Model {
                 && mailbox.is_none_or(|mailbox| mail.mailbox == *mailbox)
         });
         page(items.cloned(), asked.limit, |mail| mail.id)
+    }
+
+    pub(super) fn in_order(&self, asked: &InOrder) -> Page<Mail, MailId> {
+        let items = self.mails.values().filter(|mail| {
+            let after = asked.after;
+            after.is_none_or(|after| asked.order.follows(mail.id, after)) && asked.matches(mail)
+        });
+        page(ordered(items, asked.order), asked.limit, |mail| mail.id)
     }
 }
 

@@ -214,6 +214,16 @@ impl State {
         Ok(ids)
     }
 
+    /// Removes a message from the history before its time. False: it is not there.
+    pub(super) fn forget_ended(&mut self, id: QueueId) -> Result<bool, Fault> {
+        let Some(retired) = self.queue.retired.get(&id)? else {
+            return Ok(false);
+        };
+        self.history.remove(retired.keep_until, tag::queue, id.0);
+        self.forget(tag::queue, id.0)?;
+        Ok(true)
+    }
+
     fn make_due(&mut self, queued: &Queued) -> Result<(), Fault> {
         self.effects.queue_changed = true;
         let lane = queued.lane_name();

@@ -136,12 +136,14 @@ pub(crate) enum Op {
     Begin { transactions: Vec<Transaction> },
     /// Gives messages that wait other routes.
     Reroute { messages: Vec<Reroute> },
+    /// Removes messages from the history before their time.
+    Forget { ids: Vec<QueueId> },
 }
 
 impl Operations for Op {
     /// Version 2 has one operation more: `Undue`. Version 3 has `Begin`, and the time of `Change`.
-    /// Version 4 has `Reroute`.
-    const VERSION: u8 = 4;
+    /// Version 4 has `Reroute`. Version 5 has `Forget`.
+    const VERSION: u8 = 5;
     const SINCE: u8 = 3;
 
     fn older(version: u8, bytes: &[u8]) -> Result<Self, Unreadable> {
@@ -186,6 +188,13 @@ impl Operations for Op {
                 }
                 Ok(Applied::Count(count))
             }
+            Self::Forget { ids } => {
+                let mut count = 0;
+                for id in ids {
+                    count += u64::from(state.forget_ended(id)?);
+                }
+                Ok(Applied::Count(count))
+            }
         }
     }
 
@@ -198,6 +207,7 @@ impl Operations for Op {
                 Applied::Count(model.queue.change(&ids, &change, now))
             }
             Self::Reroute { messages } => Applied::Count(model.queue.reroute(messages)),
+            Self::Forget { ids } => Applied::Count(model.forget_ended(&ids)),
         }
     }
 
@@ -207,6 +217,7 @@ impl Operations for Op {
             Self::Change { ids, .. } => ids.len(),
             Self::Undue { entries } => entries.len(),
             Self::Reroute { messages } => messages.len(),
+            Self::Forget { ids } => ids.len(),
             Self::Begin { transactions } => {
                 let messages = transactions.iter();
                 messages.map(|begun| begun.messages.len()).sum()
@@ -220,7 +231,8 @@ impl Operations for Op {
             | Self::Change { .. }
             | Self::Undue { .. }
             | Self::Begin { .. }
-            | Self::Reroute { .. } => Space::Reserve,
+            | Self::Reroute { .. }
+            | Self::Forget { .. } => Space::Reserve,
         }
     }
 }
@@ -261,6 +273,18 @@ impl Store {
         });
         self.count(ops.collect()).await
     }
+
+    /// Removes messages from the history before their time, and tells how many of them there were.
+    /// Messages in the queue stay.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn forget_retired(&self, ids: Vec<QueueId>) -> Result<u64, StoreError> {
+        let ops = ids
+            .chunks(CHANGE_MAX)
+            .map(|ids| super::Op::Queue(Op::Forget { ids: ids.to_vec() }));
+        self.count(ops.collect()).await
+    }
 }
 
 #[cfg(test)]
@@ -291,6 +315,9 @@ pub(crate) fn samples() -> Vec<Op> {
                 fence: 2,
                 route: "relay".into(),
             }],
+        },
+        Op::Forget {
+            ids: vec![QueueId(1)],
         },
     ]
 }

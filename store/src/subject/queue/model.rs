@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Attempt, Claim, Claimed, Moment, Outcome, Page, Party, StoreError, TextId, Time, Which,
     filter::{ordered, page},
-    subject::{ModelPart, ModelState, next},
+    subject::{ModelPart, ModelState, next, tag},
 };
 
 #[derive(Clone, Debug, Default)]
@@ -365,6 +365,20 @@ impl Model {
 }
 
 impl ModelState {
+    /// Removes messages from the history before their time.
+    pub(super) fn forget_ended(&mut self, ids: &[QueueId]) -> u64 {
+        let mut count = 0;
+        for id in ids {
+            if self.queue.retired.contains_key(id) {
+                self.forget(tag::queue, id.0);
+                self.drop_forgotten();
+                self.drop_forgotten_texts();
+                count += 1;
+            }
+        }
+        count
+    }
+
     pub(crate) fn add_message(&mut self, message: NewMessage, new: TextId) -> Vec<QueueId> {
         let common = Arc::new(message.common);
         let base = QueueId(self.queue.last + 1);

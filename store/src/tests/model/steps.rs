@@ -93,6 +93,8 @@ pub(super) enum Step {
         relay: bool,
         stale: bool,
     },
+    /// Messages leave the history before their time.
+    Forget(Vec<u64>),
     Suppress(u8),
     Unsuppress(u8),
     AddHoldRule(HoldFilter),
@@ -343,6 +345,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         5 => (prop::collection::vec(1..20_u64, 1..5), change()).prop_map(|(ids, change)| Step::Change { ids, change }),
         4 => (prop::collection::vec(1..20_u64, 1..5), any::<bool>(), prop::bool::weighted(0.1))
             .prop_map(|(ids, relay, stale)| Step::Reroute { ids, relay, stale }),
+        2 => prop::collection::vec(1..20_u64, 1..5).prop_map(Step::Forget),
         2 => (0..6_u8).prop_map(Step::Suppress),
         1 => (0..6_u8).prop_map(Step::Unsuppress),
         1 => hold_filter().prop_map(Step::AddHoldRule),
