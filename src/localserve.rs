@@ -355,6 +355,7 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
          SMTP (any recipient)      {host}:{smtp}   (a login is possible, and makes it a submission)\n\
          submission (STARTTLS)     {host}:{submission}\n\
          submissions (TLS)         {host}:{submissions}\n\
+         inbox (for a browser)     http://{host}:{http}/inbox/   https://{host}:{https}/inbox/\n\
          webapi                    http://{host}:{http}/webapi/   https://{host}:{https}/webapi/\n\
          login                     postrider@localhost   password {PASSWORD}\n\
          management API            {management}\n\

@@ -70,15 +70,39 @@
     if (event.target.matches("[data-send]")) event.target.form.requestSubmit();
   });
 
-  // A slash goes to the search.
+  // Keys without Ctrl: / goes to the search, j and k go through the rows, Esc goes back. They can be
+  // turned off (WCAG 2.1.4).
+  const keys = {
+    get on() { try { return localStorage.getItem("keys") !== "off"; } catch { return true; } },
+    set on(on) { try { localStorage.setItem("keys", on ? "on" : "off"); } catch { /* for this page only */ } },
+  };
+  for (const label of document.querySelectorAll("[data-keys]")) {
+    const box = $("[data-keys-switch]", label);
+    box.checked = keys.on;
+    box.addEventListener("change", () => { keys.on = box.checked; });
+    label.hidden = false;
+  }
   document.addEventListener("keydown", (event) => {
+    if (!keys.on || event.ctrlKey || event.metaKey || event.altKey || $("dialog[open]")) return;
     const typing = event.target.closest("input, textarea, select, [contenteditable]");
-    if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
-      const search = $("[data-search]");
-      if (search) {
-        event.preventDefault();
-        search.focus();
-      }
+    if (typing) {
+      if (event.key === "Escape") typing.blur();
+      return;
+    }
+    if (event.key === "Escape") {
+      $("[data-back]")?.click();
+      return;
+    }
+    const step = {j: 1, k: -1}[event.key];
+    const search = event.key === "/" && $("[data-search]");
+    if (search) {
+      event.preventDefault();
+      search.focus();
+    } else if (step) {
+      const rows = [...document.querySelectorAll("[data-row]")];
+      const at = rows.indexOf(document.activeElement);
+      const next = at < 0 ? 0 : Math.min(Math.max(at + step, 0), rows.length - 1);
+      rows[next]?.focus();
     }
   });
 

@@ -21,6 +21,7 @@ pub mod dns;
 pub mod export;
 pub mod history;
 pub mod hold_rules;
+pub mod inbox;
 pub mod junk;
 pub mod keys;
 pub mod login_attempts;
@@ -195,6 +196,16 @@ macro_rules! operations {
             HoldRuleList($crate::op::hold_rules::List) = "hold_rule.list",
             HoldRuleAdd($crate::op::hold_rules::Add) = "hold_rule.add",
             HoldRuleRemove($crate::op::hold_rules::Remove) = "hold_rule.remove",
+            InboxList($crate::op::inbox::List) = "inbox.list",
+            InboxGet($crate::op::inbox::Get) = "inbox.get",
+            InboxHtml($crate::op::inbox::Html) = "inbox.html",
+            InboxPart($crate::op::inbox::Part) = "inbox.part",
+            InboxSource($crate::op::inbox::Source) = "inbox.source",
+            InboxWhatHappened($crate::op::inbox::WhatHappened) = "inbox.what_happened",
+            InboxForesee($crate::op::inbox::Foresee) = "inbox.foresee",
+            InboxSend($crate::op::inbox::SendTest) = "inbox.send",
+            InboxMark($crate::op::inbox::Mark) = "inbox.mark",
+            InboxClear($crate::op::inbox::Clear) = "inbox.clear",
             KeyList($crate::op::keys::List) = "key.list",
             KeyAdd($crate::op::keys::Add) = "key.add",
             KeyRemove($crate::op::keys::Remove) = "key.remove",

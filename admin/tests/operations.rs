@@ -96,6 +96,11 @@ impl Desk {
 
     /// A desk with these files.
     fn with(statics: &str, dynamics: &str) -> Self {
+        Self::delivering(DeliveryMode::Remote, statics, dynamics)
+    }
+
+    /// A desk with these files, whose queue would deliver in this way.
+    fn delivering(delivery: DeliveryMode, statics: &str, dynamics: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let statics = Static::parse(statics, "postrider.conf").unwrap();
         let path = dir.path().join("domains.conf");
@@ -123,7 +128,7 @@ impl Desk {
             clock: Arc::clone(&clock) as _,
             resolver: resolver.clone(),
             dialer: Arc::new(TcpDialer),
-            delivery: DeliveryMode::Remote,
+            delivery,
             rng: StdRng::seed_from_u64(1),
         });
         let now = Arc::clone(&clock);

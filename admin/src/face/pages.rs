@@ -23,6 +23,7 @@ mod confirm;
 mod cookies;
 mod form;
 mod frame;
+mod inbox;
 mod list;
 mod login;
 mod repeats;

@@ -4,6 +4,8 @@
 mod frame;
 #[path = "pages/hold_rules.rs"]
 mod hold_rules;
+#[path = "pages/inbox.rs"]
+mod inbox;
 
 use std::{net::SocketAddr, sync::Arc};
 

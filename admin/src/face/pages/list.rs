@@ -115,6 +115,14 @@ impl Listing {
         (items, links)
     }
 
+    /// The query of the part that begins behind the item with this key, for a search that ended
+    /// there before the page was full.
+    pub(super) fn going_on(&self, key: &str) -> String {
+        let cursor = write(self.back, key, &self.filter);
+        self.query
+            .query(&["cursor", "told"], &[("cursor", &cursor)])
+    }
+
     fn sizes(&self) -> Vec<(usize, Option<String>)> {
         let size = |rows: usize| {
             let query = self.query.query(&OWN, &[("rows", &rows.to_string())]);

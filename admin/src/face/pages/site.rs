@@ -8,7 +8,7 @@ use axum::{
 };
 
 use super::{
-    Endpoint, admin,
+    Endpoint, admin, inbox,
     answer::{self, Answer, Trouble},
     asked::Asked,
     login,
@@ -128,6 +128,20 @@ pub(super) static PAGES: &[Page] = pages! {
     open Inbox GET "login" => login::show;
     open Inbox POST "login" => login::enter;
     login Inbox POST "logout" => login::leave;
+    login Inbox GET "" => inbox::list::show;
+    login Inbox GET "latest" => inbox::list::latest;
+    login Inbox POST "read" => inbox::list::mark_all;
+    login Inbox GET "clear" => inbox::list::ask_clear;
+    login Inbox POST "clear" => inbox::list::clear;
+    login Inbox GET "send" => inbox::send::show;
+    login Inbox POST "send" => inbox::send::send;
+    login Inbox POST "send/unsuppress" => inbox::send::unsuppress;
+    login Inbox GET "{id}" => inbox::message::show;
+    login Inbox POST "{id}/unread" => inbox::message::mark_unread;
+    login Inbox GET "{id}/remove" => inbox::message::ask_remove;
+    login Inbox POST "{id}/remove" => inbox::message::remove;
+    login Inbox GET "{id}/{tab}" => inbox::message::show;
+    login Inbox GET "{id}/files/{part}" => inbox::download::file;
 };
 
 /// The page at `/`: the inbox of localserve, or the pages of the port.
