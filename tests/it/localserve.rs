@@ -244,6 +244,79 @@ async fn the_printed_lines_reach_the_management_api_and_the_metrics() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_inbox_shows_what_came_in_and_what_was_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_program, _, offset) = start_somewhere(dir.path());
+    let smtp = std::net::SocketAddr::from(([127, 0, 0, 1], 1025 + offset));
+    let mut client = Client::connect(smtp).await;
+    client.expect("EHLO client.test", "250").await;
+    let text = |subject: &str| format!("From: a@company.example\r\nSubject: {subject}\r\n\r\nHi.");
+    let to = ["jane@example.com"];
+    client
+        .submit("a@company.example", &to, &text("of a stranger"))
+        .await;
+    let secret = base64(b"\0postrider@localhost\0postrider");
+    client.expect(&format!("AUTH PLAIN {secret}"), "235").await;
+    client
+        .submit("a@company.example", &to, &text("with a login"))
+        .await;
+
+    let http = reqwest::Client::new();
+    let url = |path: &str| format!("http://127.0.0.1:{}{path}", 1080 + offset);
+    let form = [
+        ("stage", "rcptto"),
+        ("kind", "permerror"),
+        ("subject", "it fails"),
+    ];
+    let sent = http
+        .post(url("/inbox/send"))
+        .form(&form)
+        .send()
+        .await
+        .unwrap();
+    // It leads to what becomes of the message.
+    assert!(sent.url().path().ends_with("/happened"), "{}", sent.url());
+    assert_eq!(sent.status(), 200);
+    let states = [
+        ("subject:stranger is:received", "m"),
+        ("subject:\"with a login\" is:delivered login:postrider", "m"),
+        ("\"it fails\" is:failed", "q"),
+        // The report about it comes into the mailbox.
+        ("is:report", "m"),
+    ];
+    for (query, kind) in states {
+        let encoded = query.replace(' ', "+").replace('"', "%22");
+        let latest = url(&format!("/inbox/latest?q={encoded}"));
+        let found = patiently(query, async {
+            loop {
+                let call = http.get(&latest).send();
+                let answer = call.await.unwrap();
+                if answer.status() == 200 {
+                    break answer.url().path().to_owned();
+                }
+            }
+        });
+        let found = found.await;
+        assert!(
+            found.starts_with(&format!("/inbox/{kind}")),
+            "{query}: {found}"
+        );
+        let page = http
+            .get(url(&format!("{found}/happened")))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(page.status(), 200, "{query}");
+    }
+    let front = http.get(url("/")).send().await.unwrap();
+    assert_eq!(front.url().path(), "/inbox/");
+    let foreign = http
+        .post(url("/inbox/clear"))
+        .header("Origin", "http://evil.example");
+    assert_eq!(foreign.send().await.unwrap().status(), 403);
+}
+
 /// The bytes that a folder takes on the disk.
 fn on_disk(path: &Path) -> u64 {
     let found = std::fs::symlink_metadata(path).unwrap();

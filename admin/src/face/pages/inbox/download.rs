@@ -184,7 +184,7 @@ mod tests {
             ),
             (
                 "../\"x\"\r\n.exe",
-                "filename=\".._ _x____.exe\"; filename*=UTF-8''.._%20_x____.exe",
+                "filename=\"..__x___.exe\"; filename*=UTF-8''..__x___.exe",
             ),
         ] {
             let expected = format!("attachment; {expected}");
