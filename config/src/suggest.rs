@@ -125,7 +125,7 @@ mod tests {
         for (name, expected) in [
             ("quue", ["queue", "key.add", "queue.end"]),
             ("queue.sotp", ["queue.stop", "queue.end", "queue"]),
-            ("stop", ["queue.stop", "queue", "key.add"]),
+            ("stop", ["queue.stop", "key.add", "queue.end"]),
         ] {
             assert_eq!(nearest_names(name, known.into_iter()), expected, "{name}");
         }

@@ -1,9 +1,10 @@
 //! Who is next at a site: deficit round robin over the classes of mail, and within a class over the
 //! accounts. There is no I/O here.
 //!
-//! Each turn costs what it claims: 1 a recipient, and 1 for each 256 KiB of text. A class gets 16,
-//! 4 or 1 times [`QUANTUM`] in a round, and an account [`QUANTUM`]. Whoever used more than it got
-//! waits until the others had theirs. What nobody else wants goes to those who want it.
+//! Each turn costs what it claims: 1 a recipient, and 1 for each 256 KiB of text. A turn that claims
+//! nothing costs 1, or it could be taken for ever. A class gets 16, 4 or 1 times [`QUANTUM`] in a
+//! round, and an account [`QUANTUM`]. Whoever used more than it got waits until the others had
+//! theirs. What nobody else wants goes to those who want it.
 //!
 //! An account is new here if something of it waits, and no worker has anything of it. Workers that
 //! have more of others than a turn make way for it ([`Fair::newcomer`]).
@@ -276,7 +277,7 @@ impl<T> Class<T> {
     }
 
     fn done(&mut self, account: &str, cost: u64) {
-        let more = whole(cost) - QUANTUM;
+        let more = whole(cost.max(1)) - QUANTUM;
         self.out = self.out.saturating_sub(1);
         self.deficit = self.deficit.saturating_sub(more);
         if self.out == 0 && self.waiting == 0 {
@@ -324,6 +325,15 @@ mod tests {
             turns[usize::from(turn(&mut fair, 8).1 == "b")] += 1;
         }
         assert_eq!(turns, [50, 50]);
+    }
+
+    #[test]
+    fn turns_that_claim_nothing_starve_nobody() {
+        let mut fair = Sample::default();
+        add(&mut fair, Urgent, "a");
+        add(&mut fair, Normal, "b");
+        let mut turns = (0..2000).map(|_| turn(&mut fair, 0));
+        assert!(turns.any(|(class, _)| class == Normal));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use axum::{
 };
 
 use super::{
-    Endpoint, admin, inbox,
+    Endpoint, admin,
     answer::{self, Answer, Trouble},
     asked::Asked,
-    login,
+    inbox, login,
 };
 
 /// A part of the pages.
