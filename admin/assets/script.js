@@ -4,15 +4,17 @@
   const $ = (selector, within = document) => within.querySelector(selector);
 
   // A page that asks before something is done opens in a dialog.
-  async function ask(url) {
-    const answer = await fetch(url, {headers: {"HX-Request": "true"}});
+  async function ask(url, form) {
+    const answer = await fetch(url, {headers: {"HX-Request": "true"}, method: form ? "POST" : "GET", body: form});
+    const done = answer.headers.get("HX-Redirect");
+    if (done) {
+      location.href = done;
+      return;
+    }
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const asked = $("#confirm", page);
     const dialog = $("#dialog");
-    if (!asked || !dialog) {
-      location.href = url;
-      return;
-    }
+    if (!asked || !dialog) throw new Error("nothing is asked");
     dialog.replaceChildren(document.importNode(asked, true));
     dialog.showModal();
   }
@@ -39,11 +41,12 @@
     }
     // A button of a form of ticked rows that asks first.
     const bulk = on("button[data-dialog]");
-    if (bulk && bulk.form && bulk.form.method === "get") {
+    if (bulk && bulk.form) {
       event.preventDefault();
-      const query = new URLSearchParams(new FormData(bulk.form, bulk));
-      const url = (bulk.getAttribute("formaction") || bulk.form.action) + "?" + query;
-      ask(url).catch(() => { location.href = url; });
+      const fields = new URLSearchParams(new FormData(bulk.form, bulk));
+      const url = bulk.getAttribute("formaction") || bulk.form.action;
+      const asked = bulk.form.method === "get" ? ask(`${url}?${fields}`) : ask(url, fields);
+      asked.catch(() => { bulk.form.requestSubmit(bulk); });
       return;
     }
     if (on("dialog [data-close]")) {
@@ -68,6 +71,39 @@
     }
     // A choice that acts at once.
     if (event.target.matches("[data-send]")) event.target.form.requestSubmit();
+  });
+
+  // Rows that somebody points at, has in focus or has ticked do not move: news wait.
+  document.addEventListener("htmx:sse:before:message", (event) => {
+    const part = event.target;
+    const isBusy = () => $("tbody:hover, tbody :focus, tbody :checked", part);
+    if (event.detail.message.event || !isBusy()) return;
+    event.detail.waitUntil(new Promise((go) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "news";
+      button.textContent = "Show what changed";
+      const timer = setInterval(() => { if (!isBusy()) show(); }, 500);
+      const show = () => {
+        clearInterval(timer);
+        button.remove();
+        go();
+      };
+      button.addEventListener("click", show);
+      part.after(button);
+    }));
+  });
+  document.addEventListener("htmx:sse:error", (event) => {
+    if (event.detail.status !== 401 || $("#over")) return;
+    const link = document.createElement("a");
+    link.href = location.href;
+    link.textContent = "Log in again";
+    const told = document.createElement("p");
+    told.id = "over";
+    told.className = "notice bad";
+    told.setAttribute("role", "alert");
+    told.append("Your session is over. ", link);
+    event.target.before(told);
   });
 
   // Keys without Ctrl: / goes to the search, j and k go through the rows, Esc goes back. They can be

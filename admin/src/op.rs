@@ -11,12 +11,15 @@
 pub mod audit;
 pub mod backup;
 pub(crate) mod blob;
+pub mod board;
+pub mod browse;
 pub mod certificates;
 pub mod checks;
 pub mod config;
 pub mod credentials;
 pub mod delivery;
 pub mod destinations;
+pub mod details;
 pub mod dns;
 pub mod export;
 pub mod history;
@@ -29,6 +32,7 @@ pub mod logins;
 pub mod logs;
 pub mod messages;
 pub mod metrics;
+pub mod overview;
 mod pages;
 pub mod passwords;
 pub mod principals;
@@ -159,9 +163,13 @@ macro_rules! operations {
             QueueDump($crate::op::queue::Dump) = "queue.dump",
             QueueExplain($crate::op::queue::Explain) = "queue.explain",
             QueueStatus($crate::op::stops::GetStatus) = "queue.status",
+            QueueFigures($crate::op::overview::GetFigures) = "queue.figures",
+            QueueDay($crate::op::overview::GetDay) = "queue.day",
+            ServerAttention($crate::op::overview::GetAttention) = "server.attention",
             QueueStop($crate::op::stops::Stop) = "queue.stop",
             QueueStart($crate::op::stops::Start) = "queue.start",
             DestinationList($crate::op::destinations::List) = "destination.list",
+            DestinationBoard($crate::op::board::GetBoard) = "destination.board",
             DestinationOrders($crate::op::destinations::ListOrders) = "destination.orders",
             DestinationPause($crate::op::destinations::Pause) = "destination.pause",
             DestinationResume($crate::op::destinations::Resume) = "destination.resume",
@@ -185,6 +193,9 @@ macro_rules! operations {
             PrincipalUpdate($crate::op::config::principals::Update) = "principal.update",
             PrincipalRemoveAll($crate::op::config::principals::RemoveAll) = "principal.remove_all",
             QueueFind($crate::op::messages::Find) = "queue.find",
+            QueueDetails($crate::op::details::Details) = "queue.details",
+            QueueLook($crate::op::details::Look) = "queue.look",
+            QueueBrowse($crate::op::browse::Browse) = "queue.browse",
             QueueGet($crate::op::messages::Get) = "queue.get",
             QueueChangeSelected($crate::op::messages::ChangeSelected) = "queue.change_selected",
             QueueEndSelected($crate::op::messages::EndSelected) = "queue.end_selected",

@@ -8,7 +8,9 @@
 //! - `form`: the fields of a form. `repeats`: a form that was sent twice acts once.
 //! - `frame`: the frame around each page. `shown`: times, sizes and counts for people.
 //! - `command`: the commands and calls that do the same as a page.
-//! - `list`: pages of long lists. `confirm`: what a change will do, before it is done.
+//! - `list`: pages of long lists. `live`: parts of pages that are kept up to date.
+//! - `job`: work on many things that goes on, and can be stopped.
+//! - `confirm`: what a change will do, before it is done.
 //! - `assets`: the files for browsers.
 //! - `admin`, `account`, `inbox`: the pages. Each translates a request into operations, and their
 //!   output into HTML by a template in `admin/templates`.
@@ -24,7 +26,9 @@ mod cookies;
 mod form;
 mod frame;
 mod inbox;
+mod job;
 mod list;
+mod live;
 mod login;
 mod repeats;
 mod shown;
@@ -43,7 +47,8 @@ use postrider_webhook::Places;
 use tokio::sync::watch;
 
 use self::{
-    answer::Trouble, asked::Asked, browser::Browser, frame::Notices, repeats::Repeats, site::Area,
+    answer::Trouble, asked::Asked, browser::Browser, frame::Notices, job::Jobs, live::Lives,
+    repeats::Repeats, site::Area,
 };
 use crate::Context;
 
@@ -62,6 +67,8 @@ struct Shared {
     repeats: Repeats,
     notices: Notices,
     streams: Places,
+    lives: Lives,
+    jobs: Jobs,
     stopping: watch::Receiver<bool>,
 }
 
@@ -101,6 +108,8 @@ impl Pages {
                 repeats: Repeats::default(),
                 notices: Notices::default(),
                 streams: Places::new(STREAMS.0, STREAMS.1),
+                lives: Lives::default(),
+                jobs: Jobs::default(),
                 stopping,
             }),
         }

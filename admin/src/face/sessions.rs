@@ -121,6 +121,13 @@ impl Session {
         &self.token
     }
 
+    /// The same session without the token, for what several visitors get to see.
+    #[must_use]
+    pub fn without_token(mut self) -> Self {
+        self.token.clear();
+        self
+    }
+
     /// Whether a form brought the right token.
     #[must_use]
     pub fn takes(&self, token: &str) -> bool {
@@ -241,11 +248,7 @@ pub async fn find(
     };
     let found = context.store.web_session(&secret.hash()).await?;
     let now = context.clock.now();
-    let is_good = |session: &WebSession| {
-        session.until > now
-            && Pages::of(&session.owner) == pages
-            && may_log_in(context, &session.owner)
-    };
+    let is_good = |session: &WebSession| is_good(context, pages, session);
     let Some(mut session) = found.filter(is_good) else {
         return Ok(None);
     };
@@ -266,6 +269,24 @@ pub async fn find(
         }
     }
     Ok(Some(Session::new(session, &secret, from)))
+}
+
+/// Whether the session of a cookie goes on. This is no use of it.
+///
+/// # Errors
+/// If the store can't be read.
+pub async fn goes_on(context: &Context, pages: Pages, cookie: &str) -> Result<bool, AdminError> {
+    let Some(secret) = Secret::parse(cookie) else {
+        return Ok(false);
+    };
+    let found = context.store.web_session(&secret.hash()).await?;
+    Ok(found.is_some_and(|session| is_good(context, pages, &session)))
+}
+
+fn is_good(context: &Context, pages: Pages, session: &WebSession) -> bool {
+    session.until > context.clock.now()
+        && Pages::of(&session.owner) == pages
+        && may_log_in(context, &session.owner)
 }
 
 fn may_log_in(context: &Context, owner: &WebSessionOwner) -> bool {

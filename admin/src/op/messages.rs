@@ -16,6 +16,8 @@ use crate::{AdminError, Context};
 
 /// How many messages are read at once.
 const PAGE: usize = 500;
+/// How many messages are changed or ended at once.
+const PORTION: usize = 200;
 
 /// The stages of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +84,9 @@ pub struct Selection {
     pub last: Option<u64>,
     /// Messages at this stage; None: all queued messages.
     pub stage: Option<Stage>,
+    /// Messages with this entry of the application's own data, as `KEY=VALUE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra: Option<String>,
 }
 
 impl Selection {
@@ -102,7 +107,7 @@ impl Selection {
     }
 
     /// The filter for the store. Of one account, the store reads no others.
-    fn for_store(&self) -> QueueFilter {
+    pub(super) fn for_store(&self) -> QueueFilter {
         let mut filter = self.filter.clone();
         if let (None, Some(accounts)) = (&filter.account, &self.accounts)
             && accounts.len() == 1
@@ -146,6 +151,31 @@ impl Selection {
             && self.first.is_none_or(|first| message.id.0 >= first)
             && self.last.is_none_or(|last| message.id.0 <= last)
             && self.text.as_ref().is_none_or(text)
+            && self.has_extra(message)
+    }
+
+    /// The key and the value of the wanted entry of the application's own data. An entry without
+    /// `=` has no value.
+    pub(super) fn extra_pair(&self) -> Option<(&str, &str)> {
+        let extra = self.extra.as_deref()?;
+        Some(extra.split_once('=').unwrap_or((extra, "")))
+    }
+
+    fn has_extra(&self, message: &Queued) -> bool {
+        self.extra_pair().is_none_or(|(key, value)| {
+            let extra = &message.common.extra;
+            extra.get(key).is_some_and(|known| known == value)
+        })
+    }
+
+    /// Whether a queued message is one of them.
+    pub(super) async fn selects(
+        &self,
+        context: &Context,
+        message: &Queued,
+    ) -> Result<bool, AdminError> {
+        let matches = self.for_store().matches(message) && self.matches(message);
+        Ok(matches && self.is_at_stage(&context.store, message).await?)
     }
 
     async fn is_at_stage(&self, store: &Store, message: &Queued) -> Result<bool, AdminError> {
@@ -197,7 +227,7 @@ pub struct MessageItem {
 }
 
 impl MessageItem {
-    async fn queued(context: &Context, message: &Queued) -> Result<Self, AdminError> {
+    pub(super) async fn queued(context: &Context, message: &Queued) -> Result<Self, AdminError> {
         let state = context.queue.explain(message).await?;
         let outlook = context.queue.outlook(message);
         Ok(Self {
@@ -350,6 +380,8 @@ struct Walk<'a> {
     which: &'a Selection,
     order: Order,
     after: Option<QueueId>,
+    /// How many messages are read at once.
+    page: usize,
     ended: bool,
 }
 
@@ -359,8 +391,15 @@ impl<'a> Walk<'a> {
             which,
             order,
             after,
+            page: PAGE,
             ended: false,
         }
+    }
+
+    /// The same in pages of this size.
+    const fn in_pages_of(mut self, page: usize) -> Self {
+        self.page = page;
+        self
     }
 
     /// The next messages that match; perhaps none of them. None: the way ends.
@@ -372,7 +411,7 @@ impl<'a> Walk<'a> {
         let mut seen = Vec::new();
         let next = if which.stage.is_some_and(Stage::is_end) {
             let filter = which.for_history();
-            let page = store.list_retired(&filter, self.after, self.order, PAGE);
+            let page = store.list_retired(&filter, self.after, self.order, self.page);
             let page = page.await?;
             let items = page.items.into_iter();
             seen.extend(
@@ -383,7 +422,9 @@ impl<'a> Walk<'a> {
             page.next
         } else {
             let filter = which.for_store();
-            let page = store.list(&filter, self.after, self.order, PAGE).await?;
+            let page = store
+                .list(&filter, self.after, self.order, self.page)
+                .await?;
             for message in page.items {
                 if which.matches(&message) && which.is_at_stage(store, &message).await? {
                     seen.push(Seen::Queued(message));
@@ -537,7 +578,7 @@ async fn in_portions(
     items: &mut impl Sink<Portion>,
     work: Work<'_>,
 ) -> Result<(), AdminError> {
-    let mut walk = Walk::new(which, Order::Ascending, None);
+    let mut walk = Walk::new(which, Order::Ascending, None).in_pages_of(PORTION);
     while let Some(page) = walk.next(context).await? {
         let (mut free, mut in_delivery) = (Vec::new(), 0);
         for message in page {

@@ -22,6 +22,7 @@ use postrider_store::{HookFilter, Order, QueueFilter, Store, StoreError, Time};
 use tracing::warn;
 
 pub use self::points::keep_points;
+use super::overview::Day;
 use crate::Context;
 
 /// How many messages are read at once.
@@ -30,6 +31,10 @@ const PAGE: usize = 500;
 const LOOK_SHARE: u32 = 50;
 /// How long who asks waits for a look at the messages. Prometheus waits ten seconds for all.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a page waits for it.
+const SHORT_PATIENCE: Duration = Duration::from_millis(5);
+/// How long what came of messages in the last day is good enough.
+const DAY_KEPT: Duration = Duration::from_secs(60);
 /// How many gauges have no metric of ours, and are only here.
 const COUNTED_HERE: usize = 3;
 
@@ -42,6 +47,10 @@ pub struct Figures {
     last: Mutex<Option<Looked>>,
     /// The one that looks holds it.
     looking: Arc<tokio::sync::Mutex<()>>,
+    /// What came of messages in the last day, and when that was read.
+    day: Mutex<Option<(Time, Day)>>,
+    /// How much waits for each site.
+    pub(super) board: Arc<super::board::Kept>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,20 +65,26 @@ struct Looked {
 struct Waiting {
     deferred: u64,
     bytes: u64,
+    due: u64,
 }
 
 impl Figures {
     /// What the last look found. Whoever asks waits a while for a new look if that is due, and gets
     /// what the last one found if the new one takes longer. None: the first look is not done yet.
     /// A look goes on when the asker has left.
-    async fn waiting(self: &Arc<Self>, store: &Store) -> Result<Option<Waiting>, StoreError> {
+    async fn waiting(
+        self: &Arc<Self>,
+        store: &Store,
+        now: Time,
+        patience: Duration,
+    ) -> Result<Option<Waiting>, StoreError> {
         if !self.is_fresh() {
             let look = async {
                 match Arc::clone(&self.looking).try_lock_owned() {
                     Ok(held) => {
                         let (figures, store) = (Arc::clone(self), store.clone());
                         let look = tokio::spawn(async move {
-                            let result = figures.look(&store).await;
+                            let result = figures.look(&store, now).await;
                             drop(held);
                             result
                         });
@@ -81,11 +96,33 @@ impl Figures {
                     }
                 }
             };
-            tokio::time::timeout(PATIENCE, look)
+            tokio::time::timeout(patience, look)
                 .await
                 .unwrap_or(Ok(()))?;
         }
         Ok(self.last().map(|last| last.found))
+    }
+
+    /// How many messages are due, as the last look found.
+    pub(super) async fn due(
+        self: &Arc<Self>,
+        store: &Store,
+        now: Time,
+    ) -> Result<Option<u64>, StoreError> {
+        let waiting = self.waiting(store, now, SHORT_PATIENCE).await?;
+        Ok(waiting.map(|waiting| waiting.due))
+    }
+
+    /// What came of messages in the last day, if that was read lately.
+    pub(super) fn known_day(&self, now: Time) -> Option<Day> {
+        let day = self.day.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = day.as_ref().filter(|(read, _)| now.since(*read) < DAY_KEPT);
+        known.map(|(_, day)| day.clone())
+    }
+
+    pub(super) fn keep_day(&self, now: Time, day: &Day) {
+        let mut known = self.day.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some((now, day.clone()));
     }
 
     fn last(&self) -> Option<Looked> {
@@ -98,7 +135,7 @@ impl Figures {
     }
 
     /// Looks at all messages.
-    async fn look(&self, store: &Store) -> Result<(), StoreError> {
+    async fn look(&self, store: &Store, now: Time) -> Result<(), StoreError> {
         let begun = Instant::now();
         let (mut found, mut after) = (Waiting::default(), None);
         loop {
@@ -108,6 +145,7 @@ impl Figures {
             for message in &page.items {
                 found.deferred += u64::from(!message.hold && !message.results.is_empty());
                 found.bytes += message.common.size;
+                found.due += u64::from(!message.hold && message.next_attempt <= now);
             }
             after = page.next;
             if after.is_none() {
@@ -205,7 +243,10 @@ impl Context {
 
     async fn set_queue_gauges(&self) -> Result<(), StoreError> {
         let (store, metrics) = (&self.store, &self.metrics);
-        let waiting = self.figures.waiting(store).await?;
+        let waiting = self
+            .figures
+            .waiting(store, self.clock.now(), PATIENCE)
+            .await?;
         let counts = store.counts().await;
         let messages = &metrics.queue_messages;
         if let Some(waiting) = waiting {
@@ -327,7 +368,10 @@ mod tests {
         let figures = Arc::new(Figures::default());
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(Options::new(dir.path())).unwrap();
-        let bytes = async || figures.waiting(&store).await.unwrap().map(|it| it.bytes);
+        let bytes = async || {
+            let waiting = figures.waiting(&store, Time(0), PATIENCE).await;
+            waiting.unwrap().map(|it| it.bytes)
+        };
         // Somebody looks for the first time.
         let held = Arc::clone(&figures.looking).lock_owned().await;
         tokio::time::pause();
@@ -340,6 +384,7 @@ mod tests {
         let found = Waiting {
             deferred: 3,
             bytes: 7000,
+            due: 0,
         };
         *figures.last.lock().unwrap() = Some(Looked {
             until: Instant::now(),

@@ -364,6 +364,18 @@ impl Metrics {
         }
     }
 
+    /// The zones that list addresses of ours, each with the address.
+    #[must_use]
+    pub fn listed(&self) -> Vec<[String; 2]> {
+        let mut all = Vec::new();
+        self.dnsbl_listed.each(&mut |labels, value| {
+            if let ([zone, address], true) = (labels, value == Value::Gauge(1.0)) {
+                all.push([(*zone).to_owned(), (*address).to_owned()]);
+            }
+        });
+        all
+    }
+
     /// Calls `visit` with each metric and its series. `process` is what the system says now.
     pub fn each(&self, process: &Process, visit: &mut dyn FnMut(Definition, &dyn Series)) {
         for (definition, series) in self.fields() {

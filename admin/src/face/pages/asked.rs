@@ -41,6 +41,7 @@ const PROOF: &str = "proof";
 const NUMBER: &str = "form";
 
 /// A request for a page whose visitor is known.
+#[derive(Clone)]
 pub(super) struct Asked {
     /// With the visitor as the caller.
     pub(super) context: Context,
@@ -183,6 +184,27 @@ impl Asked {
     /// check of the origin stands in its place.
     pub(super) fn token(&self) -> &str {
         self.session.as_ref().map_or("", Session::token)
+    }
+
+    /// The same request without what is of this visitor alone: the token of the session, and the
+    /// notice.
+    pub(super) fn for_all(&self) -> Self {
+        let mut asked = self.clone();
+        asked.session = asked.session.map(Session::without_token);
+        asked.browser.htmx = true;
+        asked
+    }
+
+    /// Whether the visitor is still logged in. This is no use of the session.
+    pub(super) async fn is_still_logged_in(&self) -> bool {
+        if self.session.is_none() {
+            return true;
+        }
+        let cookie = cookies::given(self.area, &self.browser).unwrap_or_default();
+        let pages = cookies::pages(self.area);
+        // A store that can't be read ends nobody's session.
+        let found = sessions::goes_on(&self.context, pages, cookie).await;
+        found.unwrap_or(true)
     }
 
     /// The frame of a page with this title.

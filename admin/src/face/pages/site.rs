@@ -11,7 +11,7 @@ use super::{
     Endpoint, admin,
     answer::{self, Answer, Trouble},
     asked::Asked,
-    inbox, login,
+    inbox, job, login,
 };
 
 /// A part of the pages.
@@ -118,6 +118,19 @@ pub(super) static PAGES: &[Page] = pages! {
     open Admin POST "login" => login::enter;
     login Admin POST "logout" => login::leave;
     login Admin GET "" => admin::overview::show;
+    login Admin GET "queue/stop/{work}" => admin::overview::ask_stop;
+    login Admin POST "queue/stop/{work}" => admin::overview::stop;
+    login Admin POST "queue/start/{work}" => admin::overview::start;
+    login Admin GET "queue" => admin::queue::list;
+    login Admin GET "queue/act" => admin::queue::to_list;
+    login Admin POST "queue/act" => admin::queue::act;
+    login Admin GET "queue/destinations" => admin::destinations::list;
+    login Admin GET "queue/destinations/{site}" => admin::destinations::show;
+    login Admin POST "queue/destinations/{site}" => admin::destinations::act;
+    login Admin GET "messages/{id}" => admin::message::show;
+    login Admin POST "messages/{id}/text" => admin::message::show_text;
+    login Admin GET "work/{id}" => job::show;
+    login Admin POST "work/{id}/stop" => job::stop;
     login Admin GET "hold-rules" => admin::hold_rules::list;
     login Admin POST "hold-rules" => admin::hold_rules::add;
     login Admin GET "hold-rules/{id}/remove" => admin::hold_rules::ask_remove;

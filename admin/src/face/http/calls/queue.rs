@@ -132,6 +132,7 @@ impl Asked {
             last: query.parsed("range-end")?,
             accounts: self.access.accounts(&self.context.config.load()),
             stage: None,
+            extra: None,
         };
         match query.text("queue") {
             Some("default") => which.filter.transport = Some(String::new()),
