@@ -98,6 +98,13 @@ principal.update {"kind": "individual", "name": "jane", "changes": {"description
 principal.update {"kind": "individual", "name": "none", "changes": {"description": "Jane"}} => refused
 principal.remove_all {"accounts": ["none"], "kinds": ["individual"]} => refused
 queue.find {"which": {}, "order": "ascending", "after": null, "skip": 0, "limit": 1, "whole": true, "count_max": 1} => read
+queue.browse {"which": {"extra": "order=7"}, "order": "ascending", "after": null, "limit": 1, "count": true} => read
+queue.figures {} => read
+queue.day {} => read
+server.attention {} => read
+destination.board {"failing": true} => read
+queue.details {"id": 1} => read
+queue.look {"id": 1, "with_text": false} => read
 queue.get {"id": 1} => read
 queue.change_selected {"which": {}, "change": {"hold": true}} => done
 queue.end_selected {"which": {}, "ending": "canceled"} => done

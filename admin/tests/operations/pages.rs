@@ -6,14 +6,17 @@ mod frame;
 mod hold_rules;
 #[path = "pages/inbox.rs"]
 mod inbox;
+#[path = "pages/queue.rs"]
+mod queue;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::{Body, BodyDataStream, to_bytes},
     extract::ConnectInfo,
-    http::{HeaderMap, Request, header::SET_COOKIE},
+    http::{HeaderMap, Request, header::SET_COOKIE, request::Builder},
+    response::Response,
 };
 use postrider_admin::{
     face::pages::{Endpoint, Pages},
@@ -33,7 +36,7 @@ pub(super) struct Visitor {
     router: Router,
     /// The cookie of the session, as `name=value`.
     cookie: Option<String>,
-    _stop: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
 }
 
 /// An answer.
@@ -70,7 +73,7 @@ impl Visitor {
             desk,
             router,
             cookie: None,
-            _stop: stop,
+            stop,
         }
     }
 
@@ -125,16 +128,39 @@ impl Visitor {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let here = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 50_000)));
-        let request = request.extension(here).body(Body::from(body)).unwrap();
-        let answer = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = answer.into_parts();
+        let (parts, body) = self.answer(request, body).await.into_parts();
         let html = to_bytes(body, usize::MAX).await.unwrap();
         Seen {
             status: parts.status.as_u16(),
             headers: parts.headers,
             html: String::from_utf8_lossy(&html).into_owned(),
         }
+    }
+
+    async fn answer(&self, request: Builder, body: String) -> Response {
+        let here = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 50_000)));
+        let request = request.extension(here).body(Body::from(body)).unwrap();
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    /// Opens a stream of events. `seen` is the last event that the browser saw.
+    pub(super) async fn stream(&self, path: &str, seen: Option<&str>) -> BodyDataStream {
+        let mut request = Request::builder()
+            .uri(path)
+            .header("host", "localhost:1080");
+        request = request.header("hx-request", "true");
+        request = request.header("cookie", self.cookie.as_ref().unwrap());
+        if let Some(seen) = seen {
+            request = request.header("last-event-id", seen);
+        }
+        let answer = self.answer(request, String::new()).await;
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        answer.into_body().into_data_stream()
+    }
+
+    /// The server stops.
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
     }
 
     pub(super) async fn get(&self, path: &str) -> Seen {
