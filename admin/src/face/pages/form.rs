@@ -80,6 +80,15 @@ impl Fields {
         self.text(name).ok_or_else(missing)
     }
 
+    /// The same fields without those named.
+    pub(super) fn without(&self, names: &[&str]) -> Self {
+        let pairs = self.pairs.iter();
+        let kept = pairs.filter(|(name, _)| !names.contains(&name.as_str()));
+        Self {
+            pairs: kept.cloned().collect(),
+        }
+    }
+
     /// The same fields as a query, without those named, and with `more` at the end.
     pub(super) fn query(&self, without: &[&str], more: &[(&str, &str)]) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());

@@ -12,7 +12,9 @@ use super::form::Fields;
 /// The numbers of rows that a page may have; the second one if none is asked for.
 const ROWS: [usize; 4] = [25, 50, 100, 250];
 /// The parameters of a page within a list. All others are filters.
-const OWN: [&str; 3] = ["cursor", "rows", "told"];
+const OWN: [&str; 2] = ["cursor", "rows"];
+/// The parameters that no link repeats: of a notice, and of a stream.
+const PASSING: [&str; 2] = ["told", "live"];
 
 /// The part of a list that a page shows.
 #[derive(Clone, Debug)]
@@ -47,6 +49,7 @@ pub(super) struct Links {
 impl Listing {
     /// Reads the query of a page.
     pub(super) fn new(query: &Fields) -> Self {
+        let query = &query.without(&PASSING);
         let rows = query.text("rows").and_then(|rows| rows.parse().ok());
         let rows = rows.filter(|rows| ROWS.contains(rows)).unwrap_or(ROWS[1]);
         let filter = digest(&query.query(&OWN, &[]));
@@ -99,7 +102,7 @@ impl Listing {
             let cursor = write(back, &key(item?), &self.filter);
             Some(
                 self.query
-                    .query(&["cursor", "told"], &[("cursor", &cursor)]),
+                    .query(&["cursor"], &[("cursor", &cursor)]),
             )
         };
         let links = Links {
@@ -108,7 +111,7 @@ impl Listing {
             first: self
                 .key
                 .is_some()
-                .then(|| self.query.query(&["cursor", "told"], &[])),
+                .then(|| self.query.query(&["cursor"], &[])),
             anew: self.anew,
             sizes: self.sizes(),
         };
@@ -120,7 +123,7 @@ impl Listing {
     pub(super) fn going_on(&self, key: &str) -> String {
         let cursor = write(self.back, key, &self.filter);
         self.query
-            .query(&["cursor", "told"], &[("cursor", &cursor)])
+            .query(&["cursor"], &[("cursor", &cursor)])
     }
 
     fn sizes(&self) -> Vec<(usize, Option<String>)> {

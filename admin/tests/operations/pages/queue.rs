@@ -6,7 +6,7 @@ use axum::body::BodyDataStream;
 use futures_util::StreamExt;
 use postrider_admin::op::audit;
 use postrider_store::{
-    Accept, Clock, Common, NewMessage, NewRecipient, NewText, Notify, Origin,
+    Accept, Common, NewMessage, NewRecipient, NewText, Notify, Origin,
     TextSource, Top, Urgency,
 };
 
