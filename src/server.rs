@@ -420,6 +420,7 @@ impl Server {
             refusals: Arc::clone(&shared.guards.refusals),
             metrics: Arc::clone(&shared.metrics),
             figures: Arc::default(),
+            verdicts: Arc::default(),
             certificates: Arc::new(self.certificates.clone()),
             clock: Arc::clone(&shared.clock),
             caller: admin::Caller::default(),

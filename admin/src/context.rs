@@ -19,7 +19,7 @@ use tracing::{error, info};
 
 use crate::{
     AdminError,
-    op::{certificates::CertificateFiles, metrics::Figures},
+    op::{certificates::CertificateFiles, dns::Verdicts, metrics::Figures},
 };
 
 /// How long the audit log keeps an entry.
@@ -73,6 +73,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// What was found when metrics of the queue were last read.
     pub figures: Arc<Figures>,
+    /// What the last check of each domain's records said.
+    pub verdicts: Arc<Verdicts>,
     /// The certificates of the listeners.
     pub certificates: Arc<dyn CertificateFiles>,
     /// The clock.

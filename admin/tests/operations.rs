@@ -173,6 +173,7 @@ impl Desk {
             webhooks: Arc::new(webhooks.unwrap().operator()),
             logs: Log::default(),
             figures: Arc::default(),
+            verdicts: Arc::default(),
             refusals: Arc::default(),
             certificates: Arc::new(()),
             clock: clock.clone(),

@@ -222,6 +222,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         // They are the running server's.
         logs: Log::default(),
         figures: Arc::default(),
+        verdicts: Arc::default(),
         refusals: Arc::default(),
         certificates: Arc::new(()),
         clock,

@@ -8,6 +8,8 @@
 //!   file.
 //! - [`principals`]: all changes of one of them at once, and the removal of many.
 //! - [`settings`]: any value of the file by its key.
+//! - [`states`]: what accounts have used of their limits, and how they log in.
+//! - [`webhook_secret`]: the secrets that sign webhook calls.
 //! - [`hooks`]: hooks and milters of another server, which go to `postrider.conf`.
 //! - [`file`]: both files as texts, and earlier texts.
 //! - `document`: how the text of the file changes.
@@ -25,6 +27,8 @@ pub mod keyfile;
 pub mod principals;
 pub mod routes;
 pub mod settings;
+pub mod states;
+pub mod webhook_secret;
 
 use std::{fmt::Display, sync::Arc};
 

@@ -9,6 +9,7 @@
 //! | `check` | compares DNS and services with what should be |
 //! | `lookup` | asks DNS one question |
 //! | `watch` | checks again and again, for the metrics |
+//! | `verdicts` | remembers what the last check of each domain said |
 //! | `publish` | writes records at the primary server of their zone |
 //!
 //! All but `lookup` work on a [`World`], so that they run without a server too.
@@ -19,6 +20,7 @@ mod lookup;
 mod publish;
 mod record;
 mod records;
+mod verdicts;
 mod watch;
 
 #[cfg(test)]
@@ -40,6 +42,7 @@ pub use self::{
     publish::{ChangeItem, LeftItem, Published},
     record::{Need, Purpose, RecordItem, TTL, Wanted},
     records::wanted,
+    verdicts::{ListVerdicts, VerdictItem, Verdicts},
     watch::watch_records,
 };
 use super::{Operation, Single, Sink};
@@ -97,7 +100,11 @@ impl Operation for Check {
         items: &mut impl Sink<CheckItem>,
     ) -> Result<(), AdminError> {
         let world = World::of(context).await;
-        items.send(world.check(&self.domain).await?).await
+        let (domain, _) = world.domain(&self.domain)?;
+        let checked = world.check(&self.domain).await?;
+        let now = context.clock.now();
+        context.verdicts.note(&domain, now, &checked);
+        items.send(checked).await
     }
 }
 

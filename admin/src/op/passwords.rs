@@ -13,6 +13,7 @@ use postrider_receive::login::{
     self, Logins, hash_password, hash_password_beside, scram_keys, scram_salts,
 };
 use postrider_store::{CredentialChange, Store, StoreError, Time, WebSessionOwner};
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{Listed as _, Single};
@@ -52,6 +53,60 @@ impl Single for Set {
         let set = set.map_err(AdminError::from);
         context.record("password.set", &account, &(), set).await
     }
+}
+
+/// Gives an account a password that the server makes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generate {
+    /// The account.
+    pub account: String,
+}
+
+/// A new password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generated {
+    /// The password. The server keeps only a hash, so nobody can see it again.
+    pub password: String,
+}
+
+/// Hides the password.
+impl fmt::Debug for Generated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generated").finish_non_exhaustive()
+    }
+}
+
+impl Single for Generate {
+    type Output = Generated;
+
+    async fn answer(self, context: &Context) -> Result<Generated, AdminError> {
+        let password = generated(&mut rand::rng());
+        let set = Set {
+            account: self.account,
+            password: password.clone(),
+        };
+        set.answer(context).await?;
+        Ok(Generated { password })
+    }
+}
+
+/// A password of 100 random bits, in groups, without characters that people take for others.
+fn generated(rng: &mut impl Rng) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    const GROUPS: usize = 4;
+    let mut random = [0; 20];
+    rng.fill_bytes(&mut random);
+    let group = |bytes: &[u8]| {
+        let letters = bytes
+            .iter()
+            .filter_map(|byte| LETTERS.get(usize::from(byte % 32)));
+        letters
+            .map(|letter| char::from(*letter))
+            .collect::<String>()
+    };
+    let groups: Vec<String> = random.chunks(random.len() / GROUPS).map(group).collect();
+    groups.join("-")
 }
 
 /// Notes that a command wrote a new password of the administrator, and ends the sessions with the
@@ -219,6 +274,14 @@ mod tests {
              without"
         );
         assert!(check("p\u{e4}ssw\u{f6}rd").is_ok());
+    }
+
+    #[test]
+    fn generated_passwords_are_long_and_plain() {
+        let (one, other) = (generated(&mut rand::rng()), generated(&mut rand::rng()));
+        assert_ne!(one, other);
+        assert_eq!(one.split('-').map(str::len).collect::<Vec<_>>(), [5; 4]);
+        assert!(check(&one).is_ok(), "{one}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod rotate;
 mod selector;
+mod status;
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::rotate::{Rotate, Rotated, Step};
 pub(super) use self::selector::next_selectors;
+pub use self::status::{KeyState, Part, Rotation, Status};
 use super::{
     Edit, document,
     keyfile::{self, NewKey},

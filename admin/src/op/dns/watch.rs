@@ -12,7 +12,7 @@ use postrider_observe::{
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::{CheckItem, Verdict, World};
+use super::{CheckItem, Verdict, Verdicts, World};
 use crate::Context;
 
 /// Before the first look, and between two.
@@ -27,7 +27,8 @@ pub async fn watch_records(context: Context, mut stop: watch::Receiver<bool>) {
         let next = context.clock.moment().after(pause);
         let look = async {
             context.clock.sleep_until_moment(next).await;
-            look(&World::of(&context).await, &context.metrics).await;
+            let world = World::of(&context).await;
+            look(&world, &context.metrics, &context.verdicts).await;
         };
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -36,8 +37,8 @@ pub async fn watch_records(context: Context, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Looks at all domains, and sets the metrics.
-pub(super) async fn look(world: &World, metrics: &Metrics) {
+/// Looks at all domains, sets the metrics, and notes the verdicts.
+pub(super) async fn look(world: &World, metrics: &Metrics, verdicts: &Verdicts) {
     let world = world.remembering();
     let this_host = match world.this_host().await {
         Ok(this_host) => this_host,
@@ -54,7 +55,9 @@ pub(super) async fn look(world: &World, metrics: &Metrics) {
     };
     let mut found = Found::default();
     for (domain, config) in &world.config.domains {
-        found.add(&world.check_with(domain, config, &this_host).await);
+        let checks = world.check_with(domain, config, &this_host).await;
+        verdicts.note(domain, world.clock.now(), &checks);
+        found.add(&checks);
     }
     for (gauges, records) in [
         (&metrics.dns_records_wrong, &found.wrong),
@@ -66,6 +69,7 @@ pub(super) async fn look(world: &World, metrics: &Metrics) {
             gauges.with(*kind).set(count);
         }
     }
+    verdicts.keep(|domain| world.config.domains.contains_key(domain));
     let lists = world.lists(&this_host.facts);
     let listed: Vec<(String, String)> = lists
         .pairs()

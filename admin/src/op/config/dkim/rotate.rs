@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     DkimItem, PAIR, changed_meanwhile, dkim_path, insert, items,
     selector::{next_selectors, waiting},
+    status::removal,
     year,
 };
 use crate::{
@@ -122,7 +123,7 @@ impl Rotate {
 }
 
 /// What is wrong with the records of these selectors.
-async fn problems(
+pub(super) async fn problems(
     resolver: &dyn Resolver,
     domain: &Domain,
     dkim: &Dkim,
@@ -246,11 +247,7 @@ impl Turn {
             };
             let lines = [
                 format!("Signs no more since {today}. {when}"),
-                format!(
-                    "postrider config dkim rm {} {}",
-                    self.domain.ascii(),
-                    old.ascii()
-                ),
+                removal(&self.domain, old),
             ];
             document::comment(edit.document, &path, &lines)?;
         }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use postrider_dns::{Question, Record, RecordType, Tlsa};
 use postrider_observe::{Metrics, metrics::RecordKind};
 use postrider_queue::{Dialer, Dialing};
+use postrider_smtp::Domain;
 use postrider_store::{ManualClock, Time};
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     Code,
-    op::dns::{CheckItem, Verdict, records::tlsa_of, watch::look},
+    op::dns::{CheckItem, Verdict, Verdicts, records::tlsa_of, watch::look},
 };
 
 pub(super) const ED: &str = "ed._domainkey.example.org";
@@ -58,8 +59,8 @@ async fn what_is_of_this_host_is_asked_once_for_all_domains() {
     let files = Files::new(servers.ca(), |_, _| {});
     let fake = Zone::right(&files).resolver();
     let world = files.world(fake.clone(), servers.dialer());
-    let metrics = Metrics::default();
-    look(&world, &metrics).await;
+    let (metrics, verdicts) = (Metrics::default(), Verdicts::default());
+    look(&world, &metrics, &verdicts).await;
     assert_eq!(files.config.domains.len(), 3);
     for question in [
         Question::reverse("192.0.2.10".parse().unwrap()),
@@ -73,10 +74,14 @@ async fn what_is_of_this_host_is_asked_once_for_all_domains() {
     assert_eq!((wrong(RecordKind::Ptr), wrong(RecordKind::Spf)), (0, 2));
     let unchecked = |kind| metrics.dns_records_unchecked.with(kind).get();
     assert_eq!(unchecked(RecordKind::Spf), 0);
+    let verdict = |name: &str| verdicts.of(&Domain::parse(name).unwrap()).unwrap();
+    let right = verdict("example.org");
+    assert_eq!((right.wrong, right.unknown), (0, 0), "{right:?}");
     // Without answers nothing is wrong, and nothing is known.
     fake.fail("example.org");
-    look(&world, &metrics).await;
+    look(&world, &metrics, &verdicts).await;
     assert_eq!((wrong(RecordKind::Spf), unchecked(RecordKind::Spf)), (2, 1));
+    assert!(verdict("example.org").unknown > 0);
 }
 
 /// The items that are not right, as `check type name`.
