@@ -11,6 +11,8 @@
 //! - `list`: pages of long lists. `live`: parts of pages that are kept up to date.
 //! - `job`: work on many things that goes on, and can be stopped.
 //! - `confirm`: what a change will do, before it is done.
+//! - `owner`: whose page it is, where administrators and holders of accounts have the same one.
+//!   `credentials`, `settings`: such pages. `tabs`: the tabs of a thing.
 //! - `assets`: the files for browsers.
 //! - `admin`, `account`, `inbox`: the pages. Each translates a request into operations, and their
 //!   output into HTML by a template in `admin/templates`.
@@ -23,6 +25,7 @@ mod browser;
 mod command;
 mod confirm;
 mod cookies;
+mod credentials;
 mod form;
 mod frame;
 mod inbox;
@@ -30,9 +33,12 @@ mod job;
 mod list;
 mod live;
 mod login;
+mod owner;
 mod repeats;
+mod settings;
 mod shown;
 mod site;
+mod tabs;
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -1,5 +1,9 @@
 //! The web pages, as a browser without JavaScript sees them.
 
+#[path = "pages/accounts.rs"]
+mod accounts;
+#[path = "pages/domains.rs"]
+mod domains;
 #[path = "pages/frame.rs"]
 mod frame;
 #[path = "pages/hold_rules.rs"]

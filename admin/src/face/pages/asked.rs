@@ -30,8 +30,8 @@ use crate::{
     op::{Operation, Single, Sink},
 };
 
-/// How long a page may take.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a page may take. A check of DNS takes up to 40 s when servers do not answer.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The field of a form with the token of the session.
 const TOKEN: &str = "token";

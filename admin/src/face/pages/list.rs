@@ -84,6 +84,23 @@ impl Listing {
         self.rows + 1
     }
 
+    /// The part of a list that is in memory as a whole, by the keys of its items, and the links.
+    pub(super) fn part<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> (Vec<T>, Links) {
+        items.sort_by_cached_key(&key);
+        let from = self.after::<String>();
+        let backwards = self.order(Order::Ascending) == Order::Descending;
+        if backwards {
+            items.reverse();
+        }
+        items.retain(|item| match &from {
+            None => true,
+            Some(from) if backwards => key(item) < *from,
+            Some(from) => key(item) > *from,
+        });
+        items.truncate(self.limit());
+        self.arrange(items, key)
+    }
+
     /// The items in the order of the list, of those that an operation gave, and the links. `key`
     /// gives the key of an item.
     pub(super) fn arrange<T>(

@@ -11,7 +11,7 @@ use super::{
     Endpoint, admin,
     answer::{self, Answer, Trouble},
     asked::Asked,
-    inbox, job, login,
+    credentials, inbox, job, login, settings,
 };
 
 /// A part of the pages.
@@ -135,6 +135,87 @@ pub(super) static PAGES: &[Page] = pages! {
     login Admin POST "hold-rules" => admin::hold_rules::add;
     login Admin GET "hold-rules/{id}/remove" => admin::hold_rules::ask_remove;
     login Admin POST "hold-rules/{id}/remove" => admin::hold_rules::remove;
+    login Admin GET "domains" => admin::domains::list;
+    login Admin GET "domains/@new" => admin::domains::ask_add;
+    login Admin POST "domains/@new" => admin::domains::add;
+    login Admin GET "domains/{d}" => admin::domain::show;
+    login Admin GET "domains/{d}/disable" => admin::domain::ask_disable;
+    login Admin POST "domains/{d}/disable" => admin::domain::disable;
+    login Admin POST "domains/{d}/enable" => admin::domain::enable;
+    login Admin GET "domains/{d}/remove" => admin::domain::ask_remove;
+    login Admin POST "domains/{d}/remove" => admin::domain::remove;
+    login Admin GET "domains/{d}/dns" => admin::domain::dns::show;
+    login Admin GET "domains/{d}/dns/zone-file" => admin::domain::dns::zone_file;
+    login Admin GET "domains/{d}/dns/publish" => admin::domain::dns::ask_publish;
+    login Admin POST "domains/{d}/dns/publish" => admin::domain::dns::do_publish;
+    login Admin GET "domains/{d}/dkim" => admin::domain::dkim::show;
+    login Admin POST "domains/{d}/dkim" => admin::domain::dkim::add;
+    login Admin POST "domains/{d}/dkim/rotate" => admin::domain::dkim::rotate;
+    login Admin POST "domains/{d}/dkim/{selector}/sign" => admin::domain::dkim::sign;
+    login Admin POST "domains/{d}/dkim/{selector}/stop" => admin::domain::dkim::stop;
+    login Admin GET "domains/{d}/dkim/{selector}/remove" => admin::domain::dkim::ask_remove;
+    login Admin POST "domains/{d}/dkim/{selector}/remove" => admin::domain::dkim::remove;
+    login Admin GET "domains/{d}/mta-sts" => admin::domain::mta_sts::show;
+    login Admin POST "domains/{d}/mta-sts" => admin::domain::mta_sts::save;
+    login Admin GET "domains/{d}/mta-sts/remove" => admin::domain::mta_sts::ask_remove;
+    login Admin POST "domains/{d}/mta-sts/remove" => admin::domain::mta_sts::remove;
+    login Admin GET "domains/{d}/aliases" => admin::domain::aliases::list;
+    login Admin POST "domains/{d}/aliases" => admin::domain::aliases::add;
+    login Admin GET "domains/{d}/aliases/{localpart}" => admin::domain::alias::show;
+    login Admin POST "domains/{d}/aliases/{localpart}" => admin::domain::alias::change;
+    login Admin POST "domains/{d}/aliases/{localpart}/members" => admin::domain::alias::add_members;
+    login Admin GET "domains/{d}/aliases/{localpart}/members/{address}/remove" => admin::domain::alias::ask_remove_member;
+    login Admin POST "domains/{d}/aliases/{localpart}/members/{address}/remove" => admin::domain::alias::remove_member;
+    login Admin GET "domains/{d}/aliases/{localpart}/remove" => admin::domain::alias::ask_remove;
+    login Admin POST "domains/{d}/aliases/{localpart}/remove" => admin::domain::alias::remove;
+    login Admin GET "domains/{d}/routes" => admin::domain::routes::list;
+    login Admin POST "domains/{d}/routes" => admin::domain::routes::add;
+    login Admin GET "domains/{d}/routes/{number}/remove" => admin::domain::routes::ask_remove;
+    login Admin POST "domains/{d}/routes/{number}/remove" => admin::domain::routes::remove;
+    login Admin GET "domains/{d}/settings" => admin::domain::settings::show;
+    login Admin POST "domains/{d}/settings" => admin::domain::settings::change;
+    login Admin GET "accounts" => admin::accounts::list;
+    login Admin GET "accounts/@new" => admin::accounts::ask_add;
+    login Admin POST "accounts/@new" => admin::accounts::add;
+    login Admin GET "accounts/{a}" => admin::account::show;
+    login Admin GET "accounts/{a}/suspend" => admin::account::ask_suspend;
+    login Admin POST "accounts/{a}/suspend" => admin::account::suspend;
+    login Admin POST "accounts/{a}/unsuspend" => admin::account::unsuspend;
+    login Admin GET "accounts/{a}/remove" => admin::account::ask_remove;
+    login Admin POST "accounts/{a}/remove" => admin::account::remove;
+    login Admin GET "accounts/{a}/addresses" => admin::account::addresses::list;
+    login Admin POST "accounts/{a}/addresses" => admin::account::addresses::add;
+    login Admin GET "accounts/{a}/addresses/{address}/remove" => admin::account::addresses::ask_remove;
+    login Admin POST "accounts/{a}/addresses/{address}/remove" => admin::account::addresses::remove;
+    login Admin GET "accounts/{a}/password" => credentials::password::show;
+    login Admin POST "accounts/{a}/password" => credentials::password::set;
+    login Admin GET "accounts/{a}/password/generate" => credentials::password::ask_generate;
+    login Admin POST "accounts/{a}/password/generate" => credentials::password::generate;
+    login Admin GET "accounts/{a}/app-passwords" => credentials::app_passwords::list;
+    login Admin POST "accounts/{a}/app-passwords" => credentials::app_passwords::add;
+    login Admin GET "accounts/{a}/app-passwords/{name}/remove" => credentials::app_passwords::ask_remove;
+    login Admin POST "accounts/{a}/app-passwords/{name}/remove" => credentials::app_passwords::remove;
+    login Admin GET "accounts/{a}/keys" => credentials::keys::list;
+    login Admin POST "accounts/{a}/keys" => credentials::keys::add;
+    login Admin GET "accounts/{a}/keys/{id}/remove" => credentials::keys::ask_remove;
+    login Admin POST "accounts/{a}/keys/{id}/remove" => credentials::keys::remove;
+    login Admin GET "accounts/{a}/tls-keys" => credentials::tls_keys::list;
+    login Admin POST "accounts/{a}/tls-keys" => credentials::tls_keys::add;
+    login Admin GET "accounts/{a}/tls-keys/{fingerprint}/remove" => credentials::tls_keys::ask_remove;
+    login Admin POST "accounts/{a}/tls-keys/{fingerprint}/remove" => credentials::tls_keys::remove;
+    login Admin GET "accounts/{a}/limits" => settings::account::show_limits;
+    login Admin POST "accounts/{a}/limits" => settings::account::change_limits;
+    login Admin GET "accounts/{a}/settings" => settings::account::show;
+    login Admin POST "accounts/{a}/settings" => settings::account::change;
+    login Admin GET "accounts/{a}/webhooks" => settings::webhooks::show;
+    login Admin POST "accounts/{a}/webhooks" => settings::webhooks::change;
+    login Admin POST "accounts/{a}/webhooks/{kind}/test" => settings::webhooks::test;
+    login Admin GET "accounts/{a}/webhooks/{kind}/secret" => settings::webhooks::ask_rotate;
+    login Admin POST "accounts/{a}/webhooks/{kind}/secret" => settings::webhooks::rotate;
+    login Admin GET "keys" => admin::keys::list;
+    login Admin POST "keys" => admin::keys::add;
+    login Admin GET "keys/{id}/remove" => admin::keys::ask_remove;
+    login Admin POST "keys/{id}/remove" => admin::keys::remove;
     open Account GET "login" => login::show;
     open Account POST "login" => login::enter;
     login Account POST "logout" => login::leave;
