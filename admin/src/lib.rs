@@ -9,6 +9,7 @@
 //! Invariant: an operation does not know its face. It has no JSON, no HTTP and no terminal.
 
 mod context;
+mod csv;
 mod error;
 pub mod face;
 pub mod op;

@@ -21,6 +21,7 @@ pub mod delivery;
 pub mod destinations;
 pub mod details;
 pub mod dns;
+pub mod events;
 pub mod export;
 pub mod history;
 pub mod hold_rules;
@@ -201,9 +202,16 @@ macro_rules! operations {
             QueueChangeSelected($crate::op::messages::ChangeSelected) = "queue.change_selected",
             QueueEndSelected($crate::op::messages::EndSelected) = "queue.end_selected",
             HistoryList($crate::op::history::List) = "history.list",
+            HistorySearch($crate::op::history::Search) = "history.search",
+            HistorySendAgain($crate::op::history::SendAgain) = "history.send_again",
+            EventSearch($crate::op::events::Search) = "event.search",
+            EventFollow($crate::op::events::Follow) = "event.follow",
             SuppressionList($crate::op::suppression::List) = "suppression.list",
             SuppressionAdd($crate::op::suppression::Add) = "suppression.add",
             SuppressionRemove($crate::op::suppression::Remove) = "suppression.remove",
+            SuppressionFind($crate::op::suppression::Find) = "suppression.find",
+            SuppressionClear($crate::op::suppression::Clear) = "suppression.clear",
+            SuppressionImport($crate::op::suppression::import::Import) = "suppression.import",
             SuppressionLookup($crate::op::suppression::Lookup) = "suppression.lookup",
             HoldRuleList($crate::op::hold_rules::List) = "hold_rule.list",
             HoldRuleAdd($crate::op::hold_rules::Add) = "hold_rule.add",
@@ -224,6 +232,11 @@ macro_rules! operations {
             WebhookList($crate::op::webhook::List) = "webhook.list",
             WebhookSchedule($crate::op::webhook::Schedule) = "webhook.schedule",
             WebhookCancel($crate::op::webhook::Cancel) = "webhook.cancel",
+            WebhookFind($crate::op::webhook::Find) = "webhook.find",
+            WebhookFindPast($crate::op::webhook::FindPast) = "webhook.find_past",
+            WebhookShow($crate::op::webhook::Show) = "webhook.show",
+            WebhookReceivers($crate::op::webhook::Receivers) = "webhook.receivers",
+            WebhookExample($crate::op::webhook::Example) = "webhook.example",
             WebhookTest($crate::op::webhook::Test) = "webhook.test",
             WebhookHistory($crate::op::webhook::History) = "webhook.history",
             WebhookReplay($crate::op::webhook::Replay) = "webhook.replay",

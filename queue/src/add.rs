@@ -409,14 +409,14 @@ fn submitted(queue: &[QueueId], named: Vec<Named>) -> Vec<Submitted> {
 }
 
 /// The common part of the reverse-paths of a submission. Each recipient gets an own id behind it.
-struct UniquePath {
+pub(crate) struct UniquePath {
     /// The local-part with its separator.
-    stem: String,
-    host: Host,
+    pub(crate) stem: String,
+    pub(crate) host: Host,
 }
 
 impl UniquePath {
-    fn with_id(&self, rng: &mut impl Rng, now: Time) -> (ReversePath, String) {
+    pub(crate) fn with_id(&self, rng: &mut impl Rng, now: Time) -> (ReversePath, String) {
         let id = header::timed_id(rng, now);
         match LocalPart::from_decoded(&format!("{}{id}", self.stem)) {
             Ok(local) => (

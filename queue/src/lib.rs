@@ -29,6 +29,7 @@
 //! a clock: the time comes from a [`postrider_store::Clock`].
 
 mod add;
+mod again;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;

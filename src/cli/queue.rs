@@ -227,6 +227,27 @@ pub struct RetiredFilter {
     /// Only messages forced to this transport.
     #[arg(long, value_name = "NAME")]
     pub transport: Option<String>,
+    /// Only messages whose last reply has this code.
+    #[arg(long, value_name = "CODE")]
+    pub code: Option<u16>,
+    /// Only messages whose last reply has this enhanced code, for example 5.1.1.
+    #[arg(long, value_name = "CODE")]
+    pub enhanced_code: Option<String>,
+    /// Only messages whose last attempt was at a host with this text in its name or address.
+    #[arg(long, value_name = "TEXT")]
+    pub host: Option<String>,
+    /// Only messages with this entry in the application's own data. Without a value, any value.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = extra)]
+    pub extra: Option<(String, String)>,
+}
+
+/// Reads `NAME=VALUE`, or a name alone.
+fn extra(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    match name {
+        "" => Err("a name is missing before the equals sign".to_owned()),
+        name => Ok((name.to_owned(), value.to_owned())),
+    }
 }
 
 /// `queue suppress ...`

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use postrider_admin::op::history::{List, RetiredItem};
+use postrider_admin::op::history::{Also, List, RetiredItem};
 use postrider_store::{QueueId, RetiredFilter};
 
 use super::{
@@ -25,6 +25,12 @@ pub(super) fn run(server: &Running, command: Retired) -> anyhow::Result<()> {
 fn list(server: &Running, options: &cli::RetiredFilter, listing: Listing) -> anyhow::Result<()> {
     let list = List {
         filter: filter(options),
+        also: Also {
+            code: options.code,
+            enhanced_code: options.enhanced_code.clone(),
+            host: options.host.clone(),
+            extra: options.extra.clone(),
+        },
         order: newest_first(listing),
         limit: listing.limit,
     };

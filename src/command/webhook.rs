@@ -30,7 +30,15 @@ pub(super) fn run(server: &Running, command: Webhook) -> anyhow::Result<()> {
             account,
             incoming,
             json,
-        } => test(server, &Test { account, incoming }, json),
+        } => test(
+            server,
+            &Test {
+                account,
+                incoming,
+                ..Test::default()
+            },
+            json,
+        ),
         Webhook::Replay { filter, all } => replay(server, &filter, all),
         Webhook::Retired(RetiredHooks::List { filter, listing }) => {
             list_retired(server, &filter, listing)

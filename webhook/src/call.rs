@@ -29,6 +29,9 @@ const RESPONSE_KEPT: usize = 512;
 /// more, the connection closes.
 const RESPONSE_READ: usize = 64 * 1024;
 
+/// The field with the signatures of a call.
+const SIGNATURE: &str = "webhook-signature";
+
 /// Makes calls.
 pub(crate) struct Caller {
     pub(crate) client: Client,
@@ -228,6 +231,11 @@ impl Caller {
         json.map_err(|error| Failure::other(format!("making the payload: {error}")))
     }
 
+    /// The body of a call, or why it can't be made.
+    pub(crate) async fn body(&self, hook: &Hook) -> Result<Vec<u8>, String> {
+        self.payload(hook).await.map_err(|failure| failure.text)
+    }
+
     async fn text(&self, mail: &Mail) -> Result<Bytes, StoreError> {
         self.store.mail_message(mail).await?.whole().await
     }
@@ -278,9 +286,25 @@ fn headers(
         let signatures = signatures(secrets, id, timestamp, payload);
         let value = HeaderValue::from_str(&signatures)
             .map_err(|error| Failure::other(error.to_string()))?;
-        headers.insert(HeaderName::from_static("webhook-signature"), value);
+        headers.insert(HeaderName::from_static(SIGNATURE), value);
     }
     Ok(headers)
+}
+
+/// The fields of the header of a call at this time. `***` stands for secrets.
+pub(crate) fn shown_headers(hook: &Hook, config: &Dynamic, at: Time) -> Vec<(String, String)> {
+    let Ok(headers) = headers(hook, secrets(hook, config), at, &[]) else {
+        return Vec::new();
+    };
+    let shown = headers.iter().map(|(name, value)| {
+        let is_secret = value.is_sensitive() || name == SIGNATURE;
+        let text = match is_secret {
+            true => "***".into(),
+            false => String::from_utf8_lossy(value.as_bytes()),
+        };
+        (name.to_string(), text.into_owned())
+    });
+    shown.collect()
 }
 
 /// A signature by each secret, as version 1 of the Standard Webhooks specification says.

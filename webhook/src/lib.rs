@@ -27,7 +27,7 @@ mod share;
 mod target;
 
 pub use event::{incoming, outgoing};
-pub use operate::{CancelCount, Operator, ReplayCount, TestError, WebhookKind};
+pub use operate::{CancelCount, Described, Operator, ReplayCount, TestError, WebhookKind};
 pub use payload::{codes, incoming_payload, outgoing_payload, outgoing_payload_v1};
 pub use runner::{Runner, SetupError, WebhookParts};
 pub use share::{MemoryBudget, Places, Share};

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use postrider_config::Live;
-use postrider_smtp::ReversePath;
+use postrider_smtp::{EnhancedCode, ReversePath};
 use postrider_store::{
     Accept, Arrival, Clock, Event, Hook, HookAttempt, HookFilter, HookId, HookKind, Mail, MailId,
     NewHook, NewHookKind, NextAttempt, Order, OutgoingEvent, QueueId, RecipientEvent, RetiredHook,
@@ -16,7 +16,7 @@ use postrider_store::{
 use tracing::debug;
 
 use crate::{
-    call::Caller,
+    call::{Caller, shown_headers},
     outcome::{keep_until, no_attempt},
     payload,
 };
@@ -77,6 +77,15 @@ pub enum TestError {
     /// The payload can't be made.
     #[error("making the payload: {0}")]
     Payload(String),
+}
+
+/// What a call sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// The fields of the header, in order. `***` stands for secrets.
+    pub headers: Vec<(String, String)>,
+    /// The body, or why it can't be made.
+    pub body: Result<Vec<u8>, String>,
 }
 
 /// Whether a replay made the call. Such a call is younger than its event.
@@ -270,8 +279,38 @@ impl Operator {
         })
     }
 
-    /// Calls a webhook once, now, with an example. Nothing is recorded. Gives the URL and the
-    /// result.
+    /// What the last attempt at a call sent, or what the next one would send. Secrets are `***`.
+    pub async fn describe(&self, hook: &Hook) -> Described {
+        let config = self.config.load_full();
+        let last = hook.results.last().map(|attempt| attempt.start);
+        let at = last.unwrap_or_else(|| self.clock.now());
+        Described {
+            headers: shown_headers(hook, &config, at),
+            body: self.caller.body(hook).await,
+        }
+    }
+
+    /// The URL and the content of an example for a webhook.
+    ///
+    /// # Errors
+    /// If the account has no such webhook.
+    pub fn example(
+        &self,
+        account: &str,
+        which: WebhookKind,
+        event: Event,
+    ) -> Result<(String, Described), TestError> {
+        let (hook, body) = self.example_call(account, which, event)?;
+        let config = self.config.load_full();
+        let described = Described {
+            headers: shown_headers(&hook, &config, hook.submitted),
+            body: Ok(body),
+        };
+        Ok((hook.url, described))
+    }
+
+    /// Calls a webhook once, now, with an example, or with this body in its place. Nothing is
+    /// recorded. Gives the URL and the result.
     ///
     /// # Errors
     /// If the account has no such webhook.
@@ -279,12 +318,35 @@ impl Operator {
         &self,
         account: &str,
         which: WebhookKind,
+        event: Event,
+        body: Option<Vec<u8>>,
     ) -> Result<(String, HookAttempt), TestError> {
+        let (hook, example) = self.example_call(account, which, event)?;
+        let config = self.config.load_full();
+        let made = Some(Bytes::from(body.unwrap_or(example)));
+        let called = self.caller.call(&hook, made, &config, &*self.clock).await;
+        let attempt = match called {
+            Ok((attempt, _)) => attempt,
+            Err(used_up) => HookAttempt {
+                error: used_up.to_string(),
+                ..no_attempt(self.clock.now())
+            },
+        };
+        Ok((hook.url, attempt))
+    }
+
+    /// An example of a call, and its body.
+    fn example_call(
+        &self,
+        account: &str,
+        which: WebhookKind,
+        event: Event,
+    ) -> Result<(Hook, Vec<u8>), TestError> {
         let receiver = self.receiver(account, which)?;
         let now = self.clock.now();
         let (kind, payload) = match which {
             WebhookKind::Outgoing => {
-                let told = example(now);
+                let told = example(now, event);
                 match receiver.version {
                     0 => {
                         let payload = payload::outgoing_payload(&told);
@@ -309,7 +371,7 @@ impl Operator {
             // Receivers ignore an id that they know, so each test has a new one.
             id: HookId(now.0.unsigned_abs()),
             account: account.to_owned(),
-            url: receiver.url.clone(),
+            url: receiver.url,
             authorization: receiver.authorization,
             kind,
             submitted: now,
@@ -318,33 +380,32 @@ impl Operator {
             fence: 0,
             results: Vec::new(),
         };
-        let config = self.config.load_full();
-        let made = Some(Bytes::from(payload));
-        let called = self.caller.call(&hook, made, &config, &*self.clock).await;
-        let attempt = match called {
-            Ok((attempt, _)) => attempt,
-            Err(used_up) => HookAttempt {
-                error: used_up.to_string(),
-                ..no_attempt(self.clock.now())
-            },
-        };
-        Ok((receiver.url, attempt))
+        Ok((hook, payload))
     }
 }
 
-fn example(now: Time) -> OutgoingEvent {
+fn example(now: Time, event: Event) -> OutgoingEvent {
+    let (code, enhanced, error) = match event {
+        Event::Failed | Event::Suppressed => (
+            550,
+            Some(EnhancedCode::UNKNOWN_MAILBOX),
+            "no such user here",
+        ),
+        Event::Delayed => (452, Some(EnhancedCode::MAILBOX_FULL), "the mailbox is full"),
+        _ => (250, None, ""),
+    };
     OutgoingEvent {
-        event: Event::Delivered,
+        event,
         dsn: false,
-        suppressing: false,
+        suppressing: event == Event::Failed,
         queue_id: QueueId(0),
         from_id: String::new(),
         message_id: "<test@postrider.invalid>".to_owned(),
         subject: "Test of your webhook".to_owned(),
         queued: now,
-        code: 250,
-        enhanced: None,
-        error: String::new(),
+        code,
+        enhanced,
+        error: error.to_owned(),
         extra: [("Test".to_owned(), "true".to_owned())].into(),
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use postrider_store::{Order, Retired, RetiredFilter};
+use postrider_store::{Order, QueueId, Retired, RetiredFilter, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Operation, Sink,
-    pages::send_pages,
+    Operation, Single, Sink,
+    pages::{Pages, Part, Searched, search},
     queue::{AttemptItem, reverse_path},
 };
 use crate::{AdminError, Context};
@@ -67,12 +67,50 @@ impl From<&Retired> for RetiredItem {
     }
 }
 
+/// What the store does not filter by. All given fields must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Also {
+    /// The code of the last reply.
+    pub code: Option<u16>,
+    /// The enhanced code of the last reply, for example `5.1.1`.
+    pub enhanced_code: Option<String>,
+    /// The host of the last attempt, as `name [ip]`, has this text.
+    pub host: Option<String>,
+    /// An entry of the application's own data: its name, and its value. An empty value stands for
+    /// any.
+    pub extra: Option<(String, String)>,
+}
+
+impl Also {
+    fn matches(&self, retired: &Retired) -> bool {
+        let last = retired.message.results.last();
+        let code = |code: &u16| last.is_some_and(|it| it.code == *code);
+        let enhanced = |wanted: &String| {
+            last.and_then(|it| it.enhanced)
+                .is_some_and(|it| it.to_string() == *wanted)
+        };
+        let host = |host: &String| last.is_some_and(|it| it.remote.contains(host));
+        let extra = &retired.message.common.extra;
+        self.code.as_ref().is_none_or(code)
+            && self.enhanced_code.as_ref().is_none_or(enhanced)
+            && self.host.as_ref().is_none_or(host)
+            && self.extra.as_ref().is_none_or(|(name, value)| {
+                let found = extra.get(name);
+                found.is_some_and(|it| value.is_empty() || it == value)
+            })
+    }
+}
+
 /// Lists messages of the history.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct List {
     /// The messages to list.
     pub filter: RetiredFilter,
+    /// What they have to have besides.
+    #[serde(default)]
+    pub also: Also,
     /// By id, ascending or descending.
     pub order: Order,
     /// The largest number of messages; None: all.
@@ -87,10 +125,138 @@ impl Operation for List {
         context: &Context,
         items: &mut impl Sink<RetiredItem>,
     ) -> Result<(), AdminError> {
-        let (filter, order) = (&self.filter, self.order);
-        send_pages(self.limit, items, |after, count| {
-            context.store.list_retired(filter, after, order, count)
-        })
+        let mut left = self.limit.unwrap_or(usize::MAX);
+        let mut pages = Pages::new(None);
+        while let Some((after, count)) = pages.next().filter(|_| left > 0) {
+            let page = context
+                .store
+                .list_retired(&self.filter, after, self.order, count.min(left));
+            let page = pages.pass(page.await?);
+            let found = page.iter().filter(|retired| self.also.matches(retired));
+            let found: Vec<RetiredItem> = found.take(left).map(RetiredItem::from).collect();
+            left -= found.len();
+            items.send(found).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Searches the history. It ends after 40 ms or 20,000 messages, and tells how far it came.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    /// The messages.
+    pub filter: RetiredFilter,
+    /// What they have to have besides.
+    #[serde(default)]
+    pub also: Also,
+    /// By id, ascending or descending.
+    pub order: Order,
+    /// The search begins behind this message; None: at the beginning.
+    pub after: Option<QueueId>,
+    /// The most messages.
+    pub limit: usize,
+}
+
+impl Single for Search {
+    type Output = Searched<RetiredItem>;
+
+    async fn answer(self, context: &Context) -> Result<Searched<RetiredItem>, AdminError> {
+        let indexed = indexed(&self.filter);
+        let (store, order) = (&context.store, self.order);
+        let part = Part {
+            after: self.after,
+            limit: self.limit,
+        };
+        search(
+            part,
+            |after, count| store.list_retired(&indexed, after, order, count),
+            |retired: &Retired| (retired.message.id.0, retired.message.common.queued),
+            |retired| self.filter.matches(retired) && self.also.matches(retired),
+        )
         .await
+    }
+}
+
+/// The part of a filter that the store has an index for.
+fn indexed(filter: &RetiredFilter) -> RetiredFilter {
+    let all = RetiredFilter {
+        ids: filter.ids.clone(),
+        message_id: filter.message_id.clone(),
+        ..RetiredFilter::default()
+    };
+    let domain = |text: &Option<String>| text.clone().filter(|text| text.starts_with('@'));
+    let (to, from) = (domain(&filter.to), domain(&filter.from));
+    if filter.recipient.is_some() {
+        let recipient = filter.recipient.clone();
+        RetiredFilter { recipient, ..all }
+    } else if to.is_some() {
+        RetiredFilter { to, ..all }
+    } else if from.is_some() {
+        RetiredFilter { from, ..all }
+    } else if filter.transport.is_some() {
+        let transport = filter.transport.clone();
+        RetiredFilter { transport, ..all }
+    } else if filter.success == Some(false) {
+        let success = filter.success;
+        RetiredFilter { success, ..all }
+    } else {
+        let account = filter.account.clone();
+        RetiredFilter { account, ..all }
+    }
+}
+
+/// Sends a message of the history again, as a new message to the same recipient.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendAgain {
+    /// The message of the history.
+    pub id: QueueId,
+}
+
+/// The new message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentAgain {
+    /// The number of the new message.
+    pub id: u64,
+}
+
+impl Single for SendAgain {
+    type Output = SentAgain;
+
+    async fn answer(self, context: &Context) -> Result<SentAgain, AdminError> {
+        let target = self.id.to_string();
+        let context = &context.carrying("history.send_again", &target, &());
+        let sent = self.send(context).await;
+        context
+            .record("history.send_again", &target, &(), sent)
+            .await
+    }
+}
+
+impl SendAgain {
+    async fn send(&self, context: &Context) -> Result<SentAgain, AdminError> {
+        let id = self.id;
+        let retired = context.store.retired(id).await?;
+        let missing = || {
+            let text = format!("there is no message {id} in the history");
+            AdminError::not_found(text).at("id")
+        };
+        let retired = retired.ok_or_else(missing)?;
+        let _held = context
+            .hold_account(&retired.message.common.account)
+            .await?;
+        let sent = context
+            .queue
+            .send_again(&context.store, &retired.message)
+            .await;
+        match sent {
+            Ok(id) => Ok(SentAgain { id: id.0 }),
+            Err(StoreError::NoText(_)) => {
+                let text = format!("the text of message {id} is gone, so it can't be sent again");
+                Err(AdminError::conflict(text).at("id"))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -1,6 +1,9 @@
-//! Listings page by page.
+//! Listings page by page, and searches that end in time.
 
-use postrider_store::{Page, StoreError};
+use std::time::{Duration, Instant};
+
+use postrider_store::{Page, StoreError, Time};
+use serde::{Deserialize, Serialize};
 
 use super::Sink;
 use crate::AdminError;
@@ -35,6 +38,11 @@ impl<C: Copy> Pages<C> {
     pub(super) fn next(&self) -> Option<(Option<C>, usize)> {
         let count = self.left.map_or(PAGE, |left| left.min(PAGE));
         (count > 0 && !self.ended).then_some((self.after, count))
+    }
+
+    /// Records are left, though the caller wants no more.
+    pub(super) const fn is_cut(&self) -> bool {
+        !self.ended
     }
 
     /// Moves behind a page that was read, and gives its records.
@@ -85,9 +93,127 @@ where
     Ok(())
 }
 
+/// How many records a search without an index reads.
+const SEARCH_RECORDS: usize = 20_000;
+/// How long such a search reads.
+const SEARCH_TIME: Duration = Duration::from_millis(40);
+
+/// A part of what a search finds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Searched<T> {
+    /// What was found, in the order of the search.
+    pub items: Vec<T>,
+    /// The search ended at this record before it found as many as it was asked for. It can go on
+    /// behind it. None: it found enough, or came to the end.
+    pub reached: Option<Reached>,
+}
+
+/// How far a search came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// The number of the last record that was read.
+    pub id: u64,
+    /// The time of that record (RFC 3339).
+    pub time: String,
+}
+
+/// Where a search begins, and when it ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<C> {
+    /// It begins behind this record; None: at the beginning.
+    pub(super) after: Option<C>,
+    /// It ends when it found so many records.
+    pub(super) limit: usize,
+}
+
+/// Reads a listing until enough records match, and gives an item for each of them. After 20,000
+/// records or 40 ms it ends. `read` gives the page behind a position, with at most so many records,
+/// `place` the position of a record, its number and its time.
+pub(super) async fn search<C, R, I, F>(
+    part: Part<C>,
+    read: impl Fn(Option<C>, usize) -> F + Send,
+    place: impl Fn(&R) -> (u64, Time) + Send,
+    matches: impl Fn(&R) -> bool + Send,
+) -> Result<Searched<I>, AdminError>
+where
+    C: Copy + Send,
+    R: Send,
+    I: for<'a> From<&'a R> + Send,
+    F: Future<Output = Result<Page<R, C>, StoreError>> + Send,
+{
+    let begun = Instant::now();
+    let Part { mut after, limit } = part;
+    let (mut items, mut seen) = (Vec::new(), 0);
+    let mut count = limit.clamp(1, PAGE);
+    loop {
+        let page = read(after, count).await?;
+        seen += page.items.len();
+        for record in &page.items {
+            if !matches(record) {
+                continue;
+            }
+            items.push(I::from(record));
+            if items.len() >= limit {
+                let reached = None;
+                return Ok(Searched { items, reached });
+            }
+        }
+        let last = page.items.last().map(&place);
+        after = page.next;
+        if after.is_none() {
+            let reached = None;
+            return Ok(Searched { items, reached });
+        }
+        if seen >= SEARCH_RECORDS || begun.elapsed() >= SEARCH_TIME {
+            let reached = last.map(|(id, time)| Reached {
+                id,
+                time: time.to_string(),
+            });
+            return Ok(Searched { items, reached });
+        }
+        count = (2 * count).min(PAGE);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A search for multiples of a number.
+    async fn searched(after: Option<u64>, limit: usize, every: u64) -> Searched<Item> {
+        let part = Part { after, limit };
+        let read = |after: Option<u64>, count: usize| async move {
+            let from = after.map_or(1, |after| after + 1);
+            let items: Vec<u64> = (from..from + count as u64).collect();
+            let next = items.last().copied();
+            Ok(Page { items, next })
+        };
+        let place = |number: &u64| (*number, Time(0));
+        let searched = search(part, read, place, |number| number % every == 0).await;
+        searched.unwrap()
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct Item(u64);
+
+    impl From<&u64> for Item {
+        fn from(number: &u64) -> Self {
+            Self(*number)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_search_ends_with_enough_or_tells_how_far_it_came() {
+        let enough = searched(None, 2, 3).await;
+        assert_eq!(
+            (enough.items, enough.reached),
+            (vec![Item(3), Item(6)], None)
+        );
+        let far = searched(Some(7), 2, u64::MAX).await;
+        let reached = far.reached.unwrap();
+        assert!(far.items.is_empty());
+        assert!(reached.id <= 7 + (SEARCH_RECORDS + PAGE) as u64);
+    }
 
     #[test]
     fn pages_end_at_the_limit_or_at_the_last_record() {

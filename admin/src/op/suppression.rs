@@ -1,9 +1,14 @@
 //! Suppression lists: the addresses that an account does not send to.
 
+mod find;
+pub mod import;
+
+pub use self::find::{Clear, Cleared, Find, Wanted};
+
 use postrider_observe::metrics::SuppressedBy;
 use postrider_queue::base_address;
 use postrider_smtp::Address;
-use postrider_store::{NewSuppression, SuppressingReply, Suppression, base_in_list};
+use postrider_store::{NewSuppression, Order, SuppressingReply, Suppression, base_in_list};
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
@@ -97,7 +102,9 @@ impl Operation for List {
     ) -> Result<(), AdminError> {
         let (account, now) = (self.account.as_deref(), context.clock.now());
         send_pages(None, items, |after, count| {
-            context.store.list_suppressions(account, now, after, count)
+            let order = Order::Ascending;
+            let store = &context.store;
+            store.list_suppressions(account, now, after, order, count)
         })
         .await
     }

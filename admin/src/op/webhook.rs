@@ -1,12 +1,20 @@
 //! Calls of webhooks: those to be made, and their history.
 
+mod find;
+mod receivers;
+
+pub use self::{
+    find::{Ended, Find, FindPast, Sends, Show, ShownHook},
+    receivers::{ReceiverItem, ReceiverList, Receivers},
+};
+
 use postrider_config::shown_url;
 use postrider_observe::millis;
 use postrider_store::{
-    Hook, HookAttempt, HookFilter, NextAttempt, Order, RetiredHook, RetiredHookFilter,
+    Event, Hook, HookAttempt, HookFilter, NextAttempt, Order, RetiredHook, RetiredHookFilter,
 };
 use postrider_webhook::WebhookKind;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{Operation, Single, Sink, pages::send_pages};
 use crate::{AdminError, Context};
@@ -281,13 +289,19 @@ impl Single for Replay {
 }
 
 /// Calls a webhook once with an example. Nothing is recorded.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Test {
     /// The account.
     pub account: String,
     /// Call the webhook for received messages, instead of the webhook for events of sent messages.
     pub incoming: bool,
+    /// The event that the example tells of; None: `delivered`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// The body of the call, which must be JSON; None: that of the example.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
 }
 
 /// The answer of the receiver to an example.
@@ -303,15 +317,72 @@ impl Single for Test {
     type Output = Tested;
 
     async fn answer(self, context: &Context) -> Result<Tested, AdminError> {
-        let which = match self.incoming {
-            true => WebhookKind::Incoming,
-            false => WebhookKind::Outgoing,
-        };
-        let (url, attempt) = context.webhooks.test(&self.account, which).await?;
+        let event = event(self.event.as_deref())?;
+        if let Some(body) = &self.body
+            && let Err(error) = serde_json::from_str::<IgnoredAny>(body)
+        {
+            let text = format!("the body is not JSON: {error}");
+            return Err(AdminError::invalid(text).at("body"));
+        }
+        let which = kind(self.incoming);
+        let body = self.body.map(String::into_bytes);
+        let webhooks = &context.webhooks;
+        let (url, attempt) = webhooks.test(&self.account, which, event, body).await?;
         let attempt = HookAttemptItem::from(&attempt);
         Ok(Tested {
             url: shown_url(&url),
             attempt,
         })
     }
+}
+
+/// Gives the example that [`Test`] sends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Example {
+    /// The account.
+    pub account: String,
+    /// That of the webhook for received messages, instead of the webhook for events.
+    pub incoming: bool,
+    /// The event that the example tells of; None: `delivered`.
+    #[serde(default)]
+    pub event: Option<String>,
+}
+
+/// What a test sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExampleItem {
+    /// The URL, without a login.
+    pub url: String,
+    /// Header and body.
+    pub sends: Sends,
+}
+
+impl Single for Example {
+    type Output = ExampleItem;
+
+    async fn answer(self, context: &Context) -> Result<ExampleItem, AdminError> {
+        let event = event(self.event.as_deref())?;
+        let webhooks = &context.webhooks;
+        let (url, described) = webhooks.example(&self.account, kind(self.incoming), event)?;
+        Ok(ExampleItem {
+            url: shown_url(&url),
+            sends: described.into(),
+        })
+    }
+}
+
+const fn kind(incoming: bool) -> WebhookKind {
+    match incoming {
+        true => WebhookKind::Incoming,
+        false => WebhookKind::Outgoing,
+    }
+}
+
+fn event(name: Option<&str>) -> Result<Event, AdminError> {
+    let Some(name) = name else {
+        return Ok(Event::Delivered);
+    };
+    let unknown = || AdminError::invalid(format!("there is no event {name:?}")).at("event");
+    Event::from_name(name).ok_or_else(unknown)
 }

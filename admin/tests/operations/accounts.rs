@@ -28,6 +28,16 @@ pub(super) async fn queue(desk: &Desk, account: &str, sender: &str) {
 
 /// The same, with an urgency.
 pub(super) async fn queue_as(desk: &Desk, account: &str, sender: &str, urgency: Urgency) {
+    queue_to(desk, (account, sender), &["a@remote.test"], urgency).await;
+}
+
+/// The same, to several recipients.
+pub(super) async fn queue_to(
+    desk: &Desk,
+    (account, sender): (&str, &str),
+    recipients: &[&str],
+    urgency: Urgency,
+) {
     let now = desk.context.clock.now();
     let common = Common {
         account: account.to_owned(),
@@ -47,24 +57,24 @@ pub(super) async fn queue_as(desk: &Desk, account: &str, sender: &str, urgency: 
         origin: postrider_store::Origin::Sent,
         urgency,
     };
-    let recipient = NewRecipient {
+    let recipients = recipients.iter().map(|recipient| NewRecipient {
         reverse_path: sender.parse().unwrap(),
         from_id: String::new(),
-        recipient: "a@remote.test".parse().unwrap(),
+        recipient: recipient.parse().unwrap(),
         notify: Notify::default(),
         orcpt: String::new(),
         transport: String::new(),
         route: String::new(),
         hold: false,
         next_attempt: now.after(Duration::from_secs(60)),
-    };
+    });
     let accept = Accept {
         text: Some(NewText::Inline(b"\r\nHi".to_vec().into())),
         queue: vec![NewMessage {
             common,
             top: Top::EMPTY,
             text: TextSource::New,
-            recipients: vec![recipient],
+            recipients: recipients.collect(),
         }],
         ..Accept::default()
     };

@@ -111,12 +111,21 @@ queue.get {"id": 1} => read
 queue.change_selected {"which": {}, "change": {"hold": true}} => done
 queue.end_selected {"which": {}, "ending": "canceled"} => done
 history.list {"filter": {}, "order": "ascending", "limit": null} => read
+history.search {"filter": {}, "order": "descending", "after": null, "limit": 1} => read
+history.send_again {"id": 1} => refused
+event.search {"which": {}, "order": "descending", "after": null, "limit": 1} => read
 suppression.list {"account": null} => read
 suppression.add {"account": "jane", "address": "a@remote.test", "reason": "asked"} => done
 suppression.add {"account": "jane", "address": "a@remote.test", "reason": "asked"} => refused
 suppression.lookup {"account": "jane", "address": "a@remote.test"} => read
 suppression.remove {"account": "jane", "address": "a@remote.test"} => done
 suppression.remove {"account": "jane", "address": "a@remote.test"} => refused
+suppression.import {"account": "jane", "table": "a@remote.test", "dry_run": true} => read
+suppression.import {"account": "jane", "table": "a@remote.test"} => done
+suppression.import {"account": "jane", "table": "no address"} => refused
+suppression.import {"account": "none", "table": "a@remote.test"} => refused
+suppression.find {"which": {"text": "a+x@remote.test"}, "order": "descending", "after": null, "limit": 1} => read
+suppression.clear {"which": {"account": "jane"}} => done
 hold_rule.list {} => read
 hold_rule.add {"account": "jane"} => done
 hold_rule.add {"sender": "no address"} => refused
@@ -144,6 +153,11 @@ key.remove {"id": 1} => refused
 webhook.list {"filter": {}, "order": "ascending", "limit": null} => read
 webhook.schedule {"filter": {}, "next": {"Shift": 1}} => done
 webhook.cancel {"filter": {}} => done
+webhook.find {"filter": {}, "order": "ascending", "after": null, "limit": 1} => read
+webhook.find_past {"filter": {}, "order": "descending", "after": null, "limit": 1} => read
+webhook.show {"id": 1} => read
+webhook.receivers {"account": null, "after": null, "limit": 1} => read
+webhook.example {"account": "jane", "incoming": false} => read
 webhook.test {"account": "jane", "incoming": false} => read
 webhook.history {"filter": {}, "order": "ascending", "limit": null} => read
 webhook.replay {"filter": {}} => done
@@ -244,7 +258,7 @@ audit.list {} => read
 "##;
 
 /// They run as long as their caller, and change nothing.
-const ENDLESS: [&str; 2] = ["server.backup", "trace.follow"];
+const ENDLESS: [&str; 3] = ["server.backup", "trace.follow", "event.follow"];
 
 /// The names of all operations, as the list has them.
 fn names() -> BTreeSet<&'static str> {

@@ -2,7 +2,7 @@
 
 use postrider_observe::metrics::SuppressedBy;
 use postrider_queue::base_address;
-use postrider_store::{NewSuppression, Suppression, Time, base_in_list};
+use postrider_store::{NewSuppression, Order, Suppression, Time, base_in_list};
 use tracing::debug;
 
 use super::{
@@ -42,7 +42,9 @@ async fn each(
     let mut after = None;
     loop {
         let account = Some(user.account.as_str());
-        let page = context.store.list_suppressions(account, now, after, PAGE);
+        let page = context
+            .store
+            .list_suppressions(account, now, after, Order::Ascending, PAGE);
         let page = page.await?;
         page.items.into_iter().for_each(&mut take);
         match page.next {

@@ -4,7 +4,7 @@ use postrider_config::{
     Account, DestinationAddress, Dynamic, ReportAddress, Static, shown_url, toml_edit::InlineTable,
 };
 use postrider_smtp::{Address, Domain};
-use postrider_store::{MailId, StoreError, SuppressionId};
+use postrider_store::{MailId, Order, StoreError, SuppressionId};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tracing::debug;
@@ -355,7 +355,7 @@ pub(super) async fn clear(
     let mut after: Option<SuppressionId> = None;
     loop {
         let page = store
-            .list_suppressions(Some(name), now, after, PAGE)
+            .list_suppressions(Some(name), now, after, Order::Ascending, PAGE)
             .await?;
         let entries = page.items.into_iter().map(|entry| {
             let base = postrider_store::base_in_list(&entry.base, &entry.list);

@@ -150,7 +150,8 @@ pub struct Counted {
 }
 
 /// Which events are listed. Given fields must all match.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EventFilter {
     /// The account; None: all accounts.
     pub account: Option<String>,

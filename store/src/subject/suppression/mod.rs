@@ -4,6 +4,8 @@
 pub(crate) mod model;
 pub(crate) mod older;
 
+use std::ops::Bound;
+
 use postrider_smtp::EnhancedCode;
 use serde::{Deserialize, Serialize};
 
@@ -174,6 +176,27 @@ impl Tables {
             None => Ok(None),
         }
     }
+
+    fn in_all_lists(
+        &self,
+        account: &str,
+        base: &str,
+        now: Time,
+    ) -> Result<Vec<Suppression>, Fault> {
+        // A list stands behind a line end, which no address has.
+        let first: (Name, Name) = (account.into(), base.into());
+        let past: (Name, Name) = (account.into(), format!("{base}\u{b}").into());
+        let mut entries = Vec::new();
+        for found in self
+            .by_base
+            .range(Bound::Included(&first), Bound::Excluded(&past))?
+        {
+            let (_, id) = found?;
+            let entry = self.entries.get(&id)?;
+            entries.extend(entry.filter(|entry| entry.base == base && entry.is_valid(now)));
+        }
+        Ok(entries)
+    }
 }
 
 fn key(account: &str, base: &str, list: &str) -> (Name, Name) {
@@ -257,13 +280,22 @@ questions! {
         found.filter(|entry| entry.is_valid(this.now)).cloned()
     };
 
-    scan List { account: Option<String>, now: Time, after: Option<SuppressionId>, limit: usize }
-        -> Page<Suppression, SuppressionId>,
+    ask InAllLists<'a> { account: &'a str, base: &'a str, now: Time } -> Vec<Suppression>,
+    |this, state| state.suppression.in_all_lists(this.account, this.base, this.now),
+    |this, model| model.suppression.in_all_lists(this);
+
+    scan List {
+        account: Option<String>,
+        now: Time,
+        after: Option<SuppressionId>,
+        order: Order,
+        limit: usize
+    } -> Page<Suppression, SuppressionId>,
     |this, reader| {
         let listing = Listing {
             group: this.account.clone(),
             after: this.after,
-            order: Order::Ascending,
+            order: this.order,
             limit: this.limit,
         };
         let valid = |entry: &Suppression| entry.is_valid(this.now);
@@ -287,7 +319,22 @@ impl Store {
         self.ask(Of { account, base, now }).await
     }
 
-    /// The suppression list of an account, or of all accounts, by number, as it is at this time.
+    /// The entries of a base address: the one for all mail of the account, and those of its mailing
+    /// lists.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn suppressions_of(
+        &self,
+        account: &str,
+        base: &str,
+        now: Time,
+    ) -> Result<Vec<Suppression>, StoreError> {
+        self.ask(InAllLists { account, base, now }).await
+    }
+
+    /// The suppression list of an account, or of all accounts, by number in either order, as it is
+    /// at this time, beginning behind `after`.
     ///
     /// # Errors
     /// If it can't be read.
@@ -296,6 +343,7 @@ impl Store {
         account: Option<&str>,
         now: Time,
         after: Option<SuppressionId>,
+        order: Order,
         limit: usize,
     ) -> Result<Page<Suppression, SuppressionId>, StoreError> {
         let account = account.map(str::to_owned);
@@ -303,6 +351,7 @@ impl Store {
             account,
             now,
             after,
+            order,
             limit,
         })
         .await

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Add, List, NewSuppression, Remove, Suppression, SuppressionId, base_in_list};
+use super::{
+    Add, InAllLists, List, NewSuppression, Remove, Suppression, SuppressionId, base_in_list,
+};
 use crate::{
     Page, Time,
-    filter::page,
+    filter::{ordered, page},
     subject::{ModelPart, ModelState, next},
 };
 
@@ -53,14 +55,23 @@ impl Model {
         true
     }
 
+    pub(super) fn in_all_lists(&self, asked: &InAllLists<'_>) -> Vec<Suppression> {
+        let entries = self.entries.values().filter(|entry| {
+            entry.account == asked.account && entry.base == asked.base && entry.is_valid(asked.now)
+        });
+        let mut entries: Vec<Suppression> = entries.cloned().collect();
+        entries.sort_by(|one, other| one.list.cmp(&other.list));
+        entries
+    }
+
     pub(super) fn list(&self, asked: &List) -> Page<Suppression, SuppressionId> {
         let items = self.entries.values().filter(|entry| {
-            let account = asked.account.as_ref();
-            Some(entry.id) > asked.after
+            let (account, after) = (asked.account.as_ref(), asked.after);
+            after.is_none_or(|after| asked.order.follows(entry.id, after))
                 && entry.is_valid(asked.now)
                 && account.is_none_or(|account| entry.account == *account)
         });
-        page(items.cloned(), asked.limit, |entry| entry.id)
+        page(ordered(items, asked.order), asked.limit, |entry| entry.id)
     }
 }
 

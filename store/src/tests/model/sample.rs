@@ -217,7 +217,7 @@ async fn facts(store: &Store) -> Vec<String> {
     facts.push(format!("usage {} {}", usage.mails, usage.bytes));
     for account in ["ann", "bob"] {
         let page = store
-            .list_suppressions(Some(account), at(100), None, 99)
+            .list_suppressions(Some(account), at(100), None, Order::Ascending, 99)
             .await;
         for it in page.unwrap().items {
             facts.push(format!(

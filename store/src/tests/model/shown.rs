@@ -250,7 +250,7 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
             ..store.counts().await
         },
         suppressions: store
-            .list_suppressions(None, Time(0), None, 10_000)
+            .list_suppressions(None, Time(0), None, Order::Ascending, 10_000)
             .await?
             .items,
         hold_rules: store.hold_rules().await?,

@@ -381,7 +381,9 @@ async fn an_expired_suppression_counts_as_absent() {
         };
         let found = async |now| {
             let found = store.suppression("ann", "x@a.example", at(now)).await;
-            let listed = store.list_suppressions(Some("ann"), at(now), None, 9).await;
+            let listed = store
+                .list_suppressions(Some("ann"), at(now), None, Order::Ascending, 9)
+                .await;
             let found = found.unwrap();
             assert_eq!(
                 found.clone().into_iter().collect::<Vec<_>>(),
@@ -408,6 +410,44 @@ async fn an_expired_suppression_counts_as_absent() {
         assert_eq!(found(999).await, Some(4));
         assert!(remove(999).await.unwrap());
         assert_eq!(store.counts().await.suppressions, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_entries_of_an_address_are_found_in_all_lists() {
+    on_both(|store| async move {
+        let entry = |base: &str, list: &str, until: Option<i64>| NewSuppression {
+            account: "ann".into(),
+            base: base.into(),
+            list: list.into(),
+            original: base.into(),
+            created: at(1),
+            manual: true,
+            reason: "test".into(),
+            reply: None,
+            until: until.map(at),
+        };
+        for new in [
+            entry("x@a.example", "news", None),
+            entry("x@a.example", "", None),
+            entry("x@a.example", "old", Some(2)),
+            entry("x@a.example2", "", None),
+            entry("w@a.example", "", None),
+        ] {
+            assert!(store.suppress(new).await.unwrap());
+        }
+        let found = store.suppressions_of("ann", "x@a.example", at(5)).await;
+        let lists: Vec<String> = found.unwrap().into_iter().map(|it| it.list).collect();
+        assert_eq!(lists, ["", "news"]);
+        let others = store.suppressions_of("bob", "x@a.example", at(5)).await;
+        assert!(others.unwrap().is_empty());
+        let newest = store.list_suppressions(Some("ann"), at(5), None, Order::Descending, 2);
+        let newest = newest.await.unwrap();
+        let bases: Vec<&str> = newest.items.iter().map(|it| it.base.as_str()).collect();
+        assert_eq!(bases, ["w@a.example", "x@a.example2"]);
+        let rest = store.list_suppressions(Some("ann"), at(5), newest.next, Order::Descending, 9);
+        assert_eq!(rest.await.unwrap().items.len(), 2);
     })
     .await;
 }

@@ -15,7 +15,7 @@ use super::{
     queue::find,
 };
 use crate::op::{
-    history::{List, RetiredItem},
+    history::{Also, List, RetiredItem},
     messages::{Selection, Stage},
 };
 
@@ -72,6 +72,7 @@ async fn items(asked: &Asked, ids: &[u64]) -> Result<Vec<RetiredItem>, Problem> 
             ids: ids.iter().copied().map(QueueId).collect(),
             ..RetiredFilter::default()
         },
+        also: Also::default(),
         order: postrider_store::Order::Ascending,
         limit: None,
     };
