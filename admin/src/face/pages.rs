@@ -14,8 +14,9 @@
 //! - `owner`: whose page it is, where administrators and holders of accounts have the same one.
 //!   `credentials`, `settings`: such pages. `tabs`: the tabs of a thing.
 //! - `assets`: the files for browsers.
-//! - `admin`, `account`, `inbox`: the pages. Each translates a request into operations, and their
-//!   output into HTML by a template in `admin/templates`.
+//! - `admin`, `account`, `inbox`: the pages. `past`: those that administrators and holders of
+//!   accounts share. Each translates a request into operations, and their output into HTML by a
+//!   template in `admin/templates`.
 
 mod admin;
 mod answer;
@@ -34,6 +35,7 @@ mod list;
 mod live;
 mod login;
 mod owner;
+mod past;
 mod repeats;
 mod settings;
 mod shown;

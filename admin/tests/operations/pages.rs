@@ -10,6 +10,8 @@ mod frame;
 mod hold_rules;
 #[path = "pages/inbox.rs"]
 mod inbox;
+#[path = "pages/past.rs"]
+mod past;
 #[path = "pages/queue.rs"]
 mod queue;
 
@@ -83,27 +85,35 @@ impl Visitor {
 
     /// The administrator.
     pub(super) async fn admin() -> Self {
-        let mut visitor = Self::new().await;
-        let login = visitor.get("/admin/login").await;
+        Self::new().await.as_admin().await
+    }
+
+    /// The same, before another server.
+    pub(super) async fn as_admin(mut self) -> Self {
+        let login = self.get("/admin/login").await;
         let fields = [("password", PASSWORD)];
-        let entered = visitor.send(&login, "/admin/login", &fields).await;
-        visitor.keep(&entered);
-        visitor
+        let entered = self.send(&login, "/admin/login", &fields).await;
+        self.keep(&entered);
+        self
     }
 
     /// The holder of an account of [`TENANTS`], such as `ann`, whose login is `ann@a.test`.
     pub(super) async fn holder(account: &str, login: &str) -> Self {
-        let mut visitor = Self::new().await;
+        Self::new().await.as_holder(account, login).await
+    }
+
+    /// The same, before another server.
+    pub(super) async fn as_holder(mut self, account: &str, login: &str) -> Self {
         let set = passwords::Set {
             account: account.to_owned(),
             password: PASSWORD.to_owned(),
         };
-        set.answer(&visitor.desk.context).await.unwrap();
-        let page = visitor.get("/account/login").await;
+        set.answer(&self.desk.context).await.unwrap();
+        let page = self.get("/account/login").await;
         let fields = [("name", login), ("password", PASSWORD)];
-        let entered = visitor.send(&page, "/account/login", &fields).await;
-        visitor.keep(&entered);
-        visitor
+        let entered = self.send(&page, "/account/login", &fields).await;
+        self.keep(&entered);
+        self
     }
 
     /// Keeps the cookie of an answer.

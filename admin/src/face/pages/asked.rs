@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     extract::Request,
-    http::{HeaderValue, Method, StatusCode, header::RETRY_AFTER},
+    http::{
+        HeaderValue, Method, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
     response::{IntoResponse, Response},
 };
 use percent_encoding::percent_decode_str;
@@ -118,11 +121,14 @@ impl Asked {
             return Err(asked.to_login());
         }
         if asked.method == Method::POST {
+            let kind = request.headers().get(CONTENT_TYPE);
+            let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+            let kind = kind.to_owned();
             let body = match read_whole(request.into_body(), FORM_MAX).await {
                 Ok(body) => body,
                 Err(refusal) => return Err(refusal),
             };
-            asked.form = Fields::parse(&body);
+            asked.form = Fields::of_body(&kind, &body);
             let given = asked.form.text(TOKEN).unwrap_or_default();
             let takes = |session: &Session| session.takes(given);
             if !page.open && !asked.session.as_ref().is_none_or(takes) {

@@ -47,6 +47,12 @@ impl AsCommand {
         }
     }
 
+    /// Any other line for a shell, such as a call of another server.
+    pub(super) fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+        let words: Vec<String> = words.into_iter().map(quoted).collect();
+        words.join(" ")
+    }
+
     /// The call that does the same, as a line for curl. `path` begins with `/api/`, with its query.
     pub(super) fn call(mut self, method: &Method, path: &str, body: Option<&Value>) -> Self {
         let mut curl = "curl -H \"Authorization: Bearer $KEY\"".to_owned();

@@ -25,6 +25,31 @@ impl Fields {
         }
     }
 
+    /// Reads the body of a form: the same, or `multipart/form-data` (RFC 7578) as browsers write
+    /// it. A file counts as a field with its text.
+    pub(super) fn of_body(kind: &str, body: &[u8]) -> Self {
+        let boundary = kind
+            .strip_prefix("multipart/form-data")
+            .and_then(|rest| rest.split_once("boundary="))
+            .map(|(_, boundary)| boundary.trim().trim_matches('"'));
+        let Some(boundary) = boundary else {
+            return Self::parse(body);
+        };
+        let text = String::from_utf8_lossy(body);
+        let begin = format!("--{boundary}");
+        let end = format!("\r\n{begin}");
+        let first = text.strip_prefix(begin.as_str());
+        let parts = first.map(|first| first.split(end.as_str()));
+        let pairs = parts.into_iter().flatten().filter_map(|part| {
+            let (header, value) = part.split_once("\r\n\r\n")?;
+            let name = header.split_once(" name=\"")?.1.split('"').next()?;
+            (!value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+        });
+        Self {
+            pairs: pairs.collect(),
+        }
+    }
+
     /// A field, without the space around it.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         let value = self.raw(name)?.trim();
@@ -152,5 +177,21 @@ mod tests {
         let error = fields.parsed::<u64>("to", "a number").unwrap_err();
         assert_eq!(error.text, "\"a@b.test\" is not a number");
         assert_eq!(Faults::of(&error).at("to"), error.text);
+    }
+
+    #[test]
+    fn a_form_with_a_file_has_its_text() {
+        let kind = "multipart/form-data; boundary=----x7";
+        let body = "------x7\r\nContent-Disposition: form-data; name=\"account\"\r\n\r\nann\r\n\
+            ------x7\r\nContent-Disposition: form-data; name=\"none\"; filename=\"\"\r\n\
+            Content-Type: application/octet-stream\r\n\r\n\r\n\
+            ------x7\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\
+            Content-Type: text/csv\r\n\r\na@b.test,x\r\n\r\nc@d.test\r\n------x7--\r\n";
+        let fields = Fields::of_body(kind, body.as_bytes());
+        assert_eq!(fields.text("account"), Some("ann"));
+        assert_eq!(fields.raw("none"), None);
+        assert_eq!(fields.raw("file"), Some("a@b.test,x\r\n\r\nc@d.test"));
+        let plain = Fields::of_body("application/x-www-form-urlencoded", b"a=1");
+        assert_eq!(plain.text("a"), Some("1"));
     }
 }

@@ -11,7 +11,7 @@ use super::{
     Endpoint, admin,
     answer::{self, Answer, Trouble},
     asked::Asked,
-    credentials, inbox, job, login, settings,
+    credentials, inbox, job, login, past, settings,
 };
 
 /// A part of the pages.
@@ -216,9 +216,73 @@ pub(super) static PAGES: &[Page] = pages! {
     login Admin POST "keys" => admin::keys::add;
     login Admin GET "keys/{id}/remove" => admin::keys::ask_remove;
     login Admin POST "keys/{id}/remove" => admin::keys::remove;
+    login Admin GET "history" => past::history::list;
+    login Admin GET "history/export" => past::history::export;
+    login Admin GET "history/{id}/send-again" => past::history::ask_send_again;
+    login Admin POST "history/{id}/send-again" => past::history::send_again;
+    login Admin GET "history/{id}/replay" => past::history::ask_replay;
+    login Admin POST "history/{id}/replay" => past::history::replay;
+    login Admin GET "events" => past::events::list;
+    login Admin GET "suppressions" => past::suppressions::list;
+    login Admin GET "suppressions/add" => past::suppressions::ask_add;
+    login Admin POST "suppressions/add" => past::suppressions::add;
+    login Admin GET "suppressions/remove" => past::suppressions::ask_remove;
+    login Admin POST "suppressions/remove" => past::suppressions::remove;
+    login Admin GET "suppressions/clear" => past::clear::ask;
+    login Admin POST "suppressions/clear" => past::clear::act;
+    login Admin GET "suppressions/export" => past::suppressions::export;
+    login Admin GET "suppressions/import" => past::import::ask;
+    login Admin POST "suppressions/import" => past::import::act;
+    login Admin GET "webhooks" => past::calls::list;
+    login Admin GET "webhooks/history" => past::calls::history;
+    login Admin GET "webhooks/now" => past::change_calls::ask_now;
+    login Admin POST "webhooks/now" => past::change_calls::now;
+    login Admin POST "webhooks/schedule" => past::change_calls::schedule;
+    login Admin GET "webhooks/cancel" => past::change_calls::ask_cancel;
+    login Admin POST "webhooks/cancel" => past::change_calls::cancel;
+    login Admin GET "webhooks/replay" => past::change_calls::ask_replay;
+    login Admin POST "webhooks/replay" => past::change_calls::replay;
+    login Admin GET "webhooks/test" => past::webhook_test::show;
+    login Admin POST "webhooks/test" => past::webhook_test::act;
+    login Admin GET "webhooks/{id}" => past::call::show;
+    login Admin GET "webhooks/{id}/body" => past::call::body;
     open Account GET "login" => login::show;
     open Account POST "login" => login::enter;
     login Account POST "logout" => login::leave;
+    login Account GET "messages" => past::waiting::list;
+    login Account GET "messages/past" => past::history::list;
+    login Account GET "messages/past/export" => past::history::export;
+    login Account GET "messages/past/{id}/replay" => past::history::ask_replay;
+    login Account POST "messages/past/{id}/replay" => past::history::replay;
+    login Account GET "messages/{id}" => past::waiting::show;
+    login Account POST "messages/{id}/try" => past::waiting::try_now;
+    login Account POST "messages/{id}/schedule" => past::waiting::schedule;
+    login Account GET "messages/{id}/cancel" => past::waiting::ask_cancel;
+    login Account POST "messages/{id}/cancel" => past::waiting::cancel;
+    login Account GET "events" => past::events::list;
+    login Account GET "suppressions" => past::suppressions::list;
+    login Account GET "suppressions/add" => past::suppressions::ask_add;
+    login Account POST "suppressions/add" => past::suppressions::add;
+    login Account GET "suppressions/remove" => past::suppressions::ask_remove;
+    login Account POST "suppressions/remove" => past::suppressions::remove;
+    login Account GET "suppressions/clear" => past::clear::ask;
+    login Account POST "suppressions/clear" => past::clear::act;
+    login Account GET "suppressions/export" => past::suppressions::export;
+    login Account GET "suppressions/import" => past::import::ask;
+    login Account POST "suppressions/import" => past::import::act;
+    login Account GET "webhooks" => past::calls::list;
+    login Account GET "webhooks/history" => past::calls::history;
+    login Account GET "webhooks/now" => past::change_calls::ask_now;
+    login Account POST "webhooks/now" => past::change_calls::now;
+    login Account POST "webhooks/schedule" => past::change_calls::schedule;
+    login Account GET "webhooks/cancel" => past::change_calls::ask_cancel;
+    login Account POST "webhooks/cancel" => past::change_calls::cancel;
+    login Account GET "webhooks/replay" => past::change_calls::ask_replay;
+    login Account POST "webhooks/replay" => past::change_calls::replay;
+    login Account GET "webhooks/test" => past::webhook_test::show;
+    login Account POST "webhooks/test" => past::webhook_test::act;
+    login Account GET "webhooks/{id}" => past::call::show;
+    login Account GET "webhooks/{id}/body" => past::call::body;
     open Inbox GET "login" => login::show;
     open Inbox POST "login" => login::enter;
     login Inbox POST "logout" => login::leave;

@@ -1,0 +1,410 @@
+//! Webhooks: the receivers, the calls to be made, and those of the history.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::http::Method;
+use postrider_store::{HookFilter, HookId, Order, QueueId, RetiredHookFilter};
+
+use super::{
+    super::{
+        answer::{Answer, Trouble},
+        asked::Asked,
+        command::AsCommand,
+        form::{Faults, Fields},
+        frame::Frame,
+        list::{Links, Listing},
+        shown::{Count, When},
+    },
+    filter::{self, Filter, Input, PAST_HINT, is_holder},
+    history::yes,
+};
+use crate::{
+    AdminError,
+    op::webhook::{Find, FindPast, HookItem, ReceiverItem, Receivers, RetiredHookItem},
+};
+
+/// The most accounts whose receivers are shown.
+const ACCOUNTS: usize = 50;
+
+/// The events of calls, as choices.
+pub(super) const EVENTS: [(&str, &str); 12] = [
+    ("", "Any"),
+    ("delivered", "delivered"),
+    ("suppressed", "suppressed"),
+    ("delayed", "delayed"),
+    ("failed", "failed"),
+    ("relayed", "relayed"),
+    ("expanded", "expanded"),
+    ("canceled", "canceled"),
+    ("unrecognized", "unrecognized"),
+    ("unsubscribed", "unsubscribed"),
+    ("complained", "complained"),
+    ("incoming", "incoming"),
+];
+
+/// The numbers that were ticked, or that a page names.
+pub(super) fn ids(fields: &Fields) -> Result<Vec<HookId>, AdminError> {
+    let read = |text: &str| {
+        let wrong =
+            |_| AdminError::invalid(format!("{text:?} is not the number of a call")).at("id");
+        text.parse().map(HookId).map_err(wrong)
+    };
+    fields.all("id").map(read).collect()
+}
+
+/// The waiting calls that the fields ask for, and whether they are those that failed before.
+pub(super) fn waiting(asked: &Asked, fields: &Fields) -> Result<(HookFilter, bool), AdminError> {
+    let filter = HookFilter {
+        ids: ids(fields)?,
+        account: filter::account(asked, fields),
+        event: fields.text("event").map(str::to_owned),
+        message: fields.parsed("message", "a number")?.map(QueueId),
+        submitted_before: filter::past(fields, "before", asked.now())?,
+        submitted_after: filter::past(fields, "after", asked.now())?,
+        ..HookFilter::default()
+    };
+    Ok((filter, fields.flag("failed")))
+}
+
+/// The past calls that the fields ask for.
+pub(super) fn past(asked: &Asked, fields: &Fields) -> Result<RetiredHookFilter, AdminError> {
+    Ok(RetiredHookFilter {
+        ids: ids(fields)?,
+        account: filter::account(asked, fields),
+        event: fields.text("event").map(str::to_owned),
+        message: fields.parsed("message", "a number")?.map(QueueId),
+        success: fields.parsed("success", "true or false")?,
+        last_activity_before: filter::past(fields, "before", asked.now())?,
+        last_activity_after: filter::past(fields, "after", asked.now())?,
+        ..RetiredHookFilter::default()
+    })
+}
+
+/// A bound of a time for the command line; None in Err: there are two, which it does not know.
+fn bound(
+    after: Option<postrider_store::Time>,
+    before: Option<postrider_store::Time>,
+) -> Result<Option<String>, ()> {
+    match (after, before) {
+        (Some(after), None) => Ok(Some(format!(">{after}"))),
+        (None, Some(before)) => Ok(Some(format!("<{before}"))),
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(()),
+    }
+}
+
+fn numbers(ids: &[HookId]) -> Option<String> {
+    let ids: Vec<String> = ids.iter().map(|id| id.0.to_string()).collect();
+    (!ids.is_empty()).then(|| ids.join(","))
+}
+
+/// The words of a command for waiting calls. None: no command has this filter.
+pub(super) fn waiting_command(words: &[&str], filter: &HookFilter) -> Option<AsCommand> {
+    let submitted = bound(filter.submitted_after, filter.submitted_before).ok()?;
+    let message = filter.message.map(|id| id.to_string());
+    Some(
+        AsCommand::cli(words.iter().copied())
+            .option("--ids", numbers(&filter.ids).as_deref())
+            .option("--account", filter.account.as_deref())
+            .option("--event", filter.event.as_deref())
+            .option("--message", message.as_deref())
+            .option("--submitted", submitted.as_deref()),
+    )
+}
+
+/// The words of a command for past calls. None: no command has this filter.
+pub(super) fn past_command(words: &[&str], filter: &RetiredHookFilter) -> Option<AsCommand> {
+    let ended = bound(filter.last_activity_after, filter.last_activity_before).ok()?;
+    let message = filter.message.map(|id| id.to_string());
+    Some(
+        AsCommand::cli(words.iter().copied())
+            .option("--ids", numbers(&filter.ids).as_deref())
+            .option("--account", filter.account.as_deref())
+            .option("--event", filter.event.as_deref())
+            .option("--message", message.as_deref())
+            .option("--success", filter.success.map(yes))
+            .option("--last-activity", ended.as_deref()),
+    )
+}
+
+/// The call that lists the calls of an account and an event.
+fn api(path: &str, account: Option<&str>, event: Option<&str>, rows: usize, sort: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [("account", account), ("event", event)] {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    query.append_pair("limit", &rows.to_string());
+    query.append_pair("sort", sort);
+    format!("/api/queue/{path}?{}", query.finish())
+}
+
+struct Receiver {
+    item: ReceiverItem,
+    waiting: Count,
+    failing: Option<When>,
+    last: When,
+    /// The query of the page that tests it.
+    test: String,
+    /// The query of its waiting calls.
+    calls: String,
+}
+
+impl Receiver {
+    fn new(item: ReceiverItem, asked: &Asked) -> Self {
+        let now = asked.now();
+        let last = item.last.as_ref().map(|last| last.start.clone());
+        let query = |pairs: &[(&str, &str)]| {
+            form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(pairs)
+                .finish()
+        };
+        let kind = if item.incoming {
+            "incoming"
+        } else {
+            "delivered"
+        };
+        Self {
+            waiting: Count(item.waiting),
+            failing: item.failing_since.as_ref().map(|at| When::new(at, now)),
+            last: When::maybe(last.as_ref(), now),
+            test: query(&[("account", &item.account), ("kind", kind)]),
+            calls: query(&[("account", &item.account)]),
+            item,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "past/calls.html")]
+struct Page {
+    frame: Frame,
+    receivers: Vec<Receiver>,
+    /// The query of the next receivers.
+    more_receivers: Option<String>,
+    counted: bool,
+    filter: Filter,
+    faults: Faults,
+    rows: Vec<Row>,
+    links: Links,
+    reached: Option<(When, String)>,
+    /// The query of the filter.
+    query: String,
+    /// The query of the same list with the calls that failed, or without that filter.
+    failed: String,
+    is_failed: bool,
+    is_holder: bool,
+    is_filtered: bool,
+}
+
+/// A call in a list.
+struct Row {
+    item: HookItem,
+    submitted: When,
+    /// The next attempt, or the end.
+    at: When,
+    /// The status of the last answer; empty without one.
+    status: String,
+    error: String,
+    /// Of a past call: whether the receiver took it.
+    success: Option<bool>,
+}
+
+impl Row {
+    fn new(item: HookItem, asked: &Asked, end: Option<(bool, &str)>) -> Self {
+        let now = asked.now();
+        let last = item.results.last();
+        let status = last.filter(|last| last.code > 0);
+        Self {
+            submitted: When::new(&item.submitted, now),
+            at: When::new(end.map_or(&item.next_attempt, |(_, at)| at), now),
+            status: status.map(|last| last.code.to_string()).unwrap_or_default(),
+            error: last.map(|last| last.error.clone()).unwrap_or_default(),
+            success: end.map(|(success, _)| success),
+            item,
+        }
+    }
+
+    fn ended(ended: RetiredHookItem, asked: &Asked) -> Self {
+        let end = (ended.success, ended.last_activity.as_str());
+        Self::new(ended.call, asked, Some(end))
+    }
+}
+
+fn inputs(asked: &Asked, page: &str) -> Filter {
+    let text = |name, label, hint| Input::text(&asked.query, name, label, hint);
+    let mut main: Vec<Input> = filter::account_input(asked).into_iter().collect();
+    main.push(Input::choice(&asked.query, "event", "Event", &EVENTS));
+    main.push(text("message", "Message", "its number"));
+    let (after, before) = match page {
+        "webhooks" => ("Made after", "Made before"),
+        _ => ("Ended after", "Ended before"),
+    };
+    let more = vec![text("after", after, PAST_HINT), text("before", before, "")];
+    Filter::new(main, more, asked.url(page))
+}
+
+/// The receivers, and the calls to be made, oldest first.
+pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble> {
+    let receivers = Receivers {
+        account: filter::account(&asked, &asked.query),
+        after: asked.query.text("receivers").map(str::to_owned),
+        limit: ACCOUNTS,
+    };
+    let receivers = asked.run(receivers).await?;
+    let (wanted, faults) = match waiting(&asked, &asked.query) {
+        Ok(wanted) => (Some(wanted), Faults::default()),
+        Err(error) => (None, Faults::of(&error)),
+    };
+    let listing = Listing::new(&asked.query);
+    let mut frame = asked.frame("Webhook calls");
+    if let Some((filter, false)) = wanted.as_ref().filter(|_| !is_holder(&asked)) {
+        let words = ["queue", "webhook", "list"];
+        let command = waiting_command(&words, filter).unwrap_or_else(AsCommand::none);
+        let command = match command.cli.as_str() {
+            "" => command,
+            _ => command.option("--limit", Some(&listing.rows.to_string())),
+        };
+        let (account, event) = (filter.account.as_deref(), filter.event.as_deref());
+        let path = api("webhooks", account, event, listing.rows, "asc");
+        let command = match filter.message.is_none() && filter.submitted_after.is_none() {
+            true => command.call(&Method::GET, &path, None),
+            false => command,
+        };
+        frame = frame.with(command);
+    }
+    let query = asked
+        .query
+        .query(&["cursor", "rows", "told", "receivers"], &[]);
+    let is_failed = asked.query.flag("failed");
+    let failed = match is_failed {
+        true => asked.query.query(&["cursor", "told", "failed"], &[]),
+        false => asked.query.query(&["cursor", "told"], &[("failed", "1")]),
+    };
+    let next = receivers.next.map(|next| {
+        asked
+            .query
+            .query(&["receivers", "told"], &[("receivers", &next)])
+    });
+    let shown = receivers.receivers.into_iter();
+    let mut page = Page {
+        frame,
+        receivers: shown.map(|item| Receiver::new(item, &asked)).collect(),
+        more_receivers: next,
+        counted: receivers.counted,
+        filter: inputs(&asked, "webhooks"),
+        faults,
+        rows: Vec::new(),
+        links: Links::default(),
+        reached: None,
+        is_filtered: !query.is_empty(),
+        query,
+        failed,
+        is_failed,
+        is_holder: is_holder(&asked),
+    };
+    let Some((filter, failed)) = wanted else {
+        return Answer::again(&page);
+    };
+    let find = Find {
+        filter,
+        failed,
+        order: listing.order(Order::Ascending),
+        after: listing.after().map(HookId),
+        limit: listing.limit(),
+    };
+    let found = asked.run(find).await?;
+    page.reached = found.reached.map(|reached| {
+        let time = When::new(&reached.time, asked.now());
+        (time, listing.going_on(&reached.id.to_string()))
+    });
+    let (items, links) = listing.arrange(found.items, |item| item.id.to_string());
+    let rows = items.into_iter().map(|item| Row::new(item, &asked, None));
+    page.rows = rows.collect();
+    page.links = links;
+    Answer::page(&page)
+}
+
+#[derive(Template)]
+#[template(path = "past/past_calls.html")]
+struct PastPage {
+    frame: Frame,
+    filter: Filter,
+    faults: Faults,
+    rows: Vec<Row>,
+    links: Links,
+    reached: Option<(When, String)>,
+    failed: String,
+    is_failed: bool,
+    is_holder: bool,
+    is_filtered: bool,
+}
+
+/// The calls of the history, newest first.
+pub(in super::super) async fn history(asked: Arc<Asked>) -> Result<Answer, Trouble> {
+    let (wanted, faults) = match past(&asked, &asked.query) {
+        Ok(wanted) => (Some(wanted), Faults::default()),
+        Err(error) => (None, Faults::of(&error)),
+    };
+    let listing = Listing::new(&asked.query);
+    let mut frame = asked.frame("Past webhook calls");
+    if let Some(filter) = wanted.as_ref().filter(|_| !is_holder(&asked)) {
+        let words = ["queue", "webhook", "retired", "list"];
+        let command = past_command(&words, filter).unwrap_or_else(AsCommand::none);
+        let command = match command.cli.as_str() {
+            "" => command,
+            _ => command.option("--limit", Some(&listing.rows.to_string())),
+        };
+        let (account, event) = (filter.account.as_deref(), filter.event.as_deref());
+        let path = api("webhooks/retired", account, event, listing.rows, "desc");
+        let simple = RetiredHookFilter {
+            account: filter.account.clone(),
+            event: filter.event.clone(),
+            ..RetiredHookFilter::default()
+        };
+        frame = frame.with(match *filter == simple {
+            true => command.call(&Method::GET, &path, None),
+            false => command,
+        });
+    }
+    let query = asked.query.query(&["cursor", "rows", "told"], &[]);
+    let is_failed = asked.query.text("success") == Some("false");
+    let own = ["cursor", "told", "success"];
+    let failed = match is_failed {
+        true => asked.query.query(&own, &[]),
+        false => asked.query.query(&own, &[("success", "false")]),
+    };
+    let mut page = PastPage {
+        frame,
+        filter: inputs(&asked, "webhooks/history"),
+        faults,
+        rows: Vec::new(),
+        links: Links::default(),
+        reached: None,
+        is_filtered: !query.is_empty(),
+        failed,
+        is_failed,
+        is_holder: is_holder(&asked),
+    };
+    let Some(filter) = wanted else {
+        return Answer::again(&page);
+    };
+    let find = FindPast {
+        filter,
+        order: listing.order(Order::Descending),
+        after: listing.after().map(HookId),
+        limit: listing.limit(),
+    };
+    let found = asked.run(find).await?;
+    page.reached = found.reached.map(|reached| {
+        let time = When::new(&reached.time, asked.now());
+        (time, listing.going_on(&reached.id.to_string()))
+    });
+    let (items, links) = listing.arrange(found.items, |item| item.call.id.to_string());
+    let rows = items.into_iter().map(|item| Row::ended(item, &asked));
+    page.rows = rows.collect();
+    page.links = links;
+    Answer::page(&page)
+}

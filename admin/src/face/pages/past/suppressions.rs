@@ -1,0 +1,337 @@
+//! Suppressions: the addresses that accounts do not send to.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use postrider_store::{Order, SuppressionId};
+use serde_json::json;
+
+use super::{
+    super::{
+        answer::{Answer, Trouble},
+        asked::Asked,
+        command::AsCommand,
+        confirm::Confirm,
+        form::{Faults, Fields},
+        frame::Frame,
+        list::{Links, Listing},
+        shown::When,
+    },
+    filter::{self, Filter, Input, is_holder},
+    streamed::{self, CSV},
+};
+use crate::{
+    AdminError, Code, csv,
+    op::suppression::{Add, Find, List, Lookup, Remove, SuppressionItem, Wanted, import},
+};
+
+/// The path of the list.
+pub(super) const HERE: &str = "suppressions";
+
+/// Who added an entry, as choices.
+const BY: [(&str, &str); 3] = [
+    ("", "Anyone"),
+    ("true", "A person"),
+    ("false", "The server"),
+];
+
+/// Which entries the fields ask for.
+pub(super) fn wanted(asked: &Asked, fields: &Fields) -> Result<Wanted, AdminError> {
+    Ok(Wanted {
+        account: filter::account(asked, fields),
+        text: fields.text("text").map(str::to_owned),
+        list: fields.text("list").map(str::to_owned),
+        manual: fields.parsed("manual", "true or false")?,
+    })
+}
+
+/// The command that lists the entries of an account.
+fn listing(account: Option<&str>) -> AsCommand {
+    let query = account.map(|account| {
+        let mut query = form_urlencoded::Serializer::for_suffix("?".to_owned(), 1);
+        query.append_pair("account", account).finish()
+    });
+    let path = format!("/api/queue/suppressions{}", query.unwrap_or_default());
+    AsCommand::cli(["queue", "suppress", "list"])
+        .option("--account", account)
+        .call(&Method::GET, &path, None)
+}
+
+#[derive(Template)]
+#[template(path = "past/suppressions.html")]
+struct Page {
+    frame: Frame,
+    filter: Filter,
+    faults: Faults,
+    rows: Vec<Row>,
+    links: Links,
+    reached: Option<(When, String)>,
+    /// The query of the filter.
+    query: String,
+    /// The query of the export: the account.
+    export: String,
+    is_holder: bool,
+    is_filtered: bool,
+}
+
+struct Row {
+    item: SuppressionItem,
+    since: When,
+    /// None: for ever.
+    until: Option<When>,
+    /// The query of the page that removes it.
+    remove: String,
+}
+
+impl Row {
+    fn new(item: SuppressionItem, asked: &Asked) -> Self {
+        let remove = form_urlencoded::Serializer::new(String::new())
+            .append_pair("account", &item.account)
+            .append_pair("address", &item.base_address)
+            .append_pair("list", &item.list)
+            .finish();
+        let now = asked.now();
+        Self {
+            since: When::new(&item.created, now),
+            until: item.expires.as_ref().map(|time| When::new(time, now)),
+            remove,
+            item,
+        }
+    }
+}
+
+/// The entries, newest first.
+pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble> {
+    let (which, faults) = match wanted(&asked, &asked.query) {
+        Ok(which) => (Some(which), Faults::default()),
+        Err(error) => (None, Faults::of(&error)),
+    };
+    let mut main = vec![Input::text(
+        &asked.query,
+        "text",
+        "Search",
+        "an address with all its variants, @domain, or a part of address or reason",
+    )];
+    main.extend(filter::account_input(&asked));
+    main.push(Input::text(&asked.query, "list", "Mailing list", ""));
+    main.push(Input::choice(&asked.query, "manual", "Added by", &BY));
+    let mut frame = asked.frame("Suppressions");
+    if !is_holder(&asked) {
+        let account = which.as_ref().and_then(|which| which.account.as_deref());
+        frame = frame.with(listing(account));
+    }
+    let query = asked.query.query(&["cursor", "rows", "told"], &[]);
+    let mut page = Page {
+        frame,
+        filter: Filter::new(main, Vec::new(), asked.url(HERE)),
+        faults,
+        rows: Vec::new(),
+        links: Links::default(),
+        reached: None,
+        is_filtered: !query.is_empty(),
+        query,
+        export: match asked.query.text("account") {
+            Some(account) => form_urlencoded::Serializer::new(String::new())
+                .append_pair("account", account)
+                .finish(),
+            None => String::new(),
+        },
+        is_holder: is_holder(&asked),
+    };
+    let Some(which) = which else {
+        return Answer::again(&page);
+    };
+    let listing = Listing::new(&asked.query);
+    let find = Find {
+        which,
+        order: listing.order(Order::Descending),
+        after: listing.after().map(SuppressionId),
+        limit: listing.limit(),
+    };
+    let found = asked.run(find).await?;
+    page.reached = found.reached.map(|reached| {
+        let time = When::new(&reached.time, asked.now());
+        (time, listing.going_on(&reached.id.to_string()))
+    });
+    let (items, links) = listing.arrange(found.items, |item| item.id.to_string());
+    page.rows = items
+        .into_iter()
+        .map(|item| Row::new(item, &asked))
+        .collect();
+    page.links = links;
+    Answer::page(&page)
+}
+
+#[derive(Template)]
+#[template(path = "past/suppress.html")]
+struct AddPage {
+    frame: Frame,
+    faults: Faults,
+    account: String,
+    address: String,
+    reason: String,
+    list: String,
+    is_holder: bool,
+}
+
+fn add_page(asked: &Asked, fields: &Fields, faults: Faults) -> AddPage {
+    let shown = |name| fields.shown(name).to_owned();
+    let mut frame = asked.frame("Suppress an address");
+    let add = adding(asked, fields);
+    if !is_holder(asked) && !add.account.is_empty() && !add.address.is_empty() {
+        let body = json!({
+            "account": add.account,
+            "address": add.address,
+            "reason": add.reason,
+            "list": add.list,
+        });
+        let command = match add.list.as_str() {
+            "" => AsCommand::cli(["queue", "suppress", "add", &add.account, &add.address])
+                .option("--reason", Some(&add.reason)),
+            _ => AsCommand::none(),
+        };
+        let path = "/api/queue/suppressions";
+        frame = frame.with(command.call(&Method::POST, path, Some(&body)));
+    }
+    AddPage {
+        frame,
+        faults,
+        account: shown("account"),
+        address: shown("address"),
+        reason: shown("reason"),
+        list: shown("list"),
+        is_holder: is_holder(asked),
+    }
+}
+
+fn adding(asked: &Asked, fields: &Fields) -> Add {
+    let text = |name| fields.text(name).unwrap_or_default().to_owned();
+    let reason = fields.text("reason").unwrap_or(match is_holder(asked) {
+        true => "added by the account",
+        false => "added by an administrator",
+    });
+    Add {
+        account: filter::account(asked, fields).unwrap_or_default(),
+        address: text("address"),
+        reason: reason.to_owned(),
+        list: text("list"),
+    }
+}
+
+/// The form for a new entry.
+pub(in super::super) async fn ask_add(asked: Arc<Asked>) -> Result<Answer, Trouble> {
+    Answer::page(&add_page(&asked, &asked.query, Faults::default()))
+}
+
+/// Adds an entry.
+pub(in super::super) async fn add(asked: Arc<Asked>) -> Result<Answer, Trouble> {
+    let again =
+        |error: &AdminError| Answer::again(&add_page(&asked, &asked.form, Faults::of(error)));
+    let needed = match is_holder(&asked) {
+        true => &["address"][..],
+        false => &["account", "address"],
+    };
+    for name in needed {
+        if let Err(error) = asked.form.needed(name) {
+            return again(&error);
+        }
+    }
+    let add = adding(&asked, &asked.form);
+    let told = format!("{} is suppressed for {}.", add.address, add.account);
+    match asked.run(add).await {
+        Ok(()) => Ok(asked.done(told, HERE)),
+        Err(error) => match error.code {
+            Code::Invalid | Code::Conflict | Code::NotFound => again(&error),
+            _ => Err(error.into()),
+        },
+    }
+}
+
+/// The entry that the fields name: account, address and list.
+fn named(asked: &Asked, fields: &Fields) -> Result<Remove, AdminError> {
+    let account = filter::account(asked, fields);
+    let missing = || AdminError::invalid("an account is missing").at("account");
+    Ok(Remove {
+        account: account.ok_or_else(missing)?,
+        address: fields.needed("address")?.to_owned(),
+        list: fields.text("list").unwrap_or_default().to_owned(),
+    })
+}
+
+/// Asks before an entry is removed.
+pub(in super::super) async fn ask_remove(asked: Arc<Asked>) -> Result<Answer, Trouble> {
+    let Remove {
+        account,
+        address,
+        list,
+    } = named(&asked, &asked.query)?;
+    let lookup = Lookup {
+        account: account.clone(),
+        address: address.clone(),
+        list: list.clone(),
+    };
+    let entry = asked.run(lookup).await?.ok_or(Trouble::NoPage)?;
+    let action = asked.url("suppressions/remove");
+    let mut confirm = Confirm::new(&asked, "Remove a suppression?", "Remove it", &action)
+        .effect(format!("{account} can send to {address} again."))
+        .effect("If the address still does not exist, new failures harm the name of the server.")
+        .examples(vec![format!(
+            "{}: {}",
+            entry.original_address, entry.reason
+        )])
+        .repeating(&asked.query)
+        .back(asked.url(HERE));
+    if !is_holder(&asked) {
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let path = format!(
+            "/api/queue/suppressions/{}/{}",
+            encoded(&account),
+            encoded(&address)
+        );
+        let path = match list.as_str() {
+            "" => path,
+            list => format!("{path}?list={}", encoded(list)),
+        };
+        let command = AsCommand::cli(["queue", "suppress", "remove", &account, &address])
+            .option("--list", Some(list.as_str()).filter(|it| !it.is_empty()))
+            .call(&Method::DELETE, &path, None);
+        confirm = confirm.command(command);
+    }
+    Answer::page(&confirm)
+}
+
+/// Removes an entry.
+pub(in super::super) async fn remove(asked: Arc<Asked>) -> Result<Answer, Trouble> {
+    let remove = named(&asked, &asked.form)?;
+    let told = format!("{} can send to {} again.", remove.account, remove.address);
+    asked.run(remove).await?;
+    Ok(asked.done(told, HERE))
+}
+
+/// The list of an account, or of all accounts, as a file that can be imported.
+pub(in super::super) async fn export(asked: Arc<Asked>) -> Result<Answer, Trouble> {
+    let account = filter::account(&asked, &asked.query);
+    let is_of_all = account.is_none();
+    let mut columns = import::COLUMNS.to_vec();
+    columns.extend(is_of_all.then_some("account"));
+    let line = move |item: &SuppressionItem| {
+        let mut cells = vec![
+            item.original_address.as_str(),
+            &item.reason,
+            &item.list,
+            &item.created,
+        ];
+        cells.extend(is_of_all.then_some(item.account.as_str()));
+        csv::line(cells)
+    };
+    let named = ("suppressions.csv", CSV);
+    Ok(streamed::file(
+        &asked,
+        named,
+        csv::line(columns),
+        List { account },
+        line,
+    ))
+}
