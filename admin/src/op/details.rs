@@ -235,9 +235,7 @@ impl Single for Look {
         let looked = self.look(&message).await;
         if self.with_text {
             let target = self.id.to_string();
-            return context
-                .record("queue.look", &target, &(), looked)
-                .await;
+            return context.record("queue.look", &target, &(), looked).await;
         }
         looked
     }

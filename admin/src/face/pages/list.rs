@@ -117,10 +117,7 @@ impl Listing {
         let has_next = if self.back { true } else { more };
         let link = |back: bool, item: Option<&T>| {
             let cursor = write(back, &key(item?), &self.filter);
-            Some(
-                self.query
-                    .query(&["cursor"], &[("cursor", &cursor)]),
-            )
+            Some(self.query.query(&["cursor"], &[("cursor", &cursor)]))
         };
         let links = Links {
             before: link(true, items.first()).filter(|_| has_before),
@@ -139,8 +136,7 @@ impl Listing {
     /// there before the page was full.
     pub(super) fn going_on(&self, key: &str) -> String {
         let cursor = write(self.back, key, &self.filter);
-        self.query
-            .query(&["cursor"], &[("cursor", &cursor)])
+        self.query.query(&["cursor"], &[("cursor", &cursor)])
     }
 
     fn sizes(&self) -> Vec<(usize, Option<String>)> {

@@ -6,8 +6,7 @@ use axum::body::BodyDataStream;
 use futures_util::StreamExt;
 use postrider_admin::op::audit;
 use postrider_store::{
-    Accept, Common, NewMessage, NewRecipient, NewText, Notify, Origin,
-    TextSource, Top, Urgency,
+    Accept, Common, NewMessage, NewRecipient, NewText, Notify, Origin, TextSource, Top, Urgency,
 };
 
 use super::{Seen, Visitor};

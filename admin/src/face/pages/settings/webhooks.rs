@@ -180,6 +180,8 @@ pub(in crate::face::pages) async fn test(asked: Arc<Asked>) -> Result<Answer, Tr
     let test = Test {
         account: owner.account.clone(),
         incoming: kind.incoming,
+        event: None,
+        body: None,
     };
     let tested = match asked.run(test).await {
         Ok(tested) => Tested {
