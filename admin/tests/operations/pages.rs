@@ -163,7 +163,9 @@ impl Visitor {
             .uri(path)
             .header("host", "localhost:1080");
         request = request.header("hx-request", "true");
-        request = request.header("cookie", self.cookie.as_ref().unwrap());
+        if let Some(cookie) = &self.cookie {
+            request = request.header("cookie", cookie);
+        }
         if let Some(seen) = seen {
             request = request.header("last-event-id", seen);
         }

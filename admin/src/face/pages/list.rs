@@ -14,7 +14,7 @@ const ROWS: [usize; 4] = [25, 50, 100, 250];
 /// The parameters of a page within a list. All others are filters.
 const OWN: [&str; 2] = ["cursor", "rows"];
 /// The parameters that no link repeats: of a notice, and of a stream.
-const PASSING: [&str; 2] = ["told", "live"];
+const PASSING: [&str; 3] = ["told", "live", "part"];
 
 /// The part of a list that a page shows.
 #[derive(Clone, Debug)]

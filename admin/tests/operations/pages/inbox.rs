@@ -1,5 +1,6 @@
 //! The inbox of localserve by its pages.
 
+use futures_util::StreamExt;
 use postrider_queue::DeliveryMode;
 use postrider_smtp::{Address, ReversePath};
 use postrider_store::{Accept, Arrival, MailId, NewMail, NewText, TextSource, Top};
@@ -306,5 +307,32 @@ async fn a_failure_is_foreseen_sent_and_cleared() {
         cleared.text().contains("Nothing came in yet."),
         "{}",
         cleared.text()
+    );
+}
+
+#[tokio::test]
+async fn new_mail_comes_into_the_list_by_itself() {
+    let visitor = localserve().await;
+    let page = visitor.get("/inbox/?q=subject:number&rows=25").await;
+    let stream = page.html.split("hx-sse:connect=\"").nth(1).unwrap();
+    let stream = stream.split('"').next().unwrap().replace("&#38;", "&");
+    let mut events = visitor.stream(&stream, None).await;
+    visitor.receive_many(30).await;
+    let mut seen = String::new();
+    while !seen.contains("number 30") {
+        let event = events.next().await.unwrap().unwrap();
+        seen.push_str(std::str::from_utf8(&event).unwrap());
+    }
+    // Its links are those of the page.
+    assert!(!seen.contains("live="), "{seen}");
+    let sent = visitor.get("/inbox/send").await;
+    visitor.act(&sent, "/inbox/send", &[("text", "Hi")]).await;
+    let happened = visitor.get("/inbox/q1/happened").await;
+    assert!(
+        happened
+            .html
+            .contains("hx-sse:connect=\"/inbox/q1/happened?live="),
+        "{}",
+        happened.html
     );
 }

@@ -1,8 +1,8 @@
 //! The list of the inbox, the newest match of a search, and changes of all that is there.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use askama::{Template, filters::HtmlSafe};
+use askama::Template;
 use postrider_store::Order;
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
         form::Faults,
         frame::Frame,
         list::{Links, Listing},
+        live::{self, Live, Part, Shown},
         shown::{Bytes, When, counted},
     },
     account, short,
@@ -22,13 +23,15 @@ use crate::{
     op::inbox::{Clear, InboxPage, InboxRow, InboxState, List, Mark},
 };
 
+/// How often the rows are made again at most.
+const EVERY: Duration = Duration::from_secs(1);
 /// How many parts of the inbox are searched at most for the newest match.
 const PARTS_MAX: usize = 500;
 
 /// The list as a part of a page.
 #[derive(Template)]
 #[template(path = "inbox/rows.html")]
-pub(super) struct Rows {
+struct Rows {
     /// The path of the inbox.
     base: String,
     rows: Vec<Row>,
@@ -36,8 +39,6 @@ pub(super) struct Rows {
     query: String,
     searched: Option<Searched>,
 }
-
-impl HtmlSafe for Rows {}
 
 /// A search that ended early.
 struct Searched {
@@ -51,7 +52,8 @@ struct Searched {
 struct Page {
     frame: Frame,
     query: String,
-    rows: Rows,
+    /// The rows. None: the search is wrong.
+    rows: Option<Live>,
     faults: Faults,
 }
 
@@ -77,11 +79,12 @@ pub(super) const fn told(state: InboxState) -> (&'static str, &'static str) {
 }
 
 /// The rows of a page.
-async fn rows(asked: &Asked, listing: &Listing) -> Result<Rows, AdminError> {
+async fn rows(asked: Arc<Asked>) -> Result<Part, Trouble> {
+    let listing = Listing::new(&asked.query);
     let query = asked.query.text("q").unwrap_or_default().to_owned();
     let list = List {
         query: query.clone(),
-        account: account(asked),
+        account: account(&asked),
         after: listing.after(),
         order: listing.order(Order::Descending),
         limit: listing.limit(),
@@ -108,7 +111,7 @@ async fn rows(asked: &Asked, listing: &Listing) -> Result<Rows, AdminError> {
             ..row
         },
     };
-    Ok(Rows {
+    Part::new(&Rows {
         base: asked.url(""),
         rows: rows.into_iter().map(row).collect(),
         links,
@@ -119,25 +122,17 @@ async fn rows(asked: &Asked, listing: &Listing) -> Result<Rows, AdminError> {
 
 /// The list.
 pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble> {
-    let listing = Listing::new(&asked.query);
-    let (rows, faults) = match rows(&asked, &listing).await {
-        Ok(rows) => (rows, Faults::default()),
-        Err(error) if error.code == Code::Invalid => {
-            let (_, links) = listing.arrange(Vec::<InboxRow>::new(), |row| row.place.clone());
-            let rows = Rows {
-                base: asked.url(""),
-                rows: Vec::new(),
-                links,
-                query: asked.query.shown("q").to_owned(),
-                searched: None,
-            };
-            (rows, Faults::of(&error.at("q")))
+    let (rows, faults) = match live::shown(&asked, EVERY, rows).await {
+        Ok(Shown::Part(answer)) => return Ok(answer),
+        Ok(Shown::Page(rows)) => (Some(rows), Faults::default()),
+        Err(Trouble::Failed(error)) if error.code == Code::Invalid => {
+            (None, Faults::of(&error.at("q")))
         }
-        Err(error) => return Err(error.into()),
+        Err(trouble) => return Err(trouble),
     };
     let page = Page {
         frame: asked.frame("Inbox"),
-        query: rows.query.clone(),
+        query: asked.query.shown("q").to_owned(),
         rows,
         faults,
     };

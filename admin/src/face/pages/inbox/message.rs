@@ -1,6 +1,6 @@
 //! One message of the inbox, with its tabs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use askama::Template;
 
@@ -11,6 +11,7 @@ use super::{
         command::AsCommand,
         confirm::Confirm,
         frame::Frame,
+        live::{self, Live, Part, Shown},
         shown::{Bytes, When},
     },
     account,
@@ -24,6 +25,8 @@ use crate::op::{
     queue::Piece,
 };
 
+/// How often what happened is told again at most.
+const EVERY: Duration = Duration::from_secs(1);
 /// The most bytes of the source that a page shows.
 const SOURCE_MAX: u64 = 256 << 10;
 /// The tabs: name and title.
@@ -61,7 +64,7 @@ struct Page {
     /// What the headers are filtered by.
     filter: String,
     files: Vec<FileRow>,
-    happened: Option<Story>,
+    happened: Option<Live>,
 }
 
 struct Tab {
@@ -102,8 +105,34 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
         .into_iter()
         .find(|(name, _)| *name == wanted)
         .ok_or(Trouble::NoPage)?;
-    let page = page(&asked, id, message, tab).await?;
+    let happened = match tab {
+        "happened" => match live::shown(&asked, EVERY, story).await? {
+            Shown::Part(answer) => return Ok(answer),
+            Shown::Page(story) => Some(story),
+        },
+        _ => None,
+    };
+    let page = Page {
+        happened,
+        ..page(&asked, id, message, tab).await?
+    };
     Answer::page(&page)
+}
+
+/// What happened.
+async fn story(asked: Arc<Asked>) -> Result<Part, Trouble> {
+    let id = id(&asked)?;
+    let get = Get {
+        id,
+        account: account(&asked),
+        reads: false,
+        digests: false,
+    };
+    let message = asked.run(get).await?;
+    let account = account(&asked);
+    let happened = asked.run(WhatHappened { id, account }).await?;
+    let story = Story::new(&asked, &message, happened);
+    Ok(Part::new(&story)?.ending(story.over))
 }
 
 /// The message of a path.
@@ -168,11 +197,6 @@ async fn page(
                 file,
             };
             page.files = files.map(row).collect();
-        }
-        "happened" => {
-            let account = account(asked);
-            let happened = asked.run(WhatHappened { id, account }).await?;
-            page.happened = Some(Story::new(asked, id, &page.message, happened));
         }
         _ => {}
     }

@@ -1,9 +1,9 @@
 //! What became of a message, step by step, for people.
 
-use askama::{Template, filters::HtmlSafe};
+use askama::Template;
 
 use super::super::{asked::Asked, shown::When};
-use crate::op::inbox::{Happened, InboxId, InboxMessage};
+use crate::op::inbox::{Happened, InboxMessage};
 
 /// What happened, for people.
 #[derive(Template)]
@@ -13,11 +13,8 @@ pub(super) struct Story {
     steps: Vec<Step>,
     /// Why it is where it is.
     state: String,
-    over: bool,
-    refresh: String,
+    pub(super) over: bool,
 }
-
-impl HtmlSafe for Story {}
 
 /// Something that happened.
 struct Step {
@@ -31,12 +28,7 @@ struct Step {
 }
 
 impl Story {
-    pub(super) fn new(
-        asked: &Asked,
-        id: InboxId,
-        message: &InboxMessage,
-        happened: Happened,
-    ) -> Self {
+    pub(super) fn new(asked: &Asked, message: &InboxMessage, happened: Happened) -> Self {
         let mut steps = Vec::new();
         let mut step = |at: &str, tone: &'static str, title: String, lines: Vec<String>| {
             steps.push(Step {
@@ -167,7 +159,6 @@ impl Story {
             steps,
             state,
             over: happened.over,
-            refresh: asked.url(&format!("{id}/happened")),
         }
     }
 }
