@@ -40,7 +40,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tracing::error;
 
-pub(super) use self::login::{Client, address as client_address, by_password};
+pub(super) use self::login::{Client, Known, address as client_address, by_code, by_password};
 use self::{
     access::Access,
     live::Live,

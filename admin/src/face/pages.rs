@@ -5,6 +5,7 @@
 //! - `asked`: a request whose visitor is known. `answer`: what a function answers.
 //! - `browser`: what a request says of its browser, and who may not ask.
 //! - `cookies`: the cookies of [sessions](super::sessions). `login`: the pages for logging in.
+//!   `halves`: logins that wait for a code.
 //! - `form`: the fields of a form. `repeats`: a form that was sent twice acts once.
 //! - `frame`: the frame around each page. `shown`: times, sizes and counts for people.
 //! - `command`: the commands and calls that do the same as a page.
@@ -29,6 +30,7 @@ mod cookies;
 mod credentials;
 mod form;
 mod frame;
+mod halves;
 mod inbox;
 mod job;
 mod list;
@@ -55,8 +57,8 @@ use postrider_webhook::Places;
 use tokio::sync::watch;
 
 use self::{
-    answer::Trouble, asked::Asked, browser::Browser, frame::Notices, job::Jobs, live::Lives,
-    repeats::Repeats, site::Area,
+    answer::Trouble, asked::Asked, browser::Browser, frame::Notices, halves::Halves, job::Jobs,
+    live::Lives, repeats::Repeats, site::Area,
 };
 use crate::Context;
 
@@ -74,6 +76,7 @@ struct Shared {
     context: Context,
     repeats: Repeats,
     notices: Notices,
+    halves: Halves,
     streams: Places,
     lives: Lives,
     jobs: Jobs,
@@ -115,6 +118,7 @@ impl Pages {
                 context,
                 repeats: Repeats::default(),
                 notices: Notices::default(),
+                halves: Halves::default(),
                 streams: Places::new(STREAMS.0, STREAMS.1),
                 lives: Lives::default(),
                 jobs: Jobs::default(),

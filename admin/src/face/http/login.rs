@@ -6,9 +6,11 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_observe::metrics::{Label, LoginMechanism, LoginResult, LoginService};
-use postrider_receive::login::{Attempt, CodeCheck, Identity, KeyText, Source, plain_login};
+use postrider_receive::login::{
+    Attempt, CodeCheck, Identity, KeyText, SecondCheck, Source, plain_login,
+};
 use postrider_smtp::{Address, Domain};
-use postrider_store::{Actor, ApiKey};
+use postrider_store::{Actor, ApiKey, WebSessionOwner};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -26,6 +28,8 @@ const NAMED: &str = "api_";
 /// The credentials of a caller.
 enum Credentials {
     Basic(String, String),
+    /// A name and a password that somebody typed into a form of the pages.
+    Form(String, String),
     Key(String),
 }
 
@@ -62,17 +66,117 @@ pub(in crate::face) struct Client<'a> {
     pub(in crate::face) program: &'a str,
 }
 
+impl Client<'_> {
+    fn source(&self, context: &Context) -> Result<Source, Problem> {
+        let no_address = || Problem::internal("the proxy gives no usable X-Forwarded-For");
+        Ok(Source {
+            limiter: Arc::clone(&context.limiter),
+            ip: self.ip.ok_or_else(no_address)?,
+            behind_proxy: self.behind_proxy,
+            now: context.clock.now(),
+        })
+    }
+}
+
+/// Somebody whose password was typed into a form of the pages, and was right.
+pub(in crate::face) struct Known {
+    /// Whose password it is.
+    pub(in crate::face) owner: WebSessionOwner,
+    /// The login: an address, or `admin`.
+    pub(in crate::face) login: String,
+    /// A code is needed too: see [`by_code`].
+    pub(in crate::face) needs_code: bool,
+}
+
 /// Checks the password of the administrator (the name `admin`) or of an account (its login
-/// address), for a face with a form. A code stands behind the password and a `$`.
+/// address), for a face with a form. The password of a single program opens no form.
 pub(in crate::face) async fn by_password(
     context: &Context,
     name: &str,
     password: String,
     client: &Client<'_>,
-) -> Result<(Caller, Option<String>), Problem> {
-    let credentials = Credentials::Basic(name.to_owned(), password);
-    let checked = check(context, &credentials, client).await;
-    checked.map(|(caller, access)| (caller, access.account))
+) -> Result<Known, Problem> {
+    let credentials = Credentials::Form(name.to_owned(), password);
+    match check(context, &credentials, client).await {
+        Ok((caller, access)) => Ok(Known {
+            owner: access
+                .account
+                .map_or(WebSessionOwner::Admin, WebSessionOwner::Account),
+            login: caller.name,
+            needs_code: false,
+        }),
+        Err(problem) if problem.is_code_missing() => half_known(context, name),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Somebody whose password was right, and who needs a code.
+fn half_known(context: &Context, name: &str) -> Result<Known, Problem> {
+    let (owner, login) = match name {
+        ADMIN => (WebSessionOwner::Admin, ADMIN.to_owned()),
+        name => {
+            let config = context.config.load_full();
+            let found = config.login(name).ok_or_else(wrong)?;
+            enabled(&found.config.login_disabled)?;
+            let owner = WebSessionOwner::Account(found.account.to_owned());
+            (owner, found.address.unicode())
+        }
+    };
+    Ok(Known {
+        owner,
+        login,
+        needs_code: true,
+    })
+}
+
+/// Checks the one-time code or the recovery code of somebody whose password was right. Gives how
+/// many recovery codes are left, if it is one of them.
+pub(in crate::face) async fn by_code(
+    context: &Context,
+    owner: &WebSessionOwner,
+    login: &str,
+    code: &str,
+    client: &Client<'_>,
+) -> Result<Option<usize>, Problem> {
+    let source = client.source(context)?;
+    let checked = check_code(context, owner, code, &source).await;
+    let caller = Caller {
+        name: login.to_owned(),
+        ..Caller::default()
+    };
+    let credentials = Credentials::Form(login.to_owned(), String::new());
+    let told = checked.as_ref().map(|_| &caller);
+    let result = tell(context, &credentials, source.ip, told);
+    note(
+        context,
+        client.program,
+        &credentials,
+        (&source, result),
+        None,
+    );
+    checked
+}
+
+async fn check_code(
+    context: &Context,
+    owner: &WebSessionOwner,
+    code: &str,
+    source: &Source,
+) -> Result<Option<usize>, Problem> {
+    if let WebSessionOwner::Account(account) = owner {
+        let config = context.config.load_full();
+        let account = config.accounts.get(account).ok_or_else(wrong)?;
+        enabled(&account.login_disabled)?;
+    }
+    match context.logins.check_code(owner, code, source).await? {
+        SecondCheck::Code => Ok(None),
+        SecondCheck::Recovery(left) => Ok(Some(left)),
+        SecondCheck::Wrong => {
+            let text = "the code is wrong, or was used before; take the one that is shown now";
+            Err(Problem::login(LoginResult::Wrong, text))
+        }
+        SecondCheck::TooMany(wait) => Err(Problem::too_many_logins(wait)),
+    }
 }
 
 /// Checks credentials, and tells the log.
@@ -81,26 +185,30 @@ async fn check(
     credentials: &Credentials,
     client: &Client<'_>,
 ) -> Result<(Caller, Access), Problem> {
-    let no_address = || Problem::internal("the proxy gives no usable X-Forwarded-For");
-    let ip = client.ip.ok_or_else(no_address)?;
-    let source = Source {
-        limiter: Arc::clone(&context.limiter),
-        ip,
-        behind_proxy: client.behind_proxy,
-        now: context.clock.now(),
-    };
+    let source = client.source(context)?;
+    let ip = source.ip;
     let checked = match credentials {
         Credentials::Key(text) => by_key(context, text, &source).await,
-        Credentials::Basic(name, password) if name == ADMIN => {
+        Credentials::Basic(name, password) | Credentials::Form(name, password) if name == ADMIN => {
             by_admin_password(context, password, &source).await
         }
-        Credentials::Basic(name, password) => {
+        Credentials::Basic(name, password) | Credentials::Form(name, password) => {
             by_account_password(context, name, password, &source).await
         }
     };
-    let checked = checked.map(|(caller, access)| {
-        let from = Some(ip);
-        (Caller { from, ..caller }, access)
+    let checked = checked.and_then(|(caller, access)| match (credentials, access.by) {
+        (Credentials::Form(..), Proof::AppPassword) => {
+            let text = "this is the password of a single program, and opens no pages; give that \
+                of the account";
+            Err(Problem::login(LoginResult::Weak, text))
+        }
+        _ => Ok((
+            Caller {
+                from: Some(ip),
+                ..caller
+            },
+            access,
+        )),
     });
     let caller = checked.as_ref().map(|(caller, _)| caller);
     let result = tell(context, credentials, ip, caller);
@@ -183,15 +291,21 @@ impl Credentials {
     fn kind(&self) -> (LoginService, LoginMechanism) {
         match self {
             Self::Key(_) => (LoginService::Admin, LoginMechanism::Bearer),
-            Self::Basic(name, _) if name == ADMIN => (LoginService::Admin, LoginMechanism::Basic),
-            Self::Basic(..) => (LoginService::Account, LoginMechanism::Basic),
+            Self::Basic(name, _) | Self::Form(name, _) if name == ADMIN => {
+                (LoginService::Admin, LoginMechanism::Basic)
+            }
+            Self::Basic(..) | Self::Form(..) => (LoginService::Account, LoginMechanism::Basic),
         }
     }
 
     /// The name for the log. Some clients send a key in its place, so it has to be an address.
     fn login(&self) -> Option<&str> {
         match self {
-            Self::Basic(name, _) if name == ADMIN || Address::parse(name).is_ok() => Some(name),
+            Self::Basic(name, _) | Self::Form(name, _)
+                if name == ADMIN || Address::parse(name).is_ok() =>
+            {
+                Some(name)
+            }
             _ => None,
         }
     }

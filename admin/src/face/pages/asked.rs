@@ -82,7 +82,7 @@ impl Asked {
             site::find(area, &method, &elements)
         });
         let shared = &served.shared;
-        let session = match cookies::given(area, &browser) {
+        let session = match cookies::given(area, cookies::To::Session, &browser) {
             None => None,
             Some(cookie) => {
                 let pages = cookies::pages(area);
@@ -206,7 +206,8 @@ impl Asked {
         if self.session.is_none() {
             return true;
         }
-        let cookie = cookies::given(self.area, &self.browser).unwrap_or_default();
+        let cookie = cookies::given(self.area, cookies::To::Session, &self.browser);
+        let cookie = cookie.unwrap_or_default();
         let pages = cookies::pages(self.area);
         // A store that can't be read ends nobody's session.
         let found = sessions::goes_on(&self.context, pages, cookie).await;
@@ -255,19 +256,23 @@ impl Asked {
         let (Some(session), Some(password)) = (&self.session, self.form.raw(PROOF)) else {
             return Err(wrong("give your password once more"));
         };
-        let client = Client {
+        let (login, password) = (&session.login, password.to_owned());
+        match by_password(&self.context, login, password, &self.client()).await {
+            // The session began with a code, so the password is enough now.
+            Ok(known) if known.owner == session.owner => {
+                sessions::prove(&self.context, &mut session.clone()).await
+            }
+            Ok(_) => Err(wrong("this is the password of somebody else")),
+            Err(problem) => Err(wrong(problem.told().0)),
+        }
+    }
+
+    /// Where a login comes from.
+    pub(super) fn client(&self) -> Client<'_> {
+        Client {
             ip: self.browser.ip,
             behind_proxy: self.browser.behind_proxy,
             program: &self.browser.name,
-        };
-        let (login, password) = (&session.login, password.to_owned());
-        match by_password(&self.context, login, password, &client).await {
-            Ok(_) => sessions::prove(&self.context, &mut session.clone()).await,
-            // The password is right. The session began with a code.
-            Err(problem) if problem.is_code_missing() => {
-                sessions::prove(&self.context, &mut session.clone()).await
-            }
-            Err(problem) => Err(wrong(problem.told().0)),
         }
     }
 

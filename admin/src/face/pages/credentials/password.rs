@@ -3,24 +3,20 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::{http::header::SET_COOKIE, response::IntoResponse};
 
 use super::{reveal, revealed};
 use crate::{
     AdminError, Code,
-    face::{
-        pages::{
-            answer::{Answer, Trouble, see_other},
-            asked::{Asked, header_value},
-            command::AsCommand,
-            confirm::Confirm,
-            cookies,
-            form::Faults,
-            frame::Frame,
-            owner::Owner,
-            shown::When,
-        },
-        sessions,
+    face::pages::{
+        answer::{Answer, Trouble},
+        asked::Asked,
+        command::AsCommand,
+        confirm::Confirm,
+        form::Faults,
+        frame::Frame,
+        login,
+        owner::Owner,
+        shown::When,
     },
     op::{
         config::states::{AccountState, States},
@@ -98,7 +94,7 @@ pub(in crate::face::pages) async fn generate(asked: Arc<Asked>) -> Result<Answer
     let generated = asked.run(Generate { account }).await?;
     let path = owner.path("password");
     let answer = reveal(&asked, TOLD.to_owned(), generated.password, &path);
-    go_on(&asked, &owner, answer).await
+    login::stay(&asked, &owner.account, answer).await
 }
 
 /// Sets the password that was typed.
@@ -106,7 +102,10 @@ pub(in crate::face::pages) async fn set(asked: Arc<Asked>) -> Result<Answer, Tro
     let owner = Owner::of(&asked).await?;
     let path = owner.path("password");
     match chosen(&asked, &owner).await {
-        Ok(()) => go_on(&asked, &owner, asked.done(TOLD, &path)).await,
+        Ok(()) => {
+            let answer = asked.done(TOLD, &path);
+            login::stay(&asked, &owner.account, answer).await
+        }
         Err(Trouble::Failed(error)) if error.code == Code::Invalid => {
             Answer::again(&page(&asked, owner, Faults::of(&error)).await?)
         }
@@ -116,25 +115,6 @@ pub(in crate::face::pages) async fn set(asked: Arc<Asked>) -> Result<Answer, Tro
 
 /// What was done, for people.
 const TOLD: &str = "The password is set. Sessions that began with the one before are over.";
-
-/// Leads on. The new password ended all sessions of the account, so its holder gets another one.
-async fn go_on(asked: &Asked, owner: &Owner, answer: Answer) -> Result<Answer, Trouble> {
-    let target = match &answer {
-        Answer::SeeOther(target) if !owner.by_admin => target,
-        _ => return Ok(answer),
-    };
-    let Some(session) = &asked.session else {
-        return Ok(answer);
-    };
-    let (context, browser) = (&asked.context, &asked.browser);
-    let (whose, login) = (session.owner.clone(), session.login.as_str());
-    let begun = sessions::begin(context, whose, login, browser.ip, &browser.name).await?;
-    let cookie = header_value(&cookies::set(asked.area, browser, &begun.0));
-    let response = see_other(target);
-    Ok(Answer::Other(
-        ([(SET_COOKIE, cookie)], response).into_response(),
-    ))
-}
 
 async fn chosen(asked: &Asked, owner: &Owner) -> Result<(), Trouble> {
     let empty = page(asked, owner.clone(), Faults::default()).await?;
