@@ -8,6 +8,7 @@
 //! operation that is missing in the list does not compile. Each face derives its requests from the
 //! list, so an operation cannot be missing in a face.
 
+pub mod account_overview;
 pub mod audit;
 pub mod backup;
 pub(crate) mod blob;
@@ -27,6 +28,7 @@ pub mod history;
 pub mod hold_rules;
 pub mod inbox;
 pub mod junk;
+pub mod key_uses;
 pub mod keys;
 pub mod login_attempts;
 pub mod logins;
@@ -133,6 +135,7 @@ impl From<Gone> for AdminError {
 macro_rules! operations {
     ($derive:ident) => {
         $derive! {
+            AccountOverview($crate::op::account_overview::Overview) = "account.overview",
             ServerPing($crate::op::server::Ping) = "server.ping",
             ServerReloadCertificates($crate::op::certificates::Reload) = "server.reload_certificates",
             ServerBackup($crate::op::backup::Backup) = "server.backup",
@@ -228,6 +231,7 @@ macro_rules! operations {
             InboxClear($crate::op::inbox::Clear) = "inbox.clear",
             KeyList($crate::op::keys::List) = "key.list",
             KeyAdd($crate::op::keys::Add) = "key.add",
+            KeyUses($crate::op::key_uses::List) = "key.uses",
             KeyRemove($crate::op::keys::Remove) = "key.remove",
             WebhookList($crate::op::webhook::List) = "webhook.list",
             WebhookSchedule($crate::op::webhook::Schedule) = "webhook.schedule",

@@ -14,11 +14,13 @@
 //! - `confirm`: what a change will do, before it is done.
 //! - `owner`: whose page it is, where administrators and holders of accounts have the same one.
 //!   `credentials`, `settings`: such pages. `tabs`: the tabs of a thing.
+//! - `second_factor`, `logins`, `web_sessions`: how a visitor logs in, and where. `qr`: QR codes.
 //! - `assets`: the files for browsers.
 //! - `admin`, `account`, `inbox`: the pages. `past`: those that administrators and holders of
 //!   accounts share. Each translates a request into operations, and their output into HTML by a
 //!   template in `admin/templates`.
 
+mod account;
 mod admin;
 mod answer;
 mod asked;
@@ -36,13 +38,17 @@ mod job;
 mod list;
 mod live;
 mod login;
+mod logins;
 mod owner;
 mod past;
+mod qr;
 mod repeats;
+mod second_factor;
 mod settings;
 mod shown;
 mod site;
 mod tabs;
+mod web_sessions;
 
 use std::{net::SocketAddr, sync::Arc};
 

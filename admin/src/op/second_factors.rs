@@ -69,6 +69,14 @@ pub struct Shown {
     pub recovery_codes_left: usize,
 }
 
+/// Whether the configuration lets somebody use the pages only with codes (`web.require_totp`).
+pub(crate) fn is_required(context: &Context, of: &WebSessionOwner) -> bool {
+    match (context.statics.web.require_totp, of) {
+        (RequireTotp::None, _) | (RequireTotp::Admin, WebSessionOwner::Account(_)) => false,
+        (RequireTotp::Admin, WebSessionOwner::Admin) | (RequireTotp::All, _) => true,
+    }
+}
+
 impl Single for Show {
     type Output = Shown;
 
@@ -76,10 +84,7 @@ impl Single for Show {
         let factor = factor(context, &self.of).await?;
         Ok(Shown {
             enabled: factor.otp.is_some(),
-            required: match (context.statics.web.require_totp, &self.of) {
-                (RequireTotp::None, _) | (RequireTotp::Admin, WebSessionOwner::Account(_)) => false,
-                (RequireTotp::Admin, WebSessionOwner::Admin) | (RequireTotp::All, _) => true,
-            },
+            required: is_required(context, &self.of),
             recovery_codes_left: factor.recovery.len(),
         })
     }

@@ -17,6 +17,7 @@ const LIST: &str = include_str!("../../src/op.rs");
 /// Each line has an operation, its input, and what becomes of it: `done` or `refused` with an entry
 /// in the audit log, or `read` without one. They run one after the other, on one server.
 const OPERATIONS: &str = r##"
+account.overview {"account": "jane"} => read
 server.ping {} => read
 server.reload_certificates {} => done
 server.reload_certificates {"check_only": true} => read
@@ -146,6 +147,7 @@ inbox.clear {"dry_run": true} => read
 inbox.clear {"query": "is:blue"} => refused
 inbox.clear {} => done
 key.list {"account": null} => read
+key.uses {"account": null} => read
 key.add {"name": "tool", "scopes": ["manage"], "expires": null} => done
 key.add {"name": "tool", "account": "none", "scopes": ["send"], "expires": null} => refused
 key.remove {"id": 1} => done

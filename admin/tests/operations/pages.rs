@@ -8,14 +8,18 @@ mod domains;
 mod frame;
 #[path = "pages/hold_rules.rs"]
 mod hold_rules;
+#[path = "pages/holder.rs"]
+mod holder;
 #[path = "pages/inbox.rs"]
 mod inbox;
 #[path = "pages/past.rs"]
 mod past;
 #[path = "pages/queue.rs"]
 mod queue;
+#[path = "pages/second_factor.rs"]
+mod second_factor;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -40,8 +44,8 @@ pub(super) const PASSWORD: &str = "battery staple";
 pub(super) struct Visitor {
     pub(super) desk: Desk,
     router: Router,
-    /// The cookie of the session, as `name=value`.
-    cookie: Option<String>,
+    /// The cookies by their names.
+    cookies: BTreeMap<String, String>,
     stop: watch::Sender<bool>,
 }
 
@@ -56,9 +60,14 @@ pub(super) struct Seen {
 impl Visitor {
     /// A browser that is logged in nowhere, before a server with two tenants.
     pub(super) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// The same before a server that has these words at the end of its configuration.
+    async fn with(words: &str) -> Self {
         let dir = tempfile::tempdir().unwrap().keep();
         let file = dir.join("adminpasswd");
-        let statics = format!("admin_password_file = {file:?}\n{STATICS}");
+        let statics = format!("admin_password_file = {file:?}\n{STATICS}{words}");
         Self::of(Desk::with(&statics, TENANTS)).await
     }
 
@@ -78,7 +87,7 @@ impl Visitor {
         Self {
             desk,
             router,
-            cookie: None,
+            cookies: BTreeMap::new(),
             stop,
         }
     }
@@ -102,6 +111,11 @@ impl Visitor {
         Self::new().await.as_holder(account, login).await
     }
 
+    /// The same with these words at the end of the configuration.
+    pub(super) async fn holder_with(words: &str, account: &str, login: &str) -> Self {
+        Self::with(words).await.as_holder(account, login).await
+    }
+
     /// The same, before another server.
     pub(super) async fn as_holder(mut self, account: &str, login: &str) -> Self {
         let set = passwords::Set {
@@ -116,12 +130,18 @@ impl Visitor {
         self
     }
 
-    /// Keeps the cookie of an answer.
+    /// Keeps the cookies of an answer, as browsers do.
     pub(super) fn keep(&mut self, seen: &Seen) {
-        let set = seen.headers.get(SET_COOKIE);
-        let set = set.unwrap_or_else(|| panic!("no cookie: {} {}", seen.status, seen.html));
-        let pair = set.to_str().unwrap().split(';').next().unwrap();
-        self.cookie = Some(pair.to_owned());
+        let set = seen.headers.get_all(SET_COOKIE).iter();
+        let set: Vec<&str> = set.map(|field| field.to_str().unwrap()).collect();
+        assert!(!set.is_empty(), "no cookie: {} {}", seen.status, seen.html);
+        for field in set {
+            let (name, value) = field.split(';').next().unwrap().split_once('=').unwrap();
+            match value {
+                "" => self.cookies.remove(name),
+                value => self.cookies.insert(name.to_owned(), value.to_owned()),
+            };
+        }
     }
 
     /// Sends a request with more header fields.
@@ -136,8 +156,8 @@ impl Visitor {
         if !headers.iter().any(|(name, _)| *name == "host") {
             request = request.header("host", "localhost:1080");
         }
-        if let Some(cookie) = &self.cookie {
-            request = request.header("cookie", cookie);
+        if !self.cookies.is_empty() {
+            request = request.header("cookie", self.cookie());
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -149,6 +169,15 @@ impl Visitor {
             headers: parts.headers,
             html: String::from_utf8_lossy(&html).into_owned(),
         }
+    }
+
+    /// The field with all cookies.
+    fn cookie(&self) -> String {
+        let pairs = self.cookies.iter();
+        let pairs: Vec<_> = pairs
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        pairs.join("; ")
     }
 
     async fn answer(&self, request: Builder, body: String) -> Response {
@@ -163,8 +192,8 @@ impl Visitor {
             .uri(path)
             .header("host", "localhost:1080");
         request = request.header("hx-request", "true");
-        if let Some(cookie) = &self.cookie {
-            request = request.header("cookie", cookie);
+        if !self.cookies.is_empty() {
+            request = request.header("cookie", self.cookie());
         }
         if let Some(seen) = seen {
             request = request.header("last-event-id", seen);

@@ -22,6 +22,7 @@ use super::{
     cookies,
     form::{FORM_MAX, Fields},
     frame::{self, Frame},
+    second_factor,
     site::{self, Area, Page},
 };
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
         http::{Client, by_password, read_whole},
         sessions::{self, Session},
     },
-    op::{Operation, Single, Sink},
+    op::{Operation, Single, Sink, second_factors},
 };
 
 /// How long a page may take. A check of DNS takes up to 40 s when servers do not answer.
@@ -42,6 +43,8 @@ const TOKEN: &str = "token";
 const PROOF: &str = "proof";
 /// The field of a form with a number of its own.
 const NUMBER: &str = "form";
+/// The path of the form that ends a session.
+const LOGOUT: &str = "logout";
 
 /// A request for a page whose visitor is known.
 #[derive(Clone)]
@@ -120,6 +123,14 @@ impl Asked {
         if needs_login && !page.open {
             return Err(asked.to_login());
         }
+        if asked
+            .owes_second_factor(page)
+            .await
+            .map_err(|it| it.into_response())?
+        {
+            let answer = Answer::SeeOther(asked.url(second_factor::PATH));
+            return Err(answer.into_response(asked.browser.htmx));
+        }
         if asked.method == Method::POST {
             let kind = request.headers().get(CONTENT_TYPE);
             let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -147,6 +158,22 @@ impl Asked {
                 from: self.browser.ip,
             },
         }
+    }
+
+    /// The configuration asks for a second factor (`web.require_totp`), and the visitor has none.
+    /// Only the pages that set it up are open then.
+    async fn owes_second_factor(&self, page: &Page) -> Result<bool, Trouble> {
+        let Some(session) = &self.session else {
+            return Ok(false);
+        };
+        let is_open = page.open || page.path == LOGOUT || second_factor::is_for_it(page.path);
+        // The inbox has no such pages.
+        let is_required = second_factors::is_required(&self.context, &session.owner);
+        if is_open || self.area == Area::Inbox || !is_required {
+            return Ok(false);
+        }
+        let of = session.owner.clone();
+        Ok(!self.run(second_factors::Show { of }).await?.enabled)
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {

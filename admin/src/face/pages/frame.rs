@@ -108,6 +108,7 @@ const ADMIN: Menu = &[
             ("Audit log", "audit"),
             ("Logins", "logins"),
             ("Sessions", "sessions"),
+            ("Your second factor", "2fa"),
         ],
     ),
 ];

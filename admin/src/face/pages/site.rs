@@ -8,10 +8,10 @@ use axum::{
 };
 
 use super::{
-    Endpoint, admin,
+    Endpoint, account, admin,
     answer::{self, Answer, Trouble},
     asked::Asked,
-    credentials, inbox, job, login, past, settings,
+    credentials, inbox, job, login, logins, past, second_factor, settings, web_sessions,
 };
 
 /// A part of the pages.
@@ -248,6 +248,21 @@ pub(super) static PAGES: &[Page] = pages! {
     login Admin POST "webhooks/test" => past::webhook_test::act;
     login Admin GET "webhooks/{id}" => past::call::show;
     login Admin GET "webhooks/{id}/body" => past::call::body;
+    login Admin GET "2fa" => second_factor::show;
+    login Admin POST "2fa/begin" => second_factor::begin;
+    login Admin POST "2fa/confirm" => second_factor::confirm;
+    login Admin GET "2fa/renew" => second_factor::ask_renew;
+    login Admin POST "2fa/renew" => second_factor::renew;
+    login Admin GET "2fa/off" => second_factor::ask_off;
+    login Admin POST "2fa/off" => second_factor::turn_off;
+    login Admin GET "accounts/{a}/2fa" => second_factor::show_of;
+    login Admin GET "accounts/{a}/2fa/reset" => second_factor::ask_reset;
+    login Admin POST "accounts/{a}/2fa/reset" => second_factor::reset;
+    login Admin GET "accounts/{a}/logins" => logins::list;
+    login Admin GET "accounts/{a}/sessions" => web_sessions::list;
+    login Admin POST "accounts/{a}/sessions/{id}/end" => web_sessions::end;
+    login Admin GET "accounts/{a}/sessions/end-others" => web_sessions::ask_end_others;
+    login Admin POST "accounts/{a}/sessions/end-others" => web_sessions::end_others;
     open Account GET "login" => login::show;
     open Account POST "login" => login::enter;
     open Account GET "login/code" => login::show_code;
@@ -287,6 +302,37 @@ pub(super) static PAGES: &[Page] = pages! {
     login Account POST "webhooks/test" => past::webhook_test::act;
     login Account GET "webhooks/{id}" => past::call::show;
     login Account GET "webhooks/{id}/body" => past::call::body;
+    login Account GET "" => account::overview::show;
+    login Account GET "password" => credentials::password::show;
+    login Account POST "password" => credentials::password::set;
+    login Account GET "password/generate" => credentials::password::ask_generate;
+    login Account POST "password/generate" => credentials::password::generate;
+    login Account GET "2fa" => second_factor::show;
+    login Account POST "2fa/begin" => second_factor::begin;
+    login Account POST "2fa/confirm" => second_factor::confirm;
+    login Account GET "2fa/renew" => second_factor::ask_renew;
+    login Account POST "2fa/renew" => second_factor::renew;
+    login Account GET "2fa/off" => second_factor::ask_off;
+    login Account POST "2fa/off" => second_factor::turn_off;
+    login Account GET "app-passwords" => credentials::app_passwords::list;
+    login Account POST "app-passwords" => credentials::app_passwords::add;
+    login Account GET "app-passwords/{name}/remove" => credentials::app_passwords::ask_remove;
+    login Account POST "app-passwords/{name}/remove" => credentials::app_passwords::remove;
+    login Account GET "keys" => credentials::keys::list;
+    login Account POST "keys" => credentials::keys::add;
+    login Account GET "keys/{id}/remove" => credentials::keys::ask_remove;
+    login Account POST "keys/{id}/remove" => credentials::keys::remove;
+    login Account GET "tls-keys" => credentials::tls_keys::list;
+    login Account POST "tls-keys" => credentials::tls_keys::add;
+    login Account GET "tls-keys/{fingerprint}/remove" => credentials::tls_keys::ask_remove;
+    login Account POST "tls-keys/{fingerprint}/remove" => credentials::tls_keys::remove;
+    login Account GET "logins" => logins::list;
+    login Account GET "sessions" => web_sessions::list;
+    login Account POST "sessions/{id}/end" => web_sessions::end;
+    login Account GET "sessions/end-others" => web_sessions::ask_end_others;
+    login Account POST "sessions/end-others" => web_sessions::end_others;
+    login Account GET "settings" => settings::account::show;
+    login Account POST "settings" => settings::account::change;
     open Inbox GET "login" => login::show;
     open Inbox POST "login" => login::enter;
     open Inbox GET "login/code" => login::show_code;

@@ -18,7 +18,10 @@ use crate::{
         owner::Owner,
         shown::When,
     },
-    op::keys::{Add, Added, ApiKeyItem, List, Remove},
+    op::{
+        key_uses,
+        keys::{Add, Added, ApiKeyItem, List, Remove},
+    },
 };
 
 #[derive(Template)]
@@ -26,7 +29,8 @@ use crate::{
 struct Keys {
     frame: Frame,
     owner: Owner,
-    rows: Vec<KeyRow>,
+    /// Each with its last use, and the address that was from.
+    rows: Vec<(KeyRow, When, String)>,
     secret: Option<String>,
     form: KeyForm,
 }
@@ -163,9 +167,16 @@ async fn items(asked: &Asked, owner: &Owner) -> Result<Vec<ApiKeyItem>, Trouble>
 }
 
 async fn page(asked: &Asked, owner: Owner, faults: Faults) -> Result<Keys, Trouble> {
+    let uses = key_uses::List {
+        account: Some(owner.account.clone()),
+    };
+    let uses = asked.list(uses).await?;
     let row = |key: ApiKeyItem| {
         let path = owner.path(&format!("keys/{}/remove", key.id));
-        KeyRow::new(asked, key, &path)
+        let used = uses.iter().find(|used| used.key == key.name);
+        let last = When::maybe(used.map(|used| &used.last), asked.now());
+        let from = used.map_or_else(String::new, |used| format!("from {}", used.ip));
+        (KeyRow::new(asked, key, &path), last, from)
     };
     let rows = items(asked, &owner).await?.into_iter().map(row).collect();
     let mut frame = asked.frame(&owner.title("API keys"));
