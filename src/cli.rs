@@ -44,7 +44,7 @@ pub use export::{Export, ExportTarget};
 pub use import::{ImportFolder, ImportHooks};
 pub use junk::{Classify, Junk, Kind, Train};
 pub use listing::{Listing, When};
-pub use log::{LogLevel, LogLevelReset, Logs};
+pub use log::{LogLevel, LogLevelReset, Logs, Severity};
 pub use login::Login;
 pub use moment::{Bound, Moment, Offset};
 pub use queue::{

@@ -46,6 +46,7 @@ pub mod refusals;
 pub mod reports;
 pub mod second_factors;
 pub mod server;
+pub mod setup;
 pub mod stops;
 pub mod suppression;
 pub mod tls_keys;
@@ -57,6 +58,7 @@ pub mod webhook;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use self::pages::{Reached, Searched};
 use crate::{AdminError, Context};
 
 /// The name of an operation in the list of all operations. Only the list implements this.
@@ -137,10 +139,12 @@ macro_rules! operations {
         $derive! {
             AccountOverview($crate::op::account_overview::Overview) = "account.overview",
             ServerPing($crate::op::server::Ping) = "server.ping",
+            ServerCheck($crate::op::setup::Check) = "server.check",
             ServerReloadCertificates($crate::op::certificates::Reload) = "server.reload_certificates",
             ServerBackup($crate::op::backup::Backup) = "server.backup",
             MailExport($crate::op::export::Export) = "mail.export",
             LoginList($crate::op::login_attempts::List) = "login.list",
+            LoginFind($crate::op::login_attempts::Find) = "login.find",
             LoginUnlock($crate::op::logins::Unlock) = "login.unlock",
             WebSessionList($crate::op::web_sessions::List) = "web_session.list",
             WebSessionEnd($crate::op::web_sessions::End) = "web_session.end",
@@ -186,6 +190,7 @@ macro_rules! operations {
             QueueReportDropAll($crate::op::reports::DropAll) = "queue_report.drop_all",
             ReportList($crate::op::received::List) = "report.list",
             ReportShow($crate::op::received::Show) = "report.show",
+            ReportRaw($crate::op::received::Raw) = "report.raw",
             ReportRemove($crate::op::received::Remove) = "report.remove",
             ReportRemoveAll($crate::op::received::RemoveAll) = "report.remove_all",
             ReportSums($crate::op::received::Sums) = "report.sums",
@@ -301,12 +306,14 @@ macro_rules! operations {
             TraceFind($crate::op::traces::Find) = "trace.find",
             TraceStory($crate::op::traces::Story) = "trace.story",
             TraceFollow($crate::op::traces::Follow) = "trace.follow",
+            MetricsPoints($crate::op::metrics::Points) = "metrics.points",
             LogList($crate::op::logs::List) = "log.list",
             LogListLevels($crate::op::logs::ListLevels) = "log.list_levels",
             LogSetLevel($crate::op::logs::SetLevel) = "log.set_level",
             LogResetLevels($crate::op::logs::ResetLevels) = "log.reset_levels",
             RefusalList($crate::op::refusals::List) = "refusal.list",
             AuditList($crate::op::audit::List) = "audit.list",
+            AuditFind($crate::op::audit::Find) = "audit.find",
         }
     };
 }

@@ -105,6 +105,58 @@ pub struct Static {
     pub(crate) notes: Notes,
 }
 
+impl Static {
+    /// The keys and tables at the top of the file whose values are not the same in `other`.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+        macro_rules! differing {
+            ($($name:ident),*) => {{
+                let Self { path: _, notes: _, $($name),* } = self;
+                let all = [$((stringify!($name), *$name != other.$name)),*];
+                all.into_iter()
+                    .filter_map(|(name, differs)| differs.then_some(name))
+                    .collect()
+            }};
+        }
+        differing!(
+            data_dir,
+            hostname,
+            user,
+            log,
+            metrics,
+            sandbox,
+            admin_password_file,
+            postmaster,
+            host_tls_rpt,
+            reports,
+            undelete,
+            resolver,
+            dns_update,
+            oauth,
+            otlp,
+            tls,
+            acme,
+            listeners,
+            transports,
+            sources,
+            pools,
+            hooks,
+            milters,
+            queue,
+            web,
+            webhook,
+            limits,
+            smtp_client,
+            delivery,
+            providers,
+            policy,
+            default_mailboxes,
+            traces,
+            store
+        )
+    }
+}
+
 /// Results of reading the file beside the values. Two configurations with different notes are
 /// equal.
 #[derive(Clone, Debug, Default)]

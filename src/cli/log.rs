@@ -1,6 +1,6 @@
 //! `logs` and `loglevel`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// The arguments of `logs`.
 #[derive(Debug, Args)]
@@ -8,6 +8,15 @@ pub struct Logs {
     /// Only lines that have this text somewhere, in lower or upper case.
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
+    /// Only lines that are at least so severe.
+    #[arg(long, value_name = "LEVEL")]
+    pub level: Option<Severity>,
+    /// Only lines of this module and those within it, for example queue or smtp::server.
+    #[arg(long)]
+    pub module: Option<String>,
+    /// Only lines about the queued message with this id.
+    #[arg(long, value_name = "ID")]
+    pub queue: Option<u64>,
     /// At most N lines that are there already.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
@@ -17,6 +26,21 @@ pub struct Logs {
     /// Print a JSON array; with --follow, one JSON object per line.
     #[arg(long)]
     pub json: bool,
+}
+
+/// How severe a line is, the worst first.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Severity {
+    /// A person is needed.
+    Error,
+    /// Unexpected.
+    Warn,
+    /// What happens to mail, and the state of the server.
+    Info,
+    /// Decisions.
+    Debug,
+    /// The protocols, line by line.
+    Trace,
 }
 
 /// The arguments of `loglevel`.

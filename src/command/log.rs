@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use postrider_admin::op::logs::{LevelItem, List, ListLevels, LogItem, ResetLevels, SetLevel};
+use postrider_admin::op::logs::{
+    Level, LevelItem, List, ListLevels, LogItem, ResetLevels, SetLevel,
+};
 
 use super::{
     Usage,
@@ -14,7 +16,7 @@ use super::{
     running::Running,
     visible,
 };
-use crate::cli::{LogLevel, Logs};
+use crate::cli::{LogLevel, Logs, Severity};
 
 /// How often `logs --follow` asks for new lines.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -28,6 +30,9 @@ pub(super) fn show(server: &Running, options: Logs) -> anyhow::Result<()> {
     let last = newest(server, &last)?.first().map_or(0, |line| line.id);
     let mut list = List {
         filter: options.filter,
+        level: options.level.map(severity),
+        module: options.module,
+        queue: options.queue,
         before: Some(last + 1),
         after: None,
         limit: Some(options.limit),
@@ -58,6 +63,16 @@ pub(super) fn show(server: &Running, options: Logs) -> anyhow::Result<()> {
         out.flush()?;
         sleep(PAUSE);
         lines = newest(server, &list)?;
+    }
+}
+
+const fn severity(severity: Severity) -> Level {
+    match severity {
+        Severity::Error => Level::Error,
+        Severity::Warn => Level::Warn,
+        Severity::Info => Level::Info,
+        Severity::Debug => Level::Debug,
+        Severity::Trace => Level::Trace,
     }
 }
 

@@ -4,13 +4,13 @@
 use std::io::{self, IsTerminal, Write};
 
 use postrider_admin::op::{
+    delivery::words::certificate_text,
     queue::{Dump, End, Ending, Explain, List, Modify, QueueItem},
     transcripts::TranscriptItem,
 };
 use postrider_store::{Change, NextAttempt, QueueFilter, QueueId};
 
 use super::{
-    delivery::certificate_text,
     destinations, history, hold_rules,
     output::{MessageOutput, count, or_null, print, print_json, until_closed},
     reports,

@@ -3,11 +3,14 @@
 use std::net::IpAddr;
 
 use postrider_config::nearest_names;
-use postrider_store::{Actor, AuditEntry, AuditFilter, Time};
+use postrider_store::{Actor, AuditEntry, AuditFilter, AuditId, Order, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Operation, Sink, pages::send_pages};
+use super::{
+    Operation, Single, Sink,
+    pages::{Part, Searched, search, send_pages},
+};
 use crate::{AdminError, Context, op};
 
 /// An entry of the audit log. The time is RFC 3339.
@@ -100,6 +103,19 @@ pub struct List {
     pub limit: Option<usize>,
 }
 
+impl List {
+    /// The entries.
+    fn filter(self) -> AuditFilter {
+        AuditFilter {
+            name: self.who,
+            operation: self.operation,
+            target: self.target,
+            since: self.since,
+            before: self.before,
+        }
+    }
+}
+
 impl Operation for List {
     type Item = AuditItem;
 
@@ -111,17 +127,49 @@ impl Operation for List {
         if let Some(name) = &self.operation {
             check_operation(context, name).await?;
         }
-        let filter = AuditFilter {
-            name: self.who,
-            operation: self.operation,
-            target: self.target,
-            since: self.since,
-            before: self.before,
-        };
-        send_pages(self.limit, items, |after, count| {
+        let limit = self.limit;
+        let filter = self.filter();
+        send_pages(limit, items, |after, count| {
             context.store.list_audit(&filter, after, count)
         })
         .await
+    }
+}
+
+/// Finds entries. The search ends after 40 ms or 20,000 entries, and tells how far it came.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Find {
+    /// The entries, and how many at most.
+    pub which: List,
+    /// By number, ascending or descending.
+    pub order: Order,
+    /// The search begins behind the entry with this number; None: at the beginning.
+    pub after: Option<u64>,
+}
+
+impl Single for Find {
+    type Output = Searched<AuditItem>;
+
+    async fn answer(self, context: &Context) -> Result<Searched<AuditItem>, AdminError> {
+        if let Some(name) = &self.which.operation {
+            check_operation(context, name).await?;
+        }
+        let part = Part {
+            after: self.after.map(AuditId),
+            limit: self.which.limit.unwrap_or(usize::MAX),
+        };
+        let order = self.order;
+        let filter = self.which.filter();
+        // The store has an index of targets.
+        let read = AuditFilter {
+            target: filter.target.clone(),
+            ..AuditFilter::default()
+        };
+        let entries = |after, count| context.store.find_audit(&read, after, order, count);
+        let place = |entry: &AuditEntry| (entry.id.0, entry.time);
+        let found = search(part, entries, place, |entry| filter.matches(entry)).await?;
+        Ok(found.within(order, filter.since, filter.before))
     }
 }
 

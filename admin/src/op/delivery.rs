@@ -1,6 +1,7 @@
 //! A check of deliveries to an address, without a message.
 
 mod stage;
+pub mod words;
 
 use std::{pin::pin, time::Duration};
 

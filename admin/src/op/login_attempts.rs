@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
-use postrider_store::{LoginAttempt, LoginAttemptFilter, LoginAttemptId, LoginOf, Time};
+use postrider_store::{LoginAttempt, LoginAttemptFilter, LoginAttemptId, LoginOf, Order, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{Operation, Sink, pages::send_pages_behind};
+use super::{
+    Operation, Single, Sink,
+    pages::{Part, Searched, search, send_pages_behind},
+};
 use crate::{AdminError, Context};
 
 /// Logins of one day that are alike. Times are RFC 3339. Texts that are not known are empty.
@@ -103,14 +106,9 @@ pub struct List {
     pub limit: Option<usize>,
 }
 
-impl Operation for List {
-    type Item = LoginItem;
-
-    async fn run(
-        self,
-        context: &Context,
-        items: &mut impl Sink<LoginItem>,
-    ) -> Result<(), AdminError> {
+impl List {
+    /// The logins.
+    fn filter(self, context: &Context) -> Result<LoginAttemptFilter, AdminError> {
         let of = match self.of {
             None => None,
             Some(Whose::Admin) => Some(LoginOf::Admin),
@@ -120,18 +118,67 @@ impl Operation for List {
                 Some(LoginOf::Account(account))
             }
         };
-        let filter = LoginAttemptFilter {
+        Ok(LoginAttemptFilter {
             of,
             result: self.result,
             service: self.service,
             since: self.since,
-        };
+        })
+    }
+}
+
+impl Operation for List {
+    type Item = LoginItem;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<LoginItem>,
+    ) -> Result<(), AdminError> {
+        let (after, limit) = (self.after.map(LoginAttemptId), self.limit);
+        let filter = self.filter(context)?;
         // Whoever looks sees the last seconds too.
         context.logins.write_attempts().await;
-        let after = self.after.map(LoginAttemptId);
-        send_pages_behind(after, self.limit, items, |after, count| {
+        send_pages_behind(after, limit, items, |after, count| {
             context.store.list_logins(&filter, after, count)
         })
         .await
+    }
+}
+
+/// Finds logins. The search ends after 40 ms or 20,000 of them, and tells how far it came.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Find {
+    /// The logins, behind which one the search begins, and how many at most.
+    pub which: List,
+    /// By number, ascending or descending.
+    pub order: Order,
+    /// The address of the client of the last one.
+    pub ip: Option<IpAddr>,
+}
+
+impl Single for Find {
+    type Output = Searched<LoginItem>;
+
+    async fn answer(self, context: &Context) -> Result<Searched<LoginItem>, AdminError> {
+        let part = Part {
+            after: self.which.after.map(LoginAttemptId),
+            limit: self.which.limit.unwrap_or(usize::MAX),
+        };
+        let (order, ip) = (self.order, self.ip);
+        let filter = self.which.filter(context)?;
+        // The store has an index of whose they are.
+        let read = LoginAttemptFilter {
+            of: filter.of.clone(),
+            ..LoginAttemptFilter::default()
+        };
+        context.logins.write_attempts().await;
+        let logins = |after, count| context.store.find_logins(&read, after, order, count);
+        let place = |login: &LoginAttempt| (login.id.0, login.last);
+        let matches =
+            |login: &LoginAttempt| filter.matches(login) && ip.is_none_or(|ip| login.ip == ip);
+        let found = search(part, logins, place, matches).await?;
+        Ok(found.within(order, filter.since, None))
     }
 }

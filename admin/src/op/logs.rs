@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use postrider_config::{Network, nearest_names};
 use postrider_observe::log::{
-    About, Log, Order, Remotes, Threshold, is_known_module, known_modules, threshold,
+    About, Line, Log, Order, Remotes, Threshold, is_known_module, known_modules, threshold,
 };
 use postrider_store::Time;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::{AdminError, Context};
 const PORTION: usize = 500;
 
 /// How severe a line is, the worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Level {
@@ -31,6 +31,21 @@ pub enum Level {
     Debug,
     /// The protocols, line by line.
     Trace,
+}
+
+impl Level {
+    /// The level with this name, in lower or upper case.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name.to_lowercase().as_str() {
+            "error" => Some(Self::Error),
+            "warn" => Some(Self::Warn),
+            "info" => Some(Self::Info),
+            "debug" => Some(Self::Debug),
+            "trace" => Some(Self::Trace),
+            _ => None,
+        }
+    }
 }
 
 impl From<postrider_observe::log::Level> for Level {
@@ -61,6 +76,8 @@ pub struct LogItem {
     pub event_id: String,
     /// The facts, as `key = value, ...`.
     pub details: String,
+    /// The module that wrote it, for example `postrider_queue::deliver`.
+    pub module: String,
 }
 
 /// Lists the newest lines of the log, newest first.
@@ -69,6 +86,12 @@ pub struct LogItem {
 pub struct List {
     /// Lines that have this text somewhere, in lower or upper case.
     pub filter: Option<String>,
+    /// Lines that are at least so severe.
+    pub level: Option<Level>,
+    /// Lines of this module and those within it, for example `queue` or `postrider_queue::deliver`.
+    pub module: Option<String>,
+    /// Lines about the queued message with this id.
+    pub queue: Option<u64>,
     /// Lines with a number below this.
     pub before: Option<u64>,
     /// Lines with a number above this.
@@ -89,7 +112,15 @@ impl Operation for List {
         let mut room = self.limit.unwrap_or(usize::MAX);
         let after = self.after.unwrap_or(0);
         let mut lines = context.logs.newest(self.before);
-        lines.retain(|(id, _)| *id > after);
+        let module = self.module.map(|name| name.replace('.', "::"));
+        lines.retain(|(id, line)| {
+            *id > after
+                && self
+                    .level
+                    .is_none_or(|level| Level::from(line.level) <= level)
+                && module.as_ref().is_none_or(|it| is_within(&line.target, it))
+                && self.queue.is_none_or(|queue| is_about(line, queue))
+        });
         for portion in lines.chunks(PORTION) {
             let found = portion.iter();
             let found = found.filter(|(_, line)| wanted.as_deref().is_none_or(|it| line.has(it)));
@@ -101,6 +132,7 @@ impl Operation for List {
                     event: line.message.clone(),
                     event_id: line.name().into_owned(),
                     details: line.details(),
+                    module: line.target.to_string(),
                 })
                 .collect();
             room -= found.len();
@@ -113,6 +145,22 @@ impl Operation for List {
         }
         Ok(())
     }
+}
+
+/// Whether a module is this one or within it. The names of ours may lack `postrider_`.
+fn is_within(module: &str, wanted: &str) -> bool {
+    let is_below = |module: &str| {
+        let rest = module.strip_prefix(wanted);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    is_below(module) || module.strip_prefix("postrider_").is_some_and(is_below)
+}
+
+/// Whether a line is about a queued message. A line about several has their ids as one text.
+fn is_about(line: &Line, queue: u64) -> bool {
+    let ids = line.field("queue").map(ToString::to_string);
+    let queue = queue.to_string();
+    ids.is_some_and(|ids| ids.split([' ', '"']).any(|id| id == queue))
 }
 
 /// Which lines are written.

@@ -14,14 +14,15 @@ use std::{
 use postrider_observe::{
     Metrics,
     metrics::{
-        Accepted, AttemptOutcome, By, Label, Listener, PointValue, Process, QueueState, StorePart,
+        Accepted, AttemptOutcome, By, End, Label, Listener, PointValue, Process, QueueState,
+        StorePart,
     },
 };
 use postrider_queue::SiteState;
 use postrider_store::{HookFilter, Order, QueueFilter, Store, StoreError, Time};
 use tracing::warn;
 
-pub use self::points::keep_points;
+pub use self::points::{Figure, Points, PointsItem, Timed, keep_points};
 use super::overview::Day;
 use crate::Context;
 
@@ -325,6 +326,12 @@ fn known_elsewhere(metrics: &Metrics) -> Vec<(String, PointValue)> {
         count,
         sum: (sum * 1000.0).round(),
     };
+    let ended = |end: End| {
+        let ended = metrics.messages_ended_total.with(end).get();
+        PointValue::Counter(ended as f64)
+    };
+    let deferred = &metrics.attempt_duration_seconds;
+    let deferred = deferred.with(AttemptOutcome::Deferred).count();
     let ours = accepted(By::Submission) + accepted(By::Webapi) + accepted(By::Local);
     let all = [
         (
@@ -343,6 +350,9 @@ fn known_elsewhere(metrics: &Metrics) -> Vec<(String, PointValue)> {
             "delivery.attempt-start",
             PointValue::Counter(attempts.0 as f64),
         ),
+        ("delivery.delivered", ended(End::Delivered)),
+        ("delivery.failed", ended(End::Failed)),
+        ("delivery.deferred", PointValue::Counter(deferred as f64)),
         ("queue.count", PointValue::Gauge(queued.sum())),
         (
             "smtp.active-connections",

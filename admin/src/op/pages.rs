@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use postrider_store::{Page, StoreError, Time};
+use jiff::Timestamp;
+use postrider_store::{Order, Page, StoreError, Time};
 use serde::{Deserialize, Serialize};
 
 use super::Sink;
@@ -106,6 +107,26 @@ pub struct Searched<T> {
     /// The search ended at this record before it found as many as it was asked for. It can go on
     /// behind it. None: it found enough, or came to the end.
     pub reached: Option<Reached>,
+}
+
+impl<T> Searched<T> {
+    /// The same, for records between two times. A search that came out of that time is at its end.
+    pub(super) fn within(
+        mut self,
+        order: Order,
+        since: Option<Time>,
+        before: Option<Time>,
+    ) -> Self {
+        let is_out = |time: Time| match order {
+            Order::Descending => since.is_some_and(|since| time < since),
+            Order::Ascending => before.is_some_and(|before| time >= before),
+        };
+        let time = |reached: &Reached| reached.time.parse::<Timestamp>().ok().map(Time::from);
+        if self.reached.as_ref().and_then(time).is_some_and(is_out) {
+            self.reached = None;
+        }
+        self
+    }
 }
 
 /// How far a search came.

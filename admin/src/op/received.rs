@@ -14,9 +14,12 @@ use tracing::info;
 use super::{
     Operation, Single, Sink,
     pages::{Pages, send_pages},
+    queue::Piece,
 };
 use crate::{AdminError, Context};
 
+/// The bytes of the mail of a report that are handed over at once.
+const PIECE: u64 = 256 << 10;
 /// How many rows of one report are shown.
 const ROWS_MAX: usize = 10_000;
 
@@ -326,6 +329,34 @@ fn cut(found: Found) -> (Found, u64) {
             (Found::Tls(report), over as u64)
         }
         Found::Arf(report) => (Found::Arf(report), 0),
+    }
+}
+
+/// Reads the mail of a report, as it came.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    /// The number of the report.
+    pub id: u64,
+    /// It has to match this.
+    #[serde(default)]
+    pub filter: ReceivedSelection,
+}
+
+impl Operation for Raw {
+    type Item = Piece;
+
+    async fn run(self, context: &Context, items: &mut impl Sink<Piece>) -> Result<(), AdminError> {
+        let report = find(context, self.id, &self.filter).await?;
+        let text = context.store.text(report.text).await?;
+        let mut at = 0;
+        while at < report.size {
+            let end = report.size.min(at + PIECE);
+            let piece = text.read(at..end).await?;
+            items.send(vec![Piece(piece.to_vec())]).await?;
+            at = end;
+        }
+        Ok(())
     }
 }
 

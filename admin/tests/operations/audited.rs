@@ -19,12 +19,14 @@ const LIST: &str = include_str!("../../src/op.rs");
 const OPERATIONS: &str = r##"
 account.overview {"account": "jane"} => read
 server.ping {} => read
+server.check {} => read
 server.reload_certificates {} => done
 server.reload_certificates {"check_only": true} => read
 # It changes nothing, but it shows all mail of an account.
 mail.export {"account": "jane"} => done
 mail.export {"account": "none"} => refused
 login.list {"of": {"account": "jane"}} => read
+login.find {"order": "descending"} => read
 login.unlock {"account": "jane", "ip": null} => done
 login.unlock {"account": "none", "ip": null} => refused
 login.unlock {"account": null, "ip": null} => refused
@@ -84,6 +86,7 @@ destination.limit {"target": "a b", "connections": 1, "reason": "test"} => refus
 destination.forget {"target": "a b"} => refused
 report.list {"filter": {}, "limit": null} => read
 report.show {"id": 1} => read
+report.raw {"id": 1} => read
 report.sums {"domain": "new.test"} => read
 report.remove {"id": 1} => refused
 report.remove_all {"filter": {}} => done
@@ -256,6 +259,8 @@ log.set_level {"module": "queue", "level": "loud"} => refused
 log.set_level {"module": "quue", "level": "debug"} => refused
 log.reset_levels {} => done
 refusal.list {} => read
+metrics.points {"since": 0, "ids": ["queue.count"]} => read
+audit.find {"order": "descending"} => read
 audit.list {} => read
 "##;
 

@@ -4,6 +4,8 @@
 mod accounts;
 #[path = "pages/domains.rs"]
 mod domains;
+#[path = "pages/figures.rs"]
+mod figures;
 #[path = "pages/frame.rs"]
 mod frame;
 #[path = "pages/hold_rules.rs"]
@@ -18,6 +20,10 @@ mod past;
 mod queue;
 #[path = "pages/second_factor.rs"]
 mod second_factor;
+#[path = "pages/texts.rs"]
+mod texts;
+#[path = "pages/who.rs"]
+mod who;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 

@@ -169,6 +169,31 @@ impl<B: Buckets> Histogram<B> {
         bounds.chain([None]).zip(counts).collect()
     }
 
+    /// How many observations each bucket has, the smallest first.
+    #[must_use]
+    pub fn counts(&self) -> Vec<u64> {
+        self.buckets().into_iter().map(|(_, count)| count).collect()
+    }
+
+    /// The value that this share of the observations does not exceed, if the buckets have so many
+    /// and the observations lie evenly in each. What is above all bounds counts as the last bound.
+    /// None: there are no observations.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "it is an estimate")]
+    pub fn quantile(counts: &[u64], share: f64) -> Option<f64> {
+        let all: u64 = counts.iter().sum();
+        let wanted = share * all as f64;
+        let (mut below, mut from) = (0.0, 0.0);
+        for (count, bound) in counts.iter().zip(B::BOUNDS) {
+            let (count, to) = (*count as f64, in_unit::<B>(*bound));
+            if count > 0.0 && below + count >= wanted {
+                return Some(from + (to - from) * ((wanted - below) / count).clamp(0.0, 1.0));
+            }
+            (below, from) = (below + count, to);
+        }
+        (all > 0).then_some(from)
+    }
+
     /// The sum of all observations.
     #[must_use]
     pub fn sum(&self) -> f64 {
@@ -224,6 +249,20 @@ mod tests {
         histogram.observe(Duration::from_millis(1500));
         histogram.observe(Duration::from_secs(20));
         assert_eq!((histogram.count(), histogram.sum()), (2, 21.5));
+    }
+
+    #[test]
+    fn a_quantile_lies_in_its_bucket() {
+        let histogram = Histogram::<Fast>::default();
+        assert_eq!(Histogram::<Fast>::quantile(&histogram.counts(), 0.5), None);
+        for millis in [1, 2, 2, 2, 20_000] {
+            histogram.observe(Duration::from_millis(millis));
+        }
+        let counts = histogram.counts();
+        let at = |share| Histogram::<Fast>::quantile(&counts, share).unwrap();
+        assert!((at(0.2) - 0.001).abs() < 1e-9, "{}", at(0.2));
+        assert!((at(0.5) - 0.001_75).abs() < 1e-9, "{}", at(0.5));
+        assert!((at(0.99) - 10.0).abs() < 1e-9, "{}", at(0.99));
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub(super) mod calls;
 pub(super) mod change_calls;
 pub(super) mod clear;
 pub(super) mod events;
-mod filter;
+pub(super) mod filter;
 pub(super) mod history;
 pub(super) mod import;
 mod streamed;

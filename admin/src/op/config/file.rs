@@ -38,6 +38,12 @@ pub struct FileText {
     /// Whether the running server works with another text. For `postrider.conf`: the file waits
     /// for a restart. For `domains.conf`: the file was refused, or is not read yet.
     pub differs: bool,
+    /// The keys and tables at the top of `postrider.conf` that wait for a restart.
+    #[serde(default)]
+    pub waiting: Vec<String>,
+    /// Why a restart would fail, or why the file was refused.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
 }
 
 /// Hides the text.
@@ -93,13 +99,20 @@ impl Single for DomainsShow {
     type Output = FileText;
 
     async fn answer(self, context: &Context) -> Result<FileText, AdminError> {
-        let domains = Arc::clone(&context.domains);
+        let (domains, statics) = (Arc::clone(&context.domains), Arc::clone(&context.statics));
         aside(move || {
             let text = read(domains.path())?;
+            let differs = domains.live().load().text() != text;
+            let refused = match differs {
+                true => Dynamic::parse(&text, domains.path(), &statics).err(),
+                false => None,
+            };
             Ok(FileText {
                 path: domains.path().display().to_string(),
                 hash: hash(&text),
-                differs: domains.live().load().text() != text,
+                differs,
+                waiting: Vec::new(),
+                problems: refused.map_or_else(Vec::new, |errors| problems(&errors)),
                 text: match self.hide_secrets {
                     true => hidden(&text)?,
                     false => text,
@@ -123,10 +136,16 @@ impl Single for StaticShow {
         aside(move || {
             let text = read(&statics.path)?;
             let now = Static::parse(&text, &statics.path);
+            let (waiting, problems) = match &now {
+                Ok(now) => (statics.differing(now), Vec::new()),
+                Err(errors) => (Vec::new(), problems(errors)),
+            };
             Ok(FileText {
                 path: statics.path.display().to_string(),
                 hash: hash(&text),
                 differs: now.map_or(true, |now| now != *statics),
+                waiting: waiting.into_iter().map(str::to_owned).collect(),
+                problems,
                 text: hidden(&text)?,
             })
         })
@@ -420,6 +439,8 @@ impl Single for DomainsVersion {
         Ok(FileText {
             path: context.domains.path().display().to_string(),
             differs: context.config.load().text() != version.text,
+            waiting: Vec::new(),
+            problems: Vec::new(),
             text: match self.hide_secrets {
                 true => hidden(&version.text)?,
                 false => version.text,

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use postrider_observe::metrics::PointValue;
+use postrider_observe::metrics::{Fast, Histogram, PointValue};
 use postrider_store::{MetricsPoint, PointAmount, PointSpan, StoreError, Time};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::warn;
 
 use super::Values;
-use crate::Context;
+use crate::{AdminError, Context, op::Single};
 
 /// Between two points.
 const SHORT: i64 = 5 * 60 * 1_000_000;
@@ -25,6 +26,83 @@ const LONG: [i64; 3] = [HOUR, 6 * HOUR, 24 * HOUR];
 const PAGE: usize = 289;
 /// About how many points an answer has at most. A point has some 90 values.
 const POINTS_MAX: i64 = 1000;
+
+/// The shares of the syncs of the disk whose times a point has, and their ids.
+const SYNCS: [(f64, &str); 2] = [
+    (0.5, "postrider.store_sync_duration_seconds.p50"),
+    (0.99, "postrider.store_sync_duration_seconds.p99"),
+];
+
+/// Lists how some metrics grew in a time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Points {
+    /// From this time on.
+    pub since: Time,
+    /// Up to this time; None: up to now.
+    #[serde(default)]
+    pub before: Option<Time>,
+    /// The ids of the metrics, such as `queue.count`.
+    pub ids: Vec<String>,
+}
+
+/// How some metrics grew in a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PointsItem {
+    /// The seconds between two points.
+    pub every: u64,
+    /// The points, oldest first.
+    pub points: Vec<Timed>,
+}
+
+/// A point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timed {
+    /// Its end, as RFC 3339.
+    pub time: String,
+    /// The figures by their ids. What did not grow is left out.
+    pub figures: BTreeMap<String, Figure>,
+}
+
+/// The figure of a metric in a point.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// How much a counter or the sum of a histogram grew, or the value of a gauge.
+    pub value: f64,
+    /// How many observations a histogram got; 0 for others.
+    pub count: u64,
+}
+
+impl From<PointAmount> for Figure {
+    fn from(amount: PointAmount) -> Self {
+        let (value, count) = match amount {
+            PointAmount::Counter(value) | PointAmount::Gauge(value) => (value, 0),
+            PointAmount::Histogram { count, sum } => (sum, count),
+        };
+        Self { value, count }
+    }
+}
+
+impl Single for Points {
+    type Output = PointsItem;
+
+    async fn answer(self, context: &Context) -> Result<PointsItem, AdminError> {
+        let before = self.before.unwrap_or(Time(i64::MAX));
+        let growth = context.metrics_growth(self.since, before).await?;
+        let timed = |point: MetricsPoint| {
+            let figures = point.values.into_iter();
+            let figures = figures.filter(|(id, _)| self.ids.contains(id));
+            Timed {
+                time: point.time.to_string(),
+                figures: figures.map(|(id, amount)| (id, amount.into())).collect(),
+            }
+        };
+        Ok(PointsItem {
+            every: growth.every.as_secs(),
+            points: growth.points.into_iter().map(timed).collect(),
+        })
+    }
+}
 
 /// How the metrics grew in some time.
 pub(crate) struct Growth {
@@ -171,6 +249,7 @@ impl Context {
 pub async fn keep_points(context: Context, mut stop: watch::Receiver<bool>) {
     let clock = Arc::clone(&context.clock);
     let mut before = Values::new();
+    let mut syncs = Vec::new();
     let boundary = || clock.now().0.div_euclid(SHORT) * SHORT;
     let mut next = Time(boundary());
     loop {
@@ -183,12 +262,29 @@ pub async fn keep_points(context: Context, mut stop: watch::Receiver<bool>) {
             _ = stop.wait_for(|stop| *stop) => return,
             () = clock.sleep_until(next) => {}
         }
-        let now = context.metrics_values().await;
+        let mut now = context.metrics_values().await;
+        let counts = context.metrics.store_sync_duration_seconds.counts();
+        now.extend(times_of_syncs(&syncs, &counts));
+        syncs = counts;
         if let Err(error) = context.keep_point(next, &before, &now).await {
             warn!(%error, "failed to keep a point of the metrics");
         }
         before = now;
     }
+}
+
+/// How long syncs of the disk took since an earlier count of them.
+fn times_of_syncs(before: &[u64], now: &[u64]) -> Vec<(String, PointValue)> {
+    let earlier = before.iter().copied().chain(std::iter::repeat(0));
+    let grown = now.iter().zip(earlier);
+    let grown: Vec<u64> = grown
+        .map(|(now, before)| now.saturating_sub(before))
+        .collect();
+    let time = |(share, id): (f64, &str)| {
+        let time = Histogram::<Fast>::quantile(&grown, share)?;
+        Some((id.to_owned(), PointValue::Gauge(time)))
+    };
+    SYNCS.into_iter().filter_map(time).collect()
 }
 
 /// The time between two points of an answer about this much time: the shortest that does not give
@@ -295,10 +391,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_point_has_the_times_of_its_own_syncs() {
+        let (before, now) = ([7, 0, 0], [7, 4, 0]);
+        let times = times_of_syncs(&before, &now);
+        let ids: Vec<&str> = times.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, SYNCS.map(|(_, id)| id));
+        for (_, time) in times {
+            let PointValue::Gauge(time) = time else {
+                panic!("{time:?}")
+            };
+            assert!((0.0005..=0.001).contains(&time), "{time}");
+        }
+        assert!(times_of_syncs(&now, &now).is_empty());
+        assert_eq!(times_of_syncs(&[], &now).len(), 2);
+    }
+
     /// The contract bounds an answer at 100,000 ids.
     #[test]
     fn an_answer_is_bounded() {
-        let known = known_elsewhere(&Metrics::default()).len() + COUNTED_HERE;
+        let known = known_elsewhere(&Metrics::default()).len() + COUNTED_HERE + SYNCS.len();
         let values = Metrics::definitions().len() + known;
         let points = usize::try_from(POINTS_MAX).unwrap();
         assert!(values * points <= 100_000, "{values}");

@@ -239,13 +239,14 @@ impl State {
 }
 
 questions! {
-    scan ListEntries { filter: AuditFilter, after: Option<AuditId>, limit: usize }
-        -> Page<AuditEntry, AuditId>,
+    scan ListEntries {
+        filter: AuditFilter, after: Option<AuditId>, order: Order, limit: usize
+    } -> Page<AuditEntry, AuditId>,
     |this, reader| {
         let listing = Listing {
             group: this.filter.target.clone(),
             after: this.after,
-            order: Order::Descending,
+            order: this.order,
             limit: this.limit,
         };
         reader.page(listing, |state| &state.audit.entries, |entry| this.filter.matches(entry))
@@ -274,10 +275,26 @@ impl Store {
         after: Option<AuditId>,
         limit: usize,
     ) -> Result<Page<AuditEntry, AuditId>, StoreError> {
+        let order = Order::Descending;
+        self.find_audit(filter, after, order, limit).await
+    }
+
+    /// The same in any order.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn find_audit(
+        &self,
+        filter: &AuditFilter,
+        after: Option<AuditId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<AuditEntry, AuditId>, StoreError> {
         let filter = filter.clone();
         self.scan(ListEntries {
             filter,
             after,
+            order,
             limit,
         })
         .await

@@ -34,7 +34,7 @@ impl ModelPart for Model {
 
 impl Model {
     pub(super) fn list(&self, asked: &ListEntries) -> Page<AuditEntry, AuditId> {
-        let order = Order::Descending;
+        let order = asked.order;
         let items = self.entries.values().filter(|entry| {
             let after = asked.after;
             after.is_none_or(|after| order.follows(entry.id, after)) && asked.filter.matches(entry)

@@ -143,7 +143,9 @@ pub struct LoginAttemptFilter {
 }
 
 impl LoginAttemptFilter {
-    fn matches(&self, attempt: &LoginAttempt) -> bool {
+    /// Whether logins match.
+    #[must_use]
+    pub fn matches(&self, attempt: &LoginAttempt) -> bool {
         let is = |wanted: &Option<String>, found: &String| {
             wanted.as_ref().is_none_or(|wanted| wanted == found)
         };
@@ -326,13 +328,13 @@ impl NoteLogins {
 
 questions! {
     scan ListAttempts {
-        filter: LoginAttemptFilter, after: Option<LoginAttemptId>, limit: usize
+        filter: LoginAttemptFilter, after: Option<LoginAttemptId>, order: Order, limit: usize
     } -> Page<LoginAttempt, LoginAttemptId>,
     |this, reader| {
         let listing = Listing {
             group: this.filter.of.as_ref().map(LoginOf::group),
             after: this.after,
-            order: Order::Descending,
+            order: this.order,
             limit: this.limit,
         };
         let matches = |attempt: &LoginAttempt| this.filter.matches(attempt);
@@ -361,10 +363,26 @@ impl Store {
         after: Option<LoginAttemptId>,
         limit: usize,
     ) -> Result<Page<LoginAttempt, LoginAttemptId>, StoreError> {
+        let order = Order::Descending;
+        self.find_logins(filter, after, order, limit).await
+    }
+
+    /// The same in any order.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn find_logins(
+        &self,
+        filter: &LoginAttemptFilter,
+        after: Option<LoginAttemptId>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Page<LoginAttempt, LoginAttemptId>, StoreError> {
         let filter = filter.clone();
         self.scan(ListAttempts {
             filter,
             after,
+            order,
             limit,
         })
         .await

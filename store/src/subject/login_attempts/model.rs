@@ -38,7 +38,7 @@ impl ModelPart for Model {
 
 impl Model {
     pub(super) fn list(&self, asked: &ListAttempts) -> Page<LoginAttempt, LoginAttemptId> {
-        let order = Order::Descending;
+        let order = asked.order;
         let items = self.attempts.values().filter(|attempt| {
             let after = asked.after;
             after.is_none_or(|after| order.follows(attempt.id, after))

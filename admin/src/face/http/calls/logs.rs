@@ -28,6 +28,9 @@ pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
     let enough = enough.saturating_add(paging.limit).saturating_add(1);
     let list = List {
         filter,
+        level: None,
+        module: None,
+        queue: None,
         before: paging.after.filter(|_| is_newest_first),
         after: None,
         limit: is_newest_first.then_some(enough.min(NAMES_MAX)),
