@@ -42,6 +42,7 @@ use super::{
     Shared,
     answer::{Answer, RETRY, Trouble},
     asked::Asked,
+    form::Fields,
 };
 use crate::{AdminError, Code, face::sessions::Session};
 
@@ -49,6 +50,8 @@ use crate::{AdminError, Code, face::sessions::Session};
 const LIVE: &str = "live";
 /// The parameter of a request for the part alone.
 const PART: &str = "part";
+/// The parameters that say nothing of what a page shows.
+const OWN: [&str; 3] = [LIVE, PART, "told"];
 /// A part that changed is made again after this time at the earliest, and events are gathered for
 /// it.
 const GATHERED: Duration = Duration::from_millis(250);
@@ -174,7 +177,7 @@ where
     R: Fn(Arc<Asked>) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Part, Trouble>> + Send + 'static,
 {
-    let for_all = Arc::new(asked.for_all());
+    let for_all = Arc::new(for_all(asked));
     let Some(seen) = asked.query.text(LIVE) else {
         let part = render(for_all).await?;
         return Ok(match asked.query.flag(PART) {
@@ -208,6 +211,15 @@ where
     Ok(Shown::Part(Answer::Other(streamed(events))))
 }
 
+/// The request for the page, whether a browser asks for it or for its stream, without what is of one
+/// visitor. So the part is the same for all, and its links lead to pages.
+fn for_all(asked: &Asked) -> Asked {
+    let mut page = asked.for_all();
+    page.query = Fields::parse(asked.query.query(&OWN, &[]).as_bytes());
+    page.target = url(asked, None);
+    page
+}
+
 /// A part as it is now, for a form that is shown again: the address has no stream.
 pub(super) fn still(asked: &Asked, part: Part) -> Live {
     Live {
@@ -235,7 +247,7 @@ fn polled(asked: &Asked, status: StatusCode, part: Part) -> Result<Answer, Troub
 /// The address of the page, with one more parameter.
 fn url(asked: &Asked, more: Option<(&str, &str)>) -> String {
     let path = asked.target.split('?').next().unwrap_or_default();
-    let query = asked.query.query(&[LIVE, PART, "told"], more.as_slice());
+    let query = asked.query.query(&OWN, more.as_slice());
     match query.as_str() {
         "" => path.to_owned(),
         query => format!("{path}?{query}"),

@@ -422,7 +422,10 @@ async fn a_page_follows_what_changes_and_gives_away_no_token() {
         event.starts_with("id: ") && event.contains("1 held"),
         "{event}"
     );
-    assert!(!event.contains("name=\"token\""));
+    assert!(
+        !event.contains("name=\"token\"") && !event.contains("live="),
+        "{event}"
+    );
     let id = event
         .lines()
         .next()
