@@ -65,7 +65,7 @@ impl Visitor {
         };
         let accepted = context.store.accept(accept).await.unwrap();
         self.desk.clock.advance(std::time::Duration::from_secs(1));
-        accepted.mails[0]
+        accepted.mails.first().copied().unwrap()
     }
 
     async fn receive_many(&self, count: usize) {
@@ -77,7 +77,10 @@ impl Visitor {
 }
 
 fn subjects(seen: &Seen) -> Vec<String> {
-    seen.rows().into_iter().map(|row| row[3].clone()).collect()
+    seen.rows()
+        .into_iter()
+        .map(|row| row.get(3).cloned().unwrap())
+        .collect()
 }
 
 #[tokio::test]
