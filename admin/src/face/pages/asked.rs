@@ -1,6 +1,6 @@
 //! A request for a page whose visitor is known.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::Request,
@@ -201,10 +201,6 @@ impl Asked {
 
     pub(super) fn now(&self) -> Time {
         self.context.clock.now()
-    }
-
-    pub(super) fn ip(&self) -> Option<IpAddr> {
-        self.browser.ip
     }
 
     /// The path of a page in the visitor's area.

@@ -19,6 +19,7 @@ fn log(visitor: &Visitor, level: Level, target: &'static str, message: &str, que
         target: target.into(),
         message: message.to_owned(),
         fields: vec![("queue", Value::Text(queue.into()))],
+        event: None,
     });
 }
 

@@ -107,7 +107,7 @@ async fn logins_are_listed_and_failures_forgotten() {
 #[tokio::test]
 async fn sessions_are_listed_and_ended() {
     let mut visitor = Visitor::admin().await;
-    let first = visitor.cookie.clone();
+    let first = std::mem::take(&mut visitor.cookies);
     let login = visitor.get("/admin/login").await;
     let entered = visitor
         .send(&login, "/admin/login", &[("password", PASSWORD)])
@@ -129,9 +129,9 @@ async fn sessions_are_listed_and_ended() {
     assert_eq!(ended.rows().len(), 1);
     assert_eq!(visitor.get("/admin/sessions/999/end").await.status, 404);
     // The other browser has to log in again.
-    let kept = std::mem::replace(&mut visitor.cookie, first);
+    let kept = std::mem::replace(&mut visitor.cookies, first);
     assert_eq!(visitor.get(path).await.status, 303);
-    visitor.cookie = kept;
+    visitor.cookies = kept;
     let id = own[0][0].split(' ').next().unwrap();
     let ask = visitor.get(&format!("{path}/{id}/end")).await;
     assert!(ask.text().contains("It is the session that you use now."));

@@ -113,7 +113,7 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let times: Vec<String> = found.points.iter().map(|point| time(&point.time)).collect();
     let plot = |(title, unit, lines): &(&'static str, Unit, Lines)| {
         let series: Vec<Series> = lines.iter().map(|line| series(&found, *line)).collect();
-        Plot::new(*title, *unit, &times, &series)
+        Plot::new(title, *unit, &times, &series)
     };
     Answer::page(&Page {
         frame: asked.frame("Metrics").with(command),

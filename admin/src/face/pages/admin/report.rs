@@ -127,19 +127,27 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
     };
     match kind {
         ReceivedType::Dmarc => {
-            page.policy = policy(&report["policy_published"]);
-            let rows = array(&report["record"]);
+            page.policy = policy(at(&report, "policy_published"));
+            let rows = array(at(&report, "record"));
             page.left_out += rows.len().saturating_sub(ROWS) as u64;
             page.dmarc = rows.iter().take(ROWS).map(dmarc_row).collect();
             page.dmarc.sort_by_key(|row| std::cmp::Reverse(row.count.0));
             name_sources(&asked, &mut page.dmarc).await;
         }
         ReceivedType::Tls => {
-            page.tls = array(&report["policies"]).iter().map(tls_policy).collect();
+            page.tls = array(at(&report, "policies"))
+                .iter()
+                .map(tls_policy)
+                .collect();
         }
         ReceivedType::Arf => page.facts = facts(&report),
     }
     Answer::page(&page)
+}
+
+/// A member of an object; null if it is absent.
+fn at<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value.get(name).unwrap_or(&Value::Null)
 }
 
 fn array(value: &Value) -> &[Value] {
@@ -172,7 +180,7 @@ fn policy(policy: &Value) -> String {
         ("aspf", "SPF alignment"),
     ];
     let told = named.iter().filter_map(|(key, label)| {
-        let value = text(&policy[*key]);
+        let value = text(at(policy, key));
         let is_told = !value.is_empty() && !value.eq_ignore_ascii_case("unspecified");
         is_told.then(|| format!("{label} {}", value.to_lowercase()))
     });
@@ -180,25 +188,25 @@ fn policy(policy: &Value) -> String {
 }
 
 fn dmarc_row(record: &Value) -> DmarcRow {
-    let (row, results) = (&record["row"], &record["auth_results"]);
-    let evaluated = &row["policy_evaluated"];
+    let (row, results) = (at(record, "row"), at(record, "auth_results"));
+    let evaluated = at(row, "policy_evaluated");
     let passes = |value: &Value| text(value).eq_ignore_ascii_case("pass");
     let told = |results: &Value, keys: &[&str]| {
         let told = array(results).iter();
-        let told = told.map(|result| joined(keys.iter().map(|key| &result[*key])));
+        let told = told.map(|result| joined(keys.iter().map(|key| at(result, key))));
         told.collect::<Vec<_>>().join("; ")
     };
     DmarcRow {
-        ip: text(&row["source_ip"]),
+        ip: text(at(row, "source_ip")),
         name: String::new(),
-        count: Count(row["count"].as_u64().unwrap_or(0)),
-        spf_aligned: passes(&evaluated["spf"]),
-        dkim_aligned: passes(&evaluated["dkim"]),
-        disposition: text(&evaluated["disposition"]).to_lowercase(),
-        from: text(&record["identifiers"]["header_from"]),
-        spf: told(&results["spf"], &["result", "domain"]),
-        dkim: told(&results["dkim"], &["result", "domain", "selector"]),
-        reasons: told(&evaluated["reason"], &["type_", "comment"]),
+        count: Count(at(row, "count").as_u64().unwrap_or(0)),
+        spf_aligned: passes(at(evaluated, "spf")),
+        dkim_aligned: passes(at(evaluated, "dkim")),
+        disposition: text(at(evaluated, "disposition")).to_lowercase(),
+        from: text(at(at(record, "identifiers"), "header_from")),
+        spf: told(at(results, "spf"), &["result", "domain"]),
+        dkim: told(at(results, "dkim"), &["result", "domain", "selector"]),
+        reasons: told(at(evaluated, "reason"), &["type_", "comment"]),
     }
 }
 
@@ -218,7 +226,7 @@ async fn name_sources(asked: &Asked, rows: &mut [DmarcRow]) {
 }
 
 fn tls_policy(policy: &Value) -> TlsPolicy {
-    let (details, summary) = (&policy["policy"], &policy["summary"]);
+    let (details, summary) = (at(policy, "policy"), at(policy, "summary"));
     let count = |key: &str| summary[key].as_u64().unwrap_or(0);
     TlsPolicy {
         domain: text(&details["policy-domain"]),

@@ -42,9 +42,12 @@ pub(super) struct Doing {
     /// What will happen, and who will be told.
     pub(super) effects: Vec<String>,
     words: Vec<String>,
-    /// The call: its method, more parameters, and its body. None: no call does this.
-    call: Option<(Method, Vec<(&'static str, String)>, Option<Value>)>,
+    /// None: no call does this.
+    call: Option<Call>,
 }
+
+/// A call of the management API: its method, more parameters, and its body.
+type Call = (Method, Vec<(&'static str, String)>, Option<Value>);
 
 impl Doing {
     /// Reads what a form wants.
