@@ -100,11 +100,11 @@ impl Visitor {
 
     /// The administrator.
     pub(super) async fn admin() -> Self {
-        Self::new().await.as_admin().await
+        Self::new().await.entering_as_admin().await
     }
 
     /// The same, before another server.
-    pub(super) async fn as_admin(mut self) -> Self {
+    pub(super) async fn entering_as_admin(mut self) -> Self {
         let login = self.get("/admin/login").await;
         let fields = [("password", PASSWORD)];
         let entered = self.send(&login, "/admin/login", &fields).await;
@@ -114,16 +114,16 @@ impl Visitor {
 
     /// The holder of an account of [`TENANTS`], such as `ann`, whose login is `ann@a.test`.
     pub(super) async fn holder(account: &str, login: &str) -> Self {
-        Self::new().await.as_holder(account, login).await
+        Self::new().await.entering_as(account, login).await
     }
 
     /// The same with these words at the end of the configuration.
     pub(super) async fn holder_with(words: &str, account: &str, login: &str) -> Self {
-        Self::with(words).await.as_holder(account, login).await
+        Self::with(words).await.entering_as(account, login).await
     }
 
     /// The same, before another server.
-    pub(super) async fn as_holder(mut self, account: &str, login: &str) -> Self {
+    pub(super) async fn entering_as(mut self, account: &str, login: &str) -> Self {
         let set = passwords::Set {
             account: account.to_owned(),
             password: PASSWORD.to_owned(),

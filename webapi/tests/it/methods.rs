@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use postrider_config::Dynamic;
 use postrider_observe::metrics::{LoginResult, LoginService};
-use postrider_store::{Accept, Arrival, MailId, NewMail, NewText, TextSource, Time, Top};
+use postrider_store::{Accept, Arrival, MailId, NewMail, NewText, Order, TextSource, Time, Top};
 use serde_json::{Value, json};
 
 use crate::{patience::patiently, support::World};
@@ -450,7 +450,9 @@ async fn a_call_leaves_nothing_for_an_account_that_is_removed_meanwhile() {
         };
         let (answer, ()) = tokio::join!(call, removed);
         assert!(answer.status.is_client_error(), "{method}: {}", answer.body);
-        let listed = world.store.list_suppressions(None, Time(0), None, 10);
+        let listed = world
+            .store
+            .list_suppressions(None, Time(0), None, Order::Ascending, 10);
         assert_eq!(listed.await.unwrap().items, [], "{method}");
         assert!(world.queued().await.is_empty(), "{method}");
     }

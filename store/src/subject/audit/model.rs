@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{AuditEntry, AuditId, ListEntries, NewAuditEntry};
 use crate::{
-    Order, Page, Time,
+    Page, Time,
     filter::{ordered, page},
     subject::{ModelPart, next},
 };

@@ -7,7 +7,7 @@ use super::{
     LoginAttemptId, NoteLogins,
 };
 use crate::{
-    Order, Page, Time,
+    Page, Time,
     filter::{ordered, page},
     subject::{ModelPart, ModelState, next},
 };

@@ -8,7 +8,7 @@ use super::{super::super::accounts::queue_to, event, failed, is_escaped, visitor
 
 #[tokio::test]
 async fn the_history_is_searched_exported_and_sent_again() {
-    let visitor = visitor().await.as_admin().await;
+    let visitor = visitor().await.entering_as_admin().await;
     let empty = visitor.get("/admin/history").await;
     assert!(empty.text().contains("keep_retired_message_period"));
     let desk = &visitor.desk;
@@ -67,7 +67,7 @@ async fn the_history_is_searched_exported_and_sent_again() {
 
 #[tokio::test]
 async fn events_are_filtered_and_belong_to_an_account() {
-    let visitor = visitor().await.as_holder("ann", "ann@a.test").await;
+    let visitor = visitor().await.entering_as("ann", "ann@a.test").await;
     let desk = &visitor.desk;
     event(desk, "ann", Event::Delivered, "x@remote.test").await;
     event(desk, "ann", Event::Failed, "y@remote.test").await;
@@ -99,7 +99,7 @@ async fn events_are_filtered_and_belong_to_an_account() {
 
 #[tokio::test]
 async fn a_message_whose_text_is_there_is_sent_again() {
-    let visitor = visitor().await.as_admin().await;
+    let visitor = visitor().await.entering_as_admin().await;
     let desk = &visitor.desk;
     let sender = ("ann", "ann@a.test");
     let recipients = ["x@remote.test", "y@remote.test"];
@@ -134,7 +134,7 @@ async fn a_message_whose_text_is_there_is_sent_again() {
 
 #[tokio::test]
 async fn a_holder_tries_moves_and_cancels_the_own_messages() {
-    let visitor = visitor().await.as_holder("ann", "ann@a.test").await;
+    let visitor = visitor().await.entering_as("ann", "ann@a.test").await;
     let desk = &visitor.desk;
     for sender in [("ann", "ann@a.test"), ("bob", "bob@b.test")] {
         queue_to(desk, sender, &["x@remote.test"], Urgency::default()).await;
@@ -177,7 +177,7 @@ async fn a_holder_tries_moves_and_cancels_the_own_messages() {
 
 #[tokio::test]
 async fn new_events_come_to_an_open_page() {
-    let visitor = visitor().await.as_holder("ann", "ann@a.test").await;
+    let visitor = visitor().await.entering_as("ann", "ann@a.test").await;
     let desk = &visitor.desk;
     event(desk, "ann", Event::Delayed, "first@remote.test").await;
     let page = visitor.get("/account/events").await;

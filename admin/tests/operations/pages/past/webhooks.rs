@@ -26,7 +26,7 @@ async fn admin(url: &str) -> Visitor {
         outgoing_webhook = {{ url = \"{url}\", authorization = \"Bearer very secret\" }}\n"
     );
     let visitor = Visitor::of(Desk::with(&statics, &dynamics)).await;
-    visitor.as_admin().await
+    visitor.entering_as_admin().await
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn a_test_sends_what_was_typed_and_tells_the_answer() {
 
 #[tokio::test]
 async fn calls_of_others_are_absent() {
-    let visitor = visitor().await.as_holder("ann", "ann@a.test").await;
+    let visitor = visitor().await.entering_as("ann", "ann@a.test").await;
     let desk = &visitor.desk;
     let own = hook(desk, "ann", "http://a.test/").await;
     let foreign = hook(desk, "bob", "http://b.test/").await;
