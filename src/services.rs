@@ -1,5 +1,7 @@
 //! The services of the configured listeners, with their addresses and certificates.
 
+mod web_pages;
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, bail};
@@ -10,7 +12,7 @@ use axum::{
 };
 use postrider_admin::face::{
     http::{self as management, Management},
-    pages::{self, Pages},
+    pages::Pages,
 };
 use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
 use postrider_observe::metrics::{self, Api};
@@ -566,32 +568,6 @@ impl HttpPort<'_> {
             challenges: self.challenges,
         };
         known.before(router)
-    }
-}
-
-impl HttpPort<'_> {
-    /// The web pages of the port.
-    fn pages(&self, shared: &SessionContext) -> pages::Endpoint {
-        let pair = |http: Service, https: Service| {
-            let mut services = [http, https].into_iter();
-            let found = services.find(|service| self.services.contains(service));
-            found.and_then(|service| service.http(self.listener))
-        };
-        let admin = pair(Service::AdminHttp, Service::AdminHttps);
-        let account = pair(Service::AccountHttp, Service::AccountHttps);
-        let webapi = pair(Service::WebapiHttp, Service::WebapiHttps);
-        let any = admin.or(account).or(webapi);
-        let hosts = self.hosts.clone().unwrap_or_default();
-        let hostname = self.listener.hostname.clone();
-        let config = Arc::clone(&shared.config);
-        pages::Endpoint {
-            admin: admin.map(|http| http.path.clone()),
-            account: account.map(|http| http.path.clone()),
-            inbox: (self.hosts.is_some() && webapi.is_some()).then(|| INBOX.to_owned()),
-            tls: self.services.iter().any(|service| service.is_https()),
-            forwarded_hops: any.map_or(0, |http| http.forwarded_hops),
-            knows_host: Arc::new(move |host| hosts.knows(&hostname, &config.load(), host)),
-        }
     }
 }
 

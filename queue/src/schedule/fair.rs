@@ -1,9 +1,9 @@
 //! Who is next at a site: deficit round robin over the classes of mail, and within a class over the
 //! accounts. There is no I/O here.
 //!
-//! Each turn costs what it claims: 1 a recipient, and 1 for each 256 KiB of text. A turn that claims
-//! nothing costs 1, or it could be taken for ever. A class gets 16, 4 or 1 times [`QUANTUM`] in a
-//! round, and an account [`QUANTUM`]. Whoever used more than it got waits until the others had
+//! Each turn costs what it claims: 1 a recipient, and 1 for each 256 KiB of text. A turn that
+//! claims nothing costs 1, or it could be taken for ever. A class gets 16, 4 or 1 times [`QUANTUM`]
+//! in a round, and an account [`QUANTUM`]. Whoever used more than it got waits until the others had
 //! theirs. What nobody else wants goes to those who want it.
 //!
 //! An account is new here if something of it waits, and no worker has anything of it. Workers that

@@ -249,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn an_attack_has_its_bound_until_the_next_note() {
         let store = Store::memory();
-        let logins = Logins::new(store.clone());
+        let logins = Logins::new(store);
         let clients: Vec<_> = (0..WAITING_MAX + 9).map(|it| it.to_string()).collect();
         for client in &clients {
             let account = None;

@@ -240,7 +240,8 @@ async fn a_picture_shows_the_page() {
         page.picture(&file).await;
     })
     .await;
-    // The width and the height are after the signature and the head of the first chunk (PNG, 11.2.1).
+    // The width and the height are after the signature and the head of the first chunk (PNG,
+    // 11.2.1).
     let picture = std::fs::read(&file).unwrap();
     assert!(picture.starts_with(b"\x89PNG"));
     assert_eq!(picture[16..20], 390_u32.to_be_bytes());

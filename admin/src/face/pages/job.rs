@@ -1,5 +1,5 @@
-//! Work on many things that goes on while its visitor looks on, or does something else. It tells how
-//! far it came, and can be stopped.
+//! Work on many things that goes on while its visitor looks on, or does something else. It tells
+//! how far it came, and can be stopped.
 
 use std::{
     collections::VecDeque,

@@ -211,8 +211,8 @@ where
     Ok(Shown::Part(Answer::Other(streamed(events))))
 }
 
-/// The request for the page, whether a browser asks for it or for its stream, without what is of one
-/// visitor. So the part is the same for all, and its links lead to pages.
+/// The request for the page, whether a browser asks for it or for its stream, without what is of
+/// one visitor. So the part is the same for all, and its links lead to pages.
 fn for_all(asked: &Asked) -> Asked {
     let mut page = asked.for_all();
     page.query = Fields::parse(asked.query.query(&OWN, &[]).as_bytes());

@@ -449,8 +449,9 @@ impl Store {
     }
 
     /// Changes the credential of an account, as a whole. A new password ends the sessions of the
-    /// account, and its recovery codes go with its one-time codes. False: nothing was changed, because an app
-    /// password of a given name exists, or there would be more than [`APP_PASSWORDS_MAX`].
+    /// account, and its recovery codes go with its one-time codes. False: nothing was changed,
+    /// because an app password of a given name exists, or there would be more than
+    /// [`APP_PASSWORDS_MAX`].
     ///
     /// # Errors
     /// If the change can't be made durable.

@@ -137,8 +137,8 @@ async fn records_are_found_by_owner_result_service_and_time() {
             ..filter()
         };
         assert_eq!(found(since).await, [4, 3]);
-        let after = Some(LoginAttemptId(3));
-        let later = store.find_logins(&filter(), after, Order::Ascending, 2);
+        let (all, after) = (filter(), Some(LoginAttemptId(3)));
+        let later = store.find_logins(&all, after, Order::Ascending, 2);
         let later = later.await.unwrap();
         assert_eq!((later.items[0].id, later.next), (LoginAttemptId(4), None));
         let page = store.list_logins(&filter(), None, 2).await.unwrap();

@@ -241,7 +241,8 @@ async fn part_of(asked: &Asked, id: QueueId) -> Result<Part, Trouble> {
             ..Row::new(&entry.created, "The recipient is suppressed", asked)
         });
     }
-    // Times are RFC 3339 in UTC with the same number of digits, or nearly so: the parsed ones count.
+    // Times are RFC 3339 in UTC with the same number of digits, or nearly so: the parsed ones
+    // count.
     rows.sort_by_key(|row| row.time.parse::<jiff::Timestamp>().ok());
     rows.reverse();
     let is_final = item.stage.is_end() && details.calls.is_empty();
