@@ -72,11 +72,10 @@ async fn lines_of_the_log_are_filtered() {
         ("for", "10m"),
     ];
     let set = visitor.act(&page, "/admin/logs/level", &fields).await;
-    assert!(
-        set.rows()
-            .iter()
-            .any(|row| row[0] == "queue" && row[1] == "debug")
-    );
+    let rows = set.rows();
+    let is_set = |row: &Vec<String>| row[0] == "postrider_queue" && row[1] == "debug";
+    assert!(rows.iter().any(is_set), "{rows:?}");
+    let page = visitor.get("/admin/logs").await;
     let fields = [("set_module", "queue"), ("set_level", "loud"), ("for", "")];
     let wrong = visitor.send(&page, "/admin/logs/level", &fields).await;
     assert_eq!(wrong.status, 422);
@@ -186,7 +185,9 @@ async fn a_trace_is_told_step_by_step() {
 async fn add_report(visitor: &Visitor, subject: &str) {
     let store = &visitor.desk.context.store;
     let now = visitor.desk.context.clock.now();
-    let xml = "<feedback><report_metadata><report_id>r</report_id></report_metadata>\
+    let xml = "<feedback><report_metadata><org_name>Reporter</org_name><email>r@reporter.test</email>\
+        <report_id>r</report_id><date_range><begin>1799900000</begin><end>1799986399</end>\
+        </date_range></report_metadata>\
         <policy_published><domain>a.test</domain><p>reject</p></policy_published>\
         <record><row><source_ip>192.0.2.7</source_ip><count>4</count><policy_evaluated>\
         <disposition>none</disposition><dkim>pass</dkim><spf>fail</spf></policy_evaluated></row>\
@@ -285,6 +286,7 @@ async fn reports_have_sums_rows_and_their_mail() {
     let path = "/admin/reports/dmarc/1";
     let shown = visitor.get(path).await;
     let rows = shown.rows();
+    assert_ne!(rows.len(), 0, "{}", shown.text());
     assert_eq!(
         (rows[0][1].as_str(), rows[0][3].as_str()),
         ("4", "passed"),

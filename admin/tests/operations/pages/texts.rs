@@ -66,7 +66,7 @@ async fn a_text_is_checked_compared_and_saved() {
         .send(&page, PATH, &[("text", &unknown), ("do", "difference")])
         .await;
     assert_eq!(again.status, 422);
-    assert!(again.text().contains("Line 11"), "{}", again.text());
+    assert!(again.text().contains("Line 17"), "{}", again.text());
 
     let text = format!("# <b>\n{TENANTS}").replace('\n', "\r\n");
     let fields = [("text", text.as_str()), ("do", "check")];

@@ -29,7 +29,7 @@ fn link(seen: &Seen, text: &str) -> String {
 async fn the_audit_log_is_filtered_and_read_part_by_part() {
     let visitor = Visitor::admin().await;
     let path = "/admin/audit";
-    change(&visitor, "<script>alert(1)</script>@b.test").await;
+    change(&visitor, "\"<script>alert(1)</script>\"@b.test").await;
     for number in 0..60 {
         change(&visitor, &format!("r{number}@b.test")).await;
     }
@@ -99,6 +99,7 @@ async fn logins_are_listed_and_failures_forgotten() {
     let text = unlocked.text();
     assert!(text.contains("forgotten. The next login of ann"), "{text}");
     let nobody = [("unlock_account", ""), ("unlock_ip", "")];
+    let page = visitor.get("/admin/logins").await;
     let again = visitor.send(&page, "/admin/logins/unlock", &nobody).await;
     assert_eq!(again.status, 422);
     assert!(again.text().contains("name an account, a network, or both"));
