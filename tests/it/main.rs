@@ -37,6 +37,7 @@ mod onward_tls;
 mod operate;
 mod otlp;
 mod own_domains;
+mod pages;
 mod proxy;
 mod received_reports;
 mod recipients;
