@@ -307,6 +307,19 @@ impl Asked {
         operation.answer(&self.context).await
     }
 
+    /// Runs an operation with one output for a visitor who gave the password lately, or gives it
+    /// with this form.
+    ///
+    /// # Errors
+    /// Those of [`prove`](Self::prove) and of the operation.
+    pub(super) async fn run_proven<O: Single>(
+        &self,
+        operation: O,
+    ) -> Result<O::Output, AdminError> {
+        self.prove().await?;
+        self.run(operation).await
+    }
+
     /// Runs an operation with a list as its output. The operation has to have a limit.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use askama::Template;
 
 use super::{
+    answer::{Answer, Trouble},
     asked::Asked,
     command::AsCommand,
     form::{Faults, Fields},
@@ -92,6 +93,15 @@ impl Confirm {
     pub(super) fn proving(mut self) -> Self {
         self.proves = true;
         self
+    }
+
+    /// Asks once more, since the password or what had to be typed is missing or wrong.
+    ///
+    /// # Errors
+    /// If the template can't be filled in.
+    pub(super) fn again(mut self, error: &AdminError) -> Result<Answer, Trouble> {
+        self.faults = Faults::of(error);
+        Answer::again(&self)
     }
 
     pub(super) fn command(mut self, command: AsCommand) -> Self {

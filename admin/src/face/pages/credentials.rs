@@ -28,3 +28,11 @@ pub(super) fn reveal(asked: &Asked, told: String, secret: String, rest: &str) ->
 pub(super) fn revealed(asked: &Asked) -> Option<String> {
     asked.shared().notices.take(asked.query.text(SECRET))
 }
+
+/// What a question before a removal says of the last use.
+fn last_used(time: Option<&String>) -> String {
+    match time {
+        Some(time) => format!("It was last used at {time}."),
+        None => "It was never used.".to_owned(),
+    }
+}

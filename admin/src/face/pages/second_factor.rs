@@ -101,11 +101,7 @@ pub(super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble> {
 /// Makes a secret, and asks for its first code.
 pub(super) async fn begin(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let of = own(&asked)?;
-    let begun = match asked.prove().await {
-        Ok(()) => asked.run(Begin { of }).await,
-        Err(error) => Err(error),
-    };
-    match begun {
+    match asked.run_proven(Begin { of }).await {
         Ok(begun) => Answer::page(&setup(&asked, begun.url, Faults::default())),
         Err(error) if error.code == Code::Invalid => {
             Answer::again(&page(&asked, Faults::of(&error)).await?)
@@ -183,17 +179,11 @@ fn renewing(asked: &Asked) -> Confirm {
 /// Makes new recovery codes.
 pub(super) async fn renew(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     if let Err(error) = asked.prove().await {
-        return again(renewing(&asked), &error);
+        return renewing(&asked).again(&error);
     }
     let made = asked.run(Renew { of: own(&asked)? }).await?;
     let told = "There are new recovery codes.";
     Ok(codes(&asked, told, &made.recovery_codes))
-}
-
-/// Asks once more, since the proof is missing.
-fn again(mut confirm: Confirm, error: &AdminError) -> Result<Answer, Trouble> {
-    confirm.faults = Faults::of(error);
-    Answer::again(&confirm)
 }
 
 /// Asks before the second factor is turned off.
@@ -225,7 +215,7 @@ pub(super) async fn turn_off(asked: Arc<Asked>) -> Result<Answer, Trouble> {
         return Err(AdminError::conflict(text).into());
     }
     if let Err(error) = asked.prove().await {
-        return again(turning_off(&asked), &error);
+        return turning_off(&asked).again(&error);
     }
     asked.run(Reset { of }).await?;
     Ok(asked.done("The second factor is off.", PATH))
@@ -273,7 +263,7 @@ fn asks_reset(asked: &Asked, owner: &Owner) -> Confirm {
 pub(super) async fn reset(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let owner = Owner::of(&asked).await?;
     if let Err(error) = asked.prove().await {
-        return again(asks_reset(&asked, &owner), &error);
+        return asks_reset(&asked, &owner).again(&error);
     }
     let of = WebSessionOwner::Account(owner.account.clone());
     asked.run(Reset { of }).await?;

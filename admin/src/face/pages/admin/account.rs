@@ -18,7 +18,6 @@ use crate::{
             asked::Asked,
             command::AsCommand,
             confirm::{Confirm, check_typed},
-            form::Faults,
             frame::Frame,
             owner::Owner,
             shown::{Bytes, Count, When, counted},
@@ -150,11 +149,7 @@ pub(in crate::face::pages) async fn remove(asked: Arc<Asked>) -> Result<Answer, 
     let owner = Owner::of(&asked).await?;
     match removed(&asked, &owner).await {
         Ok(removed) => Ok(asked.done(told(&owner.account, removed), "accounts")),
-        Err(error) if error.code == Code::Invalid => {
-            let mut ask = removal(&asked, &owner);
-            ask.faults = Faults::of(&error);
-            Answer::again(&ask)
-        }
+        Err(error) if error.code == Code::Invalid => removal(&asked, &owner).again(&error),
         Err(error) => Err(error.into()),
     }
 }

@@ -224,14 +224,8 @@ pub(in super::super) async fn compare(asked: Arc<Asked>) -> Result<Answer, Troub
 /// Puts a version in force again.
 pub(in super::super) async fn restore(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let id = asked.number(0)?;
-    let restored = match asked.prove().await {
-        Ok(()) => {
-            let hash = asked.form.text("hash").map(str::to_owned);
-            asked.run(DomainsRestore { id, hash }).await
-        }
-        Err(error) => Err(error),
-    };
-    match restored {
+    let hash = asked.form.text("hash").map(str::to_owned);
+    match asked.run_proven(DomainsRestore { id, hash }).await {
         Ok(saved) => {
             let changes = counted(saved.changes.len() as u64, "value", "values");
             let told = format!("Version {id} is in force: {changes} changed.");

@@ -24,7 +24,6 @@ use crate::{
             asked::Asked,
             command::AsCommand,
             confirm::{Confirm, check_typed},
-            form::Faults,
             frame::Frame,
             shown::counted,
             tabs::{Tab, tabs},
@@ -240,11 +239,7 @@ pub(in crate::face::pages) async fn remove(asked: Arc<Asked>) -> Result<Answer, 
             let told = format!("The domain {} is removed.", domain.name());
             Ok(asked.done(told, "domains"))
         }
-        Err(error) if error.code == Code::Invalid => {
-            let mut ask = removal(&asked, &domain).await?;
-            ask.faults = Faults::of(&error);
-            Answer::again(&ask)
-        }
+        Err(error) if error.code == Code::Invalid => removal(&asked, &domain).await?.again(&error),
         Err(error) => Err(error.into()),
     }
 }

@@ -150,9 +150,7 @@ pub(in crate::face::pages) async fn ask_remove(asked: Arc<Asked>) -> Result<Answ
 pub(in crate::face::pages) async fn remove(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let key = found(&asked).await?;
     if let Err(error) = asked.prove().await {
-        let mut ask = removal(&asked, &key);
-        ask.faults = Faults::of(&error);
-        return Answer::again(&ask);
+        return removal(&asked, &key).again(&error);
     }
     asked
         .run(Remove {

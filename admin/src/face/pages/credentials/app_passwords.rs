@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 
-use super::{reveal, revealed};
+use super::{last_used, reveal, revealed};
 use crate::{
     Code,
     face::{
@@ -86,11 +86,7 @@ pub(in crate::face::pages) async fn add(asked: Arc<Asked>) -> Result<Answer, Tro
         account: owner.account.clone(),
         name: name.clone(),
     };
-    let added = match asked.prove().await {
-        Ok(()) => asked.run(add).await,
-        Err(error) => Err(error),
-    };
-    match added {
+    match asked.run_proven(add).await {
         Ok(added) => {
             let told = format!("The app password {name:?} is made.");
             let path = owner.path("app-passwords");
@@ -116,11 +112,9 @@ fn removal(asked: &Asked, owner: &Owner, item: &AppPasswordItem) -> Confirm {
     let question = format!("Remove the app password {:?}?", item.name);
     let mut confirm = Confirm::new(asked, &question, "Remove it", &action)
         .effect("The program that has it can't log in any more.")
+        .effect(last_used(item.last_used.as_ref()))
         .proving()
         .back(asked.url(&owner.path("app-passwords")));
-    let used = item.last_used.as_ref();
-    let used = used.map(|time| format!("It was last used at {time}."));
-    confirm = confirm.effect(used.unwrap_or_else(|| "It was never used.".to_owned()));
     if owner.by_admin {
         let words = ["apppassword", "rm", &owner.account, &item.name];
         confirm = confirm.command(AsCommand::cli(words));
@@ -140,9 +134,7 @@ pub(in crate::face::pages) async fn remove(asked: Arc<Asked>) -> Result<Answer, 
     let owner = Owner::of(&asked).await?;
     let item = own(&asked, &owner).await?;
     if let Err(error) = asked.prove().await {
-        let mut ask = removal(&asked, &owner, &item);
-        ask.faults = Faults::of(&error);
-        return Answer::again(&ask);
+        return removal(&asked, &owner, &item).again(&error);
     }
     let name = item.name;
     let remove = RemoveAppPassword {

@@ -276,9 +276,7 @@ pub(in crate::face::pages) async fn remove(asked: Arc<Asked>) -> Result<Answer, 
     let owner = Owner::of(&asked).await?;
     let key = own(&asked, &owner).await?;
     if let Err(error) = asked.prove().await {
-        let mut ask = removal(&asked, &owner, &key);
-        ask.faults = Faults::of(&error);
-        return Answer::again(&ask);
+        return removal(&asked, &owner, &key).again(&error);
     }
     asked
         .run(Remove {

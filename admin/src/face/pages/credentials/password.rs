@@ -86,9 +86,7 @@ pub(in crate::face::pages) async fn ask_generate(asked: Arc<Asked>) -> Result<An
 pub(in crate::face::pages) async fn generate(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let owner = Owner::of(&asked).await?;
     if let Err(error) = asked.prove().await {
-        let mut ask = generation(&asked, &owner);
-        ask.faults = Faults::of(&error);
-        return Answer::again(&ask);
+        return generation(&asked, &owner).again(&error);
     }
     let account = owner.account.clone();
     let generated = asked.run(Generate { account }).await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 
+use super::last_used;
 use crate::{
     AdminError, Code,
     face::{
@@ -135,12 +136,10 @@ fn removal(asked: &Asked, owner: &Owner, key: &TlsKeyItem) -> Confirm {
     let path = format!("tls-keys/{}/remove", segment(&key.fingerprint));
     let action = asked.url(&owner.path(&path));
     let question = format!("Remove the key {:?}?", key.name);
-    let used = key.last_used.as_ref();
-    let used = used.map(|time| format!("It was last used at {time}."));
     let mut confirm = Confirm::new(asked, &question, "Remove the key", &action)
         .proving()
         .effect(format!("Its certificates log in as {} no more.", key.login))
-        .effect(used.unwrap_or_else(|| "It was never used.".to_owned()))
+        .effect(last_used(key.last_used.as_ref()))
         .back(asked.url(&owner.path("tls-keys")));
     if owner.by_admin {
         confirm = confirm.command(AsCommand::cli(["tlspubkey", "rm", &key.fingerprint]));
@@ -160,9 +159,7 @@ pub(in crate::face::pages) async fn remove(asked: Arc<Asked>) -> Result<Answer, 
     let owner = Owner::of(&asked).await?;
     let key = own(&asked, &owner).await?;
     if let Err(error) = asked.prove().await {
-        let mut ask = removal(&asked, &owner, &key);
-        ask.faults = Faults::of(&error);
-        return Answer::again(&ask);
+        return removal(&asked, &owner, &key).again(&error);
     }
     let fingerprint = key.fingerprint;
     asked.run(Remove { fingerprint }).await?;

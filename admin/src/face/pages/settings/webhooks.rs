@@ -13,7 +13,6 @@ use crate::{
         command::AsCommand,
         confirm::Confirm,
         credentials::{reveal, revealed},
-        form::Faults,
         frame::Frame,
         owner::Owner,
     },
@@ -256,9 +255,7 @@ pub(in crate::face::pages) async fn rotate(asked: Arc<Asked>) -> Result<Answer, 
     let kind = Kind::named(owner.element(&asked, 0))?;
     let present = asked.form.parsed("present", "a number")?.unwrap_or(0);
     if let Err(error) = asked.prove().await {
-        let mut ask = step(&asked, &owner, kind, present);
-        ask.faults = Faults::of(&error);
-        return Answer::again(&ask);
+        return step(&asked, &owner, kind, present).again(&error);
     }
     let rotate = Rotate {
         account: owner.account.clone(),

@@ -239,12 +239,11 @@ pub(in crate::face::pages) async fn ask_remove(asked: Arc<Asked>) -> Result<Answ
 pub(in crate::face::pages) async fn remove(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let domain = Head::of(&asked).await?;
     let policy = Policy::of(&asked, &domain).await?.ok_or(Trouble::NoPage)?;
-    let mut ask = removal(&asked, &domain, &policy);
+    let ask = removal(&asked, &domain, &policy);
     if !ask.typed.is_empty()
         && let Err(error) = check_typed(&asked.form, domain.name())
     {
-        ask.faults = Faults::of(&error);
-        return Answer::again(&ask);
+        return ask.again(&error);
     }
     let gone = Setting {
         key: "mta_sts".to_owned(),

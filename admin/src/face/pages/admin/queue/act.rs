@@ -95,9 +95,9 @@ async fn done(asked: &Arc<Asked>) -> Result<Answer, Trouble> {
         && is_sure
         && let Err(error) = check_typed(form, EVERYTHING)
     {
-        let mut ask = ask(asked, &doing, &filter, everything, &back).await?;
-        ask.faults = Faults::of(&error);
-        return Answer::again(&ask);
+        return ask(asked, &doing, &filter, everything, &back)
+            .await?
+            .again(&error);
     }
     if !is_sure && (several || doing.is_final) {
         return Answer::page(&ask(asked, &doing, &filter, everything, &back).await?);
