@@ -53,6 +53,11 @@ impl AsCommand {
         words.join(" ")
     }
 
+    /// The call by GET that does the same.
+    pub(super) fn get(self, path: &str) -> Self {
+        self.call(&Method::GET, path, None)
+    }
+
     /// The call that does the same, as a line for curl. `path` begins with `/api/`, with its query.
     pub(super) fn call(mut self, method: &Method, path: &str, body: Option<&Value>) -> Self {
         let mut curl = "curl -H \"Authorization: Bearer $KEY\"".to_owned();

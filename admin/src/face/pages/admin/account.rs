@@ -56,11 +56,7 @@ pub(in crate::face::pages) async fn show(asked: Arc<Asked>) -> Result<Answer, Tr
     let owner = Owner::of(&asked).await?;
     let state = state(&asked, &owner).await?;
     let call = format!("/api/principal/{}", segment(&owner.account));
-    let command = AsCommand::cli(["config", "account", "get", &owner.account]).call(
-        &Method::GET,
-        &call,
-        None,
-    );
+    let command = AsCommand::cli(["config", "account", "get", &owner.account]).get(&call);
     Answer::page(&Account {
         frame: asked.frame(&owner.title("Overview")).with(command),
         password_set: When::maybe(state.password_set.as_ref(), asked.now()),

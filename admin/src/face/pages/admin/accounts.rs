@@ -90,11 +90,8 @@ pub(in crate::face::pages) async fn list(asked: Arc<Asked>) -> Result<Answer, Tr
         account,
     };
     let rows = items.into_iter().map(row).collect();
-    let command = AsCommand::cli(["config", "account", "list"]).call(
-        &Method::GET,
-        "/api/principal?types=individual",
-        None,
-    );
+    let command =
+        AsCommand::cli(["config", "account", "list"]).get("/api/principal?types=individual");
     Answer::page(&Accounts {
         frame: asked.frame("Accounts").with(command),
         rows,

@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use askama::Template;
-use axum::http::Method;
 use postrider_store::{Order, Time};
 use serde_json::Value;
 
@@ -133,7 +132,7 @@ fn command(which: &List) -> AsCommand {
         command.option(&format!("--{name}"), *value)
     });
     let path = filter::call("/api/audit", &given);
-    command.call(&Method::GET, &path, None)
+    command.get(&path)
 }
 
 fn row(item: AuditItem, now: Time) -> Row {

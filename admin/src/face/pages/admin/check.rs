@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use askama::Template;
-use axum::http::Method;
 
 use super::super::{
     answer::{Answer, Trouble},
@@ -122,7 +121,7 @@ pub(in super::super) async fn domain(asked: Arc<Asked>) -> Result<Answer, Troubl
     }
     let domain = &part.domain;
     let path = format!("/api/dns/check/{domain}");
-    let command = AsCommand::cli(["dns", "check", domain]).call(&Method::GET, &path, None);
+    let command = AsCommand::cli(["dns", "check", domain]).get(&path);
     Answer::page(&DomainPage {
         frame: asked.frame(&format!("DNS of {domain}")).with(command),
         part,

@@ -138,11 +138,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         Shown::Part(answer) => return Ok(answer),
         Shown::Page(live) => live,
     };
-    let command = AsCommand::cli(["queue", "destinations"]).call(
-        &Method::GET,
-        "/api/queue/destinations",
-        None,
-    );
+    let command = AsCommand::cli(["queue", "destinations"]).get("/api/queue/destinations");
     Answer::page(&Page {
         frame: asked.frame("Destinations").with(command),
         live,
@@ -198,11 +194,7 @@ async fn details(asked: Arc<Asked>) -> Result<Part, Trouble> {
 
 async fn page(asked: &Arc<Asked>, live: Live, faults: Faults) -> Result<One, Trouble> {
     let site = site(asked).await?;
-    let command = AsCommand::cli(["queue", "destinations", &site.site]).call(
-        &Method::GET,
-        &call(&site.site, ""),
-        None,
-    );
+    let command = AsCommand::cli(["queue", "destinations", &site.site]).get(&call(&site.site, ""));
     Ok(One {
         frame: asked
             .frame(&format!("Destination {}", site.site))

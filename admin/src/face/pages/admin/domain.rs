@@ -14,7 +14,6 @@ pub(in crate::face::pages) mod settings;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::http::Method;
 
 use crate::{
     Code,
@@ -118,7 +117,7 @@ pub(in crate::face::pages) async fn show(asked: Arc<Asked>) -> Result<Answer, Tr
     let domain = Head::of(&asked).await?;
     let words = ["config", "domain", "get", domain.name()];
     let call = format!("/api/principal/{}", segment(domain.name()));
-    let command = AsCommand::cli(words).call(&Method::GET, &call, None);
+    let command = AsCommand::cli(words).get(&call);
     Answer::page(&DomainPage {
         frame: domain.frame(&asked, "Overview").with(command),
         reports: tabs(&asked, "reports", &REPORTS),

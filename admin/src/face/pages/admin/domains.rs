@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use askama::Template;
-use axum::http::Method;
 
 use crate::{
     Code,
@@ -76,11 +75,7 @@ pub(in crate::face::pages) async fn list(asked: Arc<Asked>) -> Result<Answer, Tr
         url: asked.url(&format!("domains/{}", segment(&domain.name))),
         domain,
     };
-    let command = AsCommand::cli(["config", "domain", "list"]).call(
-        &Method::GET,
-        "/api/principal?types=domain",
-        None,
-    );
+    let command = AsCommand::cli(["config", "domain", "list"]).get("/api/principal?types=domain");
     Answer::page(&Domains {
         frame: asked.frame("Domains").with(command),
         rows: items.into_iter().map(row).collect(),

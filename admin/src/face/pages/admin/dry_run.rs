@@ -6,7 +6,7 @@ use std::{convert::Infallible, sync::Arc};
 use askama::Template;
 use axum::{
     body::{Body, Bytes},
-    http::{Method, header::CONTENT_TYPE},
+    http::header::CONTENT_TYPE,
     response::IntoResponse,
 };
 use futures_util::stream;
@@ -114,7 +114,7 @@ fn command(check: &Check) -> AsCommand {
     });
     let target: String = form_urlencoded::byte_serialize(check.to.as_bytes()).collect();
     let path = format!("/api/troubleshoot/delivery/{target}");
-    command.call(&Method::GET, &filter::call(&path, &options), None)
+    command.get(&filter::call(&path, &options))
 }
 
 /// Stages on their way to a browser.

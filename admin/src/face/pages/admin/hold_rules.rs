@@ -55,11 +55,7 @@ async fn page(asked: &Asked, faults: Faults) -> Result<Rules, Trouble> {
         created: When::new(&rule.created, now),
         rule,
     };
-    let command = AsCommand::cli(["queue", "hold-rules", "list"]).call(
-        &Method::GET,
-        "/api/queue/hold-rules",
-        None,
-    );
+    let command = AsCommand::cli(["queue", "hold-rules", "list"]).get("/api/queue/hold-rules");
     let typed = |(name, label)| (name, label, asked.form.shown(name).to_owned());
     Ok(Rules {
         frame: asked.frame("Hold rules").with(command),

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use askama::{Template, filters::HtmlSafe};
-use axum::http::Method;
 use postrider_store::{Order, Time};
 
 use super::{
@@ -188,7 +187,7 @@ fn command(list: &List) -> AsCommand {
         return command;
     }
     let path = filter::call("/api/logs", &[("filter", list.filter.as_deref())]);
-    command.call(&Method::GET, &path, None)
+    command.get(&path)
 }
 
 /// The word of a level, and its class.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use askama::Template;
-use axum::http::{Method, StatusCode};
+use axum::http::StatusCode;
 use postrider_store::QueueId;
 
 use super::{
@@ -277,7 +277,7 @@ async fn page(
     let mut frame = asked.frame(&format!("Message {id}"));
     let command = AsCommand::cli(["queue", "explain", &text]);
     let path = format!("/api/queue/messages/{id}");
-    frame = frame.with(command.call(&Method::GET, &path, None));
+    frame = frame.with(command.get(&path));
     if !item.stage.is_end() {
         frame = frame.with(AsCommand::cli(["queue", "dump", &text]));
     }

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use askama::Template;
-use axum::http::Method;
 
 use super::{
     super::{
@@ -109,7 +108,7 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let found = asked.run(Points { since, before, ids }).await?;
     let after = since.to_string();
     let path = filter::call("/api/telemetry/metrics", &[("after", Some(&after))]);
-    let command = AsCommand::none().call(&Method::GET, &path, None);
+    let command = AsCommand::none().get(&path);
     let times: Vec<String> = found.points.iter().map(|point| time(&point.time)).collect();
     let plot = |(title, unit, lines): &(&'static str, Unit, Lines)| {
         let series: Vec<Series> = lines.iter().map(|line| series(&found, *line)).collect();

@@ -144,7 +144,7 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
         Shown::Page(live) => live,
     };
     let status = asked.run(GetStatus {}).await?;
-    let command = AsCommand::cli(["queue", "status"]).call(&Method::GET, "/api/queue/status", None);
+    let command = AsCommand::cli(["queue", "status"]).get("/api/queue/status");
     Answer::page(&Overview {
         frame: asked.frame("Overview").with(command),
         live,

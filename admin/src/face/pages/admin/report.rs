@@ -105,11 +105,8 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let filter = selection(kind);
     let shown = asked.run(Show { id, filter }).await?;
     let number = id.to_string();
-    let command = AsCommand::cli(["report", "show", &number]).call(
-        &Method::GET,
-        &format!("/api/reports/{name}/{id}"),
-        None,
-    );
+    let command =
+        AsCommand::cli(["report", "show", &number]).get(&format!("/api/reports/{name}/{id}"));
     let (item, report, now) = (shown.item, shown.report, asked.now());
     let mut page = Page {
         frame: asked.frame(&format!("Report {id}")).with(command),

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use askama::Template;
-use axum::http::Method;
 use postrider_smtp::Domain;
 use postrider_store::{Order, Time};
 
@@ -135,7 +134,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     );
     let command = AsCommand::cli(["report", "list", "--type", name])
         .option("--text", text.as_deref())
-        .call(&Method::GET, &call, None);
+        .get(&call);
     let now = asked.now();
     let mut page = Page {
         frame: asked.frame(title(kind)).with(command),
@@ -244,7 +243,7 @@ async fn dmarc(asked: &Asked, page: &mut Page, since: Time) -> Result<(), Troubl
     );
     let command = AsCommand::cli(["report", "sums", &domain])
         .option("--after", Some(&days))
-        .call(&Method::GET, &path, None);
+        .get(&path);
     page.frame = page.frame.clone().with(command);
     Ok(())
 }

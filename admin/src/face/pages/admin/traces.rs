@@ -3,7 +3,6 @@
 use std::{net::IpAddr, sync::Arc};
 
 use askama::Template;
-use axum::http::Method;
 use postrider_store::Time;
 
 use super::{
@@ -146,7 +145,7 @@ fn command(find: &Find) -> AsCommand {
             ("after", after.as_deref()),
         ],
     );
-    AsCommand::none().call(&Method::GET, &path, None)
+    AsCommand::none().get(&path)
 }
 
 fn kind_of(kind: &str) -> &'static str {
@@ -232,11 +231,7 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let missing = || AdminError::not_found(format!("there is no trace {id} any more"));
     let item = item.ok_or_else(missing)?;
     let number = id.to_string();
-    let command = AsCommand::cli(["trace", &number]).call(
-        &Method::GET,
-        &format!("/api/telemetry/trace/{id}"),
-        None,
-    );
+    let command = AsCommand::cli(["trace", &number]).get(&format!("/api/telemetry/trace/{id}"));
     Answer::page(&TracePage {
         frame: asked.frame(&format!("Trace {id}")).with(command),
         title: format!("Trace {id}"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::{body::Body, http::Method};
+use axum::body::Body;
 use postrider_store::HookId;
 
 use super::{
@@ -94,11 +94,8 @@ fn page(asked: &Asked, shown: ShownHook, faults: Faults) -> Page {
     let mut frame = asked.frame(&format!("Webhook call {id}"));
     if !is_holder(asked) {
         frame = frame.with(match ended {
-            None => AsCommand::cli(["queue", "webhook", "list", "--ids", &id]).call(
-                &Method::GET,
-                &format!("/api/queue/webhooks/{id}"),
-                None,
-            ),
+            None => AsCommand::cli(["queue", "webhook", "list", "--ids", &id])
+                .get(&format!("/api/queue/webhooks/{id}")),
             Some(_) => AsCommand::cli(["queue", "webhook", "retired", "list", "--ids", &id]),
         });
     }

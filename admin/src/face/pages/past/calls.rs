@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::http::Method;
 use postrider_store::{HookFilter, HookId, Order, QueueId, RetiredHookFilter};
 
 use super::{
@@ -270,7 +269,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         let (account, event) = (filter.account.as_deref(), filter.event.as_deref());
         let path = api("webhooks", account, event, listing.rows, "asc");
         let command = match filter.message.is_none() && filter.submitted_after.is_none() {
-            true => command.call(&Method::GET, &path, None),
+            true => command.get(&path),
             false => command,
         };
         frame = frame.with(command);
@@ -365,7 +364,7 @@ pub(in super::super) async fn history(asked: Arc<Asked>) -> Result<Answer, Troub
             ..RetiredHookFilter::default()
         };
         frame = frame.with(match *filter == simple {
-            true => command.call(&Method::GET, &path, None),
+            true => command.get(&path),
             false => command,
         });
     }

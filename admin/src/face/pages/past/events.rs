@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::http::Method;
 use futures_util::stream;
 use postrider_observe::{metrics::PanicIn, panics};
 use postrider_smtp::Address;
@@ -95,7 +94,7 @@ fn command(wanted: &Wanted, rows: usize) -> AsCommand {
     query.append_pair("limit", &rows.to_string());
     query.append_pair("sort", "desc");
     let path = format!("/api/events?{}", query.finish());
-    AsCommand::none().call(&Method::GET, &path, None)
+    AsCommand::none().get(&path)
 }
 
 #[derive(Template)]

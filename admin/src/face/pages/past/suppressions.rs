@@ -56,7 +56,7 @@ fn listing(account: Option<&str>) -> AsCommand {
     let path = format!("/api/queue/suppressions{}", query.unwrap_or_default());
     AsCommand::cli(["queue", "suppress", "list"])
         .option("--account", account)
-        .call(&Method::GET, &path, None)
+        .get(&path)
 }
 
 #[derive(Template)]

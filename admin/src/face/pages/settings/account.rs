@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::http::Method;
 
 use super::{Of, SettingsForm, save, told};
 use crate::{
@@ -89,7 +88,7 @@ fn shows(owner: &Owner) -> AsCommand {
         .append_pair("prefix", &key)
         .finish();
     let call = format!("/api/settings/list?{query}");
-    AsCommand::cli(["config", "get", &key]).call(&Method::GET, &call, None)
+    AsCommand::cli(["config", "get", &key]).get(&call)
 }
 
 fn framed(asked: &Asked, owner: &Owner, title: &str) -> Frame {

@@ -68,11 +68,7 @@ async fn page(asked: &Asked, faults: Faults) -> Result<Addresses, Trouble> {
         item,
     };
     let words = ["config", "address", "list", "--account", &owner.account];
-    let command = AsCommand::cli(words).call(
-        &Method::GET,
-        &format!("/api/principal/{}", segment(&owner.account)),
-        None,
-    );
+    let command = AsCommand::cli(words).get(&format!("/api/principal/{}", segment(&owner.account)));
     Ok(Addresses {
         frame: asked.frame(&owner.title("Addresses")).with(command),
         rows: items.into_iter().map(row).collect(),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::http::Method;
 
 use super::Head;
 use crate::{
@@ -68,11 +67,8 @@ async fn page(asked: &Asked, domain: Head, faults: Faults) -> Result<Aliases, Tr
         alias,
     };
     let form = &asked.form;
-    let command = AsCommand::cli(["config", "alias", "list", "--domain", domain.name()]).call(
-        &Method::GET,
-        "/api/principal?types=list",
-        None,
-    );
+    let command = AsCommand::cli(["config", "alias", "list", "--domain", domain.name()])
+        .get("/api/principal?types=list");
     Ok(Aliases {
         frame: domain.frame(asked, "Aliases").with(command),
         rows: items.into_iter().map(row).collect(),

@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    http::{
-        Method,
-        header::{CONTENT_DISPOSITION, CONTENT_TYPE},
-    },
+    http::header::{CONTENT_DISPOSITION, CONTENT_TYPE},
     response::IntoResponse,
 };
 
@@ -251,7 +248,7 @@ pub(in crate::face::pages) async fn show(asked: Arc<Asked>) -> Result<Answer, Tr
     };
     let word = if checked { "check" } else { "records" };
     let call = format!("/api/dns/{word}/{}", segment(domain.name()));
-    let command = AsCommand::cli(["dns", word, domain.name()]).call(&Method::GET, &call, None);
+    let command = AsCommand::cli(["dns", word, domain.name()]).get(&call);
     Answer::page(&Dns {
         frame: domain.frame(&asked, "DNS").with(command),
         domain,

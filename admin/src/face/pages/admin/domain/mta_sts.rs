@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use askama::Template;
-use axum::http::Method;
 use postrider_config::parse_duration;
 use postrider_store::Time;
 use serde_json::json;
@@ -116,7 +115,7 @@ async fn page(asked: &Asked, domain: Head, faults: Faults) -> Result<MtaSts, Tro
         .append_pair("prefix", &key)
         .finish();
     let call = format!("/api/settings/list?{query}");
-    let command = AsCommand::cli(["config", "get", &key]).call(&Method::GET, &call, None);
+    let command = AsCommand::cli(["config", "get", &key]).get(&call);
     Ok(MtaSts {
         frame: domain.frame(asked, "MTA-STS").with(command),
         saved: When::maybe(saved.map(|time| time.to_string()).as_ref(), now),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::http::Method;
 
 use super::Head;
 use crate::{
@@ -53,7 +52,7 @@ fn page(asked: &Asked, domain: Head, form: SettingsForm) -> Settings {
         .append_pair("prefix", &key)
         .finish();
     let call = format!("/api/settings/list?{query}");
-    let command = AsCommand::cli(["config", "get", &key]).call(&Method::GET, &call, None);
+    let command = AsCommand::cli(["config", "get", &key]).get(&call);
     Settings {
         frame: domain.frame(asked, "Settings").with(command),
         domain,

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::http::Method;
 use jiff::Timestamp;
 use postrider_config::parse_duration;
 use postrider_store::{QueueId, Time};
@@ -286,7 +285,7 @@ impl Filter {
     pub(super) fn listing(&self) -> AsCommand {
         let command = self.command(&["queue", "list"], false);
         match self.path(&[]) {
-            Some(path) => command.call(&Method::GET, &path, None),
+            Some(path) => command.get(&path),
             None => command,
         }
     }
