@@ -57,9 +57,9 @@ const OWN: [&str; 3] = [LIVE, PART, "told"];
 const GATHERED: Duration = Duration::from_millis(250);
 /// A part is made again after this time, also if the store did not change.
 const AT_LATEST: Duration = Duration::from_secs(10);
-/// The silence after which a browser gets a comment, and after which the server looks again whether
-/// the visitor is still logged in.
-const SILENCE: Duration = Duration::from_secs(15);
+/// The server looks again after this time whether the visitor is still logged in. In a silence the
+/// browser gets a comment then.
+const LOOK: Duration = Duration::from_secs(15);
 /// The longest stream. The browser then asks for another one.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// The time between two requests of a browser that gets no stream, in seconds.
@@ -334,6 +334,8 @@ fn event(id: &str, html: &str) -> String {
 struct Rest {
     asked: Asked,
     until: Instant,
+    /// When to look again whether the visitor is still logged in.
+    look: Instant,
     stopping: watch::Receiver<bool>,
     _place: Share,
     _counted: OpenStream,
@@ -344,20 +346,36 @@ impl Rest {
         Self {
             asked: asked.clone(),
             until: Instant::now() + LONGEST,
+            look: Instant::now() + LOOK,
             stopping: asked.shared().stopping.clone(),
             _place: place,
             _counted: OpenStream::new(&asked.context.metrics, StreamKind::Pages),
         }
     }
 
-    /// Waits for the end of the stream (None) or of a silence.
+    /// Whether the stream goes on. A stream asks before each event, so that one with an event at
+    /// all times ends with its session too.
+    async fn goes_on(&mut self) -> bool {
+        let now = Instant::now();
+        if *self.stopping.borrow() || self.until <= now {
+            return false;
+        }
+        if now < self.look {
+            return true;
+        }
+        let goes_on = self.asked.is_still_logged_in().await;
+        // Only now: an event may end the wait for the answer. The next one asks again then.
+        self.look = Instant::now() + LOOK;
+        goes_on
+    }
+
+    /// Waits for the end of the stream (None) or for the next look at the session.
     async fn over(&mut self) -> Option<Bytes> {
-        let is_silent = tokio::select! {
-            _ = self.stopping.wait_for(|stop| *stop) => false,
-            () = sleep_until(self.until) => false,
-            () = sleep(SILENCE) => true,
-        };
-        let goes_on = is_silent && self.asked.is_still_logged_in().await;
+        tokio::select! {
+            _ = self.stopping.wait_for(|stop| *stop) => return None,
+            () = sleep_until(self.until.min(self.look)) => {}
+        }
+        let goes_on = self.goes_on().await;
         goes_on.then(|| Bytes::from_static(COMMENT.as_bytes()))
     }
 }
@@ -373,10 +391,10 @@ struct Listener {
 
 impl Listener {
     async fn next(&mut self) -> Option<Bytes> {
+        if self.has_ended || !self.rest.goes_on().await {
+            return None;
+        }
         loop {
-            if self.has_ended {
-                return None;
-            }
             let made = self.news.borrow_and_update().clone();
             self.has_ended = made.is_final;
             if !made.id.is_empty() && made.id != self.sent {
@@ -403,6 +421,9 @@ struct Follower {
 
 impl Follower {
     async fn next(&mut self) -> Option<Bytes> {
+        if !self.rest.goes_on().await {
+            return None;
+        }
         let first = tokio::select! {
             piece = self.pieces.next() => piece?,
             over = self.rest.over() => return over,

@@ -446,6 +446,28 @@ async fn a_page_follows_what_changes_and_gives_away_no_token() {
 }
 
 #[tokio::test]
+async fn a_stream_with_an_event_at_all_times_ends_with_its_session() {
+    let visitor = visitor().await;
+    let page = visitor.get(QUEUE).await;
+    let mut events = visitor.events(&stream(&page), None).await;
+    // Something happens, and the next look at the session is due.
+    let goes_on = async || {
+        visitor.queue(&MAIL, 1).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(16)).await;
+        tokio::time::resume();
+    };
+    for _ in 0..2 {
+        goes_on().await;
+        let event = events.next().await.unwrap();
+        assert!(event.starts_with("id: "), "{event}");
+    }
+    visitor.send(&page, "/admin/logout", &[]).await;
+    goes_on().await;
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test]
 async fn too_many_streams_of_a_visitor_are_polled() {
     let visitor = visitor().await;
     let page = visitor.get(QUEUE).await;
