@@ -11,7 +11,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use percent_encoding::percent_decode_str;
-use postrider_observe::{metrics::PanicIn, panics};
 use postrider_store::{Actor, Time};
 use tracing::error;
 
@@ -30,6 +29,7 @@ use crate::{
     face::{
         http::{Client, by_password, read_whole},
         sessions::{self, Session},
+        task,
     },
     op::{Operation, Single, Sink, second_factors},
 };
@@ -390,8 +390,7 @@ pub(super) async fn run(page: &'static Page, asked: Asked) -> Response {
                     Some(number) => shared.repeats.once(number, (page.run)(worked)).await,
                 }
             };
-            let work = tokio::spawn(panics::within(PanicIn::Http, work));
-            work.await.unwrap_or_else(|_| {
+            task::begin(work).await.unwrap_or_else(|_| {
                 error!("a form panicked");
                 Err(AdminError::internal("a form panicked").into())
             })

@@ -11,7 +11,6 @@ use std::{
 };
 
 use askama::Template;
-use postrider_observe::{metrics::PanicIn, panics};
 use rand::Rng;
 
 use super::{
@@ -23,6 +22,7 @@ use super::{
 };
 use crate::{
     AdminError,
+    face::task,
     op::{Operation, Sink, messages::Portion},
 };
 
@@ -156,8 +156,7 @@ pub(super) async fn begin(
         let result = result.map_err(|error| error.text);
         *worked.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     };
-    let work = tokio::spawn(panics::within(PanicIn::Http, work));
-    if tokio::time::timeout(SHORT, work).await.is_ok() {
+    if tokio::time::timeout(SHORT, task::begin(work)).await.is_ok() {
         return match job.ended() {
             Some(Ok(())) => Ok(asked.done_at(job.told(), back)),
             Some(Err(error)) => Err(AdminError::unavailable(error).into()),

@@ -26,10 +26,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use postrider_observe::{
-    metrics::{OpenStream, PanicIn, StreamKind},
-    panics,
-};
+use postrider_observe::metrics::{OpenStream, StreamKind};
 use postrider_store::Counts;
 use postrider_webhook::Share;
 use sha2::{Digest, Sha256};
@@ -44,7 +41,10 @@ use super::{
     asked::Asked,
     form::Fields,
 };
-use crate::{AdminError, Code, face::sessions::Session};
+use crate::{
+    AdminError, Code,
+    face::{sessions::Session, task},
+};
 
 /// The parameter of a request for a stream. Its value is the id of the part that the page has.
 const LIVE: &str = "live";
@@ -471,8 +471,7 @@ impl Lives {
         parts.insert(key.clone(), news.clone());
         drop(parts);
         let shared = Arc::clone(asked.shared());
-        let work = keep(shared, key, asked, every, render, made);
-        tokio::spawn(panics::within(PanicIn::Http, work));
+        task::begin(keep(shared, key, asked, every, render, made));
         news
     }
 

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     AdminError,
+    face::task,
     op::{
         Gone, Operation, Sink,
         inbox::{Get, Html, InboxId, Part, Source},
@@ -83,7 +84,7 @@ pub(super) async fn source(asked: &Asked, id: InboxId) -> Result<Answer, Trouble
     };
     let (sender, mut pieces) = mpsc::channel(2);
     let context = asked.context.clone();
-    let reading = tokio::spawn(async move {
+    let reading = task::begin(async move {
         let mut pieces = Pieces(sender);
         source.run(&context, &mut pieces).await
     });
