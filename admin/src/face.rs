@@ -17,6 +17,7 @@ pub mod pages;
 mod path;
 pub mod sessions;
 pub mod socket;
+mod stages;
 mod task;
 
 use serde::{Deserialize, Serialize};

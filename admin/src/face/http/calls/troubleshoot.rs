@@ -16,51 +16,21 @@ use super::super::{
     value,
 };
 use crate::{
-    AdminError, Context,
+    AdminError,
+    face::stages,
     op::{
-        Gone, Operation, Single, Sink,
+        Single,
         checks::{DmarcCheck, Letter},
         delivery::{Check, StageItem, WAIT_MAX},
     },
 };
 
-/// How many stages wait for a client that reads slowly.
-const STAGES_MAX: usize = 64;
 /// How long each part of a session may take, in seconds, if nothing else is asked for.
 const WAIT: u64 = 30;
 /// Why a check ends that panics.
 const BROKEN: &str = "the check ended with an internal error";
 /// The path of the call that a token opens.
 const OPENED: &str = "troubleshoot/delivery/{target}";
-
-/// The stages of a check on their way to a client.
-struct ToClient {
-    sender: mpsc::Sender<Result<StageItem, AdminError>>,
-    /// Also those that clients of Stalwart do not know.
-    all: bool,
-}
-
-impl Sink<StageItem> for ToClient {
-    async fn send(&mut self, items: Vec<StageItem>) -> Result<(), AdminError> {
-        let all = self.all;
-        for item in items.into_iter().filter(|item| all || !item.is_extra()) {
-            self.sender.send(Ok(item)).await.map_err(|_| Gone)?;
-        }
-        Ok(())
-    }
-}
-
-/// Makes a check, until its end or until the client has gone.
-async fn run(check: Check, context: Context, mut client: ToClient) {
-    let sender = client.sender.clone();
-    let checked = tokio::select! {
-        checked = check.run(&context, &mut client) => checked,
-        () = sender.closed() => return,
-    };
-    if let Err(error) = checked {
-        let _ = sender.send(Err(error)).await;
-    }
-}
 
 /// A token for a stream.
 pub(in super::super) async fn token(asked: Asked) -> Result<Answer, Problem> {
@@ -101,24 +71,22 @@ impl Asked {
 /// The stream of the stages of a check. A check that may not be made is answered as a problem.
 pub(in super::super) async fn delivery(asked: Asked) -> Result<Answer, Problem> {
     let check = asked.check()?;
-    let (sender, mut receiver) = mpsc::channel(STAGES_MAX);
-    let client = ToClient {
-        sender,
-        all: asked.wants_all_stages(),
-    };
-    tokio::spawn(run(check, asked.context.clone(), client));
+    // Clients of Stalwart do not know all of them.
+    let all = asked.wants_all_stages();
+    let is_shown = move |stage: &StageItem| all || !stage.is_extra();
+    let mut receiver = stages::begin(check, asked.context.clone(), is_shown);
     let first = match receiver.recv().await {
         Some(first) => first?,
         None => return Err(Problem::internal(BROKEN)),
     };
-    let frames =
-        stages(first, receiver).filter_map(async |item| Some(Frame::Stage(value(&[item]).ok()?)));
+    let frames = to_the_end(first, receiver)
+        .filter_map(async |item| Some(Frame::Stage(value(&[item]).ok()?)));
     Ok(Answer::Live(Live::without_pings(&asked, None, frames)?))
 }
 
 /// The stages of a check that has begun. The last one is always `completed`: if the check fails, it
 /// has the reason.
-fn stages(
+fn to_the_end(
     first: StageItem,
     receiver: mpsc::Receiver<Result<StageItem, AdminError>>,
 ) -> impl Stream<Item = StageItem> {
@@ -201,12 +169,12 @@ mod tests {
             ),
             (vec![], &["mxLookupStart", "completed"], Some(BROKEN)),
         ] {
-            let (sender, receiver) = mpsc::channel(STAGES_MAX);
+            let (sender, receiver) = mpsc::channel(stages::WAITING);
             for item in told {
                 sender.send(item).await.unwrap();
             }
             drop(sender);
-            let stages = stages(stage("mxLookupStart"), receiver);
+            let stages = to_the_end(stage("mxLookupStart"), receiver);
             let stages: Vec<StageItem> = stages.collect().await;
             let found: Vec<&str> = stages.iter().map(|stage| stage.kind.as_str()).collect();
             assert_eq!(found, kinds);

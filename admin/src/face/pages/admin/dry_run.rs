@@ -10,7 +10,6 @@ use axum::{
     response::IntoResponse,
 };
 use futures_util::stream;
-use postrider_observe::{metrics::PanicIn, panics};
 use tokio::sync::mpsc;
 
 use super::{
@@ -25,22 +24,17 @@ use super::{
 };
 use crate::{
     AdminError, Code,
-    op::{
-        Gone, Operation, Sink,
-        delivery::{
-            Check, StageItem,
-            words::{
-                certificate_text, details, plan_reason, plan_text, result_text, session_text,
-                step_of,
-            },
+    face::stages,
+    op::delivery::{
+        Check, StageItem,
+        words::{
+            certificate_text, details, plan_reason, plan_text, result_text, session_text, step_of,
         },
     },
 };
 
 /// Where the rows go.
 const MARK: &str = "<!--rows-->";
-/// How many stages wait for a slow browser.
-const WAITING: usize = 64;
 
 #[derive(Template)]
 #[template(path = "admin/watch/dry_run.html")]
@@ -117,18 +111,6 @@ fn command(check: &Check) -> AsCommand {
     command.get(&filter::call(&path, &options))
 }
 
-/// Stages on their way to a browser.
-struct ToBrowser(mpsc::Sender<Result<StageItem, AdminError>>);
-
-impl Sink<StageItem> for ToBrowser {
-    async fn send(&mut self, items: Vec<StageItem>) -> Result<(), AdminError> {
-        for item in items {
-            self.0.send(Ok(item)).await.map_err(|_| Gone)?;
-        }
-        Ok(())
-    }
-}
-
 /// Runs a check. It ends when the browser goes.
 pub(in super::super) async fn run(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let mut page = page(&asked);
@@ -140,18 +122,7 @@ pub(in super::super) async fn run(asked: Arc<Asked>) -> Result<Answer, Trouble> 
         }
     };
     page.frame = page.frame.with(command(&check));
-    let (sender, mut stages) = mpsc::channel(WAITING);
-    let context = asked.context.clone();
-    tokio::spawn(panics::within(PanicIn::Http, async move {
-        let mut browser = ToBrowser(sender.clone());
-        let checked = tokio::select! {
-            checked = check.run(&context, &mut browser) => checked,
-            () = sender.closed() => return,
-        };
-        if let Err(error) = checked {
-            let _ = sender.send(Err(error)).await;
-        }
-    }));
+    let mut stages = stages::begin(check, asked.context.clone(), |_| true);
     let first = match stages.recv().await {
         Some(Err(error)) if error.code != Code::Internal => {
             page.faults = Faults::of(&error);
