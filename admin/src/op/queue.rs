@@ -63,6 +63,20 @@ pub struct AttemptItem {
     pub remote: String,
 }
 
+impl AttemptItem {
+    /// The reply in one line: code, enhanced code and text, as far as there are any.
+    #[must_use]
+    pub fn reply(&self) -> String {
+        let code = match self.code {
+            0 => String::new(),
+            code => code.to_string(),
+        };
+        let parts = [code.as_str(), &self.enhanced_code, &self.text];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        parts.join(" ")
+    }
+}
+
 impl QueueItem {
     pub(super) fn new(message: &Queued, state: String) -> Self {
         Self {

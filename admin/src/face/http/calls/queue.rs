@@ -258,7 +258,11 @@ fn message_with_results(item: &MessageItem) -> Result<Value, Problem> {
 
 /// The status of a recipient, in Stalwart's form.
 fn delivery_status(item: &MessageItem) -> Value {
-    let text = item.results.last().map(result_text).unwrap_or_default();
+    let text = item
+        .results
+        .last()
+        .map(AttemptItem::reply)
+        .unwrap_or_default();
     match item.stage {
         Stage::Delivered => json!({ "completed": text }),
         Stage::Failed => json!({ "perm_fail": text }),
@@ -267,17 +271,6 @@ fn delivery_status(item: &MessageItem) -> Value {
         }
         _ => json!("scheduled"),
     }
-}
-
-/// The result of an attempt in words.
-fn result_text(result: &AttemptItem) -> String {
-    let code = match result.code {
-        0 => String::new(),
-        code => code.to_string(),
-    };
-    let parts = [code.as_str(), &result.enhanced_code, &result.text];
-    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    parts.join(" ")
 }
 
 pub(in super::super) async fn get(asked: Asked) -> Result<Answer, Problem> {

@@ -126,13 +126,7 @@ impl Row {
         if !attempt.remote.is_empty() {
             parts.push(format!("by {}", attempt.remote));
         }
-        let code = match attempt.code {
-            0 => String::new(),
-            code => code.to_string(),
-        };
-        let reply = [code.as_str(), &attempt.enhanced_code, &attempt.text];
-        let reply = reply.into_iter().filter(|part| !part.is_empty());
-        parts.push(reply.collect::<Vec<_>>().join(" "));
+        parts.push(attempt.reply());
         let mut transcripts = transcripts.iter();
         let transcript = transcripts.find(|it| it.start == attempt.start);
         Self {

@@ -28,6 +28,7 @@ use crate::op::{
     browse::{Browse, Browsed},
     messages::{MessageItem, Stage},
     overview::GetFigures,
+    queue::AttemptItem,
 };
 
 /// How often a page shows what changed.
@@ -98,16 +99,7 @@ impl Row {
     pub(super) fn new(item: MessageItem, asked: &Asked) -> Self {
         let (message, now) = (&item.message, asked.now());
         let last = message.last_result.as_ref();
-        let last = last.filter(|last| !last.success);
-        let result = last.map(|last| {
-            let code = match last.code {
-                0 => String::new(),
-                code => code.to_string(),
-            };
-            let parts = [code.as_str(), &last.enhanced_code, &last.text];
-            let parts = parts.into_iter().filter(|part| !part.is_empty());
-            parts.collect::<Vec<_>>().join(" ")
-        });
+        let result = last.filter(|last| !last.success).map(AttemptItem::reply);
         let state = message.state.split("; last answer").next();
         Self {
             age: When::new(&message.created, now),
