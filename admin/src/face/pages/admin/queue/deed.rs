@@ -50,12 +50,9 @@ pub(super) struct Doing {
 type Call = (Method, Vec<(&'static str, String)>, Option<Value>);
 
 impl Doing {
-    /// Reads what a form wants.
-    ///
-    /// # Errors
-    /// If a field is wrong.
-    pub(super) fn new(form: &Fields, now: Time) -> Result<Self, AdminError> {
-        let doing = |verb, past, deed| Self {
+    /// Something to do without effects, a command or a call yet.
+    const fn of(verb: &'static str, past: &'static str, deed: Deed) -> Self {
+        Self {
             deed,
             verb,
             past,
@@ -63,8 +60,15 @@ impl Doing {
             effects: Vec::new(),
             words: Vec::new(),
             call: None,
-        };
-        let change = |verb, past, change| doing(verb, past, Deed::Change(change));
+        }
+    }
+
+    /// Reads what a form wants.
+    ///
+    /// # Errors
+    /// If a field is wrong.
+    pub(super) fn new(form: &Fields, now: Time) -> Result<Self, AdminError> {
+        let change = |verb, past, change| Self::of(verb, past, Deed::Change(change));
         match form.text("do") {
             Some("hold") => Ok(change(
                 "Hold",
@@ -107,7 +111,7 @@ impl Doing {
             Some("fail") => Ok(Self {
                 is_final: true,
                 call: Some((Method::DELETE, vec![("fail", "true".to_owned())], None)),
-                ..doing("Let fail", "failed", Deed::End(Ending::Failed))
+                ..Self::of("Let fail", "failed", Deed::End(Ending::Failed))
             }
             .command(&["fail"])
             .effect("Each sender gets a DSN, as if the delivery had failed.")
@@ -115,7 +119,7 @@ impl Doing {
             Some("drop") => Ok(Self {
                 is_final: true,
                 call: Some((Method::DELETE, Vec::new(), None)),
-                ..doing("Drop", "dropped", Deed::End(Ending::Canceled))
+                ..Self::of("Drop", "dropped", Deed::End(Ending::Canceled))
             }
             .command(&["drop"])
             .effect("The senders are not told.")
@@ -153,13 +157,8 @@ impl Doing {
             ..Change::default()
         };
         let doing = Self {
-            deed: Deed::Change(change),
-            verb: "Schedule",
-            past: "scheduled",
-            is_final: false,
-            effects: Vec::new(),
-            words: Vec::new(),
             call,
+            ..Self::of("Schedule", "scheduled", Deed::Change(change))
         };
         Ok(doing
             .command(&words)
@@ -180,16 +179,10 @@ impl Doing {
             "" => "The routes decide again how they are sent.".to_owned(),
             name => format!("They are sent by the transport {name}, whatever the routes say."),
         };
-        let doing = Self {
-            deed: Deed::Change(change),
-            verb: "Set the transport",
-            past: "given the transport",
-            is_final: false,
-            effects: vec![effect],
-            words: Vec::new(),
-            call: None,
-        };
+        let deed = Deed::Change(change);
+        let doing = Self::of("Set the transport", "given the transport", deed);
         Ok(doing
+            .effect(&effect)
             .command(&["transport", name])
             .patch(json!({"transport": name})))
     }
@@ -211,16 +204,9 @@ impl Doing {
             require_tls: Some(required),
             ..Change::default()
         };
-        let doing = Self {
-            deed: Deed::Change(change),
-            verb: "Set the TLS",
-            past: "given the TLS policy",
-            is_final: false,
-            effects: vec![effect.to_owned()],
-            words: Vec::new(),
-            call: None,
-        };
+        let doing = Self::of("Set the TLS", "given the TLS policy", Deed::Change(change));
         Ok(doing
+            .effect(effect)
             .command(&["requiretls", form.text("policy").unwrap_or_default()])
             .patch(json!({"require_tls": required})))
     }
