@@ -6,7 +6,8 @@
 //! - `browser`: what a request says of its browser, and who may not ask.
 //! - `cookies`: the cookies of [sessions](super::sessions). `login`: the pages for logging in.
 //!   `halves`: logins that wait for a code.
-//! - `form`: the fields of a form. `repeats`: a form that was sent twice acts once.
+//! - `form`: the fields of a form. `repeats`: a form that was sent twice acts once. `recent`: what
+//!   came lately.
 //! - `frame`: the frame around each page. `shown`: times, sizes and counts for people.
 //! - `command`: the commands and calls that do the same as a page.
 //! - `list`: pages of long lists. `live`: parts of pages that are kept up to date.
@@ -42,6 +43,7 @@ mod logins;
 mod owner;
 mod past;
 mod qr;
+mod recent;
 mod repeats;
 mod second_factor;
 mod settings;

@@ -424,8 +424,8 @@ impl<T: Send> Sink<T> for Collected<T> {
     }
 }
 
-/// A number of its own for a form.
-pub(super) fn form_number() -> String {
+/// A key that nobody guesses: of a form, of a notice, or of work.
+pub(super) fn random_key() -> String {
     use rand::Rng;
     format!("{:016x}", rand::rng().next_u64())
 }

@@ -1,18 +1,15 @@
 //! The frame around each page: title, menu, what was just done, and the commands that do the same.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
 use askama::Template;
 use axum::http::Method;
-use rand::Rng;
 
 use super::{
-    asked::{Asked, form_number},
+    asked::{Asked, random_key},
     assets,
     command::AsCommand,
+    recent::Recent,
     site::{self, Area},
 };
 
@@ -198,7 +195,7 @@ impl Frame {
     pub(super) fn hidden(&self) -> Hidden<'_> {
         Hidden {
             token: &self.token,
-            number: form_number(),
+            number: random_key(),
         }
     }
 
@@ -278,37 +275,22 @@ const NOTICES: usize = 1000;
 /// What was done, for the page that a form leads to. Each is read once.
 #[derive(Default)]
 pub(super) struct Notices {
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    texts: HashMap<String, String>,
-    /// The oldest first.
-    order: VecDeque<String>,
+    waiting: Mutex<Recent<String, NOTICES>>,
 }
 
 impl Notices {
     /// Keeps a text, and gives the key by which it is read.
     pub(super) fn keep(&self, text: String) -> String {
-        let key = format!("{:016x}", rand::rng().next_u64());
+        let key = random_key();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.order.len() >= NOTICES
-            && let Some(oldest) = waiting.order.pop_front()
-        {
-            waiting.texts.remove(&oldest);
-        }
-        waiting.texts.insert(key.clone(), text);
-        waiting.order.push_back(key.clone());
+        waiting.add(key.clone(), text);
         key
     }
 
     /// Reads a text. A second look finds nothing.
     pub(super) fn take(&self, key: Option<&str>) -> Option<String> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = key?;
-        waiting.order.retain(|known| known != key);
-        waiting.texts.remove(key)
+        waiting.take(key?)
     }
 }
 

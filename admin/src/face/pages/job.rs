@@ -11,11 +11,10 @@ use std::{
 };
 
 use askama::Template;
-use rand::Rng;
 
 use super::{
     answer::{Answer, Trouble, sentence},
-    asked::Asked,
+    asked::{Asked, random_key},
     frame::Frame,
     live::{self, Live, Part, Shown},
     shown::{Count, When, counted},
@@ -137,7 +136,7 @@ pub(super) async fn begin(
     operation: impl Operation<Item = Portion> + 'static,
 ) -> Result<Answer, Trouble> {
     let job = Arc::new(Job {
-        id: format!("{:016x}", rand::rng().next_u64()),
+        id: random_key(),
         owner: owner(asked),
         title: title.to_owned(),
         past,

@@ -1,13 +1,13 @@
 //! A form that was sent twice acts once. Each form has a number of its own.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::answer::{Answer, Trouble};
+use super::{
+    answer::{Answer, Trouble},
+    recent::Recent,
+};
 
 /// The most forms that are remembered.
 const KEPT: usize = 4096;
@@ -18,14 +18,7 @@ type Outcome = Arc<OnceCell<String>>;
 /// The forms that acted lately.
 #[derive(Default)]
 pub(super) struct Repeats {
-    known: Mutex<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    outcomes: HashMap<String, Outcome>,
-    /// The oldest first.
-    order: VecDeque<String>,
+    known: Mutex<Recent<Outcome, KEPT>>,
 }
 
 impl Repeats {
@@ -52,17 +45,11 @@ impl Repeats {
 
     fn outcome(&self, key: String) -> Outcome {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(outcome) = known.outcomes.get(&key) {
+        if let Some(outcome) = known.get(&key) {
             return Arc::clone(outcome);
         }
-        if known.order.len() >= KEPT
-            && let Some(oldest) = known.order.pop_front()
-        {
-            known.outcomes.remove(&oldest);
-        }
         let outcome = Outcome::default();
-        known.outcomes.insert(key.clone(), Arc::clone(&outcome));
-        known.order.push_back(key);
+        known.add(key, Arc::clone(&outcome));
         outcome
     }
 }
