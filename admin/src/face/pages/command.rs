@@ -5,6 +5,8 @@ use std::fmt::Write;
 use axum::http::Method;
 use serde_json::Value;
 
+use super::form::query;
+
 /// A command of `postrider`, and the call of the management API that does the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AsCommand {
@@ -70,6 +72,16 @@ impl AsCommand {
         let _ = write!(curl, " {}", quoted(&format!("$URL{path}")));
         self.curl = curl;
         self
+    }
+}
+
+/// The path of a call of the management API with the parameters that have a value.
+pub(super) fn path(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
+    let given = parameters.iter();
+    let given = given.filter_map(|(name, value)| Some((*name, (*value)?)));
+    match query(given).as_str() {
+        "" => path.to_owned(),
+        query => format!("{path}?{query}"),
     }
 }
 

@@ -116,11 +116,8 @@ impl Fields {
 
     /// The same fields as a query, without those named, and with `more` at the end.
     pub(super) fn query(&self, without: &[&str], more: &[(&str, &str)]) -> String {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        let kept = self.pairs.iter();
-        query.extend_pairs(kept.filter(|(name, _)| !without.contains(&name.as_str())));
-        query.extend_pairs(more);
-        query.finish()
+        let kept = self.iter().filter(|(name, _)| !without.contains(name));
+        query(kept.chain(more.iter().copied()))
     }
 
     /// Names and values, for hidden fields.
@@ -128,6 +125,12 @@ impl Fields {
         let pairs = self.pairs.iter();
         pairs.map(|(name, value)| (name.as_str(), value.as_str()))
     }
+}
+
+/// These fields as a query.
+pub(super) fn query<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(fields).finish()
 }
 
 /// What is wrong with a form that is shown again.

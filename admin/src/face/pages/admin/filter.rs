@@ -2,7 +2,7 @@
 
 use postrider_store::Time;
 
-pub(super) use super::super::past::filter::past as time;
+pub(super) use super::super::{command::path as call, past::filter::past as time};
 use super::super::{list::Listing, shown::When};
 use crate::op::Reached;
 
@@ -20,16 +20,5 @@ impl Reach {
             back_to: When::new(&reached.time, now),
             query: listing.going_on(&reached.id.to_string()),
         })
-    }
-}
-
-/// The path of a call of the management API with the parameters that have a value.
-pub(super) fn call(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    let given = parameters.iter();
-    query.extend_pairs(given.filter_map(|(name, value)| Some((*name, (*value)?))));
-    match query.finish().as_str() {
-        "" => path.to_owned(),
-        query => format!("{path}?{query}"),
     }
 }

@@ -9,8 +9,8 @@ use super::{
     super::{
         answer::{Answer, Trouble},
         asked::Asked,
-        command::AsCommand,
-        form::{Faults, Fields},
+        command::{self, AsCommand},
+        form::{Faults, Fields, query},
         frame::Frame,
         list::{Links, Listing},
         shown::{Count, When},
@@ -129,15 +129,15 @@ pub(super) fn past_command(words: &[&str], filter: &RetiredHookFilter) -> Option
 
 /// The call that lists the calls of an account and an event.
 fn api(path: &str, account: Option<&str>, event: Option<&str>, rows: usize, sort: &str) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in [("account", account), ("event", event)] {
-        if let Some(value) = value {
-            query.append_pair(name, value);
-        }
-    }
-    query.append_pair("limit", &rows.to_string());
-    query.append_pair("sort", sort);
-    format!("/api/queue/{path}?{}", query.finish())
+    command::path(
+        &format!("/api/queue/{path}"),
+        &[
+            ("account", account),
+            ("event", event),
+            ("limit", Some(&rows.to_string())),
+            ("sort", Some(sort)),
+        ],
+    )
 }
 
 struct Receiver {
@@ -155,11 +155,6 @@ impl Receiver {
     fn new(item: ReceiverItem, asked: &Asked) -> Self {
         let now = asked.now();
         let last = item.last.as_ref().map(|last| last.start.clone());
-        let query = |pairs: &[(&str, &str)]| {
-            form_urlencoded::Serializer::new(String::new())
-                .extend_pairs(pairs)
-                .finish()
-        };
         let kind = if item.incoming {
             "incoming"
         } else {
@@ -169,8 +164,8 @@ impl Receiver {
             waiting: Count(item.waiting),
             failing: item.failing_since.as_ref().map(|at| When::new(at, now)),
             last: When::maybe(last.as_ref(), now),
-            test: query(&[("account", &item.account), ("kind", kind)]),
-            calls: query(&[("account", &item.account)]),
+            test: query([("account", item.account.as_str()), ("kind", kind)]),
+            calls: query([("account", item.account.as_str())]),
             item,
         }
     }

@@ -13,7 +13,7 @@ use super::{
     super::{
         answer::{Answer, Trouble},
         asked::Asked,
-        command::AsCommand,
+        command::{self, AsCommand},
         form::{Faults, Fields},
         frame::Frame,
         list::{Links, Listing},
@@ -73,27 +73,24 @@ fn command(wanted: &Wanted, rows: usize) -> AsCommand {
         return AsCommand::none();
     }
     let filter = &wanted.filter;
-    let mut query = form_urlencoded::Serializer::new(String::new());
     let event = filter.events.first().map(|event| event.name());
     let (since, before) = (
         filter.since.map(|time| time.to_string()),
         filter.before.map(|time| time.to_string()),
     );
-    for (name, value) in [
-        ("account", filter.account.as_deref()),
-        ("event", event),
-        ("recipient", filter.recipient.as_deref()),
-        ("message_id", filter.message_id.as_deref()),
-        ("after", since.as_deref()),
-        ("before", before.as_deref()),
-    ] {
-        if let Some(value) = value {
-            query.append_pair(name, value);
-        }
-    }
-    query.append_pair("limit", &rows.to_string());
-    query.append_pair("sort", "desc");
-    let path = format!("/api/events?{}", query.finish());
+    let path = command::path(
+        "/api/events",
+        &[
+            ("account", filter.account.as_deref()),
+            ("event", event),
+            ("recipient", filter.recipient.as_deref()),
+            ("message_id", filter.message_id.as_deref()),
+            ("after", since.as_deref()),
+            ("before", before.as_deref()),
+            ("limit", Some(&rows.to_string())),
+            ("sort", Some("desc")),
+        ],
+    );
     AsCommand::none().get(&path)
 }
 

@@ -203,15 +203,13 @@ pub(in super::super) fn message_id(fields: &Fields) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::super::form::query, *};
 
     #[test]
     fn times_are_read_as_people_write_them() {
         let now = Time(1_796_040_000_000_000);
         let read = |text: &str| {
-            let query = form_urlencoded::Serializer::new(String::new())
-                .append_pair("at", text)
-                .finish();
+            let query = query([("at", text)]);
             past(&Fields::parse(query.as_bytes()), "at", now)
         };
         let hour = Time(now.0 - 3_600_000_000);

@@ -12,7 +12,7 @@ use super::{
         asked::Asked,
         command::AsCommand,
         confirm::Confirm,
-        form::{Faults, Fields},
+        form::{Faults, Fields, query},
         frame::Frame,
         list::{Links, Listing},
         shown::{When, counted},
@@ -146,10 +146,7 @@ impl Row {
         let last = item.results.last();
         let code = last.filter(|last| last.code > 0);
         let code = code.map(|last| format!("{} {}", last.code, last.enhanced_code));
-        let suppress = form_urlencoded::Serializer::new(String::new())
-            .append_pair("account", &item.account)
-            .append_pair("address", &item.to)
-            .finish();
+        let suppress = query([("account", item.account.as_str()), ("address", &item.to)]);
         Self {
             ended: When::new(&item.last_activity, asked.now()),
             code: code.unwrap_or_default().trim().to_owned(),

@@ -12,9 +12,9 @@ use super::{
     super::{
         answer::{Answer, Trouble},
         asked::Asked,
-        command::AsCommand,
+        command::{self, AsCommand},
         confirm::Confirm,
-        form::{Faults, Fields},
+        form::{self, Faults, Fields},
         frame::Frame,
         list::{Links, Listing},
         shown::When,
@@ -49,11 +49,7 @@ pub(super) fn wanted(asked: &Asked, fields: &Fields) -> Result<Wanted, AdminErro
 
 /// The command that lists the entries of an account.
 fn listing(account: Option<&str>) -> AsCommand {
-    let query = account.map(|account| {
-        let mut query = form_urlencoded::Serializer::for_suffix("?".to_owned(), 1);
-        query.append_pair("account", account).finish()
-    });
-    let path = format!("/api/queue/suppressions{}", query.unwrap_or_default());
+    let path = command::path("/api/queue/suppressions", &[("account", account)]);
     AsCommand::cli(["queue", "suppress", "list"])
         .option("--account", account)
         .get(&path)
@@ -87,11 +83,11 @@ struct Row {
 
 impl Row {
     fn new(item: SuppressionItem, asked: &Asked) -> Self {
-        let remove = form_urlencoded::Serializer::new(String::new())
-            .append_pair("account", &item.account)
-            .append_pair("address", &item.base_address)
-            .append_pair("list", &item.list)
-            .finish();
+        let remove = form::query([
+            ("account", item.account.as_str()),
+            ("address", &item.base_address),
+            ("list", &item.list),
+        ]);
         let now = asked.now();
         Self {
             since: When::new(&item.created, now),
@@ -132,12 +128,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         reached: None,
         is_filtered: !query.is_empty(),
         query,
-        export: match asked.query.text("account") {
-            Some(account) => form_urlencoded::Serializer::new(String::new())
-                .append_pair("account", account)
-                .finish(),
-            None => String::new(),
-        },
+        export: form::query(asked.query.text("account").map(|it| ("account", it))),
         is_holder: is_holder(&asked),
     };
     let Some(which) = which else {
