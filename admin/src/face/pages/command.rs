@@ -34,8 +34,11 @@ impl AsCommand {
         Self::default()
     }
 
-    /// One more word of the command.
+    /// One more word of the command; nothing if no command does this.
     pub(super) fn word(mut self, word: &str) -> Self {
+        if self.cli.is_empty() {
+            return self;
+        }
         self.cli.push(' ');
         self.cli.push_str(&quoted(word));
         self
@@ -115,6 +118,8 @@ mod tests {
             command.cli,
             "postrider queue hold --from 'it'\\''s <me>' --transport ''"
         );
+        let none = AsCommand::none().word("--all").option("--limit", Some("5"));
+        assert_eq!(none, AsCommand::none());
         let path = "/api/queue/messages?text=a b";
         let command = command.call(&Method::PATCH, path, Some(&json!({"hold": true})));
         assert_eq!(

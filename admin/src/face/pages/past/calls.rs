@@ -80,51 +80,39 @@ pub(super) fn past(asked: &Asked, fields: &Fields) -> Result<RetiredHookFilter, 
     })
 }
 
-/// A bound of a time for the command line; None in Err: there are two, which it does not know.
-fn bound(
-    after: Option<postrider_store::Time>,
-    before: Option<postrider_store::Time>,
-) -> Result<Option<String>, ()> {
-    match (after, before) {
-        (Some(after), None) => Ok(Some(format!(">{after}"))),
-        (None, Some(before)) => Ok(Some(format!("<{before}"))),
-        (None, None) => Ok(None),
-        (Some(_), Some(_)) => Err(()),
-    }
-}
-
 fn numbers(ids: &[HookId]) -> Option<String> {
     let ids: Vec<String> = ids.iter().map(|id| id.0.to_string()).collect();
     (!ids.is_empty()).then(|| ids.join(","))
 }
 
-/// The words of a command for waiting calls. None: no command has this filter.
-pub(super) fn waiting_command(words: &[&str], filter: &HookFilter) -> Option<AsCommand> {
-    let submitted = bound(filter.submitted_after, filter.submitted_before).ok()?;
+/// The command with these words for waiting calls.
+pub(super) fn waiting_command(words: &[&str], filter: &HookFilter) -> AsCommand {
+    let Ok(submitted) = filter::bound(filter.submitted_after, filter.submitted_before) else {
+        return AsCommand::none();
+    };
     let message = filter.message.map(|id| id.to_string());
-    Some(
-        AsCommand::cli(words.iter().copied())
-            .option("--ids", numbers(&filter.ids).as_deref())
-            .option("--account", filter.account.as_deref())
-            .option("--event", filter.event.as_deref())
-            .option("--message", message.as_deref())
-            .option("--submitted", submitted.as_deref()),
-    )
+    AsCommand::cli(words.iter().copied())
+        .option("--ids", numbers(&filter.ids).as_deref())
+        .option("--account", filter.account.as_deref())
+        .option("--event", filter.event.as_deref())
+        .option("--message", message.as_deref())
+        .option("--submitted", submitted.as_deref())
 }
 
-/// The words of a command for past calls. None: no command has this filter.
-pub(super) fn past_command(words: &[&str], filter: &RetiredHookFilter) -> Option<AsCommand> {
-    let ended = bound(filter.last_activity_after, filter.last_activity_before).ok()?;
+/// The command with these words for past calls.
+pub(super) fn past_command(words: &[&str], filter: &RetiredHookFilter) -> AsCommand {
+    let (after, before) = (filter.last_activity_after, filter.last_activity_before);
+    let Ok(ended) = filter::bound(after, before) else {
+        return AsCommand::none();
+    };
     let message = filter.message.map(|id| id.to_string());
-    Some(
-        AsCommand::cli(words.iter().copied())
-            .option("--ids", numbers(&filter.ids).as_deref())
-            .option("--account", filter.account.as_deref())
-            .option("--event", filter.event.as_deref())
-            .option("--message", message.as_deref())
-            .option("--success", filter.success.map(yes))
-            .option("--last-activity", ended.as_deref()),
-    )
+    AsCommand::cli(words.iter().copied())
+        .option("--ids", numbers(&filter.ids).as_deref())
+        .option("--account", filter.account.as_deref())
+        .option("--event", filter.event.as_deref())
+        .option("--message", message.as_deref())
+        .option("--success", filter.success.map(yes))
+        .option("--last-activity", ended.as_deref())
 }
 
 /// The call that lists the calls of an account and an event.
@@ -256,11 +244,8 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let mut frame = asked.frame("Webhook calls");
     if let Some((filter, false)) = wanted.as_ref().filter(|_| !is_holder(&asked)) {
         let words = ["queue", "webhook", "list"];
-        let command = waiting_command(&words, filter).unwrap_or_else(AsCommand::none);
-        let command = match command.cli.as_str() {
-            "" => command,
-            _ => command.option("--limit", Some(&listing.rows.to_string())),
-        };
+        let command =
+            waiting_command(&words, filter).option("--limit", Some(&listing.rows.to_string()));
         let (account, event) = (filter.account.as_deref(), filter.event.as_deref());
         let path = api("webhooks", account, event, listing.rows, "asc");
         let command = match filter.message.is_none() && filter.submitted_after.is_none() {
@@ -346,11 +331,8 @@ pub(in super::super) async fn history(asked: Arc<Asked>) -> Result<Answer, Troub
     let mut frame = asked.frame("Past webhook calls");
     if let Some(filter) = wanted.as_ref().filter(|_| !is_holder(&asked)) {
         let words = ["queue", "webhook", "retired", "list"];
-        let command = past_command(&words, filter).unwrap_or_else(AsCommand::none);
-        let command = match command.cli.as_str() {
-            "" => command,
-            _ => command.option("--limit", Some(&listing.rows.to_string())),
-        };
+        let command =
+            past_command(&words, filter).option("--limit", Some(&listing.rows.to_string()));
         let (account, event) = (filter.account.as_deref(), filter.event.as_deref());
         let path = api("webhooks/retired", account, event, listing.rows, "desc");
         let simple = RetiredHookFilter {

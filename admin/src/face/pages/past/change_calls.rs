@@ -102,7 +102,6 @@ fn command(asked: &Asked, word: &str, method: &Method, filter: &HookFilter) -> A
         return AsCommand::none();
     }
     let command = waiting_command(&["queue", "webhook", word], filter);
-    let command = command.unwrap_or_else(AsCommand::none);
     let command = match is_everything(filter) {
         true => command.word("--all"),
         false => command,
@@ -270,7 +269,7 @@ pub(in super::super) async fn ask_replay(asked: Arc<Asked>) -> Result<Answer, Tr
     .back(asked.url("webhooks/history"));
     if !is_holder(&asked) {
         let words = ["queue", "webhook", "replay"];
-        let command = past_command(&words, &filter).unwrap_or_else(AsCommand::none);
+        let command = past_command(&words, &filter);
         let command = match filter.ids.as_slice() {
             [id] => {
                 let path = format!("/api/queue/webhooks/retired/{id}/replay");

@@ -185,6 +185,16 @@ fn exact(text: &str) -> Option<Time> {
     Some(zoned.timestamp().into())
 }
 
+/// A bound of a time for a command; None in Err: there are two, which no command knows.
+pub(super) fn bound(after: Option<Time>, before: Option<Time>) -> Result<Option<String>, ()> {
+    match (after, before) {
+        (Some(after), None) => Ok(Some(format!(">{after}"))),
+        (None, Some(before)) => Ok(Some(format!("<{before}"))),
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(()),
+    }
+}
+
 /// `NAME=VALUE`, or a name alone.
 pub(in super::super) fn extra(fields: &Fields) -> Option<(String, String)> {
     let text = fields.text("extra")?;

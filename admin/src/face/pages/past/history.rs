@@ -72,12 +72,9 @@ impl Wanted {
     /// The command that lists the same.
     fn command(&self, rows: usize) -> AsCommand {
         let Self { filter, also } = self;
-        let ended = match (filter.last_activity_after, filter.last_activity_before) {
-            (Some(after), None) => Some(format!(">{after}")),
-            (None, Some(before)) => Some(format!("<{before}")),
-            (None, None) => None,
-            // The command knows one bound only.
-            (Some(_), Some(_)) => return AsCommand::none(),
+        let (after, before) = (filter.last_activity_after, filter.last_activity_before);
+        let Ok(ended) = filter::bound(after, before) else {
+            return AsCommand::none();
         };
         let extra = also
             .extra
