@@ -65,6 +65,11 @@ impl Listing {
         }
     }
 
+    /// The query of the filters alone; empty: there are none.
+    pub(super) fn filters(&self) -> String {
+        self.query.query(&OWN, &[])
+    }
+
     /// The key behind which an operation has to read.
     pub(super) fn after<K: FromStr>(&self) -> Option<K> {
         self.key.as_ref()?.parse().ok()

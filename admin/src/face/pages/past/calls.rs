@@ -345,7 +345,6 @@ pub(in super::super) async fn history(asked: Arc<Asked>) -> Result<Answer, Troub
             false => command,
         });
     }
-    let query = asked.query.query(&["cursor", "rows", "told"], &[]);
     let is_failed = asked.query.text("success") == Some("false");
     let own = ["cursor", "told", "success"];
     let failed = match is_failed {
@@ -359,7 +358,7 @@ pub(in super::super) async fn history(asked: Arc<Asked>) -> Result<Answer, Troub
         rows: Vec::new(),
         links: Links::default(),
         reached: None,
-        is_filtered: !query.is_empty(),
+        is_filtered: !listing.filters().is_empty(),
         failed,
         is_failed,
         is_holder: is_holder(&asked),

@@ -181,7 +181,6 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     if let Some(which) = which.as_ref().filter(|_| !is_holder(&asked)) {
         frame = frame.with(command(which, listing.rows));
     }
-    let query = asked.query.query(&["cursor", "rows", "told"], &[]);
     let mut page = Page {
         frame,
         filter: inputs(&asked),
@@ -190,7 +189,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         links: Links::default(),
         reached: None,
         is_holder: is_holder(&asked),
-        is_filtered: !query.is_empty(),
+        is_filtered: !listing.filters().is_empty(),
         stream: None,
     };
     let Some(which) = which else {

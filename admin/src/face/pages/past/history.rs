@@ -184,8 +184,7 @@ fn inputs(asked: &Asked) -> Filter {
     Filter::new(main, more, asked.url(path(asked)))
 }
 
-fn page(asked: &Asked, wanted: Option<&Wanted>, faults: Faults) -> Page {
-    let listing = Listing::new(&asked.query);
+fn page(asked: &Asked, listing: &Listing, wanted: Option<&Wanted>, faults: Faults) -> Page {
     let mut frame = asked.frame(match is_holder(asked) {
         true => "Past messages",
         false => "History",
@@ -193,7 +192,7 @@ fn page(asked: &Asked, wanted: Option<&Wanted>, faults: Faults) -> Page {
     if let Some(wanted) = wanted.filter(|_| !is_holder(asked)) {
         frame = frame.with(wanted.command(listing.rows));
     }
-    let query = asked.query.query(&["cursor", "rows", "told"], &[]);
+    let query = listing.filters();
     Page {
         frame,
         filter: inputs(asked),
@@ -210,12 +209,12 @@ fn page(asked: &Asked, wanted: Option<&Wanted>, faults: Faults) -> Page {
 
 /// The messages, newest first.
 pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble> {
+    let listing = Listing::new(&asked.query);
     let wanted = match Wanted::of(&asked, &asked.query) {
         Ok(wanted) => wanted,
-        Err(error) => return Answer::again(&page(&asked, None, Faults::of(&error))),
+        Err(error) => return Answer::again(&page(&asked, &listing, None, Faults::of(&error))),
     };
-    let mut page = page(&asked, Some(&wanted), Faults::default());
-    let listing = Listing::new(&asked.query);
+    let mut page = page(&asked, &listing, Some(&wanted), Faults::default());
     let search = Search {
         filter: wanted.filter,
         also: wanted.also,

@@ -118,7 +118,8 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         let account = which.as_ref().and_then(|which| which.account.as_deref());
         frame = frame.with(listing(account));
     }
-    let query = asked.query.query(&["cursor", "rows", "told"], &[]);
+    let listing = Listing::new(&asked.query);
+    let query = listing.filters();
     let mut page = Page {
         frame,
         filter: Filter::new(main, Vec::new(), asked.url(HERE)),
@@ -134,7 +135,6 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let Some(which) = which else {
         return Answer::again(&page);
     };
-    let listing = Listing::new(&asked.query);
     let find = Find {
         which,
         order: listing.order(Order::Descending),

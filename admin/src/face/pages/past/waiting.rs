@@ -120,7 +120,6 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         (time, listing.going_on(&reached.id.to_string()))
     });
     let (items, links) = listing.arrange(found.messages, |item| item.message.id.to_string());
-    let query = asked.query.query(&["cursor", "rows", "told"], &[]);
     Answer::page(&Page {
         frame: asked.frame("Messages"),
         filter: Filter::new(main, Vec::new(), asked.url("messages")),
@@ -130,7 +129,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
             .collect(),
         links,
         reached,
-        is_filtered: !query.is_empty(),
+        is_filtered: !listing.filters().is_empty(),
     })
 }
 
