@@ -36,6 +36,7 @@ mod lab;
 mod load;
 mod milters;
 mod mx;
+mod pages;
 mod pebble;
 mod peers;
 mod ports;
@@ -85,6 +86,8 @@ enum Task {
     Compare(compare::Args),
     /// Measures deliveries to many sites of which some are dead or slow
     Sites(sites::Args),
+    /// Measures the web pages of a server with long lists
+    Pages(pages::Args),
     /// Kills postrider under load, again and again, and checks that every accepted message arrives
     Crash(crash::Args),
     /// Fuzzes one target, and installs cargo-fuzz if it is missing
@@ -113,6 +116,7 @@ fn main() -> ExitCode {
         Task::HooksSink(args) => hooks_sink::run(args),
         Task::Compare(args) => compare::run(&args),
         Task::Sites(args) => sites::run(&args),
+        Task::Pages(args) => pages::run(&args),
         Task::Crash(args) => crash::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Docs(args) => browser::take_pictures(&args),
