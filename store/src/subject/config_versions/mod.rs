@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{State, next};
 use crate::{
-    Store, StoreError, Time,
+    Order, Store, StoreError, Time,
     error::Fault,
     id::ids,
     table::{Table, tables, value::records, values},
@@ -54,6 +54,13 @@ impl std::fmt::Debug for ConfigVersion {
     }
 }
 
+impl ConfigVersion {
+    /// Whether the same text tells nothing new. `named`: it is known who brings it.
+    fn has_all_of(&self, hash: &str, named: bool) -> bool {
+        self.hash == hash && !(named && self.what.is_empty())
+    }
+}
+
 /// What becomes of the newest version when a text comes into force.
 enum Newest {
     /// It stays, and the text is another one.
@@ -67,16 +74,12 @@ enum Newest {
 impl Newest {
     fn of(newest: Option<ConfigVersion>, new: &ConfigVersion) -> Self {
         match newest {
-            Some(newest) if newest.hash == new.hash => {
-                match newest.what.is_empty() && !new.what.is_empty() {
-                    true => Self::Named(ConfigVersion {
-                        who: new.who.clone(),
-                        what: new.what.clone(),
-                        ..newest
-                    }),
-                    false => Self::Same,
-                }
-            }
+            Some(newest) if newest.has_all_of(&new.hash, !new.what.is_empty()) => Self::Same,
+            Some(newest) if newest.hash == new.hash => Self::Named(ConfigVersion {
+                who: new.who.clone(),
+                what: new.what.clone(),
+                ..newest
+            }),
             _ => Self::Older,
         }
     }
@@ -98,6 +101,14 @@ tables! {
     versions: Table<ConfigVersionId, ConfigVersion> = Table::new("config_versions"),
 }
 
+impl Tables {
+    fn newest(&self) -> Result<Option<ConfigVersion>, Fault> {
+        let mut newest_first = self.versions.scan(None, None, Order::Descending)?;
+        let newest = newest_first.next().transpose()?;
+        Ok(newest.map(|(_, version)| version))
+    }
+}
+
 subject!(
     counters Counters, keys 1,
     fn skip_ids(&mut self, by: u64) {
@@ -117,17 +128,16 @@ pub(crate) struct KeepVersion(ConfigVersion);
 impl KeepVersion {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
         let tables = &mut state.config_versions;
-        let versions = &mut tables.versions;
-        let kept = versions.all()?;
-        let newest = kept.last().map(|(_, version)| version.clone());
-        match Newest::of(newest, &self.0) {
+        match Newest::of(tables.newest()?, &self.0) {
             Newest::Same => return Ok(false),
             Newest::Named(version) => {
-                versions.put(version.id, version);
+                tables.versions.put(version.id, version);
                 return Ok(false);
             }
             Newest::Older => {}
         }
+        let versions = &mut tables.versions;
+        let kept = versions.all()?;
         let id = ConfigVersionId(next(&mut tables.counters.last));
         versions.put_new(id, ConfigVersion { id, ..self.0 });
         let over = (kept.len() + 1).saturating_sub(CONFIG_VERSIONS_MAX);
@@ -139,6 +149,18 @@ impl KeepVersion {
 }
 
 questions! {
+    /// Whether a text with this hash is the newest version already. `named`: it is known who
+    /// brings it.
+    ask IsNewest<'a> { hash: &'a str, named: bool } -> bool,
+    |this, state| {
+        let newest = state.config_versions.newest()?;
+        Ok(newest.is_some_and(|newest| newest.has_all_of(this.hash, this.named)))
+    },
+    |this, model| {
+        let newest = model.config_versions.newest();
+        newest.is_some_and(|newest| newest.has_all_of(this.hash, this.named))
+    };
+
     ask One { id: ConfigVersionId } -> Option<ConfigVersion>,
     |this, state| state.config_versions.versions.get(&this.id),
     |this, model| model.config_versions.one(this.id);
@@ -155,6 +177,14 @@ impl Store {
     /// # Errors
     /// If the change can't be made durable.
     pub async fn keep_config_version(&self, version: ConfigVersion) -> Result<bool, StoreError> {
+        // A text may be long, so the journal gets none that is known.
+        let is_newest = IsNewest {
+            hash: &version.hash,
+            named: !version.what.is_empty(),
+        };
+        if self.ask(is_newest).await? {
+            return Ok(false);
+        }
         self.change_by(KeepVersion(version)).await
     }
 

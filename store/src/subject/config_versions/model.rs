@@ -20,6 +20,10 @@ impl Model {
         self.versions.iter().find(|it| it.id == id).cloned()
     }
 
+    pub(super) fn newest(&self) -> Option<&ConfigVersion> {
+        self.versions.last()
+    }
+
     pub(super) fn all(&self) -> Vec<ConfigVersion> {
         self.versions.clone()
     }
@@ -28,7 +32,7 @@ impl Model {
 impl KeepVersion {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
         let model = &mut model.config_versions;
-        match Newest::of(model.versions.last().cloned(), &self.0) {
+        match Newest::of(model.newest().cloned(), &self.0) {
             Newest::Same => return false,
             Newest::Named(version) => {
                 model.versions.pop();

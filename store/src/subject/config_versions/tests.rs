@@ -1,7 +1,10 @@
 //! Versions of `domains.conf` on both engines.
 
 use super::*;
-use crate::tests::{samples::at, verbs::on_both};
+use crate::{
+    Options,
+    tests::{samples::at, verbs::on_both},
+};
 
 /// A text that somebody brought by an operation, or with an editor.
 pub(super) fn version(text: &str, who: &str) -> ConfigVersion {
@@ -65,4 +68,30 @@ async fn the_last_twenty_are_kept() {
         assert_eq!((all[0].id.0, all[0].text.as_str()), (3, "3"));
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_text_that_is_known_is_not_written_to_the_journal() {
+    const SEGMENT: u64 = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(Options {
+        segment_size: SEGMENT,
+        ..Options::new(dir.path())
+    });
+    let store = store.unwrap();
+    let text = "x".repeat(100_000);
+    let keep = async |who| {
+        store
+            .keep_config_version(version(&text, who))
+            .await
+            .unwrap()
+    };
+    assert!(keep("ann").await);
+    let before = store.journal_size().await.unwrap();
+    for who in ["ann", "bob", ""].into_iter().cycle().take(60) {
+        assert!(!keep(who).await, "{who}");
+    }
+    // One segment may have been made in advance meanwhile. The texts would take six.
+    assert!(store.journal_size().await.unwrap() <= before + SEGMENT);
+    store.close().await;
 }
