@@ -97,6 +97,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
     fn set_aside(&self) -> impl Future<Output = u64> + Send;
     /// How much of the disk is used and free.
     fn disk_use(&self) -> impl Future<Output = io::Result<DiskUse>> + Send;
+    /// The bytes of all files of the journal. Opens each.
+    fn journal_size(&self) -> impl Future<Output = io::Result<u64>> + Send;
     /// Tells of changes.
     fn changes(&self) -> &Changes;
     /// From now on the lanes whose heads change are kept.

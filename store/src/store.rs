@@ -44,7 +44,8 @@ pub struct Counts {
     pub suppressions: u64,
     /// Hold rules.
     pub hold_rules: u64,
-    /// Bytes of the segments of the journal that are in use; 0 in memory. [`DiskUse`] has all.
+    /// Bytes of the segments of the journal that are in use; 0 in memory.
+    /// [`Store::journal_size`] gives those of all its files.
     pub journal_bytes: u64,
     /// Bytes of texts that some record refers to, in the journal and in files of their own.
     pub text_bytes: u64,
@@ -55,10 +56,8 @@ pub struct Counts {
 /// How much of the disk a store uses, in bytes. All are 0 in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskUse {
-    /// The file of the index. [`Counts`] has the texts.
+    /// The file of the index. [`Counts`] has the texts, [`Store::journal_size`] the journal.
     pub index: u64,
-    /// All files of the journal: also those that are made in advance, and the reserve.
-    pub journal: u64,
     /// What is free.
     pub free: u64,
     /// The free bytes that are for the work under way: below this, new mail is refused.
@@ -276,6 +275,15 @@ impl Store {
     /// The errors of the system.
     pub async fn disk_use(&self) -> io::Result<DiskUse> {
         on_engine!(&self.engine, engine => engine.disk_use().await)
+    }
+
+    /// The bytes of all files of the journal: also of those that are made in advance, and of the
+    /// reserve. It opens each file. 0 in memory.
+    ///
+    /// # Errors
+    /// The errors of the system.
+    pub async fn journal_size(&self) -> io::Result<u64> {
+        on_engine!(&self.engine, engine => engine.journal_size().await)
     }
 }
 

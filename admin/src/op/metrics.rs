@@ -7,6 +7,7 @@ mod points;
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -219,8 +220,9 @@ impl Context {
     async fn set_store_gauges(&self) -> Result<(), StoreError> {
         let metrics = &self.metrics;
         let counts = self.store.counts().await;
-        let disk = self.store.disk_use().await;
-        let disk = disk.map_err(|error| StoreError::Read(error.into()))?;
+        let unread = |error: io::Error| StoreError::Read(error.into());
+        let disk = self.store.disk_use().await.map_err(unread)?;
+        let journal = self.store.journal_size().await.map_err(unread)?;
         let traces = self.traces.clone();
         let traces = tokio::task::spawn_blocking(move || traces.bytes()).await;
         metrics.suppressions.set(counts.suppressions);
@@ -228,7 +230,7 @@ impl Context {
         let set_aside = self.store.set_aside().await;
         metrics.store_records_set_aside.set(set_aside);
         for (part, bytes) in [
-            (StorePart::Journal, disk.journal),
+            (StorePart::Journal, journal),
             (StorePart::Bodies, counts.text_bytes),
             (StorePart::Index, disk.index),
             (StorePart::Traces, traces.unwrap_or_default()),

@@ -317,12 +317,16 @@ impl Engine for JournalEngine {
             let index = shared.disk.open(index::FILE, Open::Existing)?;
             Ok(DiskUse {
                 index: index.size()?,
-                journal: size_of_files(&*shared.disk, journal::DIR)?,
                 free: shared.disk.free()?,
                 reserve: shared.min_free,
             })
         };
         task::spawn_blocking(look).await?
+    }
+
+    async fn journal_size(&self) -> io::Result<u64> {
+        let shared = Arc::clone(&self.shared);
+        task::spawn_blocking(move || size_of_files(&*shared.disk, journal::DIR)).await?
     }
 
     fn changes(&self) -> &Changes {

@@ -254,6 +254,10 @@ impl Engine for Model {
         Ok(DiskUse::default())
     }
 
+    async fn journal_size(&self) -> std::io::Result<u64> {
+        Ok(0)
+    }
+
     fn changes(&self) -> &Changes {
         &self.changes
     }

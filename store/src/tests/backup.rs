@@ -84,9 +84,9 @@ async fn the_use_of_the_disk_is_that_of_the_files() {
     fs::write(&spare, [0; 64 << 10]).unwrap();
     let journal = files(&dir.path().join("journal"));
     let bytes: usize = journal.iter().map(|(_, bytes, _)| bytes.len()).sum();
-    let used = store.disk_use().await.unwrap();
-    assert_eq!(used.journal, bytes as u64);
-    assert!(used.journal > store.counts().await.journal_bytes);
+    let used = store.journal_size().await.unwrap();
+    assert_eq!(used, bytes as u64);
+    assert!(used > store.counts().await.journal_bytes);
 }
 
 /// Ends all messages that are queued.
