@@ -12,7 +12,7 @@ use postrider_receive::{
     RefusalCounts, Reports,
     login::{LoginLimiter, Logins},
 };
-use postrider_store::{Actor, Clock, NewAuditEntry, Store};
+use postrider_store::{Actor, Clock, NewAuditEntry, Store, WebSessionOwner};
 use postrider_webhook::Operator;
 use serde::Serialize;
 use tracing::{error, info};
@@ -121,6 +121,11 @@ impl Context {
     /// Checks that an account is in `domains.conf`.
     pub(crate) fn check_account(&self, account: &str) -> Result<(), AdminError> {
         if self.config.load().accounts.contains_key(account) {
+    /// Checks that there is somebody who may have sessions and second factors.
+    pub(crate) fn check_owner(&self, owner: &WebSessionOwner) -> Result<(), AdminError> {
+        owner.account().map_or(Ok(()), |it| self.check_account(it))
+    }
+
             return Ok(());
         }
         Err(missing_account(account))

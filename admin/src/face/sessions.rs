@@ -144,10 +144,7 @@ impl Session {
     /// The account whose holder is logged in. None: the administrator is.
     #[must_use]
     pub fn account(&self) -> Option<&str> {
-        match &self.owner {
-            WebSessionOwner::Admin => None,
-            WebSessionOwner::Account(account) => Some(account),
-        }
+        self.owner.account()
     }
 
     /// The caller of the operations of this session.
@@ -290,14 +287,12 @@ fn is_good(context: &Context, pages: Pages, session: &WebSession) -> bool {
 }
 
 fn may_log_in(context: &Context, owner: &WebSessionOwner) -> bool {
-    match owner {
-        WebSessionOwner::Admin => true,
-        WebSessionOwner::Account(account) => {
-            let config = context.config.load();
-            let account = config.accounts.get(account);
-            account.is_some_and(|account| account.login_disabled.is_empty())
-        }
-    }
+    let Some(account) = owner.account() else {
+        return true;
+    };
+    let config = context.config.load();
+    let account = config.accounts.get(account);
+    account.is_some_and(|account| account.login_disabled.is_empty())
 }
 
 /// Notes that the password was given once more, and was right.

@@ -16,21 +16,9 @@ use crate::{AdminError, Context};
 
 /// How long the first right code is waited for.
 const FIRST_CODE: Duration = Duration::from_secs(60 * 60);
-/// The name of the administrator in programs that show codes.
-const ADMIN: &str = "admin";
-
-/// The target in the audit log.
-fn target(of: &WebSessionOwner) -> String {
-    match of {
-        WebSessionOwner::Admin => ADMIN.to_owned(),
-        WebSessionOwner::Account(account) => account.clone(),
-    }
-}
 
 async fn factor(context: &Context, of: &WebSessionOwner) -> Result<SecondFactor, AdminError> {
-    if let WebSessionOwner::Account(account) = of {
-        context.check_account(account)?;
-    }
+    context.check_owner(of)?;
     Ok(context.store.second_factor(of).await?)
 }
 
@@ -116,7 +104,7 @@ impl Single for Begin {
     type Output = Begun;
 
     async fn answer(self, context: &Context) -> Result<Begun, AdminError> {
-        let target = target(&self.of);
+        let target = self.of.name().to_owned();
         let context = &context.carrying(Self::NAME, &target, &());
         let begun = self.begin(context).await;
         context.record(Self::NAME, &target, &(), begun).await
@@ -130,7 +118,7 @@ impl Begin {
             return Err(AdminError::conflict(text));
         }
         let issuer = context.statics.hostname.unicode();
-        let made = make_otp(&target(&self.of), &issuer, &mut rand::rng());
+        let made = make_otp(self.of.name(), &issuer, &mut rand::rng());
         let (otp, url) = made.map_err(AdminError::internal)?;
         let until = context.clock.now().after(FIRST_CODE);
         let begin = SecondFactorChange::Begin(PendingOtp { otp, until });
@@ -176,7 +164,7 @@ impl Single for Confirm {
     type Output = RecoveryCodes;
 
     async fn answer(self, context: &Context) -> Result<RecoveryCodes, AdminError> {
-        let target = target(&self.of);
+        let target = self.of.name().to_owned();
         let context = &context.carrying(Self::NAME, &target, &());
         let confirmed = self.confirm(context).await;
         context.record(Self::NAME, &target, &(), confirmed).await
@@ -219,7 +207,7 @@ impl Single for Renew {
     type Output = RecoveryCodes;
 
     async fn answer(self, context: &Context) -> Result<RecoveryCodes, AdminError> {
-        let target = target(&self.of);
+        let target = self.of.name().to_owned();
         let context = &context.carrying(Self::NAME, &target, &());
         let renewed = self.renew(context).await;
         context.record(Self::NAME, &target, &(), renewed).await
@@ -253,7 +241,7 @@ impl Single for Reset {
     type Output = ();
 
     async fn answer(self, context: &Context) -> Result<(), AdminError> {
-        let target = target(&self.of);
+        let target = self.of.name().to_owned();
         let context = &context.carrying(Self::NAME, &target, &());
         let reset = self.reset(context).await;
         context.record(Self::NAME, &target, &(), reset).await

@@ -37,10 +37,7 @@ impl From<WebSession> for WebSessionItem {
     fn from(session: WebSession) -> Self {
         Self {
             id: session.id.0,
-            account: match session.owner {
-                WebSessionOwner::Admin => None,
-                WebSessionOwner::Account(account) => Some(account),
-            },
+            account: session.owner.account().map(str::to_owned),
             login: session.login,
             created: session.created.to_string(),
             last_used: session.last_used.to_string(),
@@ -69,7 +66,7 @@ impl Operation for List {
         items: &mut impl Sink<WebSessionItem>,
     ) -> Result<(), AdminError> {
         if let Some(owner) = &self.of {
-            check(context, owner)?;
+            context.check_owner(owner)?;
         }
         let now = context.clock.now();
         let mut sessions = context.store.web_sessions(self.of).await?;
@@ -77,13 +74,6 @@ impl Operation for List {
         sessions.sort_by_key(|session| std::cmp::Reverse((session.last_used, session.id)));
         let listed = sessions.into_iter().map(WebSessionItem::from);
         items.send(listed.collect()).await
-    }
-}
-
-fn check(context: &Context, owner: &WebSessionOwner) -> Result<(), AdminError> {
-    match owner {
-        WebSessionOwner::Admin => Ok(()),
-        WebSessionOwner::Account(account) => context.check_account(account),
     }
 }
 
@@ -113,11 +103,7 @@ impl Single for End {
 
     async fn answer(self, context: &Context) -> Result<Ended, AdminError> {
         let described = json!({"id": self.id, "except": self.except});
-        let target = match &self.of {
-            WebSessionOwner::Admin => "admin",
-            WebSessionOwner::Account(account) => account,
-        }
-        .to_owned();
+        let target = self.of.name().to_owned();
         let context = &context.carrying(Self::NAME, &target, &described);
         let ended = self.end(context).await;
         context.record(Self::NAME, &target, &described, ended).await
@@ -126,7 +112,7 @@ impl Single for End {
 
 impl End {
     async fn end(self, context: &Context) -> Result<Ended, AdminError> {
-        check(context, &self.of)?;
+        context.check_owner(&self.of)?;
         let store = &context.store;
         let Some(id) = self.id else {
             let except = self.except.map(WebSessionId);

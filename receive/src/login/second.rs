@@ -87,11 +87,7 @@ impl Logins {
         code: &str,
         source: &Source,
     ) -> Result<SecondCheck, StoreError> {
-        let name = match owner {
-            WebSessionOwner::Admin => ADMIN,
-            WebSessionOwner::Account(account) => account,
-        };
-        let codes = Identity::Code(name);
+        let codes = Identity::Code(owner.account().unwrap_or(ADMIN));
         if let Err(wait) = source.begin(codes) {
             return Ok(SecondCheck::TooMany(wait));
         }

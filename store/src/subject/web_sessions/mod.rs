@@ -49,6 +49,21 @@ pub enum WebSessionOwner {
 }
 
 impl WebSessionOwner {
+    /// The account. None: the administrator.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        match self {
+            Self::Admin => None,
+            Self::Account(account) => Some(account),
+        }
+    }
+
+    /// The name for people: that of the account, or `admin`. An account may have that name too.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.account().unwrap_or("admin")
+    }
+
     /// The key in the table of owners.
     pub(super) fn key(&self) -> Name {
         match self {
