@@ -1,6 +1,6 @@
 //! The parts of the running server that operations work on.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt::Display, net::IpAddr, sync::Arc, time::Duration};
 
 use postrider_config::{
     Changed, Difference, DomainsFile, Live, Static, read_secret_file, toml_edit::DocumentMut,
@@ -104,31 +104,26 @@ impl Context {
         let path = self.statics.admin_password_file.clone()?;
         let file = path.clone();
         let read = tokio::task::spawn_blocking(move || read_secret_file(&file)).await;
-        let file = path.display();
-        match read {
-            Ok(Ok(hash)) => Some(String::from_utf8_lossy(&hash).trim().to_owned()),
-            Ok(Err(error)) => {
-                error!(%file, %error, "admin password not read");
-                None
-            }
-            Err(error) => {
-                error!(%file, %error, "admin password not read");
-                None
-            }
-        }
+        let error: &dyn Display = match &read {
+            Ok(Ok(hash)) => return Some(String::from_utf8_lossy(hash).trim().to_owned()),
+            Ok(Err(error)) => error,
+            Err(error) => error,
+        };
+        error!(file = %path.display(), %error, "admin password not read");
+        None
     }
 
     /// Checks that an account is in `domains.conf`.
     pub(crate) fn check_account(&self, account: &str) -> Result<(), AdminError> {
         if self.config.load().accounts.contains_key(account) {
-    /// Checks that there is somebody who may have sessions and second factors.
-    pub(crate) fn check_owner(&self, owner: &WebSessionOwner) -> Result<(), AdminError> {
-        owner.account().map_or(Ok(()), |it| self.check_account(it))
-    }
-
             return Ok(());
         }
         Err(missing_account(account))
+    }
+
+    /// Checks that there is somebody who may have sessions and second factors.
+    pub(crate) fn check_owner(&self, owner: &WebSessionOwner) -> Result<(), AdminError> {
+        owner.account().map_or(Ok(()), |it| self.check_account(it))
     }
 
     /// Changes `domains.conf` with a function, and puts the result in force. The audit log gets an
