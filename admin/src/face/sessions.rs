@@ -8,6 +8,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use postrider_receive::login::shown;
 use postrider_store::{
     Actor, NewWebSession, Time, WebSession, WebSessionId, WebSessionOwner, WebSessionUse,
 };
@@ -25,8 +26,6 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub const PROOF_LASTS: Duration = Duration::from_secs(15 * 60);
 /// Uses within this time are noted once.
 const USE_NOTED: Duration = MINUTE;
-/// The most characters of what a browser calls itself.
-const BROWSER_MAX: usize = 120;
 /// Makes the token out of the secret.
 const TOKEN: &[u8] = b"postrider token of a web session";
 
@@ -202,11 +201,11 @@ pub async fn begin(
     let new = NewWebSession {
         hash: secret.hash(),
         owner: owner.clone(),
-        login: shortened(login),
+        login: shown(login),
         created: now,
         until,
         ip: from,
-        browser: shortened(browser),
+        browser: shown(browser),
     };
     let login = new.login.clone();
     let id = context.store.begin_web_session(new).await?.0;
@@ -221,12 +220,6 @@ pub async fn begin(
         token: secret.token(),
     };
     Ok((secret.cookie(), session))
-}
-
-/// A text from outside as people get to see it.
-fn shortened(text: &str) -> String {
-    let shown = text.chars().filter(|it| !it.is_control());
-    shown.take(BROWSER_MAX).collect()
 }
 
 /// The session of a cookie for these pages. None: there is none, its time is over, or its account
@@ -353,14 +346,5 @@ mod tests {
         assert_eq!(Pages::Admin.until(at(0), at(20)), at(24));
         assert_eq!(Pages::Account.until(at(0), at(1)), at(7 * 24 + 1));
         assert_eq!(Pages::Account.until(at(0), at(29 * 24)), at(30 * 24));
-    }
-
-    #[test]
-    fn texts_of_browsers_are_shortened() {
-        assert_eq!(shortened("a\u{7}b\n"), "ab");
-        assert_eq!(
-            shortened(&"\u{e4}".repeat(500)).chars().count(),
-            BROWSER_MAX
-        );
     }
 }

@@ -16,7 +16,7 @@ use postrider_store::{Clock, LoginAttempt, LoginAttemptId, LoginOf, Store, Time}
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::Logins;
+use super::{Logins, shown};
 use crate::network::{Network, Size};
 
 /// The time between two notes in the store.
@@ -25,8 +25,6 @@ const PAUSE: Duration = Duration::from_secs(5);
 const WAITING_MAX: usize = 2000;
 /// The most records of one operation of the store.
 const PORTION: usize = 200;
-/// The most characters of a text from outside.
-const TEXT_MAX: usize = 120;
 
 /// One login, right or wrong. Texts that are not known are empty.
 #[derive(Clone, Copy, Debug)]
@@ -78,12 +76,6 @@ impl Attempt<'_> {
     }
 }
 
-/// A text from outside as people get to see it.
-fn shown(text: &str) -> String {
-    let shown = text.chars().filter(|it| !it.is_control());
-    shown.take(TEXT_MAX).collect()
-}
-
 /// The logins that wait for the store.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
@@ -104,11 +96,13 @@ impl Attempts {
             (attempt.client, Network::of(Size::Address, attempt.ip)),
         );
         let hash = self.hasher.hash_one(alike);
+        // Other logins wait for the lock, so the record is made before.
+        let record = attempt.record();
         let mut waiting = self.waiting();
         if let Some(known) = waiting.remove(&hash) {
-            waiting.insert(hash, known.joined(attempt.record()));
+            waiting.insert(hash, known.joined(record));
         } else if waiting.len() < WAITING_MAX {
-            waiting.insert(hash, attempt.record());
+            waiting.insert(hash, record);
         }
     }
 

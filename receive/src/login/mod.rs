@@ -43,6 +43,17 @@ pub use second::{RECOVERY_CODES, SecondCheck, make_recovery_codes};
 use postrider_config::Dynamic;
 use postrider_smtp::Address;
 
+/// The most characters of a text from outside.
+const TEXT_MAX: usize = 120;
+
+/// A text from outside as people get to see it, such as what a browser calls itself: without
+/// control characters, and not too long.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    let shown = text.chars().filter(|it| !it.is_control());
+    shown.take(TEXT_MAX).collect()
+}
+
 /// The form of a login that all its spellings have in common. Failures count for it, and salts
 /// belong to it: a login that nobody has must look like one that has an account, whose spellings
 /// lead to one.
@@ -53,4 +64,15 @@ pub fn plain_login(config: &Dynamic, user: &str) -> String {
     };
     let canonical = config.canonical(&address);
     canonical.unwrap_or_else(|| config.plain(&address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_from_outside_are_shortened() {
+        assert_eq!(shown("a\u{7}b\n"), "ab");
+        assert_eq!(shown(&"\u{e4}".repeat(500)).chars().count(), TEXT_MAX);
+    }
 }

@@ -177,7 +177,9 @@ fn note(
     source: &Source,
 ) {
     let config = context.config.load();
-    let named = login.login.and_then(|login| config.login(login));
+    // The login leads to an account only where nothing else told it.
+    let named = login.login.filter(|_| user.is_none());
+    let named = named.and_then(|login| config.login(login));
     let named = named.as_ref().map(|found| found.account);
     let agent = headers.get(USER_AGENT).and_then(|it| it.to_str().ok());
     context.logins.note(&Attempt {

@@ -226,10 +226,13 @@ fn note(
     checked: Option<&(Caller, Access)>,
 ) {
     let (service, mechanism) = credentials.kind();
-    let config = context.config.load();
-    let named = credentials.login().and_then(|login| config.login(login));
-    let named = named.as_ref().map(|found| found.account);
     let known = checked.and_then(|(_, access)| access.account.as_deref());
+    let config = context.config.load();
+    // The login leads to an account only where nothing else told it.
+    let login = credentials.login();
+    let named = login.filter(|_| known.is_none());
+    let named = named.and_then(|login| config.login(login));
+    let named = named.as_ref().map(|found| found.account);
     context.logins.note(&Attempt {
         account: known.or(named),
         result,
@@ -240,7 +243,7 @@ fn note(
             (Some((caller, _)), Credentials::Key(_)) => &caller.name,
             _ => "",
         },
-        login: credentials.login().unwrap_or_default(),
+        login: login.unwrap_or_default(),
         ip: source.ip,
         tls: "",
         now: source.now,
