@@ -10,7 +10,7 @@ use std::{
 
 use postrider_config::{Dynamic, replace_private};
 use postrider_receive::login::{
-    self, Logins, hash_password, hash_password_beside, scram_keys, scram_salts,
+    self, Logins, hash_password, hash_password_beside, random_groups, scram_keys, scram_salts,
 };
 use postrider_store::{CredentialChange, Store, StoreError, Time, WebSessionOwner};
 use rand::Rng;
@@ -91,22 +91,9 @@ impl Single for Generate {
     }
 }
 
-/// A password of 100 random bits, in groups, without characters that people take for others.
+/// A password of 100 random bits.
 fn generated(rng: &mut impl Rng) -> String {
-    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    const GROUPS: usize = 4;
-    let mut random = [0; 20];
-    rng.fill_bytes(&mut random);
-    let group = |bytes: &[u8]| {
-        let letters = bytes
-            .iter()
-            .filter_map(|byte| LETTERS.get(usize::from(byte % 32)));
-        letters
-            .map(|letter| char::from(*letter))
-            .collect::<String>()
-    };
-    let groups: Vec<String> = random.chunks(random.len() / GROUPS).map(group).collect();
-    groups.join("-")
+    random_groups::<5>(4, rng)
 }
 
 /// Notes that a command wrote a new password of the administrator, and ends the sessions with the

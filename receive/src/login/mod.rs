@@ -38,13 +38,34 @@ pub use password::{
     slow_hash,
 };
 pub use scram::{ScramOffered, scram_keys, scram_salts};
-pub use second::{RECOVERY_CODES, SecondCheck, make_recovery_codes};
+pub use second::{SecondCheck, make_recovery_codes};
 
 use postrider_config::Dynamic;
 use postrider_smtp::Address;
+use rand::Rng;
 
+/// Lower-case letters and digits that nobody takes for another one.
+const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 /// The most characters of a text from outside.
 const TEXT_MAX: usize = 120;
+
+/// Random letters for somebody to type: `groups` groups of `N`, with a `-` between them. Each
+/// letter has five random bits.
+#[must_use]
+pub fn random_groups<const N: usize>(groups: usize, rng: &mut impl Rng) -> String {
+    let group = |_| {
+        let mut random = [0; N];
+        rng.fill_bytes(&mut random);
+        let letters = random.map(|byte| LETTERS.get(usize::from(byte % 32)).copied());
+        letters
+            .into_iter()
+            .flatten()
+            .map(char::from)
+            .collect::<String>()
+    };
+    let groups: Vec<String> = (0..groups).map(group).collect();
+    groups.join("-")
+}
 
 /// A text from outside as people get to see it, such as what a browser calls itself: without
 /// control characters, and not too long.

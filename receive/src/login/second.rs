@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use postrider_store::{SecondFactor, SecondFactorChange, StoreError, WebSessionOwner};
+use postrider_store::{SecondFactorChange, StoreError, WebSessionOwner};
 use rand::Rng;
 use sha2::{Digest as _, Sha256};
 
@@ -12,14 +12,13 @@ use super::{
     limiter::{Identity, Source},
     logins::{ADMIN, CodeCheck, PasswordCheck},
     otp::{otp_step, split_code},
+    random_groups,
 };
 
 /// How many recovery codes are made at once.
-pub const RECOVERY_CODES: usize = 10;
-/// The characters of a recovery code: 80 random bits.
-const LENGTH: usize = 16;
-/// Characters that nobody takes for another one.
-const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+const RECOVERY_CODES: usize = 10;
+/// A recovery code has so many groups of four letters: 80 random bits.
+const GROUPS: usize = 4;
 
 /// The result of the check of a second factor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,24 +36,11 @@ pub enum SecondCheck {
 /// New recovery codes, and their digests for the store.
 #[must_use]
 pub fn make_recovery_codes(rng: &mut impl Rng) -> (Vec<String>, Vec<[u8; 32]>) {
-    let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| make(rng)).collect();
+    let codes: Vec<String> = (0..RECOVERY_CODES)
+        .map(|_| random_groups::<4>(GROUPS, rng))
+        .collect();
     let hashes = codes.iter().map(|code| hash(code)).collect();
     (codes, hashes)
-}
-
-/// A code in groups of four.
-fn make(rng: &mut impl Rng) -> String {
-    let mut random = [0; LENGTH];
-    rng.fill_bytes(&mut random);
-    let mut code = String::new();
-    for (at, byte) in random.iter().enumerate() {
-        if at > 0 && at.is_multiple_of(4) {
-            code.push('-');
-        }
-        let character = ALPHABET.get(usize::from(byte % 32));
-        code.extend(character.map(|it| char::from(*it)));
-    }
-    code
 }
 
 /// The digest of a recovery code, however it is typed.
@@ -68,14 +54,6 @@ fn hash(code: &str) -> [u8; 32] {
 }
 
 impl Logins {
-    /// What somebody needs beside the password.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn second_factor(&self, owner: &WebSessionOwner) -> Result<SecondFactor, StoreError> {
-        self.store().second_factor(owner).await
-    }
-
     /// Checks the one-time code or the recovery code of somebody whose password was right. Each is
     /// taken once. Wrong ones have a count of their own, which no right password takes back.
     ///
@@ -91,7 +69,8 @@ impl Logins {
         if let Err(wait) = source.begin(codes) {
             return Ok(SecondCheck::TooMany(wait));
         }
-        let factor = self.second_factor(owner).await?;
+        let store = self.store();
+        let factor = store.second_factor(owner).await?;
         let Some(otp) = &factor.otp else {
             return Ok(SecondCheck::Wrong);
         };
@@ -99,13 +78,16 @@ impl Logins {
         let (change, right) = match otp_step(otp, &digits, source.now) {
             Some(step) => (SecondFactorChange::TakeStep(step), SecondCheck::Code),
             None => {
+                let hash = hash(code);
+                if !factor.recovery.contains(&hash) {
+                    return Ok(SecondCheck::Wrong);
+                }
                 let left = factor.recovery.len().saturating_sub(1);
-                let change = SecondFactorChange::TakeRecovery(hash(code));
+                let change = SecondFactorChange::TakeRecovery(hash);
                 (change, SecondCheck::Recovery(left))
             }
         };
         // Of two logins with one code, the store lets one pass.
-        let store = self.store();
         if !store.change_second_factor(owner.clone(), change).await? {
             return Ok(SecondCheck::Wrong);
         }
@@ -125,7 +107,7 @@ impl Logins {
         source: &Source,
     ) -> Result<CodeCheck, StoreError> {
         let owner = WebSessionOwner::Admin;
-        let otp = self.second_factor(&owner).await?.otp;
+        let otp = self.store().second_factor(&owner).await?.otp;
         let split = otp.as_ref().and_then(|otp| split_code(otp, password));
         let (password, code) = split.map_or((password, None), |(it, code)| (it, Some(code)));
         match self.verify_admin(hash, password, source).await? {
