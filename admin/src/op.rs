@@ -56,6 +56,7 @@ pub mod undelete;
 pub mod web_sessions;
 pub mod webhook;
 
+use futures_util::future::try_join_all;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::pages::{Reached, Searched};
@@ -119,6 +120,18 @@ pub trait Sink<T>: Send {
     /// # Errors
     /// If the caller has gone (see [`Gone`]), or an item cannot be expressed.
     fn send(&mut self, items: Vec<T>) -> impl Future<Output = Result<(), AdminError>> + Send;
+}
+
+/// Makes changes of the store at the same time, so that they share syncs of the disk. Counts those
+/// that were made.
+///
+/// # Errors
+/// The first one. Changes that run then may be made or not.
+pub(crate) async fn count_true<E>(
+    changes: impl IntoIterator<Item = impl Future<Output = Result<bool, E>>>,
+) -> Result<u64, E> {
+    let made = try_join_all(changes).await?;
+    Ok(made.into_iter().filter(|made| *made).count() as u64)
 }
 
 /// The caller of an operation has gone.

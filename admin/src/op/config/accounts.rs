@@ -4,9 +4,8 @@ use postrider_config::{
     Account, DestinationAddress, Dynamic, ReportAddress, Static, shown_url, toml_edit::InlineTable,
 };
 use postrider_smtp::{Address, Domain};
-use postrider_store::{MailId, Order, StoreError, SuppressionId};
+use postrider_store::{MailId, Order, SuppressionId};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::{
     AdminError, Context,
-    op::{Listed as _, Operation, Single, Sink, principals::Kind},
+    op::{Listed as _, Operation, Single, Sink, count_true, principals::Kind},
 };
 
 /// Records of the store that are read at once.
@@ -357,10 +356,9 @@ pub(super) async fn clear(
         let page = store
             .list_suppressions(Some(name), now, after, Order::Ascending, PAGE)
             .await?;
-        let entries = page.items.into_iter().map(|entry| {
+        let entries = page.items.into_iter().map(|entry| async move {
             let base = postrider_store::base_in_list(&entry.base, &entry.list);
-            let (store, name) = (store.clone(), name.to_owned());
-            async move { store.unsuppress(&name, &base, now).await }
+            store.unsuppress(name, &base, now).await
         });
         removed.suppressions += count_true(entries).await?;
         match page.next {
@@ -371,11 +369,8 @@ pub(super) async fn clear(
     let mut after: Option<MailId> = None;
     loop {
         let page = store.list_mails(name, None, after, PAGE).await?;
-        let mails = page.items.into_iter().map(|mail| {
-            let (store, name) = (store.clone(), name.to_owned());
-            async move { store.remove_mail(&name, mail.id).await }
-        });
-        removed.mails += count_true(mails).await?;
+        let mails = page.items.iter();
+        removed.mails += count_true(mails.map(|mail| store.remove_mail(name, mail.id))).await?;
         match page.next {
             None => break,
             next => after = next,
@@ -387,19 +382,6 @@ pub(super) async fn clear(
     store.forget_history(name).await?;
     debug!(account = name, ?removed, "data of an account removed");
     Ok(removed)
-}
-
-/// Makes changes of the store at the same time, so that they share syncs of the disk. Counts those
-/// that were made.
-async fn count_true(
-    changes: impl Iterator<Item = impl Future<Output = Result<bool, StoreError>> + Send + 'static>,
-) -> Result<u64, AdminError> {
-    let mut running: JoinSet<_> = changes.collect();
-    let mut count = 0;
-    while let Some(made) = running.join_next().await {
-        count += u64::from(made.map_err(AdminError::internal)??);
-    }
-    Ok(count)
 }
 
 /// Changes settings of an account. The names are those of the keys below `accounts.NAME`, such as

@@ -1,12 +1,11 @@
 //! Changes of the inbox: clear it, and note what was read.
 
-use futures_util::future::try_join_all;
 use postrider_queue::EndAs;
 use postrider_store::{MailChange, MailId, Order, QueueFilter, QueueId};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{Listed, Single},
+    super::{Listed, Single, count_true},
     Entry, InboxId, SEEN,
     list::{is_shown_elsewhere, row},
     query::Query,
@@ -141,8 +140,7 @@ impl Clear {
         let removals = mails
             .iter()
             .map(|(account, id)| store.remove_mail(account, *id));
-        let removed = try_join_all(removals).await?;
-        cleared.mails += removed.iter().filter(|removed| **removed).count() as u64;
+        cleared.mails += count_true(removals).await?;
         if !queued.is_empty() {
             let filter = QueueFilter {
                 ids: queued.clone(),
@@ -212,8 +210,7 @@ impl Mark {
                 .await?;
             let entries: Vec<Entry> = page.items.into_iter().map(Entry::Mail).collect();
             let changes = entries.iter().map(|entry| set(context, entry, self.read));
-            let changed = try_join_all(changes).await?;
-            marked += changed.iter().filter(|changed| **changed).count() as u64;
+            marked += count_true(changes).await?;
             after = page.next;
             if after.is_none() {
                 return Ok(Marked { marked });

@@ -1,6 +1,5 @@
 //! Entries by filter: to read them, and to remove them.
 
-use futures_util::future::try_join_all;
 use postrider_queue::base_address;
 use postrider_smtp::Address;
 use postrider_store::{Order, Suppression, SuppressionId, base_in_list};
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     super::{
-        Operation, Single, Sink,
+        Operation, Single, Sink, count_true,
         pages::{Pages, Part, Searched, search},
     },
     SuppressionItem,
@@ -200,8 +199,7 @@ async fn remove(
         let removed = names
             .iter()
             .map(|(account, name)| context.store.unsuppress(account, name, now));
-        let removed = try_join_all(removed).await?;
-        let removed = removed.into_iter().filter(|removed| *removed).count() as u64;
+        let removed = count_true(removed).await?;
         items.send(vec![Cleared { removed }]).await?;
     }
     Ok(())
