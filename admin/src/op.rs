@@ -57,6 +57,8 @@ pub mod web_sessions;
 pub mod webhook;
 
 use futures_util::future::try_join_all;
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use postrider_store::Time;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::pages::{Reached, Searched};
@@ -132,6 +134,16 @@ pub(crate) async fn count_true<E>(
 ) -> Result<u64, E> {
     let made = try_join_all(changes).await?;
     Ok(made.into_iter().filter(|made| *made).count() as u64)
+}
+
+/// Reads a time in RFC 3339, or a date, which stands for its beginning in UTC.
+pub(crate) fn time_or_date(text: &str) -> Option<Time> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time.into());
+    }
+    let date: Date = text.parse().ok()?;
+    let zoned = date.to_zoned(TimeZone::UTC).ok()?;
+    Some(zoned.timestamp().into())
 }
 
 /// The caller of an operation has gone.

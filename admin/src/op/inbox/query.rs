@@ -1,10 +1,10 @@
 //! The search: words, `-word`, and words that name a field, such as `from:ann`.
 
-use jiff::{civil, tz::TimeZone};
 use postrider_store::Time;
 use postrider_webhook::message::{NameAddress, Parsed};
 
 use super::{
+    super::time_or_date,
     SEEN,
     list::{Facts, InboxState},
     message::{files, is_shown},
@@ -221,12 +221,7 @@ impl What {
 
 /// A day or a time: `2026-11-30` in UTC, or RFC 3339.
 fn time(field: &str, value: &str) -> Result<Time, AdminError> {
-    if let Ok(time) = value.parse::<jiff::Timestamp>() {
-        return Ok(Time::from(time));
-    }
-    let day = value.parse::<civil::Date>().ok();
-    let day = day.and_then(|day| day.to_zoned(TimeZone::UTC).ok());
-    day.map(|day| Time::from(day.timestamp())).ok_or_else(|| {
+    time_or_date(value).ok_or_else(|| {
         let text = format!("{field}:{value} is no time; write {field}:2026-11-30");
         AdminError::invalid(text).at("query")
     })

@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use postrider_queue::base_address;
 use postrider_store::{Accept, NewSuppression, Time, base_in_list};
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
-use super::{super::Single, parse};
+use super::{
+    super::{Single, time_or_date},
+    parse,
+};
 use crate::{
     AdminError, Context,
     csv::{self, Reader},
@@ -189,7 +191,7 @@ impl Row {
         }
         let created = match created.as_str() {
             "" => now,
-            text => time(text).ok_or_else(|| format!("{text:?} is not a time"))?,
+            text => time_or_date(text).ok_or_else(|| format!("{text:?} is not a time"))?,
         };
         if created > now {
             return Err(format!("{created} is in the future"));
@@ -209,16 +211,6 @@ impl Row {
             until: None,
         })
     }
-}
-
-/// A time in RFC 3339, or a date.
-fn time(text: &str) -> Option<Time> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Some(time.into());
-    }
-    let date: Date = text.parse().ok()?;
-    let zoned = date.to_zoned(TimeZone::UTC).ok()?;
-    Some(zoned.timestamp().into())
 }
 
 /// The rows of a table, without the one that names the columns.

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeSet, fmt};
 
 use postrider_smtp::Domain;
-use postrider_store::{OTHER_SOURCES, Time};
+use postrider_store::OTHER_SOURCES;
 use serde_json::{Value, json};
 
 use super::super::{
@@ -19,6 +19,7 @@ use crate::op::{
         List, ReceivedReportItem, ReceivedSelection, ReceivedType, Remove, RemoveAll,
         ReportSumItem, Show, Sums, SumsBy,
     },
+    time_or_date,
 };
 
 impl Asked {
@@ -131,19 +132,6 @@ pub(in super::super) async fn remove_all(asked: Asked) -> Result<Answer, Problem
     Ok(Answer::Data(json!(done.removed > 0)))
 }
 
-/// The day of a date, or the time of one.
-fn time_or_date(query: &Query, name: &str) -> Result<Option<Time>, Problem> {
-    query.read(name, |text| {
-        let date = text.parse::<jiff::civil::Date>().ok();
-        let zoned = date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok());
-        let timestamp = match text.parse::<jiff::Timestamp>() {
-            Ok(timestamp) => Some(timestamp),
-            Err(_) => zoned.map(|zoned| zoned.timestamp()),
-        };
-        timestamp.map(|timestamp| Time(timestamp.as_microsecond()))
-    })
-}
-
 /// The place of a sum in a list, and the cursor that leads behind it: `MESSAGES,NAME,FROM`. It does
 /// not change when other sums come and go.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -208,8 +196,8 @@ pub(in super::super) async fn sums(asked: Asked) -> Result<Answer, Problem> {
     let sums = Sums {
         domain,
         domains: asked.report_domains(),
-        since: time_or_date(query, "after")?,
-        before: time_or_date(query, "before")?,
+        since: query.read("after", time_or_date)?,
+        before: query.read("before", time_or_date)?,
         by: query.read("by", SumsBy::named)?.unwrap_or_default(),
     };
     let all = |_: &ReportSumItem| true;
