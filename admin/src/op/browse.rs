@@ -73,7 +73,8 @@ impl Single for Browse {
             browsed.counted = context.store.counts().await.queued;
             return Ok(browsed);
         }
-        let Some(by_index) = self.by_index(context).await? else {
+        let filter = self.which.for_store();
+        let Some(by_index) = self.by_index(context, &filter).await? else {
             return Ok(browsed);
         };
         let (begun, mut looked, mut after) = (Instant::now(), 0, self.after);
@@ -89,7 +90,7 @@ impl Single for Browse {
                 if self.is_past(&message) {
                     return Ok(browsed);
                 }
-                if !self.which.selects(context, &message).await? {
+                if !self.which.selects(context, &filter, &message).await? {
                     continue;
                 }
                 browsed.counted += 1;
@@ -119,8 +120,11 @@ impl Single for Browse {
 
 impl Browse {
     /// The part of the filter that an index answers. None: nothing can match.
-    async fn by_index(&self, context: &Context) -> Result<Option<QueueFilter>, AdminError> {
-        let filter = self.which.for_store();
+    async fn by_index(
+        &self,
+        context: &Context,
+        filter: &QueueFilter,
+    ) -> Result<Option<QueueFilter>, AdminError> {
         let has_domain = |part: &Option<String>| {
             let part = part.as_ref();
             part.is_some_and(|part| part.starts_with('@'))
@@ -139,12 +143,12 @@ impl Browse {
             return Ok((!by_index.ids.is_empty()).then_some(by_index));
         }
         if has_domain(&filter.to) {
-            by_index.to = filter.to;
+            by_index.to.clone_from(&filter.to);
         } else if let Some((_, domain)) = filter.to.as_deref().and_then(|to| to.split_once('@')) {
             // A whole address is among those of its domain.
             by_index.to = Some(format!("@{domain}"));
         } else if has_domain(&filter.from) {
-            by_index.from = filter.from;
+            by_index.from.clone_from(&filter.from);
         } else if let Some((_, domain)) =
             filter.from.as_deref().and_then(|from| from.split_once('@'))
         {
@@ -152,9 +156,9 @@ impl Browse {
         } else if filter.hold == Some(true) {
             by_index.hold = filter.hold;
         } else if filter.transport.as_ref().is_some_and(|it| !it.is_empty()) {
-            by_index.transport = filter.transport;
+            by_index.transport.clone_from(&filter.transport);
         } else {
-            by_index.account = filter.account;
+            by_index.account.clone_from(&filter.account);
         }
         Ok(Some(by_index))
     }

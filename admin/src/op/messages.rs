@@ -168,13 +168,14 @@ impl Selection {
         })
     }
 
-    /// Whether a queued message is one of them.
+    /// Whether a queued message is one of them. `filter` is that [for the store](Self::for_store).
     pub(super) async fn selects(
         &self,
         context: &Context,
+        filter: &QueueFilter,
         message: &Queued,
     ) -> Result<bool, AdminError> {
-        let matches = self.for_store().matches(message) && self.matches(message);
+        let matches = filter.matches(message) && self.matches(message);
         Ok(matches && self.is_at_stage(&context.store, message).await?)
     }
 

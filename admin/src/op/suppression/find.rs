@@ -40,11 +40,11 @@ impl Wanted {
             .map(|address| base_address(&address))
     }
 
-    fn matches(&self, entry: &Suppression) -> bool {
-        let base = self.base();
+    /// `base`: the base form of the address that is asked for.
+    fn matches(&self, base: Option<&str>, entry: &Suppression) -> bool {
         let text = |text: &String| {
-            if let Some(base) = &base {
-                return entry.base == *base;
+            if let Some(base) = base {
+                return entry.base == base;
             }
             let text = text.to_lowercase();
             [&entry.base, &entry.original, &entry.reason]
@@ -68,7 +68,8 @@ impl Wanted {
         let mut found = Vec::new();
         for account in accounts {
             let entries = context.store.suppressions_of(&account, base, now).await?;
-            found.extend(entries.into_iter().filter(|entry| self.matches(entry)));
+            let entries = entries.into_iter();
+            found.extend(entries.filter(|entry| self.matches(Some(base), entry)));
         }
         found.sort_by_key(|entry| entry.id);
         Ok(found)
@@ -122,7 +123,7 @@ impl Single for Find {
             part,
             |after, count| store.list_suppressions(account, now, after, order, count),
             |entry: &Suppression| (entry.id.0, entry.created),
-            |entry| which.matches(entry),
+            |entry| which.matches(None, entry),
         )
         .await
     }
@@ -178,7 +179,7 @@ impl Clear {
             let store = &context.store;
             let page = store.list_suppressions(account, now, after, Order::Ascending, count);
             let mut page = pages.pass(page.await?);
-            page.retain(|entry| which.matches(entry));
+            page.retain(|entry| which.matches(None, entry));
             remove(context, &page, items).await?;
         }
         Ok(())
