@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_queue::{EndAs as How, explain_retired};
-use postrider_store::{Attempt, Change, Order, QueueFilter, QueueId, Queued};
+use postrider_store::{Attempt, Change, Message, Order, QueueFilter, QueueId, Queued};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{Operation, Single, Sink, pages::Pages, transcripts::TranscriptItem};
@@ -277,19 +277,34 @@ impl<'de> Deserialize<'de> for Piece {
     }
 }
 
+/// Hands on the bytes of a message up to `end`, piece by piece. The last piece of a damaged message
+/// is an error, so nobody takes it for whole.
+pub(super) async fn send_pieces(
+    message: Message,
+    end: u64,
+    items: &mut impl Sink<Piece>,
+) -> Result<(), AdminError> {
+    let pieces = message.into_pieces();
+    let mut at = 0;
+    while at < end {
+        let piece = pieces.piece(at, PIECE.min(end - at)).await?;
+        if piece.is_empty() {
+            break;
+        }
+        at += piece.len() as u64;
+        items.send(vec![Piece(piece.to_vec())]).await?;
+    }
+    Ok(())
+}
+
 impl Operation for Dump {
     type Item = Piece;
 
     async fn run(self, context: &Context, items: &mut impl Sink<Piece>) -> Result<(), AdminError> {
         let queued = find(context, self.id).await?;
-        let pieces = context.store.queued_message(&queued).await?.into_pieces();
-        let mut at = 0;
-        while at < pieces.message().len() {
-            let piece = pieces.piece(at, PIECE).await?;
-            at += piece.len() as u64;
-            items.send(vec![Piece(piece.to_vec())]).await?;
-        }
-        Ok(())
+        let message = context.store.queued_message(&queued).await?;
+        let end = message.len();
+        send_pieces(message, end, items).await
     }
 }
 

@@ -14,12 +14,10 @@ use tracing::info;
 use super::{
     Operation, Single, Sink,
     pages::{Pages, send_pages},
-    queue::Piece,
+    queue::{Piece, send_pieces},
 };
 use crate::{AdminError, Context};
 
-/// The bytes of the mail of a report that are handed over at once.
-const PIECE: u64 = 256 << 10;
 /// How many rows of one report are shown.
 const ROWS_MAX: usize = 10_000;
 
@@ -349,14 +347,7 @@ impl Operation for Raw {
     async fn run(self, context: &Context, items: &mut impl Sink<Piece>) -> Result<(), AdminError> {
         let report = find(context, self.id, &self.filter).await?;
         let text = context.store.text(report.text).await?;
-        let mut at = 0;
-        while at < report.size {
-            let end = report.size.min(at + PIECE);
-            let piece = text.read(at..end).await?;
-            items.send(vec![Piece(piece.to_vec())]).await?;
-            at = end;
-        }
-        Ok(())
+        send_pieces(text.into(), report.size, items).await
     }
 }
 

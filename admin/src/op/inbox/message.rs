@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    super::{Operation, Single, Sink, queue::Piece},
+    super::{
+        Operation, Single, Sink,
+        queue::{Piece, send_pieces},
+    },
     Entry, InboxId, InboxRow, WHOLE_MAX,
     change::note_read,
     hints::{self, HintItem},
@@ -20,8 +23,6 @@ use crate::{AdminError, Context};
 
 /// The most fields of a header section that are shown.
 const FIELDS_MAX: usize = 1000;
-/// Bytes of a message that are read and sent at once.
-const PIECE: u64 = 256 << 10;
 
 /// Reads a message of the inbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -335,17 +336,7 @@ impl Operation for Source {
         let content = entry.content(context).await?;
         let content = content.ok_or_else(|| missing(self.id))?;
         let end = content.len().min(self.max.unwrap_or(u64::MAX));
-        let pieces = content.into_pieces();
-        let mut at = 0;
-        while at < end {
-            let piece = pieces.piece(at, PIECE.min(end - at)).await?;
-            if piece.is_empty() {
-                break;
-            }
-            at += piece.len() as u64;
-            items.send(vec![Piece(piece.to_vec())]).await?;
-        }
-        Ok(())
+        send_pieces(content, end, items).await
     }
 }
 
