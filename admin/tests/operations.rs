@@ -100,9 +100,21 @@ impl Desk {
         Self::delivering(DeliveryMode::Remote, statics, dynamics)
     }
 
+    /// A desk with these files, where the administrator can have a password.
+    fn with_admin(statics: &str, dynamics: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("adminpasswd");
+        let statics = format!("admin_password_file = {file:?}\n{statics}");
+        Self::in_folder(dir, DeliveryMode::Remote, &statics, dynamics)
+    }
+
     /// A desk with these files, whose queue would deliver in this way.
     fn delivering(delivery: DeliveryMode, statics: &str, dynamics: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        Self::in_folder(dir, delivery, statics, dynamics)
+    }
+
+    fn in_folder(dir: TempDir, delivery: DeliveryMode, statics: &str, dynamics: &str) -> Self {
         let statics = Static::parse(statics, "postrider.conf").unwrap();
         let path = dir.path().join("domains.conf");
         std::fs::write(&path, dynamics).unwrap();

@@ -97,12 +97,7 @@ impl Got {
 
 impl Site {
     pub(super) async fn open() -> Self {
-        {
-            let dir = tempfile::tempdir().unwrap().keep();
-            let file = dir.join("adminpasswd");
-            let statics = format!("admin_password_file = {file:?}\n{STATICS}");
-            Self::of(Desk::with(&statics, TENANTS)).await
-        }
+        Self::of(Desk::with_admin(STATICS, TENANTS)).await
     }
 
     pub(super) async fn of(desk: Desk) -> Self {

@@ -71,10 +71,7 @@ impl Visitor {
 
     /// The same before a server that has these words at the end of its configuration.
     async fn with(words: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap().keep();
-        let file = dir.join("adminpasswd");
-        let statics = format!("admin_password_file = {file:?}\n{STATICS}{words}");
-        Self::of(Desk::with(&statics, TENANTS)).await
+        Self::of(Desk::with_admin(&format!("{STATICS}{words}"), TENANTS)).await
     }
 
     pub(super) async fn of(desk: Desk) -> Self {

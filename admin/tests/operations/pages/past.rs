@@ -25,15 +25,12 @@ pub(super) const HOSTILE: &str = "<script>alert(1)</script>\u{202e}";
 
 /// A browser before a server whose accounts keep their history.
 async fn visitor() -> Visitor {
-    let dir = tempfile::tempdir().unwrap().keep();
-    let file = dir.join("adminpasswd");
-    let statics = format!("admin_password_file = {file:?}\n{STATICS}");
     let dynamics = TENANTS.replace(
         "\"\ndestinations.",
         "\"\nkeep_retired_message_period = \"7d\"\nkeep_retired_webhook_period = \"7d\"\n\
          destinations.",
     );
-    Visitor::of(Desk::with(&statics, &dynamics)).await
+    Visitor::of(Desk::with_admin(STATICS, &dynamics)).await
 }
 
 fn now(desk: &Desk) -> Time {

@@ -17,15 +17,12 @@ const STATICS: &str = "hostname = \"mail.example.org\"\n[postmaster]\naccount = 
 
 /// An administrator of accounts with webhooks at this URL.
 async fn admin(url: &str) -> Visitor {
-    let dir = tempfile::tempdir().unwrap().keep();
-    let file = dir.join("adminpasswd");
-    let statics = format!("admin_password_file = {file:?}\n{STATICS}");
     let dynamics = format!(
         "[domains.\"example.org\"]\n[accounts.app]\ndomain = \"example.org\"\n\
         destinations.\"app@example.org\" = {{}}\nkeep_retired_webhook_period = \"7d\"\n\
         outgoing_webhook = {{ url = \"{url}\", authorization = \"Bearer very secret\" }}\n"
     );
-    let visitor = Visitor::of(Desk::with(&statics, &dynamics)).await;
+    let visitor = Visitor::of(Desk::with_admin(STATICS, &dynamics)).await;
     visitor.entering_as_admin().await
 }
 
