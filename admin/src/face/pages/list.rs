@@ -1,13 +1,14 @@
 //! Long lists, page by page. The URL has the filters, the number of rows, and a cursor: where the
 //! page begins.
 
-use std::str::FromStr;
+use std::{fmt::Display, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use postrider_store::Order;
+use postrider_store::{Order, Time};
 use sha2::{Digest, Sha256};
 
-use super::form::Fields;
+use super::{form::Fields, shown::When};
+use crate::op::Searched;
 
 /// The numbers of rows that a page may have; the second one if none is asked for.
 const ROWS: [usize; 4] = [25, 50, 100, 250];
@@ -44,6 +45,35 @@ pub(super) struct Links {
     pub(super) anew: bool,
     /// The numbers of rows with their queries; the chosen one has none.
     pub(super) sizes: Vec<(usize, Option<String>)>,
+}
+
+/// Where a search ended before the page was full.
+#[derive(Clone, Debug)]
+pub(super) struct Reach {
+    /// How far it came.
+    pub(super) to: When,
+    /// The query of the part behind it.
+    pub(super) query: String,
+}
+
+/// The part of a searched list that a page shows.
+#[derive(Clone, Debug)]
+pub(super) struct Found<R> {
+    pub(super) rows: Vec<R>,
+    pub(super) links: Links,
+    /// None: the page is full, or the search came to its end.
+    pub(super) reach: Option<Reach>,
+}
+
+/// Nothing was searched.
+impl<R> Default for Found<R> {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            links: Links::default(),
+            reach: None,
+        }
+    }
 }
 
 impl Listing {
@@ -135,6 +165,32 @@ impl Listing {
             sizes: self.sizes(),
         };
         (items, links)
+    }
+
+    /// The same for what a search found, with how far it came. `id` gives the number of an item, and
+    /// `row` what the page shows of it.
+    pub(super) fn found<T, R>(
+        &self,
+        found: Searched<T>,
+        now: Time,
+        id: impl Fn(&T) -> u64,
+        row: impl FnMut(T) -> R,
+    ) -> Found<R> {
+        let reached = found.reached;
+        let (items, links) = self.arrange(found.items, |item| id(item).to_string());
+        Found {
+            rows: items.into_iter().map(row).collect(),
+            links,
+            reach: reached.map(|reached| self.reach(&reached.time, &reached.id, now)),
+        }
+    }
+
+    /// Where a search ended: the time (RFC 3339) and the key of the last item that it looked at.
+    pub(super) fn reach(&self, time: &str, key: &impl Display, now: Time) -> Reach {
+        Reach {
+            to: When::new(time, now),
+            query: self.going_on(&key.to_string()),
+        }
     }
 
     /// The query of the part that begins behind the item with this key, for a search that ended

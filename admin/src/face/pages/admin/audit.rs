@@ -13,10 +13,10 @@ use super::{
         command::AsCommand,
         form::Faults,
         frame::Frame,
-        list::{Links, Listing},
+        list::{Found, Listing},
         shown::When,
     },
-    filter::{self, Reach},
+    filter,
 };
 use crate::{
     AdminError,
@@ -34,9 +34,7 @@ struct Page {
     fields: Vec<(&'static str, &'static str, String, &'static str)>,
     is_filtered: bool,
     faults: Faults,
-    rows: Vec<Row>,
-    links: Links,
-    reach: Option<Reach>,
+    found: Found<Row>,
 }
 
 struct Row {
@@ -93,9 +91,7 @@ fn page(asked: &Asked, faults: Faults) -> Page {
         is_filtered: fields.iter().any(|(_, _, value, _)| !value.is_empty()),
         fields,
         faults,
-        rows: Vec::new(),
-        links: Links::default(),
-        reach: None,
+        found: Found::default(),
     }
 }
 
@@ -108,12 +104,8 @@ async fn found(asked: &Asked, listing: &Listing) -> Result<Page, AdminError> {
         order: listing.order(Order::Descending),
         after: listing.after(),
     });
-    let found = found.await?;
-    let (items, links) = listing.arrange(found.items, |item| item.id.to_string());
-    let now = asked.now();
-    page.rows = items.into_iter().map(|item| row(item, now)).collect();
-    page.links = links;
-    page.reach = Reach::new(listing, found.reached.as_ref(), now);
+    let (found, now) = (found.await?, asked.now());
+    page.found = listing.found(found, now, |item| item.id, |item| row(item, now));
     Ok(page)
 }
 

@@ -12,10 +12,10 @@ use super::{
         command::AsCommand,
         form::Faults,
         frame::Frame,
-        list::{Links, Listing},
+        list::{Found, Listing},
         shown::{Count, When, counted},
     },
-    filter::{self, Reach},
+    filter,
 };
 use crate::{
     AdminError, Code,
@@ -38,9 +38,7 @@ struct Page {
     since: String,
     is_filtered: bool,
     faults: Faults,
-    rows: Vec<Row>,
-    links: Links,
-    reach: Option<Reach>,
+    found: Found<Row>,
     /// The form that forgets failures, as it was typed.
     unlock_account: String,
     unlock_ip: String,
@@ -87,9 +85,7 @@ fn page(asked: &Asked) -> Page {
         since: shown("since"),
         is_filtered: names.iter().any(|name| asked.query.text(name).is_some()),
         faults: Faults::default(),
-        rows: Vec::new(),
-        links: Links::default(),
-        reach: None,
+        found: Found::default(),
         unlock_account: asked.form.shown("unlock_account").to_owned(),
         unlock_ip: asked.form.shown("unlock_ip").to_owned(),
         unlock_faults: Faults::default(),
@@ -120,12 +116,8 @@ async fn found(asked: &Asked, listing: &Listing) -> Result<Page, AdminError> {
         order: listing.order(Order::Descending),
         ip: query.parsed::<IpAddr>("ip", "an IP address")?,
     });
-    let found = found.await?;
-    let (items, links) = listing.arrange(found.items, |item| item.id.to_string());
-    let now = asked.now();
-    page.rows = items.into_iter().map(|item| row(item, now)).collect();
-    page.links = links;
-    page.reach = Reach::new(listing, found.reached.as_ref(), now);
+    let (found, now) = (found.await?, asked.now());
+    page.found = listing.found(found, now, |item| item.id, |item| row(item, now));
     Ok(page)
 }
 

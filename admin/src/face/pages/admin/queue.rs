@@ -20,7 +20,7 @@ use super::super::{
     asked::Asked,
     form::{Faults, Fields},
     frame::Frame,
-    list::{Links, Listing},
+    list::{Links, Listing, Reach},
     live::{self, Live, Part, Shown},
     shown::{Bytes, Count, When, counted},
 };
@@ -73,8 +73,7 @@ struct Messages {
     rows: Vec<Row>,
     links: Links,
     is_filtered: bool,
-    /// Where the search goes on, and how far it came.
-    searched: Option<(String, When)>,
+    searched: Option<Reach>,
     /// The number of a message that is not queued any more.
     past: Option<u64>,
     /// The query that looks for senders in place of recipients.
@@ -141,10 +140,7 @@ async fn part(asked: Arc<Asked>) -> Result<Part, Trouble> {
         messages, reached, ..
     } = asked.run(browse).await?;
     let now = asked.now();
-    let searched = reached.map(|reached| {
-        let on = listing.going_on(&reached.id.to_string());
-        (on, When::new(&reached.queued, now))
-    });
+    let searched = reached.map(|it| listing.reach(&it.queued, &it.id, now));
     let past = match filter.which.filter.ids.as_slice() {
         [only] if messages.is_empty() => Some(only.0),
         _ => None,

@@ -12,7 +12,7 @@ use super::{
         confirm::Confirm,
         form::Faults,
         frame::Frame,
-        list::{Links, Listing},
+        list::{Links, Listing, Reach},
         live::{self, Live, Part, Shown},
         shown::{Bytes, When, counted},
     },
@@ -37,14 +37,7 @@ struct Rows {
     rows: Vec<Row>,
     links: Links,
     query: String,
-    searched: Option<Searched>,
-}
-
-/// A search that ended early.
-struct Searched {
-    to: When,
-    /// The query with which it goes on.
-    on: String,
+    searched: Option<Reach>,
 }
 
 #[derive(Template)]
@@ -95,10 +88,8 @@ async fn rows(asked: Arc<Asked>) -> Result<Part, Trouble> {
         goes_on,
     } = asked.run(list).await?;
     let now = asked.now();
-    let searched = searched_to.zip(goes_on).map(|(to, on)| Searched {
-        to: When::new(&to, now),
-        on: listing.going_on(&on),
-    });
+    let searched = searched_to.zip(goes_on);
+    let searched = searched.map(|(to, on)| listing.reach(&to, &on, now));
     let (rows, links) = listing.arrange(rows, |row| row.place.clone());
     let row = |row: InboxRow| Row {
         when: When::new(&row.time, now),

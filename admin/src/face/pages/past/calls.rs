@@ -12,7 +12,7 @@ use super::{
         command::{self, AsCommand},
         form::{Faults, Fields, query},
         frame::Frame,
-        list::{Links, Listing},
+        list::{Found, Listing},
         shown::{Count, When},
     },
     filter::{self, Filter, Input, PAST_HINT, is_holder},
@@ -169,9 +169,7 @@ struct Page {
     counted: bool,
     filter: Filter,
     faults: Faults,
-    rows: Vec<Row>,
-    links: Links,
-    reached: Option<(When, String)>,
+    found: Found<Row>,
     /// The query of the filter.
     query: String,
     /// The query of the same list with the calls that failed, or without that filter.
@@ -275,9 +273,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         counted: receivers.counted,
         filter: inputs(&asked, "webhooks"),
         faults,
-        rows: Vec::new(),
-        links: Links::default(),
-        reached: None,
+        found: Found::default(),
         is_filtered: !query.is_empty(),
         query,
         failed,
@@ -294,15 +290,9 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         after: listing.after().map(HookId),
         limit: listing.limit(),
     };
-    let found = asked.run(find).await?;
-    page.reached = found.reached.map(|reached| {
-        let time = When::new(&reached.time, asked.now());
-        (time, listing.going_on(&reached.id.to_string()))
-    });
-    let (items, links) = listing.arrange(found.items, |item| item.id.to_string());
-    let rows = items.into_iter().map(|item| Row::new(item, &asked, None));
-    page.rows = rows.collect();
-    page.links = links;
+    let (found, now) = (asked.run(find).await?, asked.now());
+    let row = |item| Row::new(item, &asked, None);
+    page.found = listing.found(found, now, |item| item.id, row);
     Answer::page(&page)
 }
 
@@ -312,9 +302,7 @@ struct PastPage {
     frame: Frame,
     filter: Filter,
     faults: Faults,
-    rows: Vec<Row>,
-    links: Links,
-    reached: Option<(When, String)>,
+    found: Found<Row>,
     failed: String,
     is_failed: bool,
     is_holder: bool,
@@ -355,9 +343,7 @@ pub(in super::super) async fn history(asked: Arc<Asked>) -> Result<Answer, Troub
         frame,
         filter: inputs(&asked, "webhooks/history"),
         faults,
-        rows: Vec::new(),
-        links: Links::default(),
-        reached: None,
+        found: Found::default(),
         is_filtered: !listing.filters().is_empty(),
         failed,
         is_failed,
@@ -372,14 +358,8 @@ pub(in super::super) async fn history(asked: Arc<Asked>) -> Result<Answer, Troub
         after: listing.after().map(HookId),
         limit: listing.limit(),
     };
-    let found = asked.run(find).await?;
-    page.reached = found.reached.map(|reached| {
-        let time = When::new(&reached.time, asked.now());
-        (time, listing.going_on(&reached.id.to_string()))
-    });
-    let (items, links) = listing.arrange(found.items, |item| item.call.id.to_string());
-    let rows = items.into_iter().map(|item| Row::ended(item, &asked));
-    page.rows = rows.collect();
-    page.links = links;
+    let (found, now) = (asked.run(find).await?, asked.now());
+    let row = |item| Row::ended(item, &asked);
+    page.found = listing.found(found, now, |item| item.call.id, row);
     Answer::page(&page)
 }

@@ -16,7 +16,7 @@ use super::{
         command::{self, AsCommand},
         form::{Faults, Fields},
         frame::Frame,
-        list::{Links, Listing},
+        list::{Found, Listing},
         live,
         shown::When,
     },
@@ -100,9 +100,7 @@ struct Page {
     frame: Frame,
     filter: Filter,
     faults: Faults,
-    rows: Vec<Row>,
-    links: Links,
-    reached: Option<(When, String)>,
+    found: Found<Row>,
     is_holder: bool,
     is_filtered: bool,
     /// The stream of new events. None: the page is not the newest part of the list.
@@ -185,9 +183,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         frame,
         filter: inputs(&asked),
         faults,
-        rows: Vec::new(),
-        links: Links::default(),
-        reached: None,
+        found: Found::default(),
         is_holder: is_holder(&asked),
         is_filtered: !listing.filters().is_empty(),
         stream: None,
@@ -204,22 +200,15 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         after: listing.after().map(EventId),
         limit: listing.limit(),
     };
-    let found = asked.run(search).await?;
-    page.reached = found.reached.map(|reached| {
-        let time = When::new(&reached.time, asked.now());
-        (time, listing.going_on(&reached.id.to_string()))
-    });
-    let (items, links) = listing.arrange(found.items, |item| item.id.to_string());
-    if links.first.is_none() {
-        let newest = items.first().map_or(0, |item| item.id);
+    let (found, now) = (asked.run(search).await?, asked.now());
+    page.found = listing.found(found, now, |item| item.id, |item| Row::new(item, &asked));
+    if page.found.links.first.is_none() {
+        let newest = page.found.rows.first().map_or(0, |row| row.item.id);
         // An event's number is not below its time.
-        let now = asked.now().0.max(0).cast_unsigned();
+        let now = now.0.max(0).cast_unsigned();
         let seen = newest.max(now.saturating_sub(LATE));
         page.stream = Some(live::address(&asked, &seen.to_string()));
     }
-    let rows = items.into_iter().map(|item| Row::new(item, &asked));
-    page.rows = rows.collect();
-    page.links = links;
     Answer::page(&page)
 }
 

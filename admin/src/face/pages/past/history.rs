@@ -14,7 +14,7 @@ use super::{
         confirm::Confirm,
         form::{Faults, Fields, query},
         frame::Frame,
-        list::{Links, Listing},
+        list::{Found, Listing},
         shown::{When, counted},
     },
     filter::{self, Filter, Input, PAST_HINT, is_holder},
@@ -115,10 +115,7 @@ struct Page {
     frame: Frame,
     filter: Filter,
     faults: Faults,
-    rows: Vec<Row>,
-    links: Links,
-    /// How far a search came, and the query with which it goes on.
-    reached: Option<(When, String)>,
+    found: Found<Row>,
     /// The query of the filter, for the exports.
     query: String,
     /// The path of this page.
@@ -197,9 +194,7 @@ fn page(asked: &Asked, listing: &Listing, wanted: Option<&Wanted>, faults: Fault
         frame,
         filter: inputs(asked),
         faults,
-        rows: Vec::new(),
-        links: Links::default(),
-        reached: None,
+        found: Found::default(),
         is_filtered: !query.is_empty(),
         query,
         here: asked.url(path(asked)),
@@ -222,17 +217,8 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         after: listing.after().map(QueueId),
         limit: listing.limit(),
     };
-    let found = asked.run(search).await?;
-    page.reached = found.reached.map(|reached| {
-        let time = When::new(&reached.time, asked.now());
-        (time, listing.going_on(&reached.id.to_string()))
-    });
-    let (items, links) = listing.arrange(found.items, |item| item.id.to_string());
-    page.rows = items
-        .into_iter()
-        .map(|item| Row::new(item, &asked))
-        .collect();
-    page.links = links;
+    let (found, now) = (asked.run(search).await?, asked.now());
+    page.found = listing.found(found, now, |item| item.id, |item| Row::new(item, &asked));
     Answer::page(&page)
 }
 

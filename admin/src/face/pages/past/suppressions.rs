@@ -16,7 +16,7 @@ use super::{
         confirm::Confirm,
         form::{self, Faults, Fields},
         frame::Frame,
-        list::{Links, Listing},
+        list::{Found, Listing},
         shown::When,
     },
     filter::{self, Filter, Input, is_holder},
@@ -61,9 +61,7 @@ struct Page {
     frame: Frame,
     filter: Filter,
     faults: Faults,
-    rows: Vec<Row>,
-    links: Links,
-    reached: Option<(When, String)>,
+    found: Found<Row>,
     /// The query of the filter.
     query: String,
     /// The query of the export: the account.
@@ -124,9 +122,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         frame,
         filter: Filter::new(main, Vec::new(), asked.url(HERE)),
         faults,
-        rows: Vec::new(),
-        links: Links::default(),
-        reached: None,
+        found: Found::default(),
         is_filtered: !query.is_empty(),
         query,
         export: form::query(asked.query.text("account").map(|it| ("account", it))),
@@ -141,17 +137,8 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         after: listing.after().map(SuppressionId),
         limit: listing.limit(),
     };
-    let found = asked.run(find).await?;
-    page.reached = found.reached.map(|reached| {
-        let time = When::new(&reached.time, asked.now());
-        (time, listing.going_on(&reached.id.to_string()))
-    });
-    let (items, links) = listing.arrange(found.items, |item| item.id.to_string());
-    page.rows = items
-        .into_iter()
-        .map(|item| Row::new(item, &asked))
-        .collect();
-    page.links = links;
+    let (found, now) = (asked.run(find).await?, asked.now());
+    page.found = listing.found(found, now, |item| item.id, |item| Row::new(item, &asked));
     Answer::page(&page)
 }
 

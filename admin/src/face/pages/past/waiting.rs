@@ -14,7 +14,7 @@ use super::{
         confirm::Confirm,
         form::Faults,
         frame::Frame,
-        list::{Links, Listing},
+        list::{Found, Listing},
         shown::{Bytes, When},
     },
     filter::{self, Filter, Input},
@@ -50,10 +50,7 @@ const fn state(stage: Stage) -> (&'static str, &'static str) {
 struct Page {
     frame: Frame,
     filter: Filter,
-    rows: Vec<Row>,
-    links: Links,
-    /// How far a search came, and the query with which it goes on.
-    reached: Option<(When, String)>,
+    found: Found<Row>,
     is_filtered: bool,
 }
 
@@ -115,20 +112,18 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         count: false,
     };
     let found = asked.run(browse).await?;
-    let reached = found.reached.map(|reached| {
-        let time = When::new(&reached.queued, asked.now());
-        (time, listing.going_on(&reached.id.to_string()))
-    });
+    let reached = found.reached;
+    let reach = reached.map(|it| listing.reach(&it.queued, &it.id, asked.now()));
     let (items, links) = listing.arrange(found.messages, |item| item.message.id.to_string());
+    let items = items.into_iter();
     Answer::page(&Page {
         frame: asked.frame("Messages"),
         filter: Filter::new(main, Vec::new(), asked.url("messages")),
-        rows: items
-            .into_iter()
-            .map(|item| Row::new(item, &asked))
-            .collect(),
-        links,
-        reached,
+        found: Found {
+            rows: items.map(|item| Row::new(item, &asked)).collect(),
+            links,
+            reach,
+        },
         is_filtered: !listing.filters().is_empty(),
     })
 }
