@@ -185,23 +185,26 @@ fn packed(body: &[u8]) -> Result<usize> {
 
 /// A server with an administrator and two accounts, of which one sends all.
 struct Server {
+    // It ends before its folder does.
+    _child: Kept,
     folder: TempDir,
     binary: PathBuf,
     smtp: u16,
     http: u16,
-    _child: Kept,
 }
 
 impl Server {
     fn start(binary: &Path) -> Result<Self> {
         let folder = TempDir::new().context("failed to make a temporary folder")?;
-        let conf = folder.path().join("postrider.conf");
+        let config = folder.path().join("config");
+        fs::create_dir(&config)?;
+        let conf = config.join("postrider.conf");
         let (smtp, http) = (free_port()?, free_port()?);
         let ports = format!(
             "submission = {{ port = {smtp}, require_tls = false }}\nadmin_http = {{ port = {http} }}\n"
         );
         fs::write(&conf, format!("{STATICS}{ports}"))?;
-        fs::write(folder.path().join("domains.conf"), DYNAMICS)?;
+        fs::write(config.join("domains.conf"), DYNAMICS)?;
         let mut password = Command::new(binary);
         password.arg("--config").arg(&conf).arg("setadminpassword");
         let mut child = password.stdin(Stdio::piped()).spawn()?;
@@ -214,11 +217,11 @@ impl Server {
         wait_for_port(http)?;
         set_password(binary, &conf, "app", PASSWORD)?;
         Ok(Self {
+            _child: child,
             folder,
             binary: binary.to_owned(),
             smtp,
             http,
-            _child: child,
         })
     }
 
@@ -226,7 +229,7 @@ impl Server {
     fn run(&self, arguments: &[&str]) -> Result<()> {
         let mut command = Command::new(&self.binary);
         command.arg("--config");
-        command.arg(self.folder.path().join("postrider.conf"));
+        command.arg(self.folder.path().join("config/postrider.conf"));
         finish(command.args(arguments))?;
         Ok(())
     }

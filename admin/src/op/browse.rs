@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use postrider_smtp::{Address, Host};
 use postrider_store::{Order, QueueFilter, QueueId, Queued, Reference};
 use serde::{Deserialize, Serialize};
 
@@ -125,15 +126,12 @@ impl Browse {
         context: &Context,
         filter: &QueueFilter,
     ) -> Result<Option<QueueFilter>, AdminError> {
-        let has_domain = |part: &Option<String>| {
-            let part = part.as_ref();
-            part.is_some_and(|part| part.starts_with('@'))
-        };
         let mut by_index = QueueFilter {
-            ids: filter.ids.clone(),
-            message_id: filter.message_id.clone(),
-            ..QueueFilter::default()
-        };
+            to: narrowed(filter.to.as_deref()),
+            from: narrowed(filter.from.as_deref()),
+            ..filter.clone()
+        }
+        .indexed();
         if let Some((key, value)) = self.which.extra_pair() {
             let found = with_extra(context, filter.account.as_deref(), key, value).await?;
             let wanted = found
@@ -141,24 +139,6 @@ impl Browse {
                 .filter(|id| by_index.ids.is_empty() || by_index.ids.contains(id));
             by_index.ids = wanted.collect();
             return Ok((!by_index.ids.is_empty()).then_some(by_index));
-        }
-        if has_domain(&filter.to) {
-            by_index.to.clone_from(&filter.to);
-        } else if let Some((_, domain)) = filter.to.as_deref().and_then(|to| to.split_once('@')) {
-            // A whole address is among those of its domain.
-            by_index.to = Some(format!("@{domain}"));
-        } else if has_domain(&filter.from) {
-            by_index.from.clone_from(&filter.from);
-        } else if let Some((_, domain)) =
-            filter.from.as_deref().and_then(|from| from.split_once('@'))
-        {
-            by_index.from = Some(format!("@{domain}"));
-        } else if filter.hold == Some(true) {
-            by_index.hold = filter.hold;
-        } else if filter.transport.as_ref().is_some_and(|it| !it.is_empty()) {
-            by_index.transport.clone_from(&filter.transport);
-        } else {
-            by_index.account.clone_from(&filter.account);
         }
         Ok(Some(by_index))
     }
@@ -169,6 +149,22 @@ impl Browse {
         let before = before.filter(|_| self.order == Order::Ascending);
         before.is_some_and(|before| message.common.queued > before.after(CLOCK))
     }
+}
+
+/// The pattern for the domain of a whole address, whose messages are among those of the domain. Other
+/// patterns stay: part of an address may stand in any domain.
+fn narrowed(pattern: Option<&str>) -> Option<String> {
+    let pattern = pattern?;
+    let host = Address::parse(pattern).map(|address| address.host);
+    let domain = match host {
+        Ok(Host::Domain(domain)) => domain.unicode(),
+        _ => String::new(),
+    };
+    let is_whole = domain.contains('.');
+    Some(match is_whole {
+        true => format!("@{domain}"),
+        false => pattern.to_owned(),
+    })
 }
 
 /// The messages with an entry of their applications' own data.
@@ -197,4 +193,27 @@ async fn with_extra(
         }
     }
     Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::narrowed;
+
+    #[test]
+    fn a_whole_address_is_looked_for_in_its_domain() {
+        for (pattern, wanted) in [
+            ("x@example.org", "@example.org"),
+            ("x@m\u{fc}ller.example", "@m\u{fc}ller.example"),
+            ("@example.org", "@example.org"),
+            // Parts of addresses: any domain may have them.
+            ("x@7", "x@7"),
+            ("x@exam", "x@exam"),
+            ("x@", "x@"),
+            ("x", "x"),
+            ("x@[192.0.2.1]", "x@[192.0.2.1]"),
+        ] {
+            assert_eq!(narrowed(Some(pattern)).as_deref(), Some(wanted));
+        }
+        assert_eq!(narrowed(None), None);
+    }
 }

@@ -162,7 +162,7 @@ impl Single for Search {
     type Output = Searched<RetiredItem>;
 
     async fn answer(self, context: &Context) -> Result<Searched<RetiredItem>, AdminError> {
-        let indexed = indexed(&self.filter);
+        let indexed = self.filter.indexed();
         let (store, order) = (&context.store, self.order);
         let part = Part {
             after: self.after,
@@ -175,34 +175,6 @@ impl Single for Search {
             |retired| self.filter.matches(retired) && self.also.matches(retired),
         )
         .await
-    }
-}
-
-/// The part of a filter that the store has an index for.
-fn indexed(filter: &RetiredFilter) -> RetiredFilter {
-    let all = RetiredFilter {
-        ids: filter.ids.clone(),
-        message_id: filter.message_id.clone(),
-        ..RetiredFilter::default()
-    };
-    let domain = |text: &Option<String>| text.clone().filter(|text| text.starts_with('@'));
-    let (to, from) = (domain(&filter.to), domain(&filter.from));
-    if filter.recipient.is_some() {
-        let recipient = filter.recipient.clone();
-        RetiredFilter { recipient, ..all }
-    } else if to.is_some() {
-        RetiredFilter { to, ..all }
-    } else if from.is_some() {
-        RetiredFilter { from, ..all }
-    } else if filter.transport.is_some() {
-        let transport = filter.transport.clone();
-        RetiredFilter { transport, ..all }
-    } else if filter.success == Some(false) {
-        let success = filter.success;
-        RetiredFilter { success, ..all }
-    } else {
-        let account = filter.account.clone();
-        RetiredFilter { account, ..all }
     }
 }
 

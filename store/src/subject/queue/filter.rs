@@ -161,6 +161,40 @@ impl QueueFilter {
             .or_else(|| forced_to(self.transport.as_ref()))
             .or_else(|| self.account.clone().map(Group::Account))
     }
+
+    /// The part of the filter that an index answers: the messages that the store reads to find
+    /// those that match.
+    #[must_use]
+    pub fn indexed(&self) -> Self {
+        let all = Self {
+            ids: self.ids.clone(),
+            message_id: self.message_id.clone(),
+            ..Self::default()
+        };
+        match self.group() {
+            Some(Group::ToDomain(_)) => Self {
+                to: self.to.clone(),
+                ..all
+            },
+            Some(Group::FromDomain(_)) => Self {
+                from: self.from.clone(),
+                ..all
+            },
+            Some(Group::Held) => Self {
+                hold: self.hold,
+                ..all
+            },
+            Some(Group::Transport(_)) => Self {
+                transport: self.transport.clone(),
+                ..all
+            },
+            Some(Group::Account(_)) => Self {
+                account: self.account.clone(),
+                ..all
+            },
+            Some(Group::Recipient(_) | Group::Failed) | None => all,
+        }
+    }
 }
 
 impl RetiredFilter {
@@ -204,6 +238,44 @@ impl RetiredFilter {
             .or_else(|| (self.success == Some(false)).then_some(Group::Failed))
             .or_else(|| self.account.clone().map(Group::Account))
     }
+
+    /// The part of the filter that an index answers: the messages that the store reads to find
+    /// those that match.
+    #[must_use]
+    pub fn indexed(&self) -> Self {
+        let all = Self {
+            ids: self.ids.clone(),
+            message_id: self.message_id.clone(),
+            ..Self::default()
+        };
+        match self.group() {
+            Some(Group::Recipient(_)) => Self {
+                recipient: self.recipient.clone(),
+                ..all
+            },
+            Some(Group::ToDomain(_)) => Self {
+                to: self.to.clone(),
+                ..all
+            },
+            Some(Group::FromDomain(_)) => Self {
+                from: self.from.clone(),
+                ..all
+            },
+            Some(Group::Transport(_)) => Self {
+                transport: self.transport.clone(),
+                ..all
+            },
+            Some(Group::Failed) => Self {
+                success: Some(false),
+                ..all
+            },
+            Some(Group::Account(_)) => Self {
+                account: self.account.clone(),
+                ..all
+            },
+            Some(Group::Held) | None => all,
+        }
+    }
 }
 
 /// The group of a pattern that asks for a whole domain.
@@ -244,5 +316,100 @@ fn address_matches(address: Option<&Address>, part: &str) -> bool {
         text.ends_with(part)
     } else {
         text.contains(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_indexed_part_is_one_that_an_index_answers() {
+        let text = |text: &str| Some(text.to_owned());
+        let filter = QueueFilter {
+            ids: vec![QueueId(7)],
+            account: text("app"),
+            from: text("@from.example"),
+            to: text("@to.example"),
+            message_id: text("<1@from.example>"),
+            subject: text("Hello"),
+            hold: Some(true),
+            transport: text("slow"),
+            submitted_before: Some(Time(1)),
+            ..QueueFilter::default()
+        };
+        let none = QueueFilter {
+            ids: filter.ids.clone(),
+            message_id: filter.message_id.clone(),
+            ..QueueFilter::default()
+        };
+        // Each time, what is indexed is taken away, and the next index serves.
+        let mut rest = filter.clone();
+        rest.to = text("part@7");
+        let (to, from) = (filter.to.clone(), filter.from.clone());
+        let by = |change: fn(&mut QueueFilter, &QueueFilter)| {
+            let mut only = none.clone();
+            change(&mut only, &filter);
+            only
+        };
+        assert_eq!(
+            filter.indexed(),
+            by(|only, all| only.to.clone_from(&all.to))
+        );
+        assert_eq!(
+            rest.indexed(),
+            by(|only, all| only.from.clone_from(&all.from))
+        );
+        // No domain is called so, therefore no group is.
+        (rest.to, rest.from) = (text("@7"), text("from"));
+        assert_eq!(rest.indexed(), by(|only, all| only.hold = all.hold));
+        rest.hold = Some(false);
+        let transport = by(|only, all| only.transport.clone_from(&all.transport));
+        assert_eq!(rest.indexed(), transport);
+        rest.transport = text("");
+        assert_eq!(
+            rest.indexed(),
+            by(|only, all| only.account.clone_from(&all.account))
+        );
+        rest.account = None;
+        assert_eq!(rest.indexed(), none);
+
+        let mut retired = RetiredFilter {
+            recipient: text("x@to.example"),
+            to,
+            from,
+            success: Some(false),
+            account: text("app"),
+            subject: text("Hello"),
+            ..RetiredFilter::default()
+        };
+        let parts = |filter: &RetiredFilter| {
+            let it = filter.indexed();
+            assert_eq!(it.subject, None);
+            [
+                it.recipient,
+                it.to,
+                it.from,
+                it.success.map(|it| it.to_string()),
+                it.account,
+            ]
+        };
+        let [no, yes] = [None, text("false")];
+        let only = |place: usize, value: &str| {
+            let mut all = [const { None }; 5];
+            all[place] = text(value);
+            all
+        };
+        assert_eq!(parts(&retired), only(0, "x@to.example"));
+        retired.recipient.clone_from(&no);
+        assert_eq!(parts(&retired), only(1, "@to.example"));
+        retired.to = text("@7");
+        assert_eq!(parts(&retired), only(2, "@from.example"));
+        retired.from = text("from.example");
+        assert_eq!(parts(&retired)[3], yes);
+        retired.success = Some(true);
+        assert_eq!(parts(&retired), only(4, "app"));
+        retired.account = None;
+        assert_eq!(parts(&retired), [const { None }; 5]);
     }
 }
