@@ -11,7 +11,7 @@
 //! - [`states`]: what accounts have used of their limits, and how they log in.
 //! - [`webhook_secret`]: the secrets that sign webhook calls.
 //! - [`hooks`]: hooks and milters of another server, which go to `postrider.conf`.
-//! - [`file`]: both files as texts, and earlier texts.
+//! - [`mod@file`]: both files as texts, and earlier texts.
 //! - `document`: how the text of the file changes.
 //! - [`keyfile`]: the files with private keys.
 
