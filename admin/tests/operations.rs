@@ -61,8 +61,8 @@ use postrider_receive::{
     login::{Identity, LoginLimiter, Logins, Source},
 };
 use postrider_store::{
-    ApiKeyId, AuditFilter, Clock, HoldRuleId, ManualClock, NewSuppression, Options, QueueId, Scope,
-    Store, SuppressingReply, Time,
+    ApiKeyId, AuditFilter, Clock, HoldRuleId, ManualClock, NewSuppression, Options, Order, QueueId,
+    Scope, Store, SuppressingReply, Time,
 };
 use postrider_webhook::WebhookParts;
 use rand::{SeedableRng, rngs::StdRng};
@@ -575,7 +575,9 @@ async fn a_change_of_domains_conf_and_a_refused_one_are_in_the_audit_log() {
     assert_eq!(context.config.load().accounts["app"].description, "two");
 
     let filter = AuditFilter::default();
-    let audit = context.store.list_audit(&filter, None, 10);
+    let audit = context
+        .store
+        .list_audit(&filter, None, Order::Descending, 10);
     let entries = audit.await.unwrap().items;
     let [done, refused_entry] = &*entries else {
         panic!("{entries:?}");

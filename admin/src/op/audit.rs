@@ -130,7 +130,9 @@ impl Operation for List {
         let limit = self.limit;
         let filter = self.filter();
         send_pages(limit, items, |after, count| {
-            context.store.list_audit(&filter, after, count)
+            context
+                .store
+                .list_audit(&filter, after, Order::Descending, count)
         })
         .await
     }
@@ -166,7 +168,7 @@ impl Single for Find {
             target: filter.target.clone(),
             ..AuditFilter::default()
         };
-        let entries = |after, count| context.store.find_audit(&read, after, order, count);
+        let entries = |after, count| context.store.list_audit(&read, after, order, count);
         let place = |entry: &AuditEntry| (entry.id.0, entry.time);
         let found = search(part, entries, place, |entry| filter.matches(entry)).await?;
         Ok(found.within(order, filter.since, filter.before))
@@ -198,7 +200,10 @@ async fn check_operation(context: &Context, name: &str) -> Result<(), AdminError
         operation: Some(name.to_owned()),
         ..AuditFilter::default()
     };
-    let page = context.store.list_audit(&filter, None, 1).await?;
+    let page = context
+        .store
+        .list_audit(&filter, None, Order::Descending, 1)
+        .await?;
     if !page.items.is_empty() {
         return Ok(());
     }

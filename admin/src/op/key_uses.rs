@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use postrider_store::{LoginAttemptFilter, LoginOf};
+use postrider_store::{LoginAttemptFilter, LoginOf, Order};
 use serde::{Deserialize, Serialize};
 
 use super::{Operation, Sink};
@@ -48,7 +48,10 @@ impl Operation for List {
         };
         // Whoever looks sees the last seconds too.
         context.logins.write_attempts().await;
-        let logins = context.store.list_logins(&filter, None, LOOKED_MAX).await?;
+        let logins = context
+            .store
+            .list_logins(&filter, None, Order::Descending, LOOKED_MAX)
+            .await?;
         let mut uses: Vec<KeyUse> = Vec::new();
         for login in logins.items {
             let is_use = !login.key.is_empty() && login.result == "ok";

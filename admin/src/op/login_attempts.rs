@@ -140,7 +140,9 @@ impl Operation for List {
         // Whoever looks sees the last seconds too.
         context.logins.write_attempts().await;
         send_pages_behind(after, limit, items, |after, count| {
-            context.store.list_logins(&filter, after, count)
+            context
+                .store
+                .list_logins(&filter, after, Order::Descending, count)
         })
         .await
     }
@@ -174,7 +176,7 @@ impl Single for Find {
             ..LoginAttemptFilter::default()
         };
         context.logins.write_attempts().await;
-        let logins = |after, count| context.store.find_logins(&read, after, order, count);
+        let logins = |after, count| context.store.list_logins(&read, after, order, count);
         let place = |login: &LoginAttempt| (login.id.0, login.last);
         let matches =
             |login: &LoginAttempt| filter.matches(login) && ip.is_none_or(|ip| login.ip == ip);

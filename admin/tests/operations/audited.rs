@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use postrider_store::AuditFilter;
+use postrider_store::{AuditFilter, Order};
 use serde_json::{Value, json};
 
 use super::{
@@ -279,7 +279,11 @@ async fn each_change_and_each_refused_one_has_one_entry() {
     let desk = Desk::with(STATICS, DYNAMICS);
     let entries = async || {
         let (store, all) = (&desk.context.store, AuditFilter::default());
-        store.list_audit(&all, None, 999).await.unwrap().items
+        store
+            .list_audit(&all, None, Order::Descending, 999)
+            .await
+            .unwrap()
+            .items
     };
     let mut seen: BTreeSet<&str> = ENDLESS.into();
     let (mut count, mut wrong) = (0, Vec::new());

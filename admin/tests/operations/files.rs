@@ -76,7 +76,10 @@ async fn a_text_is_saved_if_the_edited_one_is_still_there() {
     assert_eq!(hidden.text, with_webhook("****"));
     assert_eq!(hidden.hash, saved.hash);
     let all = AuditFilter::default();
-    let entries = desk.context.store.list_audit(&all, None, 9);
+    let entries = desk
+        .context
+        .store
+        .list_audit(&all, None, Order::Descending, 9);
     let entries = entries.await.unwrap().items;
     assert_eq!(entries.len(), 5);
     let first = entries.last().unwrap();

@@ -161,7 +161,7 @@ impl Logins {
 
 #[cfg(test)]
 mod tests {
-    use postrider_store::LoginAttemptFilter;
+    use postrider_store::{LoginAttemptFilter, Order};
 
     use super::*;
 
@@ -182,7 +182,11 @@ mod tests {
 
     async fn noted(store: &Store) -> Vec<LoginAttempt> {
         let all = LoginAttemptFilter::default();
-        store.list_logins(&all, None, 9999).await.unwrap().items
+        store
+            .list_logins(&all, None, Order::Descending, 9999)
+            .await
+            .unwrap()
+            .items
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use postrider_smtp::{
     sasl::{Evidence, Mechanism, ScramHash},
     server::SessionId,
 };
-use postrider_store::{ManualClock, Store, TlsKey};
+use postrider_store::{ManualClock, Order, Store, TlsKey};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::net::TcpListener;
 
@@ -177,7 +177,11 @@ async fn right_logins_are_noted_with_their_client() {
     assert!(session.login(&client, &right).await.is_ok());
     world.context.logins.write_attempts().await;
     let all = postrider_store::LoginAttemptFilter::default();
-    let noted = world.context.store.list_logins(&all, None, 9).await;
+    let noted = world
+        .context
+        .store
+        .list_logins(&all, None, Order::Descending, 9)
+        .await;
     let noted = noted.unwrap().items;
     let [noted] = noted.as_slice() else {
         panic!("{noted:?}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_store::{Claim, Scope, Urgency};
+use postrider_store::{Claim, Order, Scope, Urgency};
 use serde_json::{Value, json};
 
 use super::{
@@ -246,7 +246,11 @@ async fn all_that_match_are_changed_unless_a_parameter_is_wrong() {
         operation: Some("queue.end".to_owned()),
         ..Default::default()
     };
-    let entries = audit.list_audit(&filter, None, 10).await.unwrap().items;
+    let entries = audit
+        .list_audit(&filter, None, Order::Descending, 10)
+        .await
+        .unwrap()
+        .items;
     assert_eq!(entries.len(), 2);
     assert_eq!(
         (entries[0].name.as_str(), entries[0].from.is_some()),

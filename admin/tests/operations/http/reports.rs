@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use postrider_dns::Record;
 use postrider_store::{
-    AuditFilter, DmarcAction, DmarcCount, DmarcNote, DmarcPublished, DmarcRow, Scope, TlsCounts,
-    TlsNote, TlsPolicy, TlsPolicyKind, TlsResults,
+    AuditFilter, DmarcAction, DmarcCount, DmarcNote, DmarcPublished, DmarcRow, Order, Scope,
+    TlsCounts, TlsNote, TlsPolicy, TlsPolicyKind, TlsResults,
 };
 use serde_json::{Value, json};
 
@@ -237,7 +237,11 @@ async fn reports_are_dropped_with_their_results() {
         operation: Some("queue_report.drop_all".to_owned()),
         ..AuditFilter::default()
     };
-    let entries = store.list_audit(&filter, None, 10).await.unwrap().items;
+    let entries = store
+        .list_audit(&filter, None, Order::Descending, 10)
+        .await
+        .unwrap()
+        .items;
     assert_eq!(entries.len(), 4);
 }
 

@@ -264,26 +264,12 @@ impl Store {
         self.change_one(op, None).await?.output()
     }
 
-    /// Entries of the audit log that match, newest first, beginning behind `after`. A filter for a
-    /// target looks at the entries of that target only.
+    /// Entries of the audit log that match, beginning behind `after`. A filter for a target looks at
+    /// the entries of that target only.
     ///
     /// # Errors
     /// If they can't be read.
     pub async fn list_audit(
-        &self,
-        filter: &AuditFilter,
-        after: Option<AuditId>,
-        limit: usize,
-    ) -> Result<Page<AuditEntry, AuditId>, StoreError> {
-        let order = Order::Descending;
-        self.find_audit(filter, after, order, limit).await
-    }
-
-    /// The same in any order.
-    ///
-    /// # Errors
-    /// If they can't be read.
-    pub async fn find_audit(
         &self,
         filter: &AuditFilter,
         after: Option<AuditId>,

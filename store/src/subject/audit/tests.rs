@@ -25,7 +25,10 @@ fn entry(operation: &str, target: &str, seconds: i64) -> NewAuditEntry {
 }
 
 async fn ids(store: &Store, filter: &AuditFilter) -> Vec<u64> {
-    let page = store.list_audit(filter, None, 10).await.unwrap();
+    let page = store
+        .list_audit(filter, None, Order::Descending, 10)
+        .await
+        .unwrap();
     page.items.iter().map(|entry| entry.id.0).collect()
 }
 
@@ -58,15 +61,21 @@ async fn entries_are_listed_newest_first_by_filter_and_in_pages() {
         };
         assert_eq!(ids(&store, &between).await, [2]);
         let (any, after) = (any(), Some(AuditId(1)));
-        let oldest = store.find_audit(&any, after, Order::Ascending, 1);
+        let oldest = store.list_audit(&any, after, Order::Ascending, 1);
         let oldest = oldest.await.unwrap();
         assert_eq!(
             (oldest.items[0].id, oldest.next),
             (AuditId(2), Some(AuditId(2)))
         );
-        let page = store.list_audit(&any, None, 2).await.unwrap();
+        let page = store
+            .list_audit(&any, None, Order::Descending, 2)
+            .await
+            .unwrap();
         assert_eq!((page.items.len(), page.next), (2, Some(AuditId(2))));
-        let page = store.list_audit(&any, page.next, 2).await.unwrap();
+        let page = store
+            .list_audit(&any, page.next, Order::Descending, 2)
+            .await
+            .unwrap();
         assert_eq!(page.items, [entry("add", "ann", 1).entry(AuditId(1))]);
         assert_eq!(page.next, None);
     })

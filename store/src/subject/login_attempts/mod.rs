@@ -353,25 +353,11 @@ impl Store {
         self.change_by(NoteLogins { all }).await
     }
 
-    /// Records of logins that match, the one with the newest login first, beginning behind `after`.
+    /// Records of logins that match, in the order of their newest logins, beginning behind `after`.
     ///
     /// # Errors
     /// If they can't be read.
     pub async fn list_logins(
-        &self,
-        filter: &LoginAttemptFilter,
-        after: Option<LoginAttemptId>,
-        limit: usize,
-    ) -> Result<Page<LoginAttempt, LoginAttemptId>, StoreError> {
-        let order = Order::Descending;
-        self.find_logins(filter, after, order, limit).await
-    }
-
-    /// The same in any order.
-    ///
-    /// # Errors
-    /// If they can't be read.
-    pub async fn find_logins(
         &self,
         filter: &LoginAttemptFilter,
         after: Option<LoginAttemptId>,

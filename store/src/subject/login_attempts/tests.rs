@@ -33,7 +33,10 @@ async fn list(store: &Store, filter: LoginAttemptFilter) -> Vec<LoginAttempt> {
     let mut all = Vec::new();
     let mut after = None;
     loop {
-        let page = store.list_logins(&filter, after, 400).await.unwrap();
+        let page = store
+            .list_logins(&filter, after, Order::Descending, 400)
+            .await
+            .unwrap();
         all.extend(page.items);
         after = page.next;
         if after.is_none() {
@@ -138,10 +141,13 @@ async fn records_are_found_by_owner_result_service_and_time() {
         };
         assert_eq!(found(since).await, [4, 3]);
         let (all, after) = (filter(), Some(LoginAttemptId(3)));
-        let later = store.find_logins(&all, after, Order::Ascending, 2);
+        let later = store.list_logins(&all, after, Order::Ascending, 2);
         let later = later.await.unwrap();
         assert_eq!((later.items[0].id, later.next), (LoginAttemptId(4), None));
-        let page = store.list_logins(&filter(), None, 2).await.unwrap();
+        let page = store
+            .list_logins(&filter(), None, Order::Descending, 2)
+            .await
+            .unwrap();
         assert_eq!((page.items.len(), page.next), (2, Some(LoginAttemptId(3))));
     })
     .await;

@@ -246,7 +246,9 @@ async fn facts(store: &Store) -> Vec<String> {
     for it in store.api_keys().await.unwrap() {
         facts.push(format!("key {} {}", it.id, it.created));
     }
-    let page = store.list_audit(&AuditFilter::default(), None, 99).await;
+    let page = store
+        .list_audit(&AuditFilter::default(), None, Order::Descending, 99)
+        .await;
     for it in page.unwrap().items {
         facts.push(format!("audit {} {}", it.id, it.target));
     }

@@ -228,9 +228,11 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
         ..AuditFilter::default()
     };
     let all = store
-        .list_audit(&AuditFilter::default(), None, 10_000)
+        .list_audit(&AuditFilter::default(), None, Order::Descending, 10_000)
         .await;
-    let some = store.list_audit(&subject, None, 10_000).await;
+    let some = store
+        .list_audit(&subject, None, Order::Descending, 10_000)
+        .await;
     Ok(Shown {
         audit: [all?.items, some?.items],
         learnt,
