@@ -10,9 +10,11 @@ use postrider_admin::{
         passwords,
     },
 };
+use postrider_observe::metrics::{LoginMechanism, LoginResult, LoginService};
+use postrider_receive::login::Attempt;
 use postrider_store::{
-    Accept, Common, EventFilter, HookFilter, KeepDeleted, NewMail, NewMessage, NewRecipient,
-    NewText, Notify, Order, QueueFilter, TextSource, Time, Top, Urgency,
+    Accept, Common, EventFilter, HookFilter, KeepDeleted, LoginAttemptFilter, LoginOf, NewMail,
+    NewMessage, NewRecipient, NewText, Notify, Order, QueueFilter, TextSource, Time, Top, Urgency,
 };
 
 use super::{
@@ -20,6 +22,21 @@ use super::{
     config::{DYNAMICS, setting},
     suppression,
 };
+
+fn wrong_password(account: &str, now: Time) -> Attempt<'_> {
+    Attempt {
+        account: Some(account),
+        result: LoginResult::Wrong,
+        service: LoginService::Submission,
+        mechanism: LoginMechanism::Plain,
+        client: "",
+        key: "",
+        login: "",
+        ip: [192, 0, 2, 1].into(),
+        tls: "",
+        now,
+    }
+}
 
 /// Queues a message of an account with this sender.
 pub(super) async fn queue(desk: &Desk, account: &str, sender: &str) {
@@ -178,6 +195,13 @@ async fn a_removed_account_leaves_nothing_behind() {
     let remove = || accounts::Remove {
         account: "mira".to_owned(),
     };
+    // A login of it is noted, and one waits for the store.
+    let logins = &desk.context.logins;
+    let attempt = wrong_password("mira", now);
+    logins.note(&attempt);
+    logins.note(&wrong_password("jane", now));
+    assert!(logins.write_attempts().await);
+    logins.note(&attempt);
     let removed = desk.ask(remove()).await;
     // One message came, and one is the DSN about the message that failed.
     let expected = accounts::Removed {
@@ -207,6 +231,15 @@ async fn a_removed_account_leaves_nothing_behind() {
     let events = store.list_events(&all, None, Order::Ascending, 9).await;
     assert_eq!(events.unwrap().items.len(), 1);
     assert!(store.credential("mira").await.unwrap().is_none());
+    assert!(logins.write_attempts().await);
+    let all = LoginAttemptFilter::default();
+    let noted = store
+        .list_logins(&all, None, Order::Descending, 9)
+        .await
+        .unwrap()
+        .items;
+    let noted: Vec<_> = noted.into_iter().map(|noted| noted.of).collect();
+    assert_eq!(noted, [LoginOf::Account("jane".to_owned())]);
     assert!(
         store
             .list_mails("mira", None, None, 9)

@@ -12,7 +12,7 @@ use std::{
 };
 
 use postrider_observe::metrics::{Label, LoginMechanism, LoginResult, LoginService};
-use postrider_store::{Clock, LoginAttempt, LoginAttemptId, LoginOf, Store, Time};
+use postrider_store::{Clock, LoginAttempt, LoginAttemptId, LoginOf, Store, StoreError, Time};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -140,6 +140,18 @@ impl Logins {
         write(self.store(), self.attempts().take()).await
     }
 
+    /// Forgets the logins of an account: those that wait, and those in the store.
+    ///
+    /// # Errors
+    /// If the store can't forget them.
+    pub async fn forget_attempts(&self, account: &str) -> Result<(), StoreError> {
+        let of = LoginOf::Account(account.to_owned());
+        let is_other = |attempt: &LoginAttempt| attempt.of != of;
+        self.attempts().waiting().retain(|_, it| is_other(it));
+        self.store().forget_logins(account).await?;
+        Ok(())
+    }
+
     /// Writes notes to the store every few seconds, until `stop` is true, and once more then.
     pub async fn keep_attempts(&self, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
         loop {
@@ -258,6 +270,24 @@ mod tests {
             });
         }
         assert_eq!(logins.attempts().waiting().len(), WAITING_MAX);
+    }
+
+    #[tokio::test]
+    async fn the_logins_of_an_account_are_forgotten_wherever_they_are() {
+        let store = Store::memory();
+        let logins = Logins::new(store.clone());
+        let bob = Attempt {
+            account: Some("bob"),
+            ..attempt(2)
+        };
+        logins.note(&attempt(1));
+        logins.note(&bob);
+        assert!(logins.write_attempts().await);
+        logins.note(&attempt(3));
+        logins.forget_attempts("ann").await.unwrap();
+        assert!(logins.write_attempts().await);
+        let left: Vec<_> = noted(&store).await.into_iter().map(|it| it.of).collect();
+        assert_eq!(left, [LoginOf::Account("bob".into())]);
     }
 
     #[tokio::test]

@@ -196,10 +196,12 @@ pub(super) fn insert(edit: &mut Edit<'_>, name: &str, address: &Address) -> Resu
     document::set(edit.document, &path, InlineTable::new())
 }
 
-/// Removes the password and the keys that an earlier account of this name left.
+/// Removes the password, the keys and the notes of logins that an earlier account of this name
+/// left.
 pub(super) async fn forget_logins(context: &Context, name: &str) -> Result<u64, AdminError> {
     context.store.set_credential(name, None).await?;
     context.logins.forget(name);
+    context.logins.forget_attempts(name).await?;
     let mut removed = 0;
     for key in context.store.api_keys().await? {
         if key.account == name {

@@ -244,6 +244,20 @@ impl Tables {
         Ok(())
     }
 
+    /// Removes the records of an account. Gives how many it removed.
+    fn forget(&mut self, account: String) -> Result<u64, Fault> {
+        let group = LoginOf::Account(account).group();
+        let ids = self
+            .attempts
+            .scan(Some(&group), None, Order::Ascending)?
+            .map(|entry| entry.map(|(id, _)| id))
+            .collect::<Result<Vec<_>, Fault>>()?;
+        for id in &ids {
+            self.take(*id)?;
+        }
+        Ok(ids.len() as u64)
+    }
+
     fn take(&mut self, id: LoginAttemptId) -> Result<Option<LoginAttempt>, Fault> {
         let Some(attempt) = self.attempts.take(&id)? else {
             return Ok(None);
@@ -302,8 +316,9 @@ impl State {
 }
 
 operations! {
-    LoginAttempts, version 1 weighed by weigh:
+    LoginAttempts, version 2 since 1 weighed by weigh:
     NoteLogins -> (), Ordinary;
+    ForgetLogins -> u64, Reserve;
 }
 
 /// Notes logins.
@@ -312,9 +327,17 @@ pub(crate) struct NoteLogins {
     all: Vec<LoginAttempt>,
 }
 
+/// Forgets all logins of an account.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ForgetLogins {
+    account: String,
+}
+
 fn weigh(op: &Op) -> usize {
-    let Op::NoteLogins(note) = op;
-    note.all.len()
+    match op {
+        Op::NoteLogins(note) => note.all.len(),
+        Op::ForgetLogins(_) => usize::try_from(LOGIN_ATTEMPTS_OF_ONE).unwrap_or(usize::MAX),
+    }
 }
 
 impl NoteLogins {
@@ -323,6 +346,12 @@ impl NoteLogins {
             state.login_attempts.note(attempt)?;
         }
         Ok(())
+    }
+}
+
+impl ForgetLogins {
+    fn apply(self, state: &mut State) -> Result<u64, Fault> {
+        state.login_attempts.forget(self.account)
     }
 }
 
@@ -353,6 +382,15 @@ impl Store {
         self.change_by(NoteLogins { all }).await
     }
 
+    /// Forgets all logins of an account. Gives how many records that were.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn forget_logins(&self, account: &str) -> Result<u64, StoreError> {
+        let account = account.to_owned();
+        self.change_by(ForgetLogins { account }).await
+    }
+
     /// Records of logins that match, in the order of their newest logins, beginning behind `after`.
     ///
     /// # Errors
@@ -377,7 +415,12 @@ impl Store {
 
 #[cfg(test)]
 pub(crate) fn samples() -> Vec<Op> {
-    vec![Op::NoteLogins(NoteLogins {
-        all: vec![tests::attempt(LoginOf::Account("ann".into()), 1)],
-    })]
+    vec![
+        Op::NoteLogins(NoteLogins {
+            all: vec![tests::attempt(LoginOf::Account("ann".into()), 1)],
+        }),
+        Op::ForgetLogins(ForgetLogins {
+            account: "ann".into(),
+        }),
+    ]
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    LOGIN_ATTEMPTS_KEPT, LOGIN_ATTEMPTS_MAX, LOGIN_ATTEMPTS_OF_ONE, ListAttempts, LoginAttempt,
-    LoginAttemptId, NoteLogins,
+    ForgetLogins, LOGIN_ATTEMPTS_KEPT, LOGIN_ATTEMPTS_MAX, LOGIN_ATTEMPTS_OF_ONE, ListAttempts,
+    LoginAttempt, LoginAttemptId, LoginOf, NoteLogins,
 };
 use crate::{
     Page, Time,
@@ -79,5 +79,14 @@ impl NoteLogins {
         for attempt in self.all {
             model.login_attempts.note(attempt);
         }
+    }
+}
+
+impl ForgetLogins {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) -> u64 {
+        let attempts = &mut model.login_attempts.attempts;
+        let (before, of) = (attempts.len(), LoginOf::Account(self.account));
+        attempts.retain(|_, attempt| attempt.of != of);
+        (before - attempts.len()) as u64
     }
 }

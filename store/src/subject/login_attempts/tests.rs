@@ -195,3 +195,33 @@ async fn the_oldest_records_of_a_group_make_room() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_logins_of_an_account_go_with_it_and_those_of_others_stay() {
+    on_both(|store| async move {
+        let other = |of| attempt(of, 2);
+        let again = LoginAttempt {
+            result: "ok".into(),
+            ..attempt(ann(), 3)
+        };
+        let ann_a = LoginOf::Account("ann a".into());
+        let all = vec![
+            attempt(ann(), 1),
+            other(LoginOf::Nobody),
+            other(LoginOf::Admin),
+            other(ann_a),
+            again,
+        ];
+        store.note_logins(all).await.unwrap();
+        store.checkpoint().await;
+        assert_eq!(store.forget_logins("bob").await.unwrap(), 0);
+        assert_eq!(store.forget_logins("ann").await.unwrap(), 2);
+        assert_eq!(store.forget_logins("ann").await.unwrap(), 0);
+        let all = LoginAttemptFilter::default;
+        assert_eq!(counts(&store, all()).await, [(4, 1), (3, 1), (2, 1)]);
+        // A new account of this name begins with nothing.
+        store.note_logins(vec![attempt(ann(), 4)]).await.unwrap();
+        assert_eq!(counts(&store, all()).await[0], (6, 1));
+    })
+    .await;
+}
