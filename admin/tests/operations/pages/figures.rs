@@ -183,8 +183,6 @@ async fn a_trace_is_told_step_by_step() {
 
 /// Adds a report about DMARC that came in, with sums of today.
 async fn add_report(visitor: &Visitor, subject: &str) {
-    let store = &visitor.desk.context.store;
-    let now = visitor.desk.context.clock.now();
     let xml = "<feedback><report_metadata><org_name>Reporter</org_name><email>r@reporter.test</email>\
         <report_id>r</report_id><date_range><begin>1799900000</begin><end>1799986399</end>\
         </date_range></report_metadata>\
@@ -193,6 +191,13 @@ async fn add_report(visitor: &Visitor, subject: &str) {
         <disposition>none</disposition><dkim>pass</dkim><spf>fail</spf></policy_evaluated></row>\
         <identifiers><header_from>a.test</header_from></identifiers></record></feedback>";
     let mail = format!("Subject: {subject}\r\nContent-Type: text/xml\r\n\r\n{xml}");
+    add_mail(visitor, subject, mail).await;
+}
+
+/// The same with this mail.
+async fn add_mail(visitor: &Visitor, subject: &str, mail: String) {
+    let store = &visitor.desk.context.store;
+    let now = visitor.desk.context.clock.now();
     let accept = Accept {
         reports: vec![NewArrivedReport {
             text: TextSource::New,
@@ -252,6 +257,26 @@ async fn add_report(visitor: &Visitor, subject: &str) {
     let room = ReportRoom(1 << 20);
     let read = store.report_read(arrived.id, Some(report), room);
     assert!(read.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_damaged_mail_of_a_report_is_not_handed_out() {
+    const SIZE: usize = 600_000;
+    let visitor = Visitor::admin().await;
+    add_mail(&visitor, "one", "x".repeat(SIZE)).await;
+    let path = "/admin/reports/dmarc/1/raw";
+    let sound = visitor.get(path).await;
+    assert_eq!((sound.status, sound.html.len()), (200, SIZE));
+    // A long text lies in a file of its own.
+    let folders = visitor.desk.dir.path().join("texts");
+    let folders = folders.read_dir().unwrap().map(|it| it.unwrap().path());
+    let mut files = folders.flat_map(|folder| folder.read_dir().unwrap());
+    let file = files.next().unwrap().unwrap().path();
+    assert!(files.next().is_none());
+    let mut damaged = vec![b'x'; SIZE];
+    damaged[SIZE / 2] = b'y';
+    std::fs::write(file, damaged).unwrap();
+    assert_eq!(visitor.get(path).await.status, 500);
 }
 
 #[tokio::test]
