@@ -103,6 +103,7 @@ impl RequestCounts {
         let class = match status.as_u16() {
             300..400 => StatusClass::Three,
             400..500 => StatusClass::Four,
+            503 => StatusClass::Unavailable,
             500.. => StatusClass::Five,
             // Another protocol follows a 101, so that is a success.
             _ => StatusClass::Two,

@@ -455,3 +455,30 @@ fn requests_count_for_what_answers_them_and_those_for_health_for_nothing() {
         assert_eq!(counts.api(path), api, "{path}");
     }
 }
+
+/// 503 is no fault of ours: nobody who watches 5xx is called for it.
+#[test]
+fn an_answer_counts_for_the_class_of_its_status() {
+    let counts = RequestCounts::default();
+    for (status, class) in [
+        (101, StatusClass::Two),
+        (200, StatusClass::Two),
+        (303, StatusClass::Three),
+        (429, StatusClass::Four),
+        (500, StatusClass::Five),
+        (502, StatusClass::Five),
+        (503, StatusClass::Unavailable),
+    ] {
+        let counter = counts
+            .metrics
+            .http_requests_total
+            .with((Api::Webapi, class));
+        let before = counter.get();
+        counts.count(
+            Api::Webapi,
+            StatusCode::from_u16(status).unwrap(),
+            Duration::ZERO,
+        );
+        assert_eq!(counter.get(), before + 1, "{status}");
+    }
+}

@@ -282,7 +282,13 @@ labels! {
         Account = "account", Inbox = "inbox", WellKnown = "wellknown", Metrics = "metrics",
     }
     /// The class of a status.
-    StatusClass { Two = "2xx", Three = "3xx", Four = "4xx", Five = "5xx" }
+    StatusClass {
+        Two = "2xx", Three = "3xx", Four = "4xx",
+        /// A fault of ours: all but 503.
+        Five = "5xx",
+        /// The server is full or stops, and says so.
+        Unavailable = "503",
+    }
     /// A method of the webapi.
     Method {
         Send = "Send", SendBatch = "SendBatch", SuppressionList = "SuppressionList",

@@ -206,7 +206,7 @@ metrics! {
         "Calls of webhooks that failed at their last attempt.";
     events_total: Family<Counter, Event>, ["event"], "Events of messages.";
     http_requests_total: Family<Counter, (Api, StatusClass)>, ["api", "code"],
-        "Requests over HTTP, but for those of /healthz.";
+        "Requests over HTTP, but for those of /healthz. 503 is not among 5xx.";
     http_request_duration_seconds: Family<Histogram<Fast>, Api>, ["api"],
         "From a request over HTTP to the head of its answer.";
     webapi_calls_total: Family<Counter, (Method, CallResult)>, ["method", "result"],
