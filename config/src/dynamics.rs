@@ -349,6 +349,17 @@ pub struct Account {
     pub no_custom_password: bool,
 }
 
+impl Account {
+    /// The first of its addresses. None: it has no address, or catch-alls only.
+    #[must_use]
+    pub fn first_address(&self) -> Option<&Address> {
+        self.destinations.keys().find_map(|address| match address {
+            DestinationAddress::Address(address) => Some(address),
+            DestinationAddress::CatchAll(_) => None,
+        })
+    }
+}
+
 /// `accounts.A.destinations."ADDRESS"`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Destination {

@@ -15,7 +15,6 @@ use axum::{
     },
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_config::{Account, DestinationAddress};
 use postrider_observe::metrics::{Label, LoginMechanism, LoginResult, LoginService};
 use postrider_receive::login::{Attempt, Identity, KeyText, PasswordCheck, Source, plain_login};
 use postrider_smtp::{
@@ -276,7 +275,7 @@ async fn by_key(
             let found = found.filter(|found| found.account == key.account);
             found.ok_or_else(wrong)?.address
         }
-        None => first_address(account).ok_or_else(|| {
+        None => account.first_address().cloned().ok_or_else(|| {
             let text =
                 "the account has no address of its own, so use the key as the password of one";
             Refusal::Unauthorized(LoginResult::Wrong, text.into())
@@ -300,14 +299,6 @@ fn enabled(login_disabled: &str) -> Result<(), Refusal> {
             format!("login disabled: {why}"),
         )),
     }
-}
-
-fn first_address(account: &Account) -> Option<Address> {
-    let mut addresses = account.destinations.keys();
-    addresses.find_map(|address| match address {
-        DestinationAddress::Address(address) => Some(address.clone()),
-        DestinationAddress::CatchAll(_) => None,
-    })
 }
 
 fn credentials(headers: &HeaderMap) -> Option<Credentials> {

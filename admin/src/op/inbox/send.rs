@@ -183,9 +183,7 @@ impl Sender {
             let text = format!("there is no account {}", account.unwrap_or_default());
             AdminError::not_found(text.trim_end()).at("account")
         })?;
-        let addresses = account.destinations.keys().map(ToString::to_string);
-        let mut addresses = addresses.filter_map(|address| Address::parse(&address).ok());
-        let address = addresses.next().ok_or_else(|| {
+        let address = account.first_address().cloned().ok_or_else(|| {
             let text = format!("the account {name} has no address to send from");
             AdminError::conflict(text).at("from")
         })?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::http::uri::Authority;
+use postrider_config::Account;
 use serde_json::json;
 
 use super::{
@@ -170,13 +171,8 @@ impl Settings {
         let [smtp, submission, submissions] = ports;
         let config = asked.context.config.load();
         let account = config.accounts.get(&foreseen.account);
-        let mut addresses = account
-            .into_iter()
-            .flat_map(|account| account.destinations.keys())
-            .map(ToString::to_string);
-        let login = addresses
-            .find(|address| !address.starts_with('@'))
-            .unwrap_or_default();
+        let login = account.and_then(Account::first_address);
+        let login = login.map(ToString::to_string).unwrap_or_default();
         let mut settings = Self {
             host,
             smtp,
