@@ -143,8 +143,6 @@ impl Single for GetBoard {
 
 /// Whether a site takes no mail, or its last attempts failed.
 fn is_failing(view: &SiteView) -> bool {
-    use postrider_queue::SiteState::{Blocked, Down, Resting};
-    let is_halted = matches!(view.state, Resting | Down | Blocked);
     let error = view.last_error.as_ref().map(|error| error.time);
-    is_halted || error > view.last_success && error.is_some()
+    view.state.is_halt() || error > view.last_success && error.is_some()
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use postrider_observe::metrics::{ConfigFile, Label, LoadResult, RecordKind};
-use postrider_queue::SiteState;
 use postrider_store::{HookFilter, Order, PointAmount, QueueFilter, Time};
 use serde::{Deserialize, Serialize};
 
@@ -272,15 +271,9 @@ impl Single for GetAttention {
 fn failing(context: &Context) -> Vec<(String, Option<Time>)> {
     let now = context.clock.now();
     let states = context.queue.site_states();
-    let is_halted = |state: SiteState| {
-        matches!(
-            state,
-            SiteState::Resting | SiteState::Down | SiteState::Blocked
-        )
-    };
     if !states
         .iter()
-        .any(|(state, count)| is_halted(*state) && *count > 0)
+        .any(|(state, count)| state.is_halt() && *count > 0)
     {
         return Vec::new();
     }
@@ -288,7 +281,7 @@ fn failing(context: &Context) -> Vec<(String, Option<Time>)> {
     let failing = views.filter(|view| {
         let last = view.last_success;
         let is_long = last.is_none_or(|last| now.since(last) > FAILING);
-        is_halted(view.state) && is_long && view.hour.delivered == 0
+        view.state.is_halt() && is_long && view.hour.delivered == 0
     });
     let named = failing.map(|view| {
         let name = view.domains.first().cloned().unwrap_or(view.site);

@@ -87,6 +87,12 @@ impl SiteState {
         }
     }
 
+    /// Whether nothing is tried at the site for a while, since attempts failed.
+    #[must_use]
+    pub const fn is_halt(self) -> bool {
+        matches!(self, Self::Resting | Self::Down | Self::Blocked)
+    }
+
     /// The state with a name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
