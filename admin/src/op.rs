@@ -136,6 +136,12 @@ pub(crate) async fn count_true<E>(
     Ok(made.into_iter().filter(|made| *made).count() as u64)
 }
 
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
+    let digits = bytes.as_ref().iter().map(|byte| format!("{byte:02x}"));
+    digits.collect()
+}
+
 /// Reads a time in RFC 3339, or a date, which stands for its beginning in UTC.
 pub(crate) fn time_or_date(text: &str) -> Option<Time> {
     if let Ok(time) = text.parse::<Timestamp>() {

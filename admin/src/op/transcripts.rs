@@ -3,6 +3,8 @@
 use postrider_store::{Speaker, Time, Transcript, TranscriptCertificate};
 use serde::{Deserialize, Serialize};
 
+use super::hex;
+
 /// What was said on the connection that an attempt ended with. Passwords and texts are not in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
@@ -99,7 +101,7 @@ impl From<TranscriptCertificate> for CertificateItem {
             names: certificate.names,
             not_before: seconds(certificate.not_before),
             not_after: seconds(certificate.not_after),
-            spki_sha256: hex(&certificate.spki_sha256),
+            spki_sha256: hex(certificate.spki_sha256),
         }
     }
 }
@@ -107,8 +109,4 @@ impl From<TranscriptCertificate> for CertificateItem {
 /// Seconds since 1970, in RFC 3339.
 fn seconds(seconds: i64) -> String {
     Time(seconds.saturating_mul(1_000_000)).to_string()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -15,6 +15,8 @@ use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 use std::io::Write;
 
+use crate::op::hex;
+
 /// A file for browsers.
 pub(super) struct Asset {
     name: String,
@@ -27,12 +29,8 @@ pub(super) struct Asset {
 impl Asset {
     fn new(name: &str, ending: &str, kind: &'static str, texts: &[&str]) -> Self {
         let plain = texts.concat();
-        let hash = Sha256::digest(&plain);
-        let hash: String = hash
-            .iter()
-            .take(6)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let mut hash = hex(Sha256::digest(&plain));
+        hash.truncate(12);
         let name = format!("{name}.{hash}.{ending}");
         let mut packer = GzEncoder::new(Vec::new(), Compression::best());
         // Writing to memory does not fail; without the packed form the plain one is sent.

@@ -20,7 +20,7 @@ use tracing::warn;
 use super::to_its_end;
 use crate::{
     AdminError, Context,
-    op::{Listed as _, Operation, Single, Sink},
+    op::{Listed as _, Operation, Single, Sink, hex},
 };
 
 /// The most bytes of a text.
@@ -60,8 +60,7 @@ impl std::fmt::Debug for FileText {
 /// The hash of a text: SHA-256 in hexadecimal. Line ends do not count, since an operation may
 /// change them.
 fn hash(text: &str) -> String {
-    let digest = Sha256::digest(text.replace("\r\n", "\n"));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(Sha256::digest(text.replace("\r\n", "\n")))
 }
 
 fn read(path: &Path) -> Result<String, AdminError> {

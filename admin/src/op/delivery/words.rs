@@ -6,7 +6,7 @@ use super::{
     RuaItem::{Http, Mail},
     SessionItem, StageItem,
 };
-use crate::op::transcripts::CertificateItem;
+use crate::op::{hex, transcripts::CertificateItem};
 
 /// The step of a stage that ends one, and how it ended.
 #[must_use]
@@ -79,7 +79,7 @@ pub fn details(stage: &StageItem) -> String {
     if let Some(record) = &stage.record {
         let usage = |is_end: bool| if is_end { "3" } else { "2" };
         let records = record.entries.iter().map(|entry| {
-            let digest: String = entry.data.iter().map(|it| format!("{it:02x}")).collect();
+            let digest = hex(&entry.data);
             let selector = u8::from(entry.is_spki);
             format!("{} {selector} {digest}", usage(entry.is_end_entity))
         });

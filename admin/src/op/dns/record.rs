@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use postrider_dns::{Record, TXT_PIECE};
 use serde::{Deserialize, Serialize};
 
+use crate::op::hex;
+
 /// The TTL of our records in seconds.
 pub const TTL: u32 = 300;
 
@@ -166,11 +168,8 @@ pub(super) fn content(record: &Record) -> String {
             format!("{} {} {} {target}", srv.priority, srv.weight, srv.port)
         }
         Record::Tlsa(tlsa) => {
-            let mut text = format!("{} {} {} ", tlsa.usage, tlsa.selector, tlsa.matching);
-            for byte in &tlsa.data {
-                let _ = write!(text, "{byte:02x}");
-            }
-            text
+            let data = hex(&tlsa.data);
+            format!("{} {} {} {data}", tlsa.usage, tlsa.selector, tlsa.matching)
         }
         Record::Txt(text) => String::from_utf8_lossy(text).into_owned(),
     }

@@ -1,7 +1,5 @@
 //! One message of the inbox: its header, texts and files.
 
-use std::fmt::Write;
-
 use postrider_smtp::field;
 use postrider_webhook::message::{self, Structure};
 use serde::{Deserialize, Serialize};
@@ -9,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     super::{
-        Operation, Single, Sink,
+        Operation, Single, Sink, hex,
         queue::{Piece, send_pieces},
     },
     Entry, InboxId, InboxRow, WHOLE_MAX,
@@ -124,7 +122,7 @@ impl Single for Get {
                     let part =
                         path(&file.part).and_then(|path| message::part(bytes, &path, limits));
                     file.sha256 = part
-                        .map(|part| hexadecimal(&Sha256::digest(&part)))
+                        .map(|part| hex(Sha256::digest(&part)))
                         .unwrap_or_default();
                 }
             }
@@ -261,13 +259,6 @@ pub(super) fn path(part: &str) -> Option<Vec<usize>> {
         "body" => Some(Vec::new()),
         part => part.split('.').map(|place| place.parse().ok()).collect(),
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Reads a file of a message.
