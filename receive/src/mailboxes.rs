@@ -19,6 +19,7 @@ use postrider_queue::{
 };
 use postrider_smtp::{
     BodyType, DeliveryOptions, FirstOf, ForwardPath, Notify, Reply, Ret, ReversePath,
+    bounce::Reading,
     server::{Client, MailFrom, RcptTo, SessionId, Transaction},
 };
 use postrider_store::{Accept, NewText, Origin, Queued, StoreError};
@@ -66,6 +67,69 @@ impl LocalMailboxes {
     async fn take_one(&self, config: &Dynamic, message: &Queued) -> Result<Taken, StoreError> {
         let context = &self.context;
         let begun = context.clock.moment();
+        let admitted = match self.admit(config, message).await {
+            Ok(admitted) => admitted,
+            Err(NotTaken::Refused(reply, command)) => return Ok(refused(reply, command)),
+            Err(NotTaken::Failed(error)) => return Err(error),
+        };
+        let Admitted {
+            transaction,
+            facts,
+            deliveries,
+            text,
+            reading,
+        } = admitted;
+        let nowhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let incoming = Incoming {
+            client: &Client::new(SessionId::default(), nowhere, nowhere),
+            config,
+            hostname: context.statics.hostname.ascii(),
+            transaction: &transaction,
+            facts: &facts,
+            text: &text,
+            deliveries: &deliveries,
+            chain: None,
+            reading: &reading,
+            queued: Some(message),
+        };
+        let (records, made, told) = context.mailbox_records(incoming).await?;
+        let accounts: Vec<&str> = made.iter().map(|made| made.account.as_str()).collect();
+        let account = FirstOf(accounts.iter()).to_string();
+        let way = way(&facts, &deliveries);
+        let (id, common) = (message.id.0, message.common.clone());
+        let took = context.clock.moment().since(begun);
+        let events = incoming_events(&records.hooks);
+        let (queue, metrics) = (Arc::clone(&context.queue), Arc::clone(&context.metrics));
+        let telling = Telling::new(move || {
+            let taken = TakenMessage {
+                by: By::Local,
+                transaction: &transaction,
+                account,
+                queue: &[id],
+                mails: &[],
+                message_id: &common.message_id,
+                size: common.size,
+                verdict: shown_verdict(&deliveries),
+                took,
+            };
+            taken.count(&metrics);
+            taken.tell_of_our_own();
+            count_verdicts(&metrics, &deliveries);
+            count_incoming(&metrics, events);
+            queue.tell(told);
+        });
+        Ok(Taken {
+            reply: Reply::ok("delivered here"),
+            command: END,
+            way,
+            records,
+            told: Some(telling),
+        })
+    }
+
+    /// Decides what becomes of the message.
+    async fn admit(&self, config: &Dynamic, message: &Queued) -> Result<Admitted, NotTaken> {
+        let context = &self.context;
         let policy = context.policy(Role::Mx, config);
         let stored = context.store.queued_message(message).await?;
         let header_max = context.statics.limits.header_size.0;
@@ -81,10 +145,10 @@ impl LocalMailboxes {
         add_usage(context, config, &mut recipient).await?;
         let verdict = decide(Stage::Rcpt(&rcpt, &recipient), &facts, &policy);
         if let Err(refusal) = verdict.answer() {
-            return Ok(refused(refusal, RCPT));
+            return Err(NotTaken::Refused(refusal, RCPT));
         }
         if let Err(refusal) = decide(Stage::Header, &facts, &policy).answer() {
-            return Ok(refused(refusal, END));
+            return Err(NotTaken::Refused(refusal, END));
         }
         let reading = OnceCell::new();
         let beginning = NewText::Inline(text.clone());
@@ -104,61 +168,45 @@ impl LocalMailboxes {
         };
         let decision = long_work(section.len(), || decide_end(&transaction, &facts, &policy));
         if let Some(refusal) = &decision.refusal {
-            return Ok(refused(refusal.reply(), END));
+            return Err(NotTaken::Refused(refusal.reply(), END));
         }
-        let received = ReceivedText {
-            text: beginning,
-            size: message.common.size.saturating_sub(message.top.len()),
-            needs: message.common.needs,
-            body_hashes: BodyHashes::default(),
-            fingerprint: None,
-        };
-        let nowhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        let incoming = Incoming {
-            client: &Client::new(SessionId::default(), nowhere, nowhere),
-            config,
-            hostname: context.statics.hostname.ascii(),
-            transaction: &transaction,
-            facts: &facts,
-            text: &received,
-            deliveries: &decision.deliveries,
-            chain: None,
-            reading: &reading,
-            queued: Some(message),
-        };
-        let (records, made, told) = context.mailbox_records(incoming).await?;
-        let accounts: Vec<&str> = made.iter().map(|made| made.account.as_str()).collect();
-        let account = FirstOf(accounts.iter()).to_string();
-        let way = way(&facts, &decision.deliveries);
-        let (id, common) = (message.id.0, message.common.clone());
-        let took = context.clock.moment().since(begun);
-        let events = incoming_events(&records.hooks);
-        let (queue, metrics) = (Arc::clone(&context.queue), Arc::clone(&context.metrics));
-        let telling = Telling::new(move || {
-            let taken = TakenMessage {
-                by: By::Local,
-                transaction: &transaction,
-                account,
-                queue: &[id],
-                mails: &[],
-                message_id: &common.message_id,
-                size: common.size,
-                verdict: shown_verdict(&decision.deliveries),
-                took,
-            };
-            taken.count(&metrics);
-            taken.tell_of_our_own();
-            count_verdicts(&metrics, &decision.deliveries);
-            count_incoming(&metrics, events);
-            queue.tell(told);
-        });
-        Ok(Taken {
-            reply: Reply::ok("delivered here"),
-            command: END,
-            way,
-            records,
-            told: Some(telling),
+        Ok(Admitted {
+            transaction,
+            facts,
+            deliveries: decision.deliveries,
+            text: ReceivedText {
+                text: beginning,
+                size: message.common.size.saturating_sub(message.top.len()),
+                needs: message.common.needs,
+                body_hashes: BodyHashes::default(),
+                fingerprint: None,
+            },
+            reading,
         })
+    }
+}
+
+/// A message that is taken.
+struct Admitted {
+    transaction: Transaction,
+    facts: Facts,
+    /// What becomes of it for each target.
+    deliveries: Vec<Delivery>,
+    text: ReceivedText,
+    /// The message as a report about earlier ones. It is read when somebody asks for it.
+    reading: OnceCell<Reading>,
+}
+
+/// Why a message is not taken.
+enum NotTaken {
+    /// The reply, and the command that it answers.
+    Refused(Reply, &'static str),
+    Failed(StoreError),
+}
+
+impl From<StoreError> for NotTaken {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
     }
 }
 
