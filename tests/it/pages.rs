@@ -7,13 +7,17 @@ use postrider::cli::Cli;
 use postrider_admin::op::passwords::set_admin_password;
 use reqwest::{
     Client, Response,
-    header::{CONTENT_SECURITY_POLICY, COOKIE, SET_COOKIE},
+    header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, SET_COOKIE},
     redirect::Policy,
 };
 
-use crate::support::{PASSWORD, Setup, World, dns::Zone, message};
+use crate::support::{PASSWORD, Setup, World, dns::Zone, message, program};
 
 const ADMIN: &str = "administrator's password";
+/// The login of the account.
+const LOGIN: &str = "app@example.org";
+/// The methods of the webapi that change nothing.
+const READS: [&str; 4] = ["QueueList", "QueueStatus", "Events", "SuppressionList"];
 
 /// A browser without JavaScript that is logged in.
 struct Browser {
@@ -108,9 +112,7 @@ async fn world() -> World {
     let world = World::start_in(dir).await;
     let mut client = world.submission().await;
     let to = &["a@remote.test"];
-    client
-        .submit("app@example.org", to, &message("for a"))
-        .await;
+    client.submit(LOGIN, to, &message("for a")).await;
     world
 }
 
@@ -163,24 +165,95 @@ async fn each_page_of_administrators_answers_and_its_commands_are_true() {
     assert!(seen.len() > 40 && commands > 20 && calls > 10, "{seen:?}");
 }
 
+/// A key of the account.
+async fn key(world: &World) -> String {
+    let conf = world.dir.path().join("postrider.conf");
+    let made = program::run(&conf, &["apikey", "add", "shop", "--account", "app"]).await;
+    let errors = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "{errors}");
+    String::from_utf8(made.stdout)
+        .unwrap()
+        .trim_end()
+        .to_owned()
+}
+
+/// Makes the call of a line for curl, if it changes nothing. Gives whether it was made.
+async fn make(world: &World, key: &str, line: &str) -> bool {
+    let words = words(line);
+    let option = |name: &str| {
+        let at = words.iter().position(|word| word == name)?;
+        words.get(at + 1)
+    };
+    let url_of_call = words.last().unwrap();
+    let (body, form) = (option("--json"), option("--data-urlencode"));
+    let method = url_of_call.rsplit('/').next().unwrap();
+    let is_post = body.is_some() || form.is_some();
+    if is_post && !READS.contains(&method) {
+        return false;
+    }
+    let service = match url_of_call.contains("/webapi/") {
+        true => "webapi_http",
+        false => "admin_http",
+    };
+    let target = url_of_call.replace("$URL", &url(world, service));
+    let http = Client::new();
+    let request = match is_post {
+        true => http.post(target),
+        false => http.get(target),
+    };
+    let request = match (option("-u"), option("-H")) {
+        (Some(login), None) => request.basic_auth(login, Some(PASSWORD)),
+        (None, Some(field)) => {
+            assert_eq!(field, "Authorization: Bearer $KEY");
+            request.bearer_auth(key)
+        }
+        both => panic!("{line}: {both:?}"),
+    };
+    let request = match (body, form) {
+        (Some(body), None) => request
+            .header(CONTENT_TYPE, "application/json")
+            .body(body.clone()),
+        (None, Some(field)) => request.form(&[field.split_once('=').unwrap()]),
+        _ => request,
+    };
+    let answer = request.send().await.unwrap();
+    let (status, text) = (answer.status(), answer.text().await.unwrap());
+    assert!(status.is_success(), "{line}: {status}: {text}");
+    true
+}
+
 #[tokio::test]
-async fn each_page_of_an_account_answers_to_its_holder_only() {
+async fn each_page_of_an_account_answers_to_its_holder_only_and_its_commands_are_true() {
     let world = world().await;
     let base = url(&world, "account_http");
-    let fields = [("name", "app@example.org"), ("password", PASSWORD)];
+    let fields = [("name", LOGIN), ("password", PASSWORD)];
     let browser = Browser::enter(base.clone(), "/account/", &fields).await;
     let mut open = links(&browser.page("/account/").await, "/account/");
+    let key = key(&world).await;
     let mut seen = BTreeSet::new();
+    let (mut commands, mut calls) = (0, 0);
     while let Some(path) = open.pop_first() {
         if path.contains("export") || !seen.insert(path.clone()) {
             continue;
         }
         let html = browser.page(&path).await;
         open.extend(links(&html, "/account/").difference(&seen).cloned());
+        for line in values(&html, "class=\"copy\"", "data-copy") {
+            match line.split(' ').next() {
+                Some("postrider") => {
+                    let read = Cli::try_parse_from(words(&line));
+                    assert!(read.is_ok(), "{path}: {line}: {:?}", read.err());
+                    commands += 1;
+                }
+                Some("curl") => calls += u32::from(make(&world, &key, &line).await),
+                _ => {}
+            }
+        }
         let stranger = Client::builder().redirect(Policy::none()).build().unwrap();
         let answer = stranger.get(format!("{base}{path}")).send().await.unwrap();
         assert_eq!(answer.status(), 303, "{path}");
     }
-    assert!(seen.len() > 10, "{seen:?}");
+    let is_some = commands > 4 && calls > 5;
+    assert!(seen.len() > 10 && is_some, "{commands} {calls} {seen:?}");
     assert_eq!(browser.get("/account/messages/999").await.status(), 404);
 }

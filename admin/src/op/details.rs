@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use postrider_smtp::{field, mime::Limits};
 use postrider_store::{
-    HookFilter, HookId, Message, Order, Origin, QueueId, Queued, RetiredHookFilter, Store,
+    Actor, HookFilter, HookId, Message, Order, Origin, QueueId, Queued, RetiredHookFilter, Store,
 };
 use postrider_webhook::message::{self, Structure};
 use serde::{Deserialize, Serialize};
@@ -180,7 +180,7 @@ impl DetailsItem {
 }
 
 /// Reads the header section of a queued message and the structure of its parts, and its text if
-/// that is wanted. The audit log notes who read a text.
+/// that is wanted. The audit log notes who read a text, unless it is mail of the account itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Look {
@@ -233,12 +233,20 @@ impl Single for Look {
         })?;
         let message = context.store.queued_message(&queued).await?;
         let looked = self.look(&message).await;
-        if self.with_text {
+        if self.with_text && !is_own(context, &queued) {
             let target = self.id.to_string();
             return context.record("queue.look", &target, &(), looked).await;
         }
         looked
     }
+}
+
+/// Whether the caller is logged in to the account of the message.
+fn is_own(context: &Context, message: &Queued) -> bool {
+    let (caller, config) = (&context.caller, context.config.load());
+    let login = config.login(&caller.name);
+    caller.actor == Actor::Account
+        && login.is_some_and(|login| login.account == message.common.account)
 }
 
 impl Look {

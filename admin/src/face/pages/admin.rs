@@ -17,7 +17,6 @@ pub(super) mod hold_rules;
 pub(super) mod keys;
 pub(super) mod logins;
 pub(super) mod logs;
-pub(super) mod message;
 pub(super) mod message_check;
 pub(super) mod metrics;
 pub(super) mod overview;

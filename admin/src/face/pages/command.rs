@@ -1,13 +1,11 @@
 //! The commands and calls that do the same as a page, as a person can paste them into a shell.
 
-use std::fmt::Write;
-
 use axum::http::Method;
 use serde_json::Value;
 
 use super::form::query;
 
-/// A command of `postrider`, and the call of the management API that does the same.
+/// A command of `postrider`, and the call of an API that does the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AsCommand {
     /// Empty: no command does this.
@@ -65,17 +63,54 @@ impl AsCommand {
 
     /// The call that does the same, as a line for curl. `path` begins with `/api/`, with its query.
     pub(super) fn call(mut self, method: &Method, path: &str, body: Option<&Value>) -> Self {
-        let mut curl = "curl -H \"Authorization: Bearer $KEY\"".to_owned();
+        let mut words = bearer();
         if *method != Method::GET {
-            let _ = write!(curl, " -X {method}");
+            words.push(format!("-X {method}"));
         }
-        if let Some(body) = body {
-            let _ = write!(curl, " --json {}", quoted(&body.to_string()));
-        }
-        let _ = write!(curl, " {}", quoted(&format!("$URL{path}")));
-        self.curl = curl;
+        words.extend(body.map(json));
+        self.curl = curl(words, path);
         self
     }
+
+    /// The same by the login of an account, whose password curl asks for.
+    pub(super) fn call_by_login(mut self, login: &str, path: &str, body: Option<&Value>) -> Self {
+        let mut words = vec![format!("-u {}", quoted(login))];
+        words.extend(body.map(json));
+        self.curl = curl(words, path);
+        self
+    }
+
+    /// The call of a method of the webapi v1 that does the same.
+    pub(super) fn post(mut self, path: &str, request: &Value) -> Self {
+        let mut words = bearer();
+        words.push(json(request));
+        self.curl = curl(words, path);
+        self
+    }
+
+    /// The call of a method of the webapi v0, which takes a form, that does the same.
+    pub(super) fn post_form(mut self, path: &str, request: &Value) -> Self {
+        let mut words = bearer();
+        let field = quoted(&format!("request={request}"));
+        words.push(format!("--data-urlencode {field}"));
+        self.curl = curl(words, path);
+        self
+    }
+}
+
+/// The words that log in with a key.
+fn bearer() -> Vec<String> {
+    vec!["-H \"Authorization: Bearer $KEY\"".to_owned()]
+}
+
+/// The words for a body of JSON.
+fn json(body: &Value) -> String {
+    format!("--json {}", quoted(&body.to_string()))
+}
+
+fn curl(words: Vec<String>, path: &str) -> String {
+    let url = quoted(&format!("$URL{path}"));
+    format!("curl {} {url}", words.join(" "))
 }
 
 /// The path of a call of the management API with the parameters that have a value.
@@ -107,6 +142,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn calls_of_the_webapi_are_posts_and_secrets_are_asked_for() {
+        let request = json!({"EmailAddress": "it's@a.test"});
+        let command = AsCommand::none().post_form("/webapi/v0/SuppressionAdd", &request);
+        assert_eq!(
+            command.curl,
+            "curl -H \"Authorization: Bearer $KEY\" --data-urlencode \
+             'request={\"EmailAddress\":\"it'\\''s@a.test\"}' \"$URL\"/webapi/v0/SuppressionAdd"
+        );
+        let command = AsCommand::none().post("/webapi/v1/QueueList", &json!({}));
+        assert_eq!(
+            command.curl,
+            "curl -H \"Authorization: Bearer $KEY\" --json '{}' \"$URL\"/webapi/v1/QueueList"
+        );
+        let command = AsCommand::none().call_by_login("a b@a.test", "/api/account/auth", None);
+        assert_eq!(
+            command.curl,
+            "curl -u 'a b@a.test' \"$URL\"/api/account/auth"
+        );
+    }
 
     #[test]
     fn words_are_quoted_for_a_shell() {

@@ -165,9 +165,10 @@ impl Frame {
         }
     }
 
-    /// The same with a command that does the same as the page.
+    /// The same with a command that does the same as the page, if there is one.
     pub(super) fn with(mut self, command: AsCommand) -> Self {
-        self.commands.push(command);
+        self.commands
+            .extend(Some(command).filter(|it| *it != AsCommand::none()));
         self
     }
 

@@ -10,6 +10,7 @@ pub(super) mod events;
 pub(super) mod filter;
 pub(super) mod history;
 pub(super) mod import;
+pub(super) mod message;
 mod streamed;
 pub(super) mod suppressions;
 pub(super) mod waiting;

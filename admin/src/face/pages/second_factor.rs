@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use postrider_store::WebSessionOwner;
+use serde_json::json;
 
 use super::{
     answer::{Answer, Trouble},
@@ -17,6 +18,7 @@ use super::{
     owner::Owner,
     qr::Qr,
     site::Area,
+    webapi,
 };
 use crate::{
     AdminError, Code,
@@ -79,10 +81,12 @@ async fn page(asked: &Asked, faults: Faults) -> Result<SecondFactor, Trouble> {
     let shown = asked.run(Show { of }).await?;
     let codes = revealed(asked);
     let codes = codes.iter().flat_map(|codes| codes.split_whitespace());
-    let mut frame = asked.frame("Second factor");
-    if is_admin && shown.enabled {
-        frame = frame.with(AsCommand::cli(["totp", "disable", "--admin"]));
-    }
+    let frame = asked.frame("Second factor");
+    let frame = frame.with(match (is_admin, shown.enabled) {
+        (false, _) => webapi::auth(asked, None),
+        (true, true) => AsCommand::cli(["totp", "disable", "--admin"]),
+        (true, false) => AsCommand::none(),
+    });
     Ok(SecondFactor {
         frame,
         shown,
@@ -194,17 +198,20 @@ pub(super) async fn ask_off(asked: Arc<Asked>) -> Result<Answer, Trouble> {
 fn turning_off(asked: &Asked) -> Confirm {
     let action = asked.url("2fa/off");
     let question = "Turn the second factor off?";
-    let mut confirm = Confirm::new(asked, question, "Turn it off", &action)
+    let confirm = Confirm::new(asked, question, "Turn it off", &action)
         .effect("The password is enough again, for who has it.")
         .effect("The recovery codes are worthless from then on.")
         .back(asked.url(PATH))
         .proving();
-    if asked.area == Area::Admin {
-        confirm = confirm.command(AsCommand::cli(["totp", "disable", "--admin"]));
-    } else {
-        confirm = confirm.effect("Programs may log in with the password again.");
+    match asked.area {
+        Area::Admin => confirm.command(AsCommand::cli(["totp", "disable", "--admin"])),
+        _ => confirm
+            .effect("Programs may log in with the password again.")
+            .command(webapi::auth(
+                asked,
+                Some(&json!([{"type": "disableOtpAuth"}])),
+            )),
     }
-    confirm
 }
 
 /// Turns the second factor off, unless the configuration asks for it.

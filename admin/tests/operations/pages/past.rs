@@ -2,6 +2,8 @@
 
 #[path = "past/history.rs"]
 mod history;
+#[path = "past/message.rs"]
+mod message;
 #[path = "past/suppressions.rs"]
 mod suppressions;
 #[path = "past/webhooks.rs"]
@@ -23,14 +25,18 @@ use super::{
 /// What no page may show as HTML.
 pub(super) const HOSTILE: &str = "<script>alert(1)</script>\u{202e}";
 
-/// A browser before a server whose accounts keep their history.
+/// A browser before a server with the webapi, whose accounts keep their history.
 async fn visitor() -> Visitor {
+    let ports = "webapi_http.enabled = true
+admin_http.enabled = true
+";
+    let statics = format!("{STATICS}{ports}");
     let dynamics = TENANTS.replace(
         "\"\ndestinations.",
         "\"\nkeep_retired_message_period = \"7d\"\nkeep_retired_webhook_period = \"7d\"\n\
          destinations.",
     );
-    Visitor::of(Desk::with_admin(STATICS, &dynamics)).await
+    Visitor::of(Desk::with_admin(&statics, &dynamics)).await
 }
 
 fn now(desk: &Desk) -> Time {

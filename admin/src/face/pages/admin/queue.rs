@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use postrider_store::{Order, QueueId};
 
 pub(in super::super) use self::act::{act, to_list};
-pub(super) use self::deed::DELAYS;
+pub(in super::super) use self::deed::DELAYS;
 use self::filter::{CHIPS, FIELDS, Filter};
 use super::super::{
     answer::{Answer, Trouble},
@@ -22,11 +22,12 @@ use super::super::{
     frame::Frame,
     list::{Links, Listing, Reach},
     live::{self, Live, Part, Shown},
+    past::message::class,
     shown::{Bytes, Count, When, counted},
 };
 use crate::op::{
     browse::{Browse, Browsed},
-    messages::{MessageItem, Stage},
+    messages::MessageItem,
     overview::GetFigures,
     queue::AttemptItem,
 };
@@ -109,16 +110,6 @@ impl Row {
             result: result.unwrap_or_default(),
             item,
         }
-    }
-}
-
-/// How a stage looks.
-pub(super) const fn class(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Scheduled | Stage::Delivering => "",
-        Stage::Delivered => "good",
-        Stage::Deferred | Stage::Held => "warn",
-        Stage::Failed => "bad",
     }
 }
 

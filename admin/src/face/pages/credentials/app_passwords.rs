@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
+use serde_json::json;
 
 use super::{last_used, reveal, revealed};
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
             frame::Frame,
             owner::Owner,
             shown::When,
+            webapi,
         },
         path::segment,
     },
@@ -57,11 +59,11 @@ async fn page(asked: &Asked, owner: Owner, faults: Faults) -> Result<AppPassword
         name: item.name,
     };
     let rows = items(asked, &owner).await?.into_iter().map(row).collect();
-    let mut frame = asked.frame(&owner.title("App passwords"));
-    if owner.by_admin {
-        let words = ["apppassword", "list", "--account", &owner.account];
-        frame = frame.with(AsCommand::cli(words));
-    }
+    let frame = asked.frame(&owner.title("App passwords"));
+    let frame = frame.with(match owner.by_admin {
+        true => AsCommand::cli(["apppassword", "list", "--account", &owner.account]),
+        false => webapi::auth(asked, None),
+    });
     Ok(AppPasswords {
         frame,
         rows,
@@ -110,16 +112,19 @@ fn removal(asked: &Asked, owner: &Owner, item: &AppPasswordItem) -> Confirm {
     let path = format!("app-passwords/{}/remove", segment(&item.name));
     let action = asked.url(&owner.path(&path));
     let question = format!("Remove the app password {:?}?", item.name);
-    let mut confirm = Confirm::new(asked, &question, "Remove it", &action)
+    let command = match owner.by_admin {
+        true => AsCommand::cli(["apppassword", "rm", &owner.account, &item.name]),
+        false => {
+            let change = json!([{"type": "removeAppPassword", "name": item.name}]);
+            webapi::auth(asked, Some(&change))
+        }
+    };
+    Confirm::new(asked, &question, "Remove it", &action)
         .effect("The program that has it can't log in any more.")
         .effect(last_used(item.last_used.as_ref()))
         .proving()
-        .back(asked.url(&owner.path("app-passwords")));
-    if owner.by_admin {
-        let words = ["apppassword", "rm", &owner.account, &item.name];
-        confirm = confirm.command(AsCommand::cli(words));
-    }
-    confirm
+        .back(asked.url(&owner.path("app-passwords")))
+        .command(command)
 }
 
 /// Asks before an app password is removed.

@@ -7,6 +7,7 @@ use futures_util::stream;
 use postrider_observe::{metrics::PanicIn, panics};
 use postrider_smtp::Address;
 use postrider_store::{Event, EventFilter, EventId, Order, QueueId};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
         list::{Found, Listing},
         live,
         shown::When,
+        webapi,
     },
     calls::EVENTS,
     filter::{self, Filter, Input, PAST_HINT, is_holder},
@@ -64,7 +66,7 @@ fn wanted(asked: &Asked, fields: &Fields) -> Result<Wanted, AdminError> {
 }
 
 /// The call that lists the same. It does not know all filters.
-fn command(wanted: &Wanted, rows: usize) -> AsCommand {
+fn command(asked: &Asked, wanted: &Wanted, rows: usize) -> AsCommand {
     let simple = Wanted {
         filter: wanted.filter.clone(),
         ..Wanted::default()
@@ -78,6 +80,19 @@ fn command(wanted: &Wanted, rows: usize) -> AsCommand {
         filter.since.map(|time| time.to_string()),
         filter.before.map(|time| time.to_string()),
     );
+    if is_holder(asked) {
+        let text = |text: &Option<String>| text.clone().map(Value::from);
+        let request = webapi::request([
+            ("Events", event.map(|event| json!([event]))),
+            ("Recipient", text(&filter.recipient)),
+            ("MessageID", text(&filter.message_id)),
+            ("Since", text(&since)),
+            ("Before", text(&before)),
+            ("Descending", Some(true.into())),
+            ("Limit", Some(rows.into())),
+        ]);
+        return webapi::v1(asked, "Events", &request);
+    }
     let path = command::path(
         "/api/events",
         &[
@@ -107,6 +122,16 @@ struct Page {
     stream: Option<String>,
 }
 
+/// How an event looks.
+pub(super) fn class(event: &str) -> &'static str {
+    match event {
+        "delivered" | "relayed" | "expanded" => "good",
+        "delayed" | "unsubscribed" | "canceled" => "warn",
+        "failed" | "suppressed" | "complained" => "bad",
+        _ => "",
+    }
+}
+
 /// An event in the list.
 #[derive(Template)]
 #[template(path = "past/event.html")]
@@ -124,19 +149,13 @@ impl askama::filters::HtmlSafe for Row {}
 
 impl Row {
     fn new(item: EventItem, asked: &Asked) -> Self {
-        let class = match item.event.as_str() {
-            "delivered" | "relayed" | "expanded" => "good",
-            "delayed" | "unsubscribed" | "canceled" => "warn",
-            "failed" | "suppressed" | "complained" => "bad",
-            _ => "",
-        };
         let extra = item.extra.iter();
         let extra: Vec<String> = extra
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         Self {
             at: When::new(&item.time, asked.now()),
-            class,
+            class: class(&item.event),
             is_holder: is_holder(asked),
             message: match item.queue_msg_id {
                 0 => String::new(),
@@ -176,8 +195,8 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     };
     let listing = Listing::new(&asked.query);
     let mut frame = asked.frame("Events");
-    if let Some(which) = which.as_ref().filter(|_| !is_holder(&asked)) {
-        frame = frame.with(command(which, listing.rows));
+    if let Some(which) = &which {
+        frame = frame.with(command(&asked, which, listing.rows));
     }
     let mut page = Page {
         frame,

@@ -18,13 +18,13 @@ use super::{
         shown::{When, counted},
     },
     filter::{self, Filter, Input, PAST_HINT, is_holder},
+    message,
     streamed::{self, CSV, JSON_LINES},
 };
 use crate::{
     AdminError, csv,
     op::{
         history::{Also, List, RetiredItem, Search, SendAgain},
-        messages::Get,
         webhook::Replay,
     },
 };
@@ -152,7 +152,7 @@ impl Row {
 }
 
 /// The path of the history within the area.
-fn path(asked: &Asked) -> &'static str {
+pub(super) fn path(asked: &Asked) -> &'static str {
     match is_holder(asked) {
         true => "messages/past",
         false => "history",
@@ -299,9 +299,8 @@ fn line(item: &RetiredItem) -> String {
 /// A message of the history that the visitor may see: its recipient and its subject.
 async fn ended(asked: &Asked) -> Result<(QueueId, String), Trouble> {
     let id = QueueId(asked.number(0)?);
-    let message = asked.run(Get { id }).await?;
-    let is_own = !is_holder(asked) || message.message.account == asked.account();
-    if !is_own || !message.stage.is_end() {
+    let message = message::seen(asked, id).await?;
+    if !message.stage.is_end() {
         return Err(Trouble::NoPage);
     }
     let subject = match message.message.subject.as_str() {

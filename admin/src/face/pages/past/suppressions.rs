@@ -18,6 +18,7 @@ use super::{
         frame::Frame,
         list::{Found, Listing},
         shown::When,
+        webapi,
     },
     filter::{self, Filter, Input, is_holder},
     streamed::{self, CSV},
@@ -48,7 +49,19 @@ pub(super) fn wanted(asked: &Asked, fields: &Fields) -> Result<Wanted, AdminErro
 }
 
 /// The command that lists the entries of an account.
-fn listing(account: Option<&str>) -> AsCommand {
+fn listing(asked: &Asked, which: Option<&Wanted>) -> AsCommand {
+    if is_holder(asked) {
+        // The call gives all entries.
+        let all = Wanted {
+            account: filter::account(asked, &asked.query),
+            ..Wanted::default()
+        };
+        return match which {
+            Some(which) if *which == all => webapi::v0(asked, "SuppressionList", &json!({})),
+            _ => AsCommand::none(),
+        };
+    }
+    let account = which.and_then(|which| which.account.as_deref());
     let path = command::path("/api/queue/suppressions", &[("account", account)]);
     AsCommand::cli(["queue", "suppress", "list"])
         .option("--account", account)
@@ -111,11 +124,8 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     main.extend(filter::account_input(&asked));
     main.push(Input::text(&asked.query, "list", "Mailing list", ""));
     main.push(Input::choice(&asked.query, "manual", "Added by", &BY));
-    let mut frame = asked.frame("Suppressions");
-    if !is_holder(&asked) {
-        let account = which.as_ref().and_then(|which| which.account.as_deref());
-        frame = frame.with(listing(account));
-    }
+    let frame = asked.frame("Suppressions");
+    let frame = frame.with(listing(&asked, which.as_ref()));
     let listing = Listing::new(&asked.query);
     let query = listing.filters();
     let mut page = Page {
@@ -154,27 +164,39 @@ struct AddPage {
     is_holder: bool,
 }
 
-fn add_page(asked: &Asked, fields: &Fields, faults: Faults) -> AddPage {
-    let shown = |name| fields.shown(name).to_owned();
-    let mut frame = asked.frame("Suppress an address");
+/// The command that adds the entry of the fields, as soon as they name one.
+fn add_command(asked: &Asked, fields: &Fields) -> AsCommand {
     let add = adding(asked, fields);
-    if !is_holder(asked) && !add.account.is_empty() && !add.address.is_empty() {
-        let body = json!({
-            "account": add.account,
-            "address": add.address,
-            "reason": add.reason,
-            "list": add.list,
-        });
-        let command = match add.list.as_str() {
-            "" => AsCommand::cli(["queue", "suppress", "add", &add.account, &add.address])
-                .option("--reason", Some(&add.reason)),
+    if add.account.is_empty() || add.address.is_empty() {
+        return AsCommand::none();
+    }
+    if is_holder(asked) {
+        let request = json!({"EmailAddress": add.address, "Manual": true, "Reason": add.reason});
+        return match add.list.as_str() {
+            "" => webapi::v0(asked, "SuppressionAdd", &request),
             _ => AsCommand::none(),
         };
-        let path = "/api/queue/suppressions";
-        frame = frame.with(command.call(&Method::POST, path, Some(&body)));
     }
+    let body = json!({
+        "account": add.account,
+        "address": add.address,
+        "reason": add.reason,
+        "list": add.list,
+    });
+    let command = match add.list.as_str() {
+        "" => AsCommand::cli(["queue", "suppress", "add", &add.account, &add.address])
+            .option("--reason", Some(&add.reason)),
+        _ => AsCommand::none(),
+    };
+    command.call(&Method::POST, "/api/queue/suppressions", Some(&body))
+}
+
+fn add_page(asked: &Asked, fields: &Fields, faults: Faults) -> AddPage {
+    let shown = |name| fields.shown(name).to_owned();
     AddPage {
-        frame,
+        frame: asked
+            .frame("Suppress an address")
+            .with(add_command(asked, fields)),
         faults,
         account: shown("account"),
         address: shown("address"),
@@ -252,7 +274,7 @@ pub(in super::super) async fn ask_remove(asked: Arc<Asked>) -> Result<Answer, Tr
     };
     let entry = asked.run(lookup).await?.ok_or(Trouble::NoPage)?;
     let action = asked.url("suppressions/remove");
-    let mut confirm = Confirm::new(&asked, "Remove a suppression?", "Remove it", &action)
+    let confirm = Confirm::new(&asked, "Remove a suppression?", "Remove it", &action)
         .effect(format!("{account} can send to {address} again."))
         .effect("If the address still does not exist, new failures harm the name of the server.")
         .examples(vec![format!(
@@ -260,24 +282,45 @@ pub(in super::super) async fn ask_remove(asked: Arc<Asked>) -> Result<Answer, Tr
             entry.original_address, entry.reason
         )])
         .repeating(&asked.query)
-        .back(asked.url(HERE));
-    if !is_holder(&asked) {
-        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let path = format!(
-            "/api/queue/suppressions/{}/{}",
-            encoded(&account),
-            encoded(&address)
-        );
-        let path = match list.as_str() {
-            "" => path,
-            list => format!("{path}?list={}", encoded(list)),
-        };
-        let command = AsCommand::cli(["queue", "suppress", "remove", &account, &address])
-            .option("--list", Some(list.as_str()).filter(|it| !it.is_empty()))
-            .call(&Method::DELETE, &path, None);
-        confirm = confirm.command(command);
-    }
+        .back(asked.url(HERE))
+        .command(remove_command(&asked, &entry).await?);
     Answer::page(&confirm)
+}
+
+/// The command that removes an entry.
+async fn remove_command(asked: &Asked, entry: &SuppressionItem) -> Result<AsCommand, Trouble> {
+    let (account, address) = (entry.account.as_str(), entry.base_address.as_str());
+    if is_holder(asked) {
+        // The call removes the entries of all mailing lists too.
+        let find = Find {
+            which: Wanted {
+                account: Some(account.to_owned()),
+                text: Some(address.to_owned()),
+                ..Wanted::default()
+            },
+            order: Order::Descending,
+            after: None,
+            limit: 2,
+        };
+        let found = asked.run(find).await?;
+        let is_only = found.items.len() == 1 && found.reached.is_none();
+        let request = json!({"EmailAddress": address});
+        return Ok(match is_only && entry.list.is_empty() {
+            true => webapi::v0(asked, "SuppressionRemove", &request),
+            false => AsCommand::none(),
+        });
+    }
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let path = format!(
+        "/api/queue/suppressions/{}/{}",
+        encoded(account),
+        encoded(address)
+    );
+    let list = Some(entry.list.as_str()).filter(|list| !list.is_empty());
+    let path = command::path(&path, &[("list", list)]);
+    let command = AsCommand::cli(["queue", "suppress", "remove", account, address]);
+    let command = command.option("--list", list);
+    Ok(command.call(&Method::DELETE, &path, None))
 }
 
 /// Removes an entry.

@@ -1,47 +1,44 @@
-//! The messages of a holder's account that wait, by list and one by one.
+//! The messages of a holder's account that wait, and what the holder does to one.
 
 use std::sync::Arc;
 
 use askama::Template;
-use postrider_store::{
-    Change, HookFilter, NextAttempt, Order, QueueFilter, QueueId, RetiredHookFilter,
-};
+use postrider_store::{Change, NextAttempt, Order, QueueFilter, QueueId};
+use serde_json::{Value, json};
 
 use super::{
     super::{
         answer::{Answer, Trouble},
         asked::Asked,
+        command::AsCommand,
         confirm::Confirm,
         form::Faults,
         frame::Frame,
         list::{Found, Listing},
         shown::{Bytes, When},
+        webapi,
     },
     filter::{self, Filter, Input},
+    message::{self, class},
 };
 use crate::{
     AdminError,
     op::{
         browse::Browse,
-        events::{EventItem, Search, Wanted},
-        messages::{ChangeSelected, EndSelected, Get, MessageItem, Portion, Selection, Stage},
-        queue::{AttemptItem, Ending},
-        webhook::{self, FindPast, HookItem},
+        messages::{ChangeSelected, EndSelected, MessageItem, Portion, Selection, Stage},
+        queue::Ending,
     },
 };
 
-/// The most events and calls of a message that are shown.
-const SHOWN: usize = 50;
-
-/// The state of a message in words, and its class.
-const fn state(stage: Stage) -> (&'static str, &'static str) {
+/// The state of a message in words.
+const fn state(stage: Stage) -> &'static str {
     match stage {
-        Stage::Scheduled => ("Waits", ""),
-        Stage::Deferred => ("Delayed", "warn"),
-        Stage::Delivering => ("Being delivered", ""),
-        Stage::Held => ("Held", "warn"),
-        Stage::Failed => ("Failed", "bad"),
-        Stage::Delivered => ("Delivered", "good"),
+        Stage::Scheduled => "Waits",
+        Stage::Deferred => "Delayed",
+        Stage::Delivering => "Being delivered",
+        Stage::Held => "Held",
+        Stage::Failed => "Failed",
+        Stage::Delivered => "Delivered",
     }
 }
 
@@ -68,18 +65,30 @@ struct Row {
 impl Row {
     fn new(item: MessageItem, asked: &Asked) -> Self {
         let now = asked.now();
-        let (state, class) = state(item.stage);
         let last = item.results.last();
         Self {
             created: When::new(&item.message.created, now),
             next: When::maybe(item.next_retry.as_ref(), now),
             size: Bytes(item.message.size),
-            state,
-            class,
+            state: state(item.stage),
+            class: class(item.stage),
             text: last.map(|last| last.text.clone()).unwrap_or_default(),
             item,
         }
     }
+}
+
+/// The command that lists the same. It does not know all filters.
+fn command(asked: &Asked, filter: &QueueFilter, rows: usize) -> AsCommand {
+    if filter.subject.is_some() || filter.message_id.is_some() {
+        return AsCommand::none();
+    }
+    let request = webapi::request([
+        ("From", filter.from.clone().map(Value::from)),
+        ("To", filter.to.clone().map(Value::from)),
+        ("Limit", Some(rows.into())),
+    ]);
+    webapi::v1(asked, "QueueList", &request)
 }
 
 /// The messages that wait, oldest first.
@@ -101,6 +110,8 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         ..QueueFilter::default()
     };
     let listing = Listing::new(&asked.query);
+    let frame = asked.frame("Messages");
+    let frame = frame.with(command(&asked, &filter, listing.rows));
     let browse = Browse {
         which: Selection {
             filter,
@@ -117,7 +128,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let (items, links) = listing.arrange(found.messages, |item| item.message.id.to_string());
     let items = items.into_iter();
     Answer::page(&Page {
-        frame: asked.frame("Messages"),
+        frame,
         filter: Filter::new(main, Vec::new(), asked.url("messages")),
         found: Found {
             rows: items.map(|item| Row::new(item, &asked)).collect(),
@@ -128,127 +139,9 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     })
 }
 
-#[derive(Template)]
-#[template(path = "past/message.html")]
-struct MessagePage {
-    frame: Frame,
-    faults: Faults,
-    when: String,
-    row: Row,
-    expires: When,
-    is_ended: bool,
-    attempts: Vec<(When, AttemptItem)>,
-    events: Vec<(When, EventItem)>,
-    calls: Vec<Call>,
-    extra: String,
-}
-
-struct Call {
-    item: HookItem,
-    at: When,
-    /// Whether the receiver took it; None: it is to be made.
-    success: Option<bool>,
-    status: String,
-}
-
-impl Call {
-    fn new(item: HookItem, end: Option<(bool, String)>, asked: &Asked) -> Self {
-        let at = end.as_ref().map_or(&item.next_attempt, |(_, at)| at);
-        let last = item.results.last();
-        Self {
-            at: When::new(at, asked.now()),
-            success: end.as_ref().map(|(success, _)| *success),
-            status: last.map(|last| last.code.to_string()).unwrap_or_default(),
-            item,
-        }
-    }
-}
-
-/// A message of the visitor's account.
-async fn message(asked: &Asked) -> Result<MessageItem, Trouble> {
-    let id = QueueId(asked.number(0)?);
-    let item = asked.run(Get { id }).await?;
-    match item.message.account == asked.account() {
-        true => Ok(item),
-        false => Err(Trouble::NoPage),
-    }
-}
-
-async fn page(asked: &Asked, item: MessageItem, faults: Faults) -> Result<MessagePage, Trouble> {
-    let (id, now) = (QueueId(item.message.id), asked.now());
-    let mut which = Wanted {
-        message: Some(id),
-        ..Wanted::default()
-    };
-    which.filter.account = Some(item.message.account.clone());
-    which.filter.recipient = Some(item.message.to.clone());
-    let events = Search {
-        which,
-        order: Order::Descending,
-        after: None,
-        limit: SHOWN,
-    };
-    let events = asked.run(events).await?.items;
-    let account = Some(item.message.account.clone());
-    let waiting = webhook::Find {
-        filter: HookFilter {
-            account: account.clone(),
-            message: Some(id),
-            ..HookFilter::default()
-        },
-        failed: false,
-        order: Order::Descending,
-        after: None,
-        limit: SHOWN,
-    };
-    let past = FindPast {
-        filter: RetiredHookFilter {
-            account,
-            message: Some(id),
-            ..RetiredHookFilter::default()
-        },
-        order: Order::Descending,
-        after: None,
-        limit: SHOWN,
-    };
-    let waiting = asked.run(waiting).await?.items.into_iter();
-    let mut calls: Vec<Call> = waiting.map(|call| Call::new(call, None, asked)).collect();
-    for ended in asked.run(past).await?.items {
-        let end = (ended.success, ended.last_activity);
-        calls.push(Call::new(ended.call, Some(end), asked));
-    }
-    let extra = item.message.extra.iter();
-    let extra: Vec<String> = extra
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    let attempts = item.results.iter().rev();
-    let attempts = attempts.map(|attempt| (When::new(&attempt.start, now), attempt.clone()));
-    Ok(MessagePage {
-        frame: asked.frame(&format!("Message {id}")),
-        faults,
-        when: asked.form.shown("when").to_owned(),
-        expires: When::maybe(item.expires.as_ref(), now),
-        is_ended: item.stage.is_end(),
-        attempts: attempts.collect(),
-        events: events
-            .into_iter()
-            .map(|event| (When::new(&event.time, now), event))
-            .collect(),
-        calls,
-        extra: extra.join(", "),
-        row: Row::new(item, asked),
-    })
-}
-
-/// A message.
-pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble> {
-    let item = message(&asked).await?;
-    Answer::page(&page(&asked, item, Faults::default()).await?)
-}
-
 /// A message of the visitor's account that is still queued.
 async fn queued(asked: &Asked) -> Result<MessageItem, Trouble> {
-    let item = message(asked).await?;
+    let item = message::seen(asked, QueueId(asked.number(0)?)).await?;
     match item.stage.is_end() {
         false => Ok(item),
         true => {
@@ -314,7 +207,7 @@ pub(in super::super) async fn schedule(asked: Arc<Asked>) -> Result<Answer, Trou
             let how = format!("is tried next at {at}");
             move_to(&asked, &item, NextAttempt::At(at), &how).await
         }
-        Err(error) => Answer::again(&page(&asked, item, Faults::of(&error)).await?),
+        Err(error) => message::again(&asked, item.message.id, Faults::of(&error)).await,
     }
 }
 
@@ -330,7 +223,12 @@ pub(in super::super) async fn ask_cancel(asked: Arc<Asked>) -> Result<Answer, Tr
             "To {}: {}",
             item.message.to, item.message.subject
         )])
-        .back(asked.url(&format!("messages/{id}")));
+        .back(asked.url(&format!("messages/{id}")))
+        .command(webapi::v1(
+            &asked,
+            "QueueCancel",
+            &json!({"QueueMsgID": id}),
+        ));
     Answer::page(&confirm)
 }
 

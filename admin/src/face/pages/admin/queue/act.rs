@@ -5,16 +5,14 @@ use std::sync::Arc;
 use postrider_store::Order;
 
 use super::{
-    super::{
-        super::{
-            answer::{Answer, Trouble},
-            asked::Asked,
-            confirm::{Confirm, check_typed},
-            form::Faults,
-            job,
-            shown::counted,
-        },
-        message,
+    super::super::{
+        answer::{Answer, Trouble},
+        asked::Asked,
+        confirm::{Confirm, check_typed},
+        form::Faults,
+        job,
+        past::message,
+        shown::counted,
     },
     deed::{Deed, Doing},
     filter::Filter,

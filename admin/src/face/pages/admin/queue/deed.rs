@@ -11,7 +11,7 @@ use super::{
 use crate::{AdminError, op::queue::Ending};
 
 /// How much later the next attempt can be put by a choice: value and label.
-pub(in super::super) const DELAYS: [(&str, &str); 6] = [
+pub(in super::super::super) const DELAYS: [(&str, &str); 6] = [
     ("+1m", "1 minute later"),
     ("+5m", "5 minutes later"),
     ("+15m", "15 minutes later"),
