@@ -250,6 +250,7 @@ macro_rules! operations {
             SuppressionRemove($crate::op::suppression::Remove) = "suppression.remove",
             SuppressionFind($crate::op::suppression::Find) = "suppression.find",
             SuppressionClear($crate::op::suppression::Clear) = "suppression.clear",
+            SuppressionCheck($crate::op::suppression::import::Check) = "suppression.check",
             SuppressionImport($crate::op::suppression::import::Import) = "suppression.import",
             SuppressionLookup($crate::op::suppression::Lookup) = "suppression.lookup",
             HoldRuleList($crate::op::hold_rules::List) = "hold_rule.list",

@@ -124,7 +124,7 @@ suppression.add {"account": "jane", "address": "a@remote.test", "reason": "asked
 suppression.lookup {"account": "jane", "address": "a@remote.test"} => read
 suppression.remove {"account": "jane", "address": "a@remote.test"} => done
 suppression.remove {"account": "jane", "address": "a@remote.test"} => refused
-suppression.import {"account": "jane", "table": "a@remote.test", "dry_run": true} => read
+suppression.check {"account": "jane", "table": "a@remote.test"} => read
 suppression.import {"account": "jane", "table": "a@remote.test"} => done
 suppression.import {"account": "jane", "table": "no address"} => refused
 suppression.import {"account": "none", "table": "a@remote.test"} => refused

@@ -22,7 +22,11 @@ use super::{
 use crate::{
     AdminError,
     face::task,
-    op::{Operation, Sink, messages::Portion},
+    op::{
+        Operation, Sink,
+        messages::Portion,
+        suppression::{Cleared, import::Imported},
+    },
 };
 
 /// The most pieces of work that are remembered.
@@ -32,16 +36,82 @@ const EVERY: Duration = Duration::from_millis(500);
 /// Work that ends within this time is told of without a page of its own.
 const SHORT: Duration = Duration::from_millis(400);
 
+/// What an operation on many things gives after each step.
+pub(super) trait Step {
+    /// To how many things it was done.
+    fn done(&self) -> u64;
+    /// How many things stay as they were.
+    fn left_alone(&self) -> u64;
+}
+
+impl Step for Portion {
+    fn done(&self) -> u64 {
+        self.done
+    }
+
+    fn left_alone(&self) -> u64 {
+        self.in_delivery
+    }
+}
+
+impl Step for Cleared {
+    fn done(&self) -> u64 {
+        self.removed
+    }
+
+    fn left_alone(&self) -> u64 {
+        0
+    }
+}
+
+impl Step for Imported {
+    fn done(&self) -> u64 {
+        self.new
+    }
+
+    fn left_alone(&self) -> u64 {
+        self.known + self.wrong
+    }
+}
+
+/// How people read what is done.
+pub(super) struct Words {
+    /// What is done, as a title.
+    pub(super) title: String,
+    /// The things that it is done to: "messages".
+    pub(super) things: &'static str,
+    /// To how many things it was done, and how many stay as they were, as a sentence.
+    pub(super) told: Told,
+}
+
+/// Makes a sentence of two counts.
+type Told = Box<dyn Fn(u64, u64) -> String + Send + Sync>;
+
+impl Words {
+    /// Those for messages. `past` says what is done to them, such as `held`.
+    pub(super) fn of_messages(title: String, past: &'static str) -> Self {
+        Self {
+            title,
+            things: "messages",
+            told: Box::new(move |done, left| {
+                let done = counted(done, "message", "messages");
+                let mut told = format!("{done} {past}");
+                if left > 0 {
+                    let left = counted(left, "message was", "messages were");
+                    told.push_str(&format!("; {left} being delivered and left alone"));
+                }
+                sentence(&told)
+            }),
+        }
+    }
+}
+
 /// Work on many things.
-#[derive(Debug)]
 struct Job {
     id: String,
     /// Who began it. Others do not see it.
     owner: String,
-    /// What is done, as a title.
-    title: String,
-    /// What was done to things, such as `held`.
-    past: &'static str,
+    words: Words,
     begun: String,
     /// Where its visitor came from.
     back: String,
@@ -49,7 +119,7 @@ struct Job {
     left_alone: AtomicU64,
     is_stopped: AtomicBool,
     /// How it ended; None: it goes on.
-    ended: Mutex<Option<Result<(), String>>>,
+    ended: Mutex<Option<Result<(), AdminError>>>,
 }
 
 /// The work that was begun lately, the oldest first.
@@ -85,40 +155,36 @@ impl Job {
         self.ended().is_some()
     }
 
-    fn ended(&self) -> Option<Result<(), String>> {
+    fn ended(&self) -> Option<Result<(), AdminError>> {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended.clone()
     }
 
     /// What was done so far, as a sentence.
     fn told(&self) -> String {
-        let done = counted(self.done.load(Ordering::Relaxed), "message", "messages");
-        let mut told = format!("{done} {}", self.past);
-        let left = self.left_alone.load(Ordering::Relaxed);
-        if left > 0 {
-            let left = counted(left, "message was", "messages were");
-            told.push_str(&format!("; {left} being delivered and left alone"));
-        }
-        sentence(&told)
+        let (done, left_alone) = (&self.done, &self.left_alone);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (self.words.told)(count(done), count(left_alone))
     }
 }
 
 /// Counts what was done, and ends the operation when its visitor wants that.
 struct Counting(Arc<Job>);
 
-impl Sink<Portion> for Counting {
-    async fn send(&mut self, items: Vec<Portion>) -> Result<(), AdminError> {
+impl<S: Step + Send> Sink<S> for Counting {
+    async fn send(&mut self, items: Vec<S>) -> Result<(), AdminError> {
         let Self(job) = self;
-        for portion in items {
-            job.done.fetch_add(portion.done, Ordering::Relaxed);
+        for step in items {
+            job.done.fetch_add(step.done(), Ordering::Relaxed);
             let left_alone = &job.left_alone;
-            left_alone.fetch_add(portion.in_delivery, Ordering::Relaxed);
+            left_alone.fetch_add(step.left_alone(), Ordering::Relaxed);
         }
         match job.is_stopped.load(Ordering::Relaxed) {
             true => {
                 let done = job.done.load(Ordering::Relaxed);
                 Err(AdminError::unavailable(format!(
-                    "stopped by its caller after {done} messages"
+                    "stopped by its caller after {done} {}",
+                    job.words.things
                 )))
             }
             false => Ok(()),
@@ -126,20 +192,25 @@ impl Sink<Portion> for Counting {
     }
 }
 
-/// Begins an operation on many messages, and leads to a page that tells how far it came; or to
-/// `back`, if it ends soon. `past` says what is done to them, such as `held`.
-pub(super) async fn begin(
+/// Begins an operation on many things, and leads to a page that tells how far it came; or to
+/// `back`, if it ends soon.
+///
+/// # Errors
+/// Those of the operation, if it ends soon.
+pub(super) async fn begin<O>(
     asked: &Arc<Asked>,
-    title: &str,
-    past: &'static str,
+    words: Words,
     back: &str,
-    operation: impl Operation<Item = Portion> + 'static,
-) -> Result<Answer, Trouble> {
+    operation: O,
+) -> Result<Answer, Trouble>
+where
+    O: Operation + 'static,
+    O::Item: Step,
+{
     let job = Arc::new(Job {
         id: random_key(),
         owner: owner(asked),
-        title: title.to_owned(),
-        past,
+        words,
         begun: asked.now().to_string(),
         back: back.to_owned(),
         done: AtomicU64::new(0),
@@ -152,13 +223,12 @@ pub(super) async fn begin(
     let work = async move {
         let mut counting = Counting(Arc::clone(&worked));
         let result = operation.run(&context, &mut counting).await;
-        let result = result.map_err(|error| error.text);
         *worked.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     };
     if tokio::time::timeout(SHORT, task::begin(work)).await.is_ok() {
         return match job.ended() {
             Some(Ok(())) => Ok(asked.done_at(job.told(), back)),
-            Some(Err(error)) => Err(AdminError::unavailable(error).into()),
+            Some(Err(error)) => Err(error.into()),
             None => Err(AdminError::internal("the work panicked").into()),
         };
     }
@@ -198,7 +268,9 @@ async fn part(asked: Arc<Asked>) -> Result<Part, Trouble> {
         begun: When::new(&job.begun, asked.now()),
         is_ended: ended.is_some(),
         is_stopped: job.is_stopped.load(Ordering::Relaxed),
-        failed: failed.map(|text| sentence(text)).unwrap_or_default(),
+        failed: failed
+            .map(|error| sentence(&error.text))
+            .unwrap_or_default(),
     })?;
     Ok(part.ending(ended.is_some()))
 }
@@ -209,9 +281,9 @@ pub(super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     match live::shown(&asked, EVERY, part).await? {
         Shown::Part(answer) => Ok(answer),
         Shown::Page(live) => Answer::page(&Page {
-            frame: asked.frame(&job.title),
+            frame: asked.frame(&job.words.title),
             live,
-            title: job.title.clone(),
+            title: job.words.title.clone(),
             back: job.back.clone(),
             id: job.id.clone(),
             is_ended: job.is_ended(),

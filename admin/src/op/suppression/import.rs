@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracing::debug;
 
 use super::{
-    super::{Single, time_or_date},
+    super::{Operation, Single, Sink, time_or_date},
     parse,
 };
 use crate::{
@@ -27,8 +27,28 @@ pub const COLUMNS: [&str; 4] = ["address", "reason", "list", "created"];
 /// The reason of a row without one.
 const REASON: &str = "imported";
 
-/// Adds the addresses of a table to the list of an account. The first row may name the columns, in
-/// any order. An address that is on the list keeps its entry.
+/// Tells what [`Import`] would do with a table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// The account.
+    pub account: String,
+    /// The table (RFC 4180), with at most 100,000 rows.
+    pub table: String,
+}
+
+impl Single for Check {
+    type Output = Imported;
+
+    async fn answer(self, context: &Context) -> Result<Imported, AdminError> {
+        context.check_account(&self.account)?;
+        Ok(sort(context, &self.account, &self.table).await?.0)
+    }
+}
+
+/// Adds the addresses of a table to the list of an account, 200 at a time. The first row may name
+/// the columns, in any order. An address that is on the list keeps its entry. The output has first
+/// what is left out, and then an item for each step. A caller that goes away ends it after a step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
@@ -36,9 +56,6 @@ pub struct Import {
     pub account: String,
     /// The table (RFC 4180), with at most 100,000 rows.
     pub table: String,
-    /// Only tell what would be added.
-    #[serde(default)]
-    pub dry_run: bool,
     /// Leave out rows that are wrong. Otherwise a wrong row keeps all others from being added.
     #[serde(default)]
     pub leave_out_wrong: bool,
@@ -73,15 +90,15 @@ struct Summary {
     new: u64,
 }
 
-impl Single for Import {
-    type Output = Imported;
+impl Operation for Import {
+    type Item = Imported;
 
-    async fn answer(self, context: &Context) -> Result<Imported, AdminError> {
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<Imported>,
+    ) -> Result<(), AdminError> {
         let account = self.account.clone();
-        if self.dry_run {
-            context.check_account(&account)?;
-            return Ok(self.sort(context).await?.0);
-        }
         let sorted = self.sorted_to_add(context).await;
         let summary = sorted.as_ref().ok().map(|(imported, _)| Summary {
             rows: imported.new + imported.known + imported.wrong,
@@ -89,7 +106,7 @@ impl Single for Import {
         });
         let context = &context.carrying("suppression.import", &account, &summary);
         let added = match sorted {
-            Ok((imported, entries)) => add(context, &account, entries).await.map(|()| imported),
+            Ok((imported, entries)) => add(context, &account, (imported, entries), items).await,
             Err(error) => Err(error),
         };
         context
@@ -104,7 +121,7 @@ impl Import {
         context: &Context,
     ) -> Result<(Imported, Vec<NewSuppression>), AdminError> {
         context.check_account(&self.account)?;
-        let (imported, entries) = self.sort(context).await?;
+        let (imported, entries) = sort(context, &self.account, &self.table).await?;
         if imported.wrong > 0 && !self.leave_out_wrong {
             let text = format!(
                 "{} rows are wrong; correct them, or leave them out",
@@ -114,60 +131,75 @@ impl Import {
         }
         Ok((imported, entries))
     }
+}
 
-    /// Reads the table, and looks for its addresses on the list.
-    async fn sort(&self, context: &Context) -> Result<(Imported, Vec<NewSuppression>), AdminError> {
-        let now = context.clock.now();
-        let rows = rows(&self.table).map_err(|text| AdminError::invalid(text).at("table"))?;
-        let mut imported = Imported::default();
-        let (mut entries, mut seen) = (Vec::new(), HashSet::new());
-        for row in rows {
-            let entry = match row.entry(&self.account, now) {
-                Ok(entry) => entry,
-                Err(error) => {
-                    imported.wrong += 1;
-                    if imported.told.len() < WRONG_TOLD {
-                        let line = row.line;
-                        imported.told.push(WrongRow { line, error });
-                    }
-                    continue;
+/// Reads the table, and looks for its addresses on the list.
+async fn sort(
+    context: &Context,
+    account: &str,
+    table: &str,
+) -> Result<(Imported, Vec<NewSuppression>), AdminError> {
+    let now = context.clock.now();
+    let rows = rows(table).map_err(|text| AdminError::invalid(text).at("table"))?;
+    let mut imported = Imported::default();
+    let (mut entries, mut seen) = (Vec::new(), HashSet::new());
+    for row in rows {
+        let entry = match row.entry(account, now) {
+            Ok(entry) => entry,
+            Err(error) => {
+                imported.wrong += 1;
+                if imported.told.len() < WRONG_TOLD {
+                    let line = row.line;
+                    imported.told.push(WrongRow { line, error });
                 }
-            };
-            let name = base_in_list(&entry.base, &entry.list);
-            let account = &self.account;
-            let is_known = seen.contains(&name)
-                || context
-                    .store
-                    .suppression(account, &name, now)
-                    .await?
-                    .is_some();
-            seen.insert(name);
-            if is_known {
-                imported.known += 1;
-            } else {
-                imported.new += 1;
-                entries.push(entry);
+                continue;
             }
+        };
+        let name = base_in_list(&entry.base, &entry.list);
+        let is_known = seen.contains(&name)
+            || context
+                .store
+                .suppression(account, &name, now)
+                .await?
+                .is_some();
+        seen.insert(name);
+        if is_known {
+            imported.known += 1;
+        } else {
+            imported.new += 1;
+            entries.push(entry);
         }
-        Ok((imported, entries))
     }
+    Ok((imported, entries))
 }
 
 /// Adds entries, step by step.
 async fn add(
     context: &Context,
     account: &str,
-    entries: Vec<NewSuppression>,
+    (imported, entries): (Imported, Vec<NewSuppression>),
+    items: &mut impl Sink<Imported>,
 ) -> Result<(), AdminError> {
+    let left_out = Imported { new: 0, ..imported };
+    items.send(vec![left_out]).await?;
     let _held = context.hold_account(account).await?;
     let count = entries.len();
-    let mut entries = entries.into_iter().peekable();
-    while entries.peek().is_some() {
+    let mut entries = entries.into_iter();
+    loop {
+        let suppress: Vec<_> = entries.by_ref().take(STEP).collect();
+        if suppress.is_empty() {
+            break;
+        }
+        let step = Imported {
+            new: suppress.len() as u64,
+            ..Imported::default()
+        };
         let accept = Accept {
-            suppress: entries.by_ref().take(STEP).collect(),
+            suppress,
             ..Accept::default()
         };
         context.store.accept(accept).await?;
+        items.send(vec![step]).await?;
     }
     debug!(account, count, "suppressions imported");
     Ok(())

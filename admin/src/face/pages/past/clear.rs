@@ -10,6 +10,7 @@ use super::{
         asked::Asked,
         confirm::{Confirm, check_typed},
         form::{Faults, Fields},
+        job::{self, Words},
         shown::{Count, counted},
     },
     suppressions::{HERE, wanted},
@@ -79,11 +80,13 @@ pub(in super::super) async fn act(asked: Arc<Asked>) -> Result<Answer, Trouble> 
         confirm.faults = Faults::of(&error);
         return Answer::again(&confirm);
     }
-    let steps = asked.list(Clear { which }).await?;
-    let removed = steps.iter().map(|step| step.removed).sum();
-    let told = match removed {
-        1 => "1 suppression is removed.".to_owned(),
-        removed => format!("{} suppressions are removed.", Count(removed)),
+    let words = Words {
+        title: "Remove suppressions".to_owned(),
+        things: "suppressions",
+        told: Box::new(|removed, _| {
+            let removed = counted(removed, "suppression is", "suppressions are");
+            format!("{removed} removed.")
+        }),
     };
-    Ok(asked.done(told, HERE))
+    job::begin(&asked, words, &asked.url(HERE), Clear { which }).await
 }

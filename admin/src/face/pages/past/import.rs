@@ -10,6 +10,7 @@ use super::{
         asked::Asked,
         form::Faults,
         frame::Frame,
+        job::{self, Words},
         shown::{Count, counted},
     },
     filter::{self, is_holder},
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     AdminError, Code,
-    op::suppression::import::{Import, Imported},
+    op::suppression::import::{Check, Import, Imported},
 };
 
 #[derive(Template)]
@@ -62,6 +63,23 @@ pub(in super::super) async fn ask(asked: Arc<Asked>) -> Result<Answer, Trouble> 
     Answer::page(&page(&asked, Faults::default()))
 }
 
+fn words(account: &str) -> Words {
+    let account = account.to_owned();
+    Words {
+        title: "Import suppressions".to_owned(),
+        things: "addresses",
+        told: Box::new(move |added, left_out| {
+            let added = counted(added, "address is", "addresses are");
+            let mut told = format!("{added} suppressed for {account}.");
+            if left_out > 0 {
+                let left_out = counted(left_out, "row was", "rows were");
+                told.push_str(&format!(" {left_out} wrong, or on the list already."));
+            }
+            told
+        }),
+    }
+}
+
 /// Checks a table, or adds its entries.
 pub(in super::super) async fn act(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let again = |error: &AdminError| Answer::again(&page(&asked, Faults::of(error)));
@@ -74,29 +92,26 @@ pub(in super::super) async fn act(asked: Arc<Asked>) -> Result<Answer, Trouble> 
     let Some(table) = table.map(str::to_owned) else {
         return again(&AdminError::invalid("choose a file, or paste its lines").at("table"));
     };
-    let import = |dry_run| Import {
-        account: account.clone(),
-        table: table.clone(),
-        dry_run,
-        leave_out_wrong: form.flag("leave_out_wrong"),
-    };
     let mut faults = Faults::default();
     if form.flag("add") {
-        match asked.run(import(false)).await {
-            Ok(imported) => {
-                let added = counted(imported.new, "address is", "addresses are");
-                let told = format!(
-                    "{added} suppressed for {account}. {} were on the list, {} were left out.",
-                    Count(imported.known),
-                    Count(imported.wrong)
-                );
-                return Ok(asked.done(told, HERE));
+        let import = Import {
+            account: account.clone(),
+            table: table.clone(),
+            leave_out_wrong: form.flag("leave_out_wrong"),
+        };
+        let words = words(&account);
+        match job::begin(&asked, words, &asked.url(HERE), import).await {
+            Err(Trouble::Failed(error)) if error.code == Code::Invalid => {
+                faults = Faults::of(&error);
             }
-            Err(error) if error.code == Code::Invalid => faults = Faults::of(&error),
-            Err(error) => return Err(error.into()),
+            begun => return begun,
         }
     }
-    let imported = match asked.run(import(true)).await {
+    let check = Check {
+        account: account.clone(),
+        table: table.clone(),
+    };
+    let imported = match asked.run(check).await {
         Ok(imported) => imported,
         Err(error) if matches!(error.code, Code::Invalid | Code::NotFound) => return again(&error),
         Err(error) => return Err(error.into()),

@@ -1,6 +1,11 @@
 //! Suppressions by their pages.
 
-use super::{super::Visitor, HOSTILE, is_escaped};
+use futures_util::StreamExt;
+
+use super::{
+    super::{Seen, Visitor},
+    HOSTILE, is_escaped,
+};
 
 const PATH: &str = "/admin/suppressions";
 const ADD: &str = "/admin/suppressions/add";
@@ -176,4 +181,43 @@ async fn a_holder_has_the_own_list_alone() {
     let ask = visitor.get(&format!("{path}?account=bob")).await;
     let cleared = visitor.act(&ask, path, &[("typed", "ann")]).await;
     assert!(cleared.text().contains("1 suppression is removed."));
+}
+
+#[tokio::test]
+async fn long_tables_go_step_by_step_for_holders_too() {
+    let visitor = Visitor::holder("ann", "ann@a.test").await;
+    let path = "/account/suppressions/import";
+    let table: Vec<String> = (0..450).map(|at| format!("a{at}@remote.test")).collect();
+    let table = format!("{}\nwrong\n", table.join("\n"));
+    let form = visitor.get(path).await;
+    let checked = visitor.send(&form, path, &[("table", &table)]).await;
+    assert!(checked.text().contains("450 new addresses"));
+    let fields = [("leave_out_wrong", "1")];
+    let added = visitor.send(&checked, path, &fields).await;
+    let told = ended(&visitor, &added).await;
+    assert!(
+        told.contains("450 addresses are suppressed for ann. 1 row was wrong"),
+        "{told}"
+    );
+    let path = "/account/suppressions/clear";
+    let ask = visitor.get(path).await;
+    let cleared = visitor.send(&ask, path, &[("typed", "ann")]).await;
+    let told = ended(&visitor, &cleared).await;
+    assert!(told.contains("450 suppressions are removed."), "{told}");
+    assert_eq!(visitor.get("/account/work/none").await.status, 404);
+}
+
+/// What work tells at its end, by the list if it was short, else by its own page.
+async fn ended(visitor: &Visitor, begun: &Seen) -> String {
+    let mut page = visitor.get(begun.location()).await;
+    if begun.location().starts_with("/account/work/") {
+        let stream = page.html.split("hx-sse:connect=\"").nth(1);
+        if let Some(stream) = stream {
+            let stream = stream.split('"').next().unwrap().replace("&#38;", "&");
+            let mut news = visitor.stream(&stream, None).await;
+            while news.next().await.is_some() {}
+        }
+        page = visitor.get(begun.location()).await;
+    }
+    page.text()
 }

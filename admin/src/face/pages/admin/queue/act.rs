@@ -10,7 +10,7 @@ use super::{
         asked::Asked,
         confirm::{Confirm, check_typed},
         form::Faults,
-        job,
+        job::{self, Words},
         past::message,
         shown::counted,
     },
@@ -101,11 +101,11 @@ async fn done(asked: &Arc<Asked>) -> Result<Answer, Trouble> {
         return Answer::page(&ask(asked, &doing, &filter, everything, &back).await?);
     }
     let which = filter.which;
-    let title = format!("{} messages", doing.verb);
+    let words = Words::of_messages(format!("{} messages", doing.verb), doing.past);
     match doing.deed {
         Deed::Change(change) => {
             let operation = ChangeSelected { which, change };
-            job::begin(asked, &title, doing.past, &back, operation).await
+            job::begin(asked, words, &back, operation).await
         }
         Deed::End(ending) => {
             let operation = EndSelected { which, ending };
@@ -114,7 +114,7 @@ async fn done(asked: &Arc<Asked>) -> Result<Answer, Trouble> {
                 Some(_) => asked.url("queue"),
                 None => back,
             };
-            job::begin(asked, &title, doing.past, &back, operation).await
+            job::begin(asked, words, &back, operation).await
         }
     }
 }
