@@ -8,10 +8,8 @@ impl Page {
     /// What keeps some people from using the page. A sentence each.
     pub async fn barriers(&self) -> Vec<String> {
         let mut barriers = self.broken_rules().await;
-        let wide = "const root = document.documentElement; \
-                    return Math.max(0, root.scrollWidth - root.clientWidth)";
-        let wide = self.driver.script(wide, json!([])).await;
-        if wide != 0 {
+        let wide = self.overhang().await;
+        if wide > 0 {
             barriers.push(format!("the page is {wide} px wider than the window"));
         }
         let missed = self.missed_by_tab().await;

@@ -19,7 +19,7 @@ use crate::support::patience::patiently;
 
 /// How long the driver looks for an element before a command fails. It is far longer than any page
 /// takes on the slowest machine.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(90);
 
 /// The name under which WebDriver gives the id of an element (section 12.2).
 pub const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -58,17 +58,23 @@ impl Refusal {
 impl Driver {
     /// Starts a driver on a port of its choice, and a browser.
     pub async fn start(look: Look) -> Self {
-        let mut child = Command::new("chromedriver")
-            .arg("--port=0")
-            .env("TZ", "UTC")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect(
-                "chromedriver is not installed; `cargo xtask test --full browser-all` installs it",
-            );
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let port = port(&mut output);
+        let (child, mut output, port) = loop {
+            let mut child = Command::new("chromedriver")
+                .arg("--port=0")
+                .env("TZ", "UTC")
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect(
+                    "chromedriver is not installed; `cargo xtask test --full browser-all` installs \
+                     it",
+                );
+            let mut output = BufReader::new(child.stdout.take().unwrap());
+            if let Some(port) = port(&mut output) {
+                break (child, output, port);
+            }
+            child.wait().unwrap();
+        };
         // The pipe is read to its end, so that the driver never waits for a reader.
         std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
         let mut driver = Self {
@@ -167,16 +173,19 @@ impl Drop for Driver {
     }
 }
 
-/// Reads what the driver prints at its start, up to its port.
-fn port(output: &mut impl BufRead) -> u16 {
+/// Reads what the driver prints at its start, up to its port. None: it chose a port for IPv6 that
+/// somebody else has for IPv4, and ends.
+fn port(output: &mut impl BufRead) -> Option<u16> {
     let mut printed = String::new();
     loop {
         let mut line = String::new();
         if output.read_line(&mut line).unwrap() == 0 {
-            panic!("chromedriver ended: {printed}");
+            let is_taken = printed.contains("port not available");
+            assert!(is_taken, "chromedriver ended: {printed}");
+            return None;
         }
         if let Some((_, port)) = line.split_once("was started successfully on port ") {
-            return port.trim().trim_end_matches('.').parse().unwrap();
+            return Some(port.trim().trim_end_matches('.').parse().unwrap());
         }
         printed.push_str(&line);
     }

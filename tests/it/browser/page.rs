@@ -1,6 +1,10 @@
 //! What a visitor does with a page and sees on it. Each step waits for what it needs.
 
-use std::{cell::RefCell, path::Path, time::Instant};
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -10,6 +14,7 @@ use super::{
     driver::{Driver, LIMIT, Refusal},
     log, xpath,
 };
+use crate::support::patience::patiently;
 
 /// The Tab key (WebDriver, section 17.4.2).
 pub const TAB: &str = "\u{e004}";
@@ -19,6 +24,7 @@ pub const TAB: &str = "\u{e004}";
 pub struct Page {
     pub(super) driver: Driver,
     base: String,
+    has_scripts: bool,
     /// Parts of entries of the log that are no fault in this story.
     expected: RefCell<Vec<String>>,
 }
@@ -41,14 +47,27 @@ impl Page {
         Self {
             driver,
             base: base.to_owned(),
+            has_scripts: !look.without_scripts,
             expected: RefCell::default(),
         }
     }
 
     /// Goes to a path, and waits until the page is loaded.
     pub async fn go(&self, path: &str) {
-        let url = json!({"url": format!("{}{path}", self.base)});
+        self.leave_for(&format!("{}{path}", self.base)).await;
+    }
+
+    /// Goes to a page of another site.
+    pub async fn leave_for(&self, url: &str) {
+        let url = json!({"url": url});
         self.driver.post("/url", &url).await.unwrap();
+    }
+
+    /// How many pixels the page is wider than the window.
+    pub async fn overhang(&self) -> u64 {
+        let wide = "const root = document.documentElement; \
+                    return Math.max(0, root.scrollWidth - root.clientWidth)";
+        self.driver.script(wide, json!([])).await.as_u64().unwrap()
     }
 
     /// The path of the page, with its query.
@@ -56,6 +75,25 @@ impl Page {
         let url = self.driver.get("/url").await.unwrap();
         let url = url.as_str().unwrap();
         url.strip_prefix(&self.base).unwrap_or(url).to_owned()
+    }
+
+    /// Waits until the path of the page begins so.
+    pub async fn arrive(&self, path: &str) {
+        let begun = Instant::now();
+        loop {
+            let at = self.path().await;
+            if at.starts_with(path) {
+                return;
+            }
+            assert!(begun.elapsed() < LIMIT, "the page is {at}, not {path}");
+        }
+    }
+
+    /// The status of the answer that the page is.
+    pub async fn status(&self) -> u64 {
+        let script = "return performance.getEntriesByType('navigation')[0].responseStatus";
+        let status = self.driver.script(script, json!([])).await;
+        status.as_u64().unwrap()
     }
 
     /// Waits until a text is visible.
@@ -70,10 +108,79 @@ impl Page {
         assert!(!found.is_empty(), "the text {text:?} is still there");
     }
 
+    /// Waits until a row of a table has both texts.
+    pub async fn see_in(&self, row: &str, text: &str) {
+        let what = format!("the text {text:?} beside {row:?}");
+        let rows = xpath::row_with(row, text);
+        self.with(&what, &rows, async |_| Ok(())).await;
+    }
+
+    /// Waits until a live part of the page has a text. Without scripts the visitor loads the page
+    /// again and again.
+    pub async fn see_live(&self, text: &str) {
+        match self.has_scripts {
+            true => self.see(text).await,
+            false => self.see_later(text).await,
+        }
+    }
+
+    /// The same for a row of a table that has another text too.
+    pub async fn see_live_in(&self, row: &str, text: &str) {
+        match self.has_scripts {
+            true => self.see_in(row, text).await,
+            false => self.see_later_in(row, text).await,
+        }
+    }
+
+    /// Loads the page again and again until it has a text.
+    pub async fn see_later(&self, text: &str) {
+        self.load_until(&format!("the text {text:?}"), &xpath::text(text))
+            .await;
+    }
+
+    /// Loads the page again and again until a row of a table has both texts.
+    pub async fn see_later_in(&self, row: &str, text: &str) {
+        let what = format!("the text {text:?} beside {row:?}");
+        self.load_until(&what, &xpath::row_with(row, text)).await;
+    }
+
+    async fn load_until(&self, what: &str, xpath: &str) {
+        let script = "return document.evaluate(arguments[0], document, null, \
+            XPathResult.ANY_UNORDERED_NODE_TYPE).singleNodeValue !== null";
+        let begun = Instant::now();
+        while self.driver.script(script, json!([xpath])).await == false {
+            assert!(begun.elapsed() < LIMIT, "{what} did not come");
+            self.driver.post("/refresh", &json!({})).await.unwrap();
+        }
+    }
+
     /// Presses the button with this text, or unfolds what it stands above.
     pub async fn press(&self, name: &str) {
         self.click(&format!("the button {name:?}"), &xpath::button("", name))
             .await;
+    }
+
+    /// Presses a button of the question that the page asks, in a dialog or not.
+    pub async fn answer(&self, name: &str) {
+        let buttons = xpath::button("//*[@id='confirm']", name);
+        self.click(&format!("the answer {name:?}"), &buttons).await;
+    }
+
+    /// Presses the button with this text twice, as by a double click.
+    pub async fn press_twice(&self, name: &str) {
+        let what = format!("the button {name:?}");
+        self.with(&what, &xpath::button("", name), async |element| {
+            let id = element.trim_start_matches("/element/");
+            let button = json!({super::driver::ELEMENT: id});
+            let down = json!({"type": "pointerDown", "button": 0});
+            let up = json!({"type": "pointerUp", "button": 0});
+            let to_it = json!({"type": "pointerMove", "x": 0, "y": 0, "origin": button});
+            let strokes = json!([to_it, down, up, down, up]);
+            let mouse = json!({"type": "pointer", "id": "mouse", "actions": strokes});
+            let actions = json!({"actions": [mouse]});
+            self.driver.post("/actions", &actions).await
+        })
+        .await;
     }
 
     /// Follows the link with this text.
@@ -93,6 +200,17 @@ impl Page {
     pub async fn follow_in(&self, row: &str) {
         let link = format!("{}//a[@href]", xpath::row(row));
         self.click(&format!("the link beside {row:?}"), &link).await;
+    }
+
+    /// Where the link with this text leads.
+    pub async fn target(&self, name: &str) -> String {
+        let what = format!("the link {name:?}");
+        let target = self
+            .with(&what, &xpath::link(name), async |element| {
+                self.driver.get(&format!("{element}/property/href")).await
+            })
+            .await;
+        target.as_str().unwrap().to_owned()
     }
 
     /// Ticks a box or a radio button by its label, or takes the tick away.
@@ -128,6 +246,27 @@ impl Page {
         self.driver.post(&path, &keys).await.unwrap();
     }
 
+    /// From now on, files that the visitor saves go into this folder.
+    pub async fn save_into(&self, folder: &Path) {
+        let folder = json!({"behavior": "allow", "downloadPath": folder});
+        self.driver
+            .devtools("Browser.setDownloadBehavior", folder)
+            .await;
+    }
+
+    /// Waits until a file with this name is saved as a whole. Gives its path.
+    pub async fn saved(&self, folder: &Path, name: &str) -> PathBuf {
+        let file = folder.join(name);
+        // The browser gives a file its name at the end.
+        let comes = async {
+            while !file.exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        patiently(name, comes).await;
+        file
+    }
+
     /// Chooses from the list with this label.
     pub async fn choose(&self, label: &str, option: &str) {
         let options = xpath::option(label, option);
@@ -160,6 +299,14 @@ impl Page {
             Ok(serde_json::from_value(rows).unwrap())
         })
         .await
+    }
+
+    /// The text of each element that a selector of CSS selects, also of those that are folded.
+    pub async fn texts(&self, selector: &str) -> Vec<String> {
+        let script = "return Array.from(document.querySelectorAll(arguments[0]), \
+            element => element.textContent.trim())";
+        let texts = self.driver.script(script, json!([selector])).await;
+        serde_json::from_value(texts).unwrap()
     }
 
     /// The paths that the menu of the page leads to.

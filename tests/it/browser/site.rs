@@ -1,12 +1,31 @@
 //! A server with web pages, and what its visitors do on many of them.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use postrider_admin::op::passwords::set_admin_password;
+use postrider_receive::login::{otp_code, parse_otp};
+use postrider_store::{Clock, Otp};
+use serde_json::Value;
 
 use super::page::Page;
-use crate::support::{PASSWORD, Setup, World, dns::Zone, remote::Remote};
+use crate::support::{
+    PASSWORD, Setup, World, dns::Zone, message, patience::patiently, remote::Remote, webapi,
+};
+
+/// The login of the account app.
+pub const APP: &str = "app@example.org";
 
 /// The password of the administrator.
 pub const ADMIN_PASSWORD: &str = "administrator's password";
+
+/// The address of the remote server.
+const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+/// A zone with the remote server.
+pub fn zone() -> Zone {
+    let zone = Zone::default().mx("remote.test", 10, "mx.remote.test");
+    zone.address("mx.remote.test", REMOTE)
+}
 
 /// A server with the pages of administrators and of accounts, each at a port of its own.
 pub struct Site {
@@ -21,14 +40,23 @@ pub struct Site {
 impl Site {
     /// Starts a server. Its mail for remote.test goes to `remote`.
     pub async fn facing(remote: &Remote) -> Self {
-        let ip = [127, 0, 0, 2].into();
-        let zone = Zone::default().mx("remote.test", 10, "mx.remote.test");
+        Self::facing_with(remote, Setup::default()).await
+    }
+
+    /// The same with this setup. Without a DNS server of its own it has one that knows remote.test.
+    pub async fn facing_with(remote: &Remote, setup: Setup) -> Self {
+        let dns = match setup.dns {
+            Some(dns) => dns,
+            None => zone().serve().await,
+        };
         let setup = Setup {
-            dns: Some(zone.address("mx.remote.test", ip).serve().await),
-            statics: "admin_http = { enabled = true, port = 0 }\n\
-                      account_http = { enabled = true, port = 0 }\n"
-                .to_owned(),
-            ..Setup::default()
+            dns: Some(dns),
+            statics: format!(
+                "admin_http = {{ enabled = true, port = 0 }}\n\
+                 account_http = {{ enabled = true, port = 0 }}\n{}",
+                setup.statics
+            ),
+            ..setup
         };
         let dir = tempfile::tempdir().unwrap();
         let conf = setup.write(dir.path());
@@ -37,13 +65,45 @@ impl Site {
         std::fs::write(&conf, text).unwrap();
         set_admin_password(&dir.path().join("adminpasswd"), ADMIN_PASSWORD).unwrap();
         let world = World::start_in(dir).await;
-        world.dialer.lead(ip, remote.address);
+        world.dialer.lead(REMOTE, remote.address);
         let url = |service: &str| format!("http://{}", world.server.address(service).unwrap());
         Self {
             base: url("admin_http"),
             account: url("account_http"),
             world,
         }
+    }
+
+    /// Submits a message of the account app with this subject. It has to be accepted.
+    pub async fn send(&self, to: &[&str], subject: &str) {
+        let mut client = self.world.submission().await;
+        let reply = client.submit(APP, to, &message(subject)).await;
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+
+    /// Calls a method of the webapi as the account app.
+    pub async fn webapi(&self, method: &str, request: &Value) -> Value {
+        let address = self.world.server.address("webapi_http").unwrap();
+        webapi(address, APP, method, &request.to_string()).await
+    }
+
+    /// Waits until the account app has a mail with this part, and gives it.
+    pub async fn mail(&self, part: &str) -> String {
+        let comes = async {
+            loop {
+                let mails = self.world.mails("Inbox").await.into_iter();
+                if let Some(mail) = mails.into_iter().find(|mail| mail.contains(part)) {
+                    return mail;
+                }
+            }
+        };
+        patiently(part, comes).await
+    }
+
+    /// The code that a generator shows at this moment.
+    pub fn code(&self, otp: &Otp) -> String {
+        let now = u64::try_from(self.world.clock.now().0).unwrap();
+        otp_code(otp, now / 30_000_000).unwrap()
     }
 }
 
@@ -57,9 +117,37 @@ impl Page {
         self.see("Log out").await;
     }
 
+    /// Logs in at the pages of accounts as app.
+    pub async fn enter_as_app(&self) {
+        self.go("/account/login").await;
+        self.enter(APP).await;
+        self.see("Log out").await;
+    }
+
     /// Fills the form of a login with this address and the password of all accounts.
     pub async fn enter(&self, login: &str) {
         self.try_password(login, PASSWORD).await;
+    }
+
+    /// Sets up a second factor, at the second try. Gives the generator of codes and the recovery
+    /// codes.
+    pub async fn turn_on_second_factor(&self, site: &Site) -> (Otp, Vec<String>) {
+        self.follow("Second factor").await;
+        self.press("Set it up").await;
+        self.see("Type the code that it shows now.").await;
+        let url = self.target("this link").await;
+        let otp = parse_otp(&url).unwrap();
+        self.fill("Code", "12").await;
+        self.press("Turn it on").await;
+        self.see("the code is wrong").await;
+        assert_eq!(self.target("this link").await, url);
+        self.fill("Code", &site.code(&otp)).await;
+        self.press("Turn it on").await;
+        self.see("Your recovery codes. They are shown this once only.")
+            .await;
+        let recovery = self.texts(".codes li").await;
+        assert_eq!(recovery.len(), 10);
+        (otp, recovery)
     }
 
     /// Fills the form of a login.

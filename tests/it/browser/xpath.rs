@@ -63,6 +63,15 @@ pub fn row(part: &str) -> String {
     format!("//tr[td][contains(normalize-space(.), {})]", literal(part))
 }
 
+/// The rows of tables that have both texts.
+pub fn row_with(part: &str, text: &str) -> String {
+    format!(
+        "{}[contains(normalize-space(.), {})]",
+        row(part),
+        literal(text)
+    )
+}
+
 /// The frames with this title.
 pub fn frame(title: &str) -> String {
     format!("//iframe[@title={}]", literal(title))

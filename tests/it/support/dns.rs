@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use hickory_proto::{
@@ -16,6 +16,22 @@ use tokio::net::UdpSocket;
 /// A zone: records by name. All other names do not exist.
 #[derive(Debug, Default)]
 pub struct Zone(HashMap<String, Vec<RData>>);
+
+/// A zone that can be changed while a server answers from it.
+#[derive(Debug)]
+pub struct ServedZone {
+    /// The address of the server.
+    pub address: SocketAddr,
+    zone: Arc<Mutex<Zone>>,
+}
+
+impl ServedZone {
+    /// Changes the zone.
+    pub fn change(&self, change: impl FnOnce(Zone) -> Zone) {
+        let mut zone = self.zone.lock().unwrap();
+        *zone = change(std::mem::take(&mut zone));
+    }
+}
 
 impl Zone {
     /// Adds an MX record.
@@ -60,18 +76,25 @@ impl Zone {
 
     /// Serves the zone until the test ends. Returns the address of the server.
     pub async fn serve(self) -> SocketAddr {
+        self.serve_changing().await.address
+    }
+
+    /// Serves the zone until the test ends. It can be changed meanwhile.
+    pub async fn serve_changing(self) -> ServedZone {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let zone = Arc::new(self);
+        let zone = Arc::new(Mutex::new(self));
+        let served = Arc::clone(&zone);
         tokio::spawn(async move {
             let mut buffer = [0; 4096];
             while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
-                if let Some(answer) = zone.answer(&buffer[..length]) {
+                let answer = served.lock().unwrap().answer(&buffer[..length]);
+                if let Some(answer) = answer {
                     let _ = socket.send_to(&answer, peer).await;
                 }
             }
         });
-        address
+        ServedZone { address, zone }
     }
 
     fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {

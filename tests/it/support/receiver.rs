@@ -21,6 +21,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// The payload.
     pub payload: Value,
+    /// The payload as it came.
+    pub body: Bytes,
 }
 
 /// A running receiver.
@@ -75,7 +77,11 @@ async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
     let mut number = 0;
     shared.calls.send_modify(|calls| {
         number = calls.len();
-        calls.push(Call { headers, payload });
+        calls.push(Call {
+            headers,
+            payload,
+            body,
+        });
     });
     match (shared.status)(number) {
         0 => std::future::pending().await,
