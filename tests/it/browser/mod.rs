@@ -21,6 +21,7 @@ mod log;
 mod logins;
 mod page;
 mod pages;
+mod rotation;
 mod site;
 mod xpath;
 
