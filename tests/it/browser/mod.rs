@@ -22,6 +22,7 @@ mod logins;
 mod page;
 mod pages;
 mod rotation;
+mod search;
 mod site;
 mod xpath;
 
