@@ -14,6 +14,7 @@
 
 mod accessible;
 mod driver;
+mod failed;
 mod first_login;
 mod hold_rules;
 mod itself;
