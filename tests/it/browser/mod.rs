@@ -25,6 +25,7 @@ mod pages;
 mod rotation;
 mod search;
 mod site;
+mod webhook;
 mod xpath;
 
 use std::{env, panic::AssertUnwindSafe, path::PathBuf};
