@@ -25,6 +25,7 @@ mod pages;
 mod rotation;
 mod search;
 mod site;
+mod suppressions;
 mod webhook;
 mod xpath;
 
