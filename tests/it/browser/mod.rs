@@ -13,6 +13,7 @@
 //! a long limit.
 
 mod accessible;
+mod config;
 mod driver;
 mod failed;
 mod first_login;
