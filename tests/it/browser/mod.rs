@@ -18,6 +18,7 @@ mod driver;
 mod failed;
 mod first_login;
 mod hold_rules;
+mod holder;
 mod itself;
 mod log;
 mod logins;
