@@ -19,6 +19,7 @@ mod failed;
 mod first_login;
 mod hold_rules;
 mod holder;
+mod inbox;
 mod itself;
 mod log;
 mod logins;
