@@ -376,7 +376,10 @@ async fn a_hold_rule_names_the_field_that_is_wrong() {
     assert_eq!(desk.ask(rule).await, hold_rules::Added { id: 1, held: 0 });
     let rules = desk.list(hold_rules::List {}).await;
     assert_eq!((rules.len(), &*rules[0].recipient), (1, "a@remote.test"));
-    let remove = || hold_rules::Remove { id: HoldRuleId(1) };
+    let remove = || hold_rules::Remove {
+        id: HoldRuleId(1),
+        release: false,
+    };
     desk.ask(remove()).await;
     desk.refuses(remove(), Code::NotFound, "id").await;
 }

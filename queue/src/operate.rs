@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use postrider_config::Dynamic;
-use postrider_smtp::Address;
+use postrider_smtp::{Address, Domain};
 use postrider_store::{
     Change, Event, HoldFilter, HoldRuleId, Order, Page, QueueFilter, QueueId, Queued, Store,
     StoreError,
@@ -57,6 +57,18 @@ pub enum EndAs {
     Fail,
     /// Without a DSN: event `canceled`.
     Drop,
+}
+
+/// The messages that a rule can match, and some others.
+fn wide(rule: &HoldFilter, hold: bool) -> QueueFilter {
+    let domain = |domain: &Domain| format!("@{}", domain.unicode());
+    QueueFilter {
+        account: rule.account.clone(),
+        from: rule.sender_domain.as_ref().map(domain),
+        to: rule.recipient_domain.as_ref().map(domain),
+        hold: Some(hold),
+        ..QueueFilter::default()
+    }
 }
 
 impl Queue {
@@ -229,19 +241,7 @@ impl Queue {
         who: &str,
     ) -> Result<(HoldRuleId, u64), StoreError> {
         let id = store.add_hold_rule(rule.clone(), self.clock.now()).await?;
-        let filter = QueueFilter {
-            account: rule.account.clone(),
-            from: rule
-                .sender_domain
-                .as_ref()
-                .map(|domain| format!("@{}", domain.unicode())),
-            to: rule
-                .recipient_domain
-                .as_ref()
-                .map(|domain| format!("@{}", domain.unicode())),
-            hold: Some(false),
-            ..QueueFilter::default()
-        };
+        let filter = wide(&rule, false);
         let hold = Change {
             hold: Some(true),
             ..Change::default()
@@ -268,6 +268,48 @@ impl Queue {
         }
         debug!(rule = id.0, filter = ?rule, who, count, "hold rule added");
         Ok((id, count))
+    }
+
+    /// Releases the messages that a rule held, after it was removed. Those that another rule holds
+    /// too stay held. Returns how many are released. The log names `who` wants it.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn release_held_by(
+        &self,
+        store: &Store,
+        rule: &HoldFilter,
+        who: &str,
+    ) -> Result<u64, OperateError> {
+        let others = store.hold_rules().await?;
+        let is_free = |message: &Queued| {
+            let held = others.iter().any(|other| other.filter.matches(message));
+            rule.matches(message) && !held
+        };
+        let release = Change {
+            hold: Some(false),
+            ..Change::default()
+        };
+        let filter = wide(rule, true);
+        let mut count = 0;
+        let mut after = None;
+        loop {
+            let page = self.page(&filter, after).await?;
+            let free = page.items.iter().filter(|message| is_free(message));
+            let ids: Vec<QueueId> = free.map(|message| message.id).collect();
+            if !ids.is_empty() {
+                let free = QueueFilter {
+                    ids,
+                    ..QueueFilter::default()
+                };
+                count += self.change(store, &free, &release, who).await?.changed;
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        Ok(count)
     }
 
     /// Whoever wants an attempt now gets one, also at a site that rests or is down: its next

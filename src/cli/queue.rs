@@ -336,6 +336,9 @@ pub enum HoldRules {
     Remove {
         /// The id of the rule.
         id: u64,
+        /// Release the messages that it held. Those that another rule holds too stay held.
+        #[arg(long)]
+        release: bool,
     },
 }
 

@@ -33,11 +33,20 @@ pub(super) fn run(server: &Running, command: HoldRules) -> anyhow::Result<()> {
             let held = count(added.held, "queued message", "queued messages");
             print(&format!("hold rule {} added; it holds {held}\n", added.id))
         }
-        HoldRules::Remove { id } => {
-            server.ask(&Remove { id: HoldRuleId(id) })?;
-            print(&format!(
-                "hold rule {id} removed; the messages that it held stay held until \"queue release\"\n"
-            ))
+        HoldRules::Remove { id, release } => {
+            let remove = Remove {
+                id: HoldRuleId(id),
+                release,
+            };
+            let removed = server.ask(&remove)?;
+            let rest = match release {
+                true => format!(
+                    "{} released",
+                    count(removed.released, "message", "messages")
+                ),
+                false => "the messages that it held stay held until \"queue release\"".to_owned(),
+            };
+            print(&format!("hold rule {id} removed; {rest}\n"))
         }
     }
 }

@@ -130,6 +130,14 @@ async fn messages_are_held_inspected_released_and_dropped() {
         (&attempt["success"], &attempt["code"]),
         (&true.into(), &250.into())
     );
+
+    // A rule can take what it held along.
+    desk.says(&["queue", "hold-rules", "add"]).await;
+    desk.send("e@remote.test").await;
+    let remove = ["queue", "hold-rules", "remove", "2", "--release"];
+    let removed = desk.says(&remove).await;
+    assert_eq!(removed, "hold rule 2 removed; 1 message released\n");
+    receiver.wait_for(5).await;
     desk.world.server.stop().await;
 }
 

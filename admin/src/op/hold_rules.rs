@@ -6,6 +6,7 @@ use postrider_queue::describe;
 use postrider_smtp::{Address, Domain};
 use postrider_store::{HoldFilter, HoldRule, HoldRuleId};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Operation, Single, Sink};
 use crate::{AdminError, Context};
@@ -141,31 +142,56 @@ fn parse<T: FromStr<Err: Display>>(
     Ok(Some(parsed))
 }
 
-/// Removes a rule. Messages that it held stay held.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Removes a rule. Messages that it held stay held, unless they are released.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Remove {
     /// The rule.
     pub id: HoldRuleId,
+    /// Release the messages that it held, but for those that another rule holds too.
+    #[serde(default)]
+    pub release: bool,
+}
+
+/// What came of the removal of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// How many messages are released.
+    pub released: u64,
 }
 
 impl Single for Remove {
-    type Output = ();
+    type Output = Removed;
 
-    async fn answer(self, context: &Context) -> Result<(), AdminError> {
-        let id = self.id;
-        let target = id.to_string();
-        let context = &context.carrying("hold_rule.remove", &target, &());
-        let removed = match context.store.remove_hold_rule(id).await {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                let text = format!("there is no hold rule {id}");
-                Err(AdminError::not_found(text).at("id"))
-            }
-            Err(error) => Err(error.into()),
-        };
+    async fn answer(self, context: &Context) -> Result<Removed, AdminError> {
+        let target = self.id.to_string();
+        let after = self.release.then(|| json!({"release": true}));
+        let context = &context.carrying("hold_rule.remove", &target, &after);
+        let removed = self.remove(context).await;
         context
-            .record("hold_rule.remove", &target, &(), removed)
+            .record("hold_rule.remove", &target, &after, removed)
             .await
+    }
+}
+
+impl Remove {
+    async fn remove(self, context: &Context) -> Result<Removed, AdminError> {
+        let (id, store) = (self.id, &context.store);
+        let missing = || AdminError::not_found(format!("there is no hold rule {id}")).at("id");
+        let rules = store.hold_rules().await?;
+        let rule = rules.into_iter().find(|rule| rule.id == id);
+        let rule = rule.ok_or_else(missing)?;
+        if !store.remove_hold_rule(id).await? {
+            return Err(missing());
+        }
+        let released = match self.release {
+            true => {
+                let who = &context.caller.name;
+                let (queue, filter) = (&context.queue, &rule.filter);
+                queue.release_held_by(store, filter, who).await?
+            }
+            false => 0,
+        };
+        Ok(Removed { released })
     }
 }

@@ -38,13 +38,31 @@ async fn a_rule_holds_mail_until_it_is_removed() {
             page.see("Remove hold rule 1?").await;
             page.follow("Leave it as it is").await;
             page.see("A new rule").await;
+            page.follow("Queue").await;
+            page.see("hold rule 1 is for recipients at remote.test")
+                .await;
+            page.follow("Hold rules").await;
             page.follow("Remove rule 1").await;
             page.press("Remove the rule").await;
-            page.see("Rule 1 is removed.").await;
+            page.see("Rule 1 is removed. Messages that it held stay held")
+                .await;
             send("free").await;
+            let received = remote.wait_for(1).await;
+            assert!(received[0].text.contains("Subject: free"));
+
+            // Another rule takes what it held along when it goes.
+            page.fill("Domain of the recipient", "remote.test").await;
+            page.press("Hold").await;
+            page.see("Rule 2 holds 0 queued messages, and new ones.")
+                .await;
+            page.follow("Remove rule 2").await;
+            page.tick("Release the messages that it held, unless another rule holds them too")
+                .await;
+            page.press("Remove the rule").await;
+            page.see("Rule 2 is removed. 1 message is released.").await;
+            let received = remote.wait_for(2).await;
+            assert!(received[1].text.contains("Subject: held"));
         })
         .await;
-        let received = remote.wait_for(1).await;
-        assert!(received[0].text.contains("Subject: free"));
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Confirm {
     pub(super) action: String,
     /// Where the safe button leads.
     pub(super) back: String,
+    /// A box that can be ticked: its field and its label.
+    pub(super) choice: Option<(&'static str, &'static str)>,
     /// The fields that the form repeats.
     pub(super) fields: Vec<(String, String)>,
     /// What has to be typed first; empty: nothing.
@@ -51,6 +53,7 @@ impl Confirm {
             button: button.to_owned(),
             action: action.to_owned(),
             back: asked.url(""),
+            choice: None,
             fields: Vec::new(),
             typed: String::new(),
             proves: false,
@@ -65,6 +68,12 @@ impl Confirm {
 
     pub(super) fn examples(mut self, examples: Vec<String>) -> Self {
         self.examples = examples;
+        self
+    }
+
+    /// The visitor may tick a box.
+    pub(super) fn choice(mut self, field: &'static str, label: &'static str) -> Self {
+        self.choice = Some((field, label));
         self
     }
 

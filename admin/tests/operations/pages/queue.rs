@@ -221,6 +221,36 @@ async fn ticked_messages_are_changed() {
 }
 
 #[tokio::test]
+async fn a_hold_rule_goes_and_what_it_alone_held_is_released() {
+    const RULES: &str = "/admin/hold-rules";
+    let visitor = visitor().await;
+    let of_bob = Mail {
+        account: "bob",
+        ..MAIL
+    };
+    visitor.queue(&of_bob, 1).await;
+    let page = visitor.get(RULES).await;
+    let both = visitor.act(&page, RULES, &[("recipient_domain", "remote.test")]);
+    assert!(both.await.text().contains("Rule 1 holds 2 queued messages"));
+    let page = visitor.get(RULES).await;
+    visitor.act(&page, RULES, &[("account", "ann")]).await;
+    assert_eq!(visitor.numbers("?chip=held").await, [1, 3]);
+
+    let path = "/admin/hold-rules/1/remove";
+    let ask = visitor.get(path).await;
+    assert!(ask.html.contains("hold-rules remove 1 --release"));
+    let gone = visitor.act(&ask, path, &[("release", "1")]).await;
+    let told = "Rule 1 is removed. 1 message is released.";
+    assert!(gone.text().contains(told), "{}", gone.text());
+    assert_eq!(visitor.numbers("?chip=held").await, [1]);
+    let path = "/admin/hold-rules/2/remove";
+    let ask = visitor.get(path).await;
+    let gone = visitor.act(&ask, path, &[]).await;
+    assert!(gone.text().contains("stay held until you release them."));
+    assert_eq!(visitor.numbers("?chip=held").await, [1]);
+}
+
+#[tokio::test]
 async fn messages_end_after_a_question_that_says_who_is_told() {
     let visitor = visitor().await;
     let page = visitor.get(QUEUE).await;

@@ -51,6 +51,7 @@ pub(in super::super) async fn remove(asked: Asked) -> Result<Answer, Problem> {
         return Err(Problem::not_found(id.to_string(), text));
     }
     let id = HoldRuleId(id);
-    Remove { id }.answer(&asked.context).await?;
+    let remove = Remove { id, release: false };
+    remove.answer(&asked.context).await?;
     Ok(Answer::null())
 }

@@ -30,6 +30,8 @@ const FIELDS: [(&str, &str); 5] = [
     ("recipient", "Address of the recipient"),
 ];
 
+/// The field of the question before a removal.
+const RELEASE: &str = "release";
 /// What has to be typed to hold everything.
 const EVERYTHING: &str = "everything";
 
@@ -149,24 +151,38 @@ pub(in super::super) async fn ask_remove(asked: Arc<Asked>) -> Result<Answer, Tr
     let action = asked.url(&format!("hold-rules/{id}/remove"));
     let question = format!("Remove hold rule {id}?");
     let text = id.to_string();
-    let command = AsCommand::cli(["queue", "hold-rules", "remove", &text]).call(
-        &Method::DELETE,
-        &format!("/api/queue/hold-rules/{id}"),
-        None,
-    );
+    let words = ["queue", "hold-rules", "remove", &text];
+    let path = format!("/api/queue/hold-rules/{id}");
+    let command = AsCommand::cli(words).call(&Method::DELETE, &path, None);
     let confirm = Confirm::new(&asked, &question, "Remove the rule", &action)
         .effect(format!("The rule holds {}.", rule.holds))
         .effect("New messages are delivered again. Messages that it held stay held.")
+        .choice(
+            RELEASE,
+            "Release the messages that it held, unless another rule holds them too",
+        )
         .back(asked.url("hold-rules"))
-        .command(command);
+        .command(command)
+        .command(AsCommand::cli(words).word("--release"));
     Answer::page(&confirm)
 }
 
 /// Removes a rule.
 pub(in super::super) async fn remove(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let id = asked.number(0)?;
-    asked.run(Remove { id: HoldRuleId(id) }).await?;
-    let told =
-        format!("Rule {id} is removed. Messages that it held stay held until you release them.");
+    let release = asked.form.flag(RELEASE);
+    let remove = Remove {
+        id: HoldRuleId(id),
+        release,
+    };
+    let released = asked.run(remove).await?.released;
+    let rest = match release {
+        true => format!(
+            "{} released.",
+            counted(released, "message is", "messages are")
+        ),
+        false => "Messages that it held stay held until you release them.".to_owned(),
+    };
+    let told = format!("Rule {id} is removed. {rest}");
     Ok(asked.done(told, "hold-rules"))
 }
