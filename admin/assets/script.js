@@ -142,10 +142,12 @@
     }
   });
 
-  // Times tell their distance from now.
+  // Times tell their distance from now. The clock of the server counts: that of the browser may
+  // be wrong.
+  const ahead = Date.parse(document.body.dataset.now) - Date.now() || 0;
   const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
   function told(element) {
-    const away = Math.round((Date.parse(element.dateTime) - Date.now()) / 1000);
+    const away = Math.round((Date.parse(element.dateTime) - Date.now() - ahead) / 1000);
     if (!away) return "now";
     const size = Math.abs(away);
     const [unit, name] = units.find(([unit]) => size >= unit);

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use askama::Template;
 use axum::http::Method;
+use postrider_store::Time;
 
 use super::{
     asked::{Asked, random_key},
@@ -32,6 +33,8 @@ pub(super) struct Frame {
     pub(super) commands: Vec<AsCommand>,
     /// The visitor gave the password lately.
     pub(super) proven: bool,
+    /// When the page was made.
+    pub(super) now: Time,
     /// The page without a menu: a login.
     pub(super) bare: bool,
 }
@@ -161,6 +164,7 @@ impl Frame {
             notice,
             commands: Vec::new(),
             proven: asked.is_proven(),
+            now: asked.now(),
             bare: false,
         }
     }

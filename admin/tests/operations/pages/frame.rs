@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use postrider_store::Clock;
+
 use super::{PASSWORD, Visitor};
 
 #[tokio::test]
@@ -35,6 +37,9 @@ async fn a_login_leads_back_to_the_page_that_was_asked_for() {
     assert_eq!(visitor.get("/admin/hold-rules").await.status, 200);
 
     let page = visitor.get("/admin/").await;
+    // Scripts tell times by the clock of the server.
+    let now = format!("data-now=\"{}\"", visitor.desk.clock.now());
+    assert!(page.html.contains(&now), "{now}");
     let left = visitor.send(&page, "/admin/logout", &[]).await;
     assert_eq!(left.location(), "/admin/login");
     assert_eq!(visitor.get("/admin/").await.status, 303);
