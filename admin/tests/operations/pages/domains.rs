@@ -170,7 +170,8 @@ async fn keys_are_rotated_step_by_step() {
         seen.text()
     );
     let switched = visitor.act(&seen, &rotate, &[]).await;
-    assert!(switched.text().contains("sign now"), "{}", switched.text());
+    assert!(switched.text().contains("sign now."), "{}", switched.text());
+    assert!(!switched.text().contains("Keep"), "there are no old keys");
     let next = keys(&visitor).await;
     assert_eq!(next.iter().filter(|key| key.part == Part::Signs).count(), 2);
     assert_eq!(next.iter().filter(|key| key.part == Part::Waits).count(), 2);
@@ -180,7 +181,8 @@ async fn keys_are_rotated_step_by_step() {
         .filter(|key| key.part == Part::Waits)
         .for_each(|key| publish(&visitor, key));
     let page = visitor.get(&format!("{PATH}?check=1")).await;
-    visitor.act(&page, &rotate, &[]).await;
+    let turned = visitor.act(&page, &rotate, &[]).await;
+    assert!(turned.text().contains("sign now. Keep "));
     let turned = keys(&visitor).await;
     let old = turned.iter().find(|key| key.part == Part::Idle).unwrap();
     assert!(old.needed_until.is_some(), "{old:?}");

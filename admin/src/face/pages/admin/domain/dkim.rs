@@ -219,11 +219,15 @@ pub(in crate::face::pages) async fn rotate(asked: Arc<Asked>) -> Result<Answer, 
             ));
             return Answer::again(&page(&asked, Faults::of(&error)).await?);
         }
-        Step::Switched => format!(
-            "{} sign now. Keep {} until mail that they signed has arrived.",
-            names(rotated.signing.iter().map(|key| key.selector.clone())),
-            names(rotated.old.into_iter()),
-        ),
+        Step::Switched => {
+            let signing = names(rotated.signing.iter().map(|key| key.selector.clone()));
+            match names(rotated.old.into_iter()).as_str() {
+                "" => format!("{signing} sign now."),
+                old => format!(
+                    "{signing} sign now. Keep {old} until mail that they signed has arrived."
+                ),
+            }
+        }
     };
     Ok(asked.done(told, &domain.path("dkim")))
 }
