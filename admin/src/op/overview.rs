@@ -197,7 +197,11 @@ impl Single for GetAttention {
                 1 => "A hold rule is in force".to_owned(),
                 rules => format!("{rules} hold rules are in force"),
             };
-            let text = format!("{text}; {} messages are held.", counts.held);
+            let held = match counts.held {
+                1 => "1 message is held".to_owned(),
+                held => format!("{held} messages are held"),
+            };
+            let text = format!("{text}; {held}.");
             add("hold_rules", false, text, None);
         }
         for (site, since) in failing(context) {

@@ -18,6 +18,7 @@ async fn a_rule_is_added_and_removed() {
     let rows = added.rows();
     assert_eq!(rows.len(), 1, "{}", added.html);
     assert!(rows[0][1].contains("b.test"), "{rows:?}");
+    assert!(added.text().contains("1 rule Rule"), "{}", added.text());
     // A notice is told once.
     assert!(!visitor.get(PATH).await.text().contains("Rule 1 holds 0"));
 
