@@ -23,6 +23,7 @@ mod inbox;
 mod itself;
 mod log;
 mod logins;
+mod new_domain;
 mod page;
 mod pages;
 mod rotation;
