@@ -14,6 +14,7 @@
 
 mod accessible;
 mod config;
+mod destination;
 mod driver;
 mod failed;
 mod first_login;
