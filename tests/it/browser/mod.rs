@@ -13,6 +13,7 @@
 //! a long limit.
 
 mod accessible;
+mod bulk;
 mod config;
 mod destination;
 mod driver;
