@@ -21,6 +21,7 @@ mod failed;
 mod first_login;
 mod hold_rules;
 mod holder;
+mod hostile;
 mod inbox;
 mod itself;
 mod log;
