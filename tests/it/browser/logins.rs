@@ -55,6 +55,7 @@ async fn wrong_passwords_of_one_account_keep_no_other_out() {
             // The right password is not even looked at.
             page.enter("app@example.org").await;
             page.see("Too many failed logins").await;
+            assert_eq!(page.status().await, 429);
             page.enter("other@example.org").await;
             page.see("Log out").await;
             assert_eq!(page.path().await, "/account/");

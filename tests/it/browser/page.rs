@@ -316,6 +316,14 @@ impl Page {
         serde_json::from_value(self.driver.script(script, json!([])).await).unwrap()
     }
 
+    /// The paths, with their queries, that links of the page lead to on the same site.
+    pub async fn links(&self) -> Vec<String> {
+        let script = "return Array.from(document.querySelectorAll('main a[href]'))\
+            .filter(link => link.origin === location.origin && !link.hash && !link.hasAttribute('download'))\
+            .map(link => link.pathname + link.search)";
+        serde_json::from_value(self.driver.script(script, json!([])).await).unwrap()
+    }
+
     /// The visible text of the page.
     pub async fn text(&self) -> String {
         let text = self
