@@ -99,7 +99,8 @@ fn tests(names: &[&str], axe: Option<&Path>, pictures: &Path) -> Result<()> {
     if let Some(axe) = axe {
         test.env("POSTRIDER_AXE", axe);
     }
-    test.args(["test", "--locked", "--package=postrider", "--test=it"]);
+    // With a single package, crates would have fewer features, and be built once more.
+    test.args(["test", "--locked", "--workspace", "--test=it"]);
     // A browser keeps a core busy.
     test.args(["--", "--ignored", "--test-threads=2"]);
     test.args(names.iter().map(|name| format!("browser::{name}")));

@@ -5,7 +5,7 @@
 //!
 //! ```sh
 //! cargo xtask test --full browser-all
-//! cargo test --package postrider --test it browser::itself -- --ignored
+//! cargo test --workspace --test it browser::itself -- --ignored
 //! ```
 //!
 //! A test is a story: [`browse`] opens a browser, the story goes from page to page, and at the end

@@ -64,8 +64,8 @@ pub(super) fn bombs() -> Result<Done> {
 pub(super) fn crash_rounds() -> Result<Done> {
     let mut command = cargo();
     command.env("POSTRIDER_CRASH_ROUNDS", "30");
-    command.args(["test", "--locked", "--package=postrider", "--test=it"]);
-    run_command(command.arg("crash"))
+    command.args(["test", "--locked", "--workspace", "--test=it"]);
+    run_command(command.arg("crash::"))
 }
 
 /// The time limit for the week of the simulated internet, and for its small worlds.
