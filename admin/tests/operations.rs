@@ -344,7 +344,7 @@ async fn a_suppression_shows_the_reply_that_made_it_and_its_end() {
     let store = &desk.context.store;
     assert!(store.suppress(new("a@remote.test", end)).await.unwrap());
     assert!(store.suppress(new("over@remote.test", now)).await.unwrap());
-    let listed = desk.list(suppression::List { account: None }).await;
+    let listed = desk.list(suppression::List::default()).await;
     assert_eq!(listed.len(), 1, "the other entry has expired");
     let item = serde_json::to_value(&listed[0]).unwrap();
     assert_eq!(item["expires"], end.to_string());
@@ -477,7 +477,7 @@ async fn suppress_many(store: &Store) {
 async fn a_long_list_comes_whole_page_by_page() {
     let desk = Desk::open();
     suppress_many(&desk.context.store).await;
-    let listed = desk.list(suppression::List { account: None }).await;
+    let listed = desk.list(suppression::List::default()).await;
     let addresses: std::collections::BTreeSet<_> =
         listed.iter().map(|item| &item.base_address).collect();
     assert_eq!((listed.len(), addresses.len()), (MANY, MANY));
@@ -501,7 +501,7 @@ async fn a_list_ends_when_the_caller_goes_away() {
     let desk = Desk::open();
     suppress_many(&desk.context.store).await;
     let mut sink = Impatient::default();
-    let list = suppression::List { account: None };
+    let list = suppression::List::default();
     let error = list.run(&desk.context, &mut sink).await.unwrap_err();
     assert_eq!((error.code, sink.pages), (Code::Unavailable, 1));
 }

@@ -258,6 +258,16 @@ pub enum Suppress {
         /// Only entries of this account.
         #[arg(long)]
         account: Option<String>,
+        /// Only entries of this address and its variants; or those with this text in the address or
+        /// in the reason.
+        #[arg(long, value_name = "TEXT")]
+        text: Option<String>,
+        /// Only entries about this mailing list.
+        #[arg(long, value_name = "NAME")]
+        list: Option<String>,
+        /// Only entries that a person added (true), or only others (false).
+        #[arg(long, value_name = "BOOL")]
+        manual: Option<bool>,
         /// Print a JSON array.
         #[arg(long)]
         json: bool,

@@ -109,6 +109,9 @@ pub struct HookFilter {
     /// ">2h".
     #[arg(long, value_name = "<TIME", allow_hyphen_values = true)]
     pub next_attempt: Option<Bound>,
+    /// Only calls of which an attempt failed (true), or only others (false).
+    #[arg(long, value_name = "BOOL")]
+    pub failed: Option<bool>,
 }
 
 /// Which calls to change or end.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use postrider_admin::op::suppression::{self, Add, Lookup, Remove, SuppressionItem};
+use postrider_admin::op::suppression::{self, Add, Lookup, Remove, SuppressionItem, Wanted};
 
 use super::{
     output::{List, print, until_closed},
@@ -12,8 +12,20 @@ use crate::cli::{OnList, Suppress};
 
 pub(super) fn run(server: &Running, command: Suppress) -> anyhow::Result<()> {
     match command {
-        Suppress::List { account, json } => {
-            let list = suppression::List { account };
+        Suppress::List {
+            account,
+            text,
+            list,
+            manual,
+            json,
+        } => {
+            let which = Wanted {
+                account,
+                text,
+                list,
+                manual,
+            };
+            let list = suppression::List { which };
             server.print_list(&list, json, "no address is suppressed", row)
         }
         Suppress::Add {

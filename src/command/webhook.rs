@@ -143,6 +143,7 @@ fn filter(options: &cli::HookFilter) -> HookFilter {
         submitted_after,
         next_attempt_before,
         next_attempt_after,
+        failed: options.failed,
     }
 }
 

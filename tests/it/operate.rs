@@ -329,6 +329,18 @@ async fn an_address_is_suppressed_by_hand_and_allowed_again() {
     let listed = desk.list(&["queue", "suppress", "list"]).await;
     assert_eq!(listed[0]["base_address"], "username@remote.test");
     assert_eq!(listed[0]["reason"], "asked to");
+    let lists = async |options: &[&str]| {
+        let list = [&["queue", "suppress", "list"][..], options].concat();
+        desk.list(&list).await.len()
+    };
+    for (options, expected) in [
+        (&["--text", "user.name+x@remote.test"][..], 1),
+        (&["--text", "asked", "--manual", "true"], 1),
+        (&["--manual", "false"], 0),
+        (&["--list", "news"], 0),
+    ] {
+        assert_eq!(lists(options).await, expected, "{options:?}");
+    }
     desk.send("username+news@remote.test").await;
     assert_eq!(receiver.wait_for(1).await[0].payload["Event"], "suppressed");
     assert!(remote.received().is_empty());
@@ -364,6 +376,10 @@ async fn webhook_calls_are_listed_kicked_replayed_and_canceled() {
     };
     desk.send("a@remote.test").await;
     let calls = listed(1).await;
+    for (failed, expected) in [("true", 1), ("false", 0)] {
+        let options = [&list[..], &["--failed", failed]].concat();
+        assert_eq!(desk.list(&options).await.len(), expected, "{failed}");
+    }
     assert_eq!(
         (&calls[0]["event"], &calls[0]["queue_msg_id"]),
         (&"delivered".into(), &1.into())

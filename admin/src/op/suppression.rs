@@ -3,16 +3,16 @@
 mod find;
 pub mod import;
 
-pub use self::find::{Clear, Cleared, Find, Wanted};
+pub use self::find::{Clear, Cleared, Find, List, Wanted};
 
 use postrider_observe::metrics::SuppressedBy;
 use postrider_queue::base_address;
 use postrider_smtp::Address;
-use postrider_store::{NewSuppression, Order, SuppressingReply, Suppression, base_in_list};
+use postrider_store::{NewSuppression, SuppressingReply, Suppression, base_in_list};
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
-use super::{Operation, Single, Sink, pages::send_pages};
+use super::Single;
 use crate::{AdminError, Context};
 
 /// An entry of a suppression list. Times are RFC 3339, addresses are in their Unicode form.
@@ -81,32 +81,6 @@ impl From<&Suppression> for SuppressionItem {
             expires: entry.until.map(|until| until.to_string()),
             reply: entry.reply.as_ref().map(ReplyItem::from),
         }
-    }
-}
-
-/// Lists entries.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct List {
-    /// The account; None: all accounts.
-    pub account: Option<String>,
-}
-
-impl Operation for List {
-    type Item = SuppressionItem;
-
-    async fn run(
-        self,
-        context: &Context,
-        items: &mut impl Sink<SuppressionItem>,
-    ) -> Result<(), AdminError> {
-        let (account, now) = (self.account.as_deref(), context.clock.now());
-        send_pages(None, items, |after, count| {
-            let order = Order::Ascending;
-            let store = &context.store;
-            store.list_suppressions(account, now, after, order, count)
-        })
-        .await
     }
 }
 

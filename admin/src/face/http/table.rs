@@ -192,7 +192,7 @@ pub(super) static CALLS: &[Call] = calls! {
         "Limit a site, or the sites of a domain. Without a body the limit is taken back." => destinations::limit;
     change PATCH "queue/destinations/{target}/forget" Queue whole [""] ("" -> "DestinationsForgotten")
         "Forget what was learnt of a site, or of the sites of a domain." => destinations::forget;
-    read GET "queue/suppressions" Queue all ["account,page,limit,cursor,sort,max-total"] ("" -> "[SuppressionItem]")
+    read GET "queue/suppressions" Queue all ["account,text,list,manual,page,limit,cursor,sort,max-total"] ("" -> "[SuppressionItem]")
         "List suppressed addresses." => suppressions::list;
     change POST "queue/suppressions" Queue all [""] ("NewSuppression" -> "null")
         "Suppress an address for an account." => suppressions::add;
@@ -200,14 +200,15 @@ pub(super) static CALLS: &[Call] = calls! {
         "Get the entry of an address." => suppressions::get;
     change DELETE "queue/suppressions/{account}/{address}" Queue all ["list"] ("" -> "null")
         "Remove the entry of an address." => suppressions::remove;
-    read GET "queue/webhooks" Queue all ["account,event,page,limit,cursor,sort,max-total"] ("" -> "[HookItem]")
+    read GET "queue/webhooks" Queue all
+        ["account,event,message,before,after,failed,page,limit,cursor,sort,max-total"] ("" -> "[HookItem]")
         "List webhook calls to be made." => webhooks::list;
-    change PATCH "queue/webhooks" Queue all ["at,account,event"] ("" -> "bool")
+    change PATCH "queue/webhooks" Queue all ["at,account,event,message,before,after,failed"] ("" -> "bool")
         "Make all webhook calls that match now, or at a time." => webhooks::schedule_all;
-    change DELETE "queue/webhooks" Queue all ["account,event"] ("" -> "bool")
+    change DELETE "queue/webhooks" Queue all ["account,event,message,before,after,failed"] ("" -> "bool")
         "End all webhook calls that match without making them." => webhooks::cancel_all;
     read GET "queue/webhooks/retired" Queue all
-        ["account,event,page,limit,cursor,sort,max-total"] ("" -> "[RetiredHookItem]")
+        ["account,event,message,success,before,after,page,limit,cursor,sort,max-total"] ("" -> "[RetiredHookItem]")
         "List webhook calls of the history." => webhooks::retired;
     change POST "queue/webhooks/retired/{id}/replay" Queue all [""] ("" -> "bool")
         "Make a webhook call of the history again." => webhooks::replay;

@@ -2,7 +2,7 @@
 
 use postrider_queue::base_address;
 use postrider_smtp::Address;
-use postrider_store::{Order, Suppression, SuppressionId, base_in_list};
+use postrider_store::{Order, Suppression, SuppressionId, Time, base_in_list};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -73,6 +73,74 @@ impl Wanted {
         }
         found.sort_by_key(|entry| entry.id);
         Ok(found)
+    }
+}
+
+/// All entries that match, part by part, oldest first.
+struct Parts<'a> {
+    which: &'a Wanted,
+    now: Time,
+    pages: Pages<SuppressionId>,
+    /// The address to look up.
+    base: Option<String>,
+    /// It was looked up.
+    ended: bool,
+}
+
+impl<'a> Parts<'a> {
+    fn new(which: &'a Wanted, now: Time) -> Self {
+        Self {
+            which,
+            now,
+            pages: Pages::new(None),
+            base: which.base(),
+            ended: false,
+        }
+    }
+
+    /// The next part; None at the end.
+    async fn next(&mut self, context: &Context) -> Result<Option<Vec<Suppression>>, AdminError> {
+        if let Some(base) = &self.base {
+            if std::mem::replace(&mut self.ended, true) {
+                return Ok(None);
+            }
+            return self.which.of(context, base).await.map(Some);
+        }
+        let Some((after, count)) = self.pages.next() else {
+            return Ok(None);
+        };
+        let (account, order) = (self.which.account.as_deref(), Order::Ascending);
+        let store = &context.store;
+        let page = store.list_suppressions(account, self.now, after, order, count);
+        let mut part = self.pages.pass(page.await?);
+        part.retain(|entry| self.which.matches(None, entry));
+        Ok(Some(part))
+    }
+}
+
+/// Lists all entries that match, oldest first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    /// The entries.
+    pub which: Wanted,
+}
+
+impl Operation for List {
+    type Item = SuppressionItem;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<SuppressionItem>,
+    ) -> Result<(), AdminError> {
+        let mut parts = Parts::new(&self.which, context.clock.now());
+        while let Some(part) = parts.next(context).await? {
+            items
+                .send(part.iter().map(SuppressionItem::from).collect())
+                .await?;
+        }
+        Ok(())
     }
 }
 
@@ -167,20 +235,9 @@ impl Clear {
         context: &Context,
         items: &mut impl Sink<Cleared>,
     ) -> Result<(), AdminError> {
-        let which = &self.which;
-        if let Some(base) = which.base() {
-            let found = which.of(context, &base).await?;
-            return remove(context, &found, items).await;
-        }
-        let now = context.clock.now();
-        let mut pages = Pages::new(None);
-        while let Some((after, count)) = pages.next() {
-            let account = which.account.as_deref();
-            let store = &context.store;
-            let page = store.list_suppressions(account, now, after, Order::Ascending, count);
-            let mut page = pages.pass(page.await?);
-            page.retain(|entry| which.matches(None, entry));
-            remove(context, &page, items).await?;
+        let mut parts = Parts::new(&self.which, context.clock.now());
+        while let Some(part) = parts.next(context).await? {
+            remove(context, &part, items).await?;
         }
         Ok(())
     }

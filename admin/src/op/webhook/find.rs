@@ -19,9 +19,6 @@ use crate::{
 pub struct Find {
     /// The calls.
     pub filter: HookFilter,
-    /// Only calls of which an attempt failed.
-    #[serde(default)]
-    pub failed: bool,
     /// By id, ascending or descending.
     pub order: Order,
     /// The search begins behind this call; None: at the beginning.
@@ -48,7 +45,7 @@ impl Single for Find {
             part,
             |after, count| store.list_hooks(&indexed, after, order, count),
             |hook: &Hook| (hook.id.0, hook.submitted),
-            |hook| self.filter.matches(hook) && (!self.failed || !hook.results.is_empty()),
+            |hook| self.filter.matches(hook),
         )
         .await
     }

@@ -356,6 +356,17 @@ async fn suppressions_come_and_go() {
     assert_eq!(site.call(&format!("GET {entry}"), "").await.status, 404);
     let entry = format!("{entry}?list=news");
     assert_eq!(site.get(&entry).await["list"], json!("news"));
+    for (query, expected) in [
+        ("?text=X%2Bother@remote.test", 1),
+        ("?text=asked", 1),
+        ("?list=news", 1),
+        ("?list=news&text=asked", 0),
+        ("?manual=true", 2),
+        ("?manual=false", 0),
+    ] {
+        let found = site.get(&format!("{path}{query}")).await;
+        assert_eq!(found["total"], json!(expected), "{query}");
+    }
     let tenant = site
         .make_key(&[Scope::ManageQueue], &["b.test"], |_| {})
         .await;

@@ -87,6 +87,37 @@ async fn all_calls_that_match_are_moved_and_ended() {
 }
 
 #[tokio::test]
+async fn calls_are_found_by_message_time_and_failures() {
+    let site = site().await;
+    let now = site.now();
+    let hour = Duration::from_secs(3600);
+    let (before, after) = (now.before(hour), now.after(hour));
+    for (query, expected) in [
+        ("message=7".to_owned(), 2),
+        ("message=8".to_owned(), 0),
+        (format!("before={before}"), 0),
+        (format!("before={after}&after={before}"), 2),
+        (format!("after={after}"), 0),
+        ("failed=true".to_owned(), 0),
+        ("failed=false&account=bob".to_owned(), 1),
+    ] {
+        let found = site.get(&format!("/api/queue/webhooks?{query}")).await;
+        assert_eq!(found["total"], json!(expected), "{query}");
+    }
+    let ended = site
+        .call("DELETE /api/queue/webhooks?failed=true", "")
+        .await;
+    assert_eq!(ended.data(), json!(false));
+    let ended = site
+        .call("DELETE /api/queue/webhooks?failed=maybe", "")
+        .await;
+    assert_eq!(ended.status, 400);
+    assert_eq!(waiting(&site).await.len(), 2);
+    let past = "/api/queue/webhooks/retired?success=false&message=7";
+    assert_eq!(site.get(past).await["total"], json!(0));
+}
+
+#[tokio::test]
 async fn a_tenant_changes_its_own_calls() {
     let site = site().await;
     let key = site

@@ -179,3 +179,25 @@ async fn many_wrong_logins_have_to_wait() {
         .parse::<u64>();
     assert!(wait.unwrap() >= 1);
 }
+
+#[tokio::test]
+async fn a_page_shows_no_command_that_lists_more_than_it() {
+    let visitor = Visitor::admin().await;
+    for (path, filter) in [
+        ("accounts", "q=ann"),
+        ("keys", "kind=management"),
+        ("queue/destinations", "failing=1"),
+        ("logins", "ip=192.0.2.1"),
+    ] {
+        let all = visitor.get(&format!("/admin/{path}")).await;
+        assert!(all.html.contains("<code>postrider "), "{path}");
+        let some = visitor.get(&format!("/admin/{path}?{filter}")).await;
+        assert_eq!(some.status, 200, "{path}");
+        assert!(!some.html.contains("class=\"command\""), "{path}");
+    }
+    let some = visitor.get("/admin/domains?q=a.test").await;
+    assert!(!some.html.contains("<code>postrider "));
+    assert!(some.text().contains("?types=domain&filter=a.test"));
+    let newest = visitor.get("/admin/queue?order=newest").await;
+    assert!(newest.text().contains("postrider queue list --reverse"));
+}

@@ -9,17 +9,17 @@ mod suppressions;
 #[path = "past/webhooks.rs"]
 mod webhooks;
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use postrider_queue::EndAs;
 use postrider_store::{
-    Accept, Event, HookAttempt, HookFilter, HookId, NewEvent, NewHook, NewHookKind, Order,
-    OutgoingEvent, QueueFilter, QueueId, Time,
+    Accept, ClaimHooks, Event, HookAttempt, HookFilter, HookId, NewEvent, NewHook, NewHookKind,
+    Order, Outcome, OutgoingEvent, QueueFilter, QueueId, SettleHook, Time,
 };
 
 use super::{
     super::{Desk, STATICS, http::TENANTS},
-    Visitor,
+    Seen, Visitor, unescaped,
 };
 
 /// What no page may show as HTML.
@@ -97,12 +97,21 @@ fn told(event: Event, now: Time) -> OutgoingEvent {
 
 /// A call of an account that is due in an hour. Gives its number.
 async fn hook(desk: &Desk, account: &str, url: &str) -> u64 {
+    hook_of(desk, account, url, 7).await
+}
+
+/// The same for a message.
+async fn hook_of(desk: &Desk, account: &str, url: &str, message: u64) -> u64 {
     let now = now(desk);
+    let told = OutgoingEvent {
+        queue_id: QueueId(message),
+        ..told(Event::Failed, now)
+    };
     let new = NewHook {
         account: account.to_owned(),
         url: url.to_owned(),
         authorization: "Bearer very secret".to_owned(),
-        kind: NewHookKind::Outgoing(told(Event::Failed, now)),
+        kind: NewHookKind::Outgoing(told),
         submitted: now,
         next_attempt: now.after(Duration::from_secs(3600)),
     };
@@ -115,6 +124,35 @@ async fn hook(desk: &Desk, account: &str, url: &str) -> u64 {
     let all = HookFilter::default();
     let page = store.list_hooks(&all, None, Order::Descending, 1).await;
     page.unwrap().items[0].id.0
+}
+
+/// Tries the oldest call, which has this number: nobody answers. It is due in an hour again.
+async fn fail_once(desk: &Desk, id: u64) {
+    let (store, now) = (&desk.context.store, now(desk));
+    let hour = Duration::from_secs(3600);
+    let claim = ClaimHooks {
+        now: now.after(hour),
+        max: 1,
+        max_per_lane: 1,
+        except: HashSet::new(),
+    };
+    let claimed = store.claim_hooks(claim).await.unwrap().hooks;
+    assert_eq!(claimed[0].id.0, id);
+    let attempt = HookAttempt {
+        start: now,
+        duration: Duration::from_millis(12),
+        success: false,
+        code: 0,
+        error: "no answer".to_owned(),
+        response: String::new(),
+    };
+    let retry = SettleHook {
+        id: claimed[0].id,
+        fence: claimed[0].fence,
+        attempt,
+        outcome: Outcome::Retry(now.after(hour)),
+    };
+    assert_eq!(store.settle_hooks(vec![retry]).await.unwrap(), [true]);
 }
 
 /// Ends a call as failed.
@@ -132,6 +170,20 @@ async fn end_hook(desk: &Desk, id: u64) {
     let ends = vec![(HookId(id), Some(until))];
     let ended = desk.context.store.end_hooks(ends, &result).await;
     assert_eq!(ended.unwrap(), 1);
+}
+
+/// The commands and calls that a page shows, as a person pastes them.
+fn commands(page: &Seen) -> Vec<String> {
+    let lines = page.html.split("data-copy=\"").skip(1);
+    let lines = lines.map(|line| unescaped(line.split('"').next().unwrap()));
+    lines.collect()
+}
+
+/// The call of a command for curl.
+fn called(commands: &[String]) -> &str {
+    let curl = commands.iter().find(|it| it.starts_with("curl "));
+    let curl = curl.unwrap_or_else(|| panic!("no call: {commands:?}"));
+    curl.rsplit_once("\"$URL\"").unwrap().1.trim_matches('\'')
 }
 
 /// No hostile text is HTML, on any of these pages.

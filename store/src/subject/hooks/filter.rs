@@ -29,6 +29,8 @@ pub struct HookFilter {
     pub next_attempt_before: Option<Time>,
     /// Next call after this time.
     pub next_attempt_after: Option<Time>,
+    /// An attempt failed (true), or none did (false).
+    pub failed: Option<bool>,
 }
 
 impl HookFilter {
@@ -48,6 +50,9 @@ impl HookFilter {
                 self.next_attempt_after,
                 self.next_attempt_before,
             )
+            && self
+                .failed
+                .is_none_or(|failed| failed != hook.results.is_empty())
     }
 }
 

@@ -5,7 +5,7 @@ use super::tell;
 
 use crate::tests::samples::*;
 use crate::{
-    Accept, Event, HookId, MailId, NewHook, NewHookKind, Order, Outcome, QueueId,
+    Accept, Event, HookFilter, HookId, MailId, NewHook, NewHookKind, Order, Outcome, QueueId,
     RetiredHookFilter, TextId, TextSource,
 };
 
@@ -67,6 +67,35 @@ async fn events_of_a_message_go_to_a_url_in_order() {
             .unwrap()
             .items;
         assert_eq!((retired.len(), retired[0].hook.results.len()), (1, 2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn calls_are_listed_by_whether_an_attempt_failed() {
+    on_both(|store| async move {
+        let delivered = |message: u64| event(Event::Delivered, QueueId(message));
+        let hooks = vec![
+            hook("http://h/", delivered(1), at(1)),
+            hook("http://other/", delivered(2), at(9)),
+        ];
+        tell(&store, hooks).await;
+        let claimed = store.claim_hooks(claim_hooks(at(5))).await.unwrap();
+        let retry = settle_hook(&claimed.hooks[0], Outcome::Retry(at(7)));
+        assert_eq!(store.settle_hooks(vec![retry]).await.unwrap(), [true]);
+        for (failed, expected) in [
+            (None, vec![1, 2]),
+            (Some(true), vec![1]),
+            (Some(false), vec![2]),
+        ] {
+            let filter = HookFilter {
+                failed,
+                ..HookFilter::default()
+            };
+            let listed = store.list_hooks(&filter, None, Order::Ascending, 9).await;
+            let ids: Vec<u64> = listed.unwrap().items.iter().map(|it| it.id.0).collect();
+            assert_eq!(ids, expected, "{failed:?}");
+        }
     })
     .await;
 }

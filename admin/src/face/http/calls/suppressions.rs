@@ -11,13 +11,19 @@ use super::super::{
 };
 use crate::op::{
     Single,
-    suppression::{Add, List, Lookup, Remove, SuppressionItem},
+    suppression::{Add, List, Lookup, Remove, SuppressionItem, Wanted},
 };
 
 pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
     let paging = Paging::new(&asked.query, OBJECTS_MAX)?;
+    let text = |name| asked.query.text(name).map(str::to_owned);
     let list = List {
-        account: asked.query.text("account").map(str::to_owned),
+        which: Wanted {
+            account: text("account"),
+            text: text("text"),
+            list: text("list"),
+            manual: asked.query.parsed("manual")?,
+        },
     };
     let seen = |entry: &SuppressionItem| asked.sees_account(&entry.account);
     let entries = collect(&asked.context, list, NAMES_MAX, &seen).await?;

@@ -1,6 +1,6 @@
 //! Calls of webhooks: those to be made, and their history.
 
-use postrider_store::{HookFilter, HookId, NextAttempt, Order, RetiredHookFilter};
+use postrider_store::{HookFilter, HookId, NextAttempt, Order, QueueId, RetiredHookFilter};
 use serde_json::json;
 
 use super::super::{
@@ -15,27 +15,46 @@ use crate::op::{
     webhook::{Cancel, History, HookItem, List, Replay, RetiredHookItem, Schedule},
 };
 
-fn hook_filter(query: &Query) -> HookFilter {
-    HookFilter {
+/// The parameters that select calls to be made.
+const FILTER: [&str; 6] = ["account", "event", "message", "before", "after", "failed"];
+
+fn hook_filter(query: &Query) -> Result<HookFilter, Problem> {
+    Ok(HookFilter {
         account: query.text("account").map(str::to_owned),
         event: query.text("event").map(str::to_owned),
+        message: query.parsed("message")?.map(QueueId),
+        submitted_before: query.time("before")?,
+        submitted_after: query.time("after")?,
+        failed: query.parsed("failed")?,
         ..HookFilter::default()
-    }
+    })
+}
+
+fn retired_filter(query: &Query) -> Result<RetiredHookFilter, Problem> {
+    Ok(RetiredHookFilter {
+        account: query.text("account").map(str::to_owned),
+        event: query.text("event").map(str::to_owned),
+        message: query.parsed("message")?.map(QueueId),
+        success: query.parsed("success")?,
+        last_activity_before: query.time("before")?,
+        last_activity_after: query.time("after")?,
+        ..RetiredHookFilter::default()
+    })
 }
 
 impl Asked {
     /// The calls of the caller that a query selects: one filter for each account of a tenant.
-    fn hook_filters(&self, query: &Query) -> Vec<HookFilter> {
-        let filter = hook_filter(query);
+    fn hook_filters(&self, query: &Query) -> Result<Vec<HookFilter>, Problem> {
+        let filter = hook_filter(query)?;
         let Some(seen) = self.access.accounts(&self.context.config.load()) else {
-            return vec![filter];
+            return Ok(vec![filter]);
         };
         let wanted = |account: &String| filter.account.as_ref().is_none_or(|it| it == account);
         let of_account = |account| HookFilter {
             account: Some(account),
             ..filter.clone()
         };
-        seen.into_iter().filter(wanted).map(of_account).collect()
+        Ok(seen.into_iter().filter(wanted).map(of_account).collect())
     }
 
     /// The webhook call with the id of the path.
@@ -66,7 +85,7 @@ fn missing(id: u64) -> Problem {
 pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
     let paging = Paging::new(&asked.query, OBJECTS_MAX)?;
     let list = List {
-        filter: hook_filter(&asked.query),
+        filter: hook_filter(&asked.query)?,
         order: Order::Ascending,
         limit: None,
     };
@@ -79,13 +98,8 @@ pub(in super::super) async fn list(asked: Asked) -> Result<Answer, Problem> {
 
 pub(in super::super) async fn retired(asked: Asked) -> Result<Answer, Problem> {
     let paging = Paging::new(&asked.query, OBJECTS_MAX)?;
-    let HookFilter { account, event, .. } = hook_filter(&asked.query);
     let list = History {
-        filter: RetiredHookFilter {
-            account,
-            event,
-            ..RetiredHookFilter::default()
-        },
+        filter: retired_filter(&asked.query)?,
         order: Order::Ascending,
         limit: None,
     };
@@ -122,11 +136,12 @@ pub(in super::super) async fn cancel(asked: Asked) -> Result<Answer, Problem> {
 }
 
 pub(in super::super) async fn schedule_all(asked: Asked) -> Result<Answer, Problem> {
-    let query = asked.query.bulk(&["at", "account", "event"])?;
+    let known = [&["at"], FILTER.as_slice()].concat();
+    let query = asked.query.bulk(&known)?;
     let at = query.time("at")?;
     let next = NextAttempt::At(at.unwrap_or_else(|| asked.context.clock.now()));
     let mut scheduled = 0;
-    for filter in asked.hook_filters(&query) {
+    for filter in asked.hook_filters(&query)? {
         let schedule = Schedule { filter, next };
         scheduled += schedule.answer(&asked.context).await?.scheduled;
     }
@@ -134,9 +149,9 @@ pub(in super::super) async fn schedule_all(asked: Asked) -> Result<Answer, Probl
 }
 
 pub(in super::super) async fn cancel_all(asked: Asked) -> Result<Answer, Problem> {
-    let query = asked.query.bulk(&["account", "event"])?;
+    let query = asked.query.bulk(&FILTER)?;
     let mut canceled = 0;
-    for filter in asked.hook_filters(&query) {
+    for filter in asked.hook_filters(&query)? {
         canceled += Cancel { filter }.answer(&asked.context).await?.canceled;
     }
     Ok(Answer::Data(json!(canceled > 0)))

@@ -90,10 +90,14 @@ pub(in crate::face::pages) async fn list(asked: Arc<Asked>) -> Result<Answer, Tr
         account,
     };
     let rows = items.into_iter().map(row).collect();
-    let command =
-        AsCommand::cli(["config", "account", "list"]).get("/api/principal?types=individual");
+    let mut frame = asked.frame("Accounts");
+    // Neither the command nor the call searches all that the page does.
+    if words.is_empty() {
+        let command = AsCommand::cli(["config", "account", "list"]);
+        frame = frame.with(command.get("/api/principal?types=individual"));
+    }
     Answer::page(&Accounts {
-        frame: asked.frame("Accounts").with(command),
+        frame,
         rows,
         links,
         words,

@@ -138,11 +138,17 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         Shown::Part(answer) => return Ok(answer),
         Shown::Page(live) => live,
     };
-    let command = AsCommand::cli(["queue", "destinations"]).get("/api/queue/destinations");
+    let failing = asked.query.flag("failing");
+    let mut frame = asked.frame("Destinations");
+    // Command and call list all.
+    if !failing {
+        let command = AsCommand::cli(["queue", "destinations"]);
+        frame = frame.with(command.get("/api/queue/destinations"));
+    }
     Answer::page(&Page {
-        frame: asked.frame("Destinations").with(command),
+        frame,
         live,
-        failing: asked.query.flag("failing"),
+        failing,
     })
 }
 

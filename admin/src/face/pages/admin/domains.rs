@@ -10,7 +10,7 @@ use crate::{
         pages::{
             answer::{Answer, Trouble},
             asked::Asked,
-            command::AsCommand,
+            command::{self, AsCommand},
             form::Faults,
             frame::Frame,
             list::{Links, Listing},
@@ -75,7 +75,12 @@ pub(in crate::face::pages) async fn list(asked: Arc<Asked>) -> Result<Answer, Tr
         url: asked.url(&format!("domains/{}", segment(&domain.name))),
         domain,
     };
-    let command = AsCommand::cli(["config", "domain", "list"]).get("/api/principal?types=domain");
+    let (command, wanted) = match words.as_str() {
+        "" => (AsCommand::cli(["config", "domain", "list"]), None),
+        words => (AsCommand::none(), Some(words)),
+    };
+    let call = [("types", Some("domain")), ("filter", wanted)];
+    let command = command.get(&command::path("/api/principal", &call));
     Answer::page(&Domains {
         frame: asked.frame("Domains").with(command),
         rows: items.into_iter().map(row).collect(),

@@ -80,8 +80,13 @@ async fn page(asked: &Asked, faults: Faults) -> Result<Keys, Trouble> {
             account_url,
         }
     };
+    let mut frame = asked.frame("Keys");
+    // The command lists all.
+    if kind.is_empty() {
+        frame = frame.with(AsCommand::cli(["apikey", "list"]));
+    }
     Ok(Keys {
-        frame: asked.frame("Keys").with(AsCommand::cli(["apikey", "list"])),
+        frame,
         rows: items.into_iter().map(row).collect(),
         links,
         kind,

@@ -109,12 +109,16 @@ async fn found(asked: &Asked, listing: &Listing) -> Result<Page, AdminError> {
         after: listing.after(),
         limit: Some(listing.limit()),
     };
+    let ip = query.parsed::<IpAddr>("ip", "an IP address")?;
     let mut page = page(asked);
-    page.frame = page.frame.with(command(&which));
+    // The command has no address.
+    if ip.is_none() {
+        page.frame = page.frame.with(command(&which));
+    }
     let found = asked.run(Find {
         which,
         order: listing.order(Order::Descending),
-        ip: query.parsed::<IpAddr>("ip", "an IP address")?,
+        ip,
     });
     let (found, now) = (found.await?, asked.now());
     page.found = listing.found(found, now, |item| item.id, |item| row(item, now));

@@ -171,9 +171,10 @@ fn page(asked: &Asked, filter: Option<&Filter>, live: Option<Live>, faults: Faul
             is_current,
         }
     });
+    let is_newest = query.text("order") == Some("newest");
     let mut frame = asked.frame("Queue");
     if let Some(filter) = filter {
-        frame = frame.with(filter.listing());
+        frame = frame.with(filter.listing(is_newest));
     }
     let own = ["cursor", "rows", "told", "order"];
     let repeated = query.iter().filter(|(name, _)| !own.contains(name));
@@ -191,7 +192,7 @@ fn page(asked: &Asked, filter: Option<&Filter>, live: Option<Live>, faults: Faul
         repeated: repeated.collect(),
         transports: asked.context.statics.transports.keys().cloned().collect(),
         delays: DELAYS,
-        newest: query.text("order") == Some("newest"),
+        newest: is_newest,
         faults,
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use postrider_store::{HookFilter, HookId, Order, QueueId, RetiredHookFilter};
+use postrider_store::{HookFilter, HookId, Order, QueueId, RetiredHookFilter, Time};
 
 use super::{
     super::{
@@ -52,18 +52,26 @@ pub(super) fn ids(fields: &Fields) -> Result<Vec<HookId>, AdminError> {
     fields.all("id").map(read).collect()
 }
 
-/// The waiting calls that the fields ask for, and whether they are those that failed before.
-pub(super) fn waiting(asked: &Asked, fields: &Fields) -> Result<(HookFilter, bool), AdminError> {
-    let filter = HookFilter {
+/// The waiting calls that the fields ask for.
+pub(super) fn waiting(asked: &Asked, fields: &Fields) -> Result<HookFilter, AdminError> {
+    Ok(HookFilter {
         ids: ids(fields)?,
         account: filter::account(asked, fields),
         event: fields.text("event").map(str::to_owned),
         message: fields.parsed("message", "a number")?.map(QueueId),
         submitted_before: filter::past(fields, "before", asked.now())?,
         submitted_after: filter::past(fields, "after", asked.now())?,
+        failed: fields.flag("failed").then_some(true),
         ..HookFilter::default()
-    };
-    Ok((filter, fields.flag("failed")))
+    })
+}
+
+/// All waiting calls that the visitor may see.
+pub(super) fn all_waiting(asked: &Asked) -> HookFilter {
+    HookFilter {
+        account: filter::scope(asked),
+        ..HookFilter::default()
+    }
 }
 
 /// The past calls that the fields ask for.
@@ -105,6 +113,24 @@ pub(super) fn past_command(words: &[&str], filter: &RetiredHookFilter) -> AsComm
     let Ok(ended) = filter::bound(after, before) else {
         return AsCommand::none();
     };
+        .option("--failed", filter.failed.map(yes))
+}
+
+/// The path and the query of the call for waiting calls. None: no parameter says which they are.
+pub(super) fn waiting_path(filter: &HookFilter, more: &[(&str, Option<&str>)]) -> Option<String> {
+    let message = filter.message.map(|id| id.to_string());
+    let time = |time: Option<Time>| time.map(|time| time.to_string());
+    let (after, before) = (time(filter.submitted_after), time(filter.submitted_before));
+    let of = [
+        ("account", filter.account.as_deref()),
+        ("event", filter.event.as_deref()),
+        ("message", message.as_deref()),
+        ("after", after.as_deref()),
+        ("before", before.as_deref()),
+        ("failed", filter.failed.map(yes)),
+    ];
+    let path = || command::path("/api/queue/webhooks", &[of.as_slice(), more].concat());
+    filter.ids.is_empty().then(path)
     let message = filter.message.map(|id| id.to_string());
     AsCommand::cli(words.iter().copied())
         .option("--ids", numbers(&filter.ids).as_deref())
@@ -115,17 +141,43 @@ pub(super) fn past_command(words: &[&str], filter: &RetiredHookFilter) -> AsComm
         .option("--last-activity", ended.as_deref())
 }
 
-/// The call that lists the calls of an account and an event.
-fn api(path: &str, account: Option<&str>, event: Option<&str>, rows: usize, sort: &str) -> String {
-    command::path(
-        &format!("/api/queue/{path}"),
-        &[
-            ("account", account),
-            ("event", event),
-            ("limit", Some(&rows.to_string())),
-            ("sort", Some(sort)),
-        ],
-    )
+/// The path and the query of the call for past calls. None: no parameter says which they are.
+fn past_path(filter: &RetiredHookFilter, more: &[(&str, Option<&str>)]) -> Option<String> {
+    let message = filter.message.map(|id| id.to_string());
+    let time = |time: Option<Time>| time.map(|time| time.to_string());
+    let (after, before) = (filter.last_activity_after, filter.last_activity_before);
+    let (after, before) = (time(after), time(before));
+    let of = [
+        ("account", filter.account.as_deref()),
+        ("event", filter.event.as_deref()),
+        ("message", message.as_deref()),
+        ("success", filter.success.map(yes)),
+        ("after", after.as_deref()),
+        ("before", before.as_deref()),
+    ];
+    let path = || {
+        command::path(
+            "/api/queue/webhooks/retired",
+            &[of.as_slice(), more].concat(),
+        )
+    };
+    filter.ids.is_empty().then(path)
+}
+
+/// The command and the call that list so many calls. `sort` is the order of the call, if it is not
+/// the usual one.
+fn lists(
+    command: AsCommand,
+    rows: usize,
+    sort: Option<&str>,
+    path: impl Fn(&[(&str, Option<&str>)]) -> Option<String>,
+) -> AsCommand {
+    let rows = rows.to_string();
+    let command = command.option("--limit", Some(&rows));
+    match path(&[("limit", Some(&rows)), ("sort", sort)]) {
+        Some(path) => command.get(&path),
+        None => command,
+    }
 }
 
 struct Receiver {
@@ -240,17 +292,11 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     };
     let listing = Listing::new(&asked.query);
     let mut frame = asked.frame("Webhook calls");
-    if let Some((filter, false)) = wanted.as_ref().filter(|_| !is_holder(&asked)) {
-        let words = ["queue", "webhook", "list"];
-        let command =
-            waiting_command(&words, filter).option("--limit", Some(&listing.rows.to_string()));
-        let (account, event) = (filter.account.as_deref(), filter.event.as_deref());
-        let path = api("webhooks", account, event, listing.rows, "asc");
-        let command = match filter.message.is_none() && filter.submitted_after.is_none() {
-            true => command.get(&path),
-            false => command,
-        };
-        frame = frame.with(command);
+    if let Some(filter) = wanted.as_ref().filter(|_| !is_holder(&asked)) {
+        let command = waiting_command(&["queue", "webhook", "list"], filter);
+        frame = frame.with(lists(command, listing.rows, None, |more| {
+            waiting_path(filter, more)
+        }));
     }
     let query = asked
         .query
@@ -280,12 +326,11 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         is_failed,
         is_holder: is_holder(&asked),
     };
-    let Some((filter, failed)) = wanted else {
+    let Some(filter) = wanted else {
         return Answer::again(&page);
     };
     let find = Find {
         filter,
-        failed,
         order: listing.order(Order::Ascending),
         after: listing.after().map(HookId),
         limit: listing.limit(),
@@ -318,20 +363,10 @@ pub(in super::super) async fn history(asked: Arc<Asked>) -> Result<Answer, Troub
     let listing = Listing::new(&asked.query);
     let mut frame = asked.frame("Past webhook calls");
     if let Some(filter) = wanted.as_ref().filter(|_| !is_holder(&asked)) {
-        let words = ["queue", "webhook", "retired", "list"];
-        let command =
-            past_command(&words, filter).option("--limit", Some(&listing.rows.to_string()));
-        let (account, event) = (filter.account.as_deref(), filter.event.as_deref());
-        let path = api("webhooks/retired", account, event, listing.rows, "desc");
-        let simple = RetiredHookFilter {
-            account: filter.account.clone(),
-            event: filter.event.clone(),
-            ..RetiredHookFilter::default()
-        };
-        frame = frame.with(match *filter == simple {
-            true => command.get(&path),
-            false => command,
-        });
+        let command = past_command(&["queue", "webhook", "retired", "list"], filter);
+        frame = frame.with(lists(command, listing.rows, Some("-id"), |more| {
+            past_path(filter, more)
+        }));
     }
     let is_failed = asked.query.text("success") == Some("false");
     let own = ["cursor", "told", "success"];

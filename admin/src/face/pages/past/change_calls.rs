@@ -15,7 +15,7 @@ use super::{
         shown::{Count, counted},
     },
     call,
-    calls::{past, past_command, waiting, waiting_command},
+    calls::{all_waiting, past, past_command, waiting, waiting_command, waiting_path},
     filter::{self, is_holder},
 };
 use crate::{
@@ -25,8 +25,6 @@ use crate::{
 
 /// The most calls that are counted.
 const COUNTED: usize = 1000;
-/// The most calls that failed before and are changed at once.
-const FAILED: usize = 20_000;
 /// How many calls are shown.
 const SHOWN: usize = 5;
 /// What has to be typed to cancel calls without a filter.
@@ -62,53 +60,54 @@ impl Matching {
     }
 }
 
-/// The waiting calls that the fields select. A filter for those that failed before becomes their
-/// numbers, of so many as a search finds.
+/// The waiting calls that the fields select.
 async fn selected(asked: &Asked, fields: &Fields) -> Result<(HookFilter, Matching), Trouble> {
-    let (mut filter, failed) = waiting(asked, fields)?;
-    let limit = if failed { FAILED } else { COUNTED };
+    let filter = waiting(asked, fields)?;
     let find = Find {
         filter: filter.clone(),
-        failed,
         order: Order::Ascending,
         after: None,
-        limit: limit + 1,
+        limit: COUNTED + 1,
     };
     let found = asked.run(find).await?;
-    let is_more = found.reached.is_some() || found.items.len() > limit;
-    let items = found.items.get(..limit).unwrap_or(&found.items);
-    let matching = Matching::new(items.iter(), is_more && !failed);
-    if failed {
-        filter.ids = items.iter().map(|item| HookId(item.id)).collect();
-        // Without any number, all would match.
-        if filter.ids.is_empty() {
-            filter.ids.push(HookId(0));
-        }
-    }
+    let is_more = found.reached.is_some() || found.items.len() > COUNTED;
+    let items = found.items.get(..COUNTED).unwrap_or(&found.items);
+    let matching = Matching::new(items.iter(), is_more);
     if matching.is_none && fields.text("id").is_some() {
         return Err(Trouble::NoPage);
     }
     Ok((filter, matching))
 }
 
-/// There is nothing to narrow the calls that are selected.
-fn is_everything(filter: &HookFilter) -> bool {
-    *filter == HookFilter::default()
+/// The only call that a filter can have.
+fn only(filter: &HookFilter) -> Option<HookId> {
+    let [id] = filter.ids.as_slice() else {
+        return None;
+    };
+    let one = HookFilter {
+        ids: vec![*id],
+        ..HookFilter::default()
+    };
+    (*filter == one).then_some(*id)
 }
 
-/// The command that does the same, with a call of the API if it is about one call.
+/// The command and the call that do the same.
 fn command(asked: &Asked, word: &str, method: &Method, filter: &HookFilter) -> AsCommand {
     if is_holder(asked) {
         return AsCommand::none();
     }
     let command = waiting_command(&["queue", "webhook", word], filter);
-    let command = match is_everything(filter) {
+    let command = match *filter == HookFilter::default() {
         true => command.word("--all"),
         false => command,
     };
-    match filter.ids.as_slice() {
-        [id] => command.call(method, &format!("/api/queue/webhooks/{id}"), None),
-        _ => command,
+    let path = match only(filter) {
+        Some(id) => Some(format!("/api/queue/webhooks/{id}")),
+        None => waiting_path(filter, &[]),
+    };
+    match path {
+        Some(path) => command.call(method, &path, None),
+        None => command,
     }
 }
 
@@ -162,7 +161,7 @@ async fn move_to(asked: &Asked, next: NextAttempt, how: &str) -> Result<Answer, 
 /// The page of the only call, or the list.
 fn back(ids: &[HookId]) -> String {
     match ids {
-        [id] if id.0 > 0 => format!("webhooks/{id}"),
+        [id] => format!("webhooks/{id}"),
         _ => "webhooks".to_owned(),
     }
 }
@@ -180,19 +179,10 @@ async fn cancel_question(asked: &Asked, fields: &Fields) -> Result<Confirm, Trou
         .repeating(fields)
         .back(asked.url(&back(&filter.ids)))
         .command(command(asked, "cancel", &Method::DELETE, &filter));
-    if needs_typing(asked, &filter) {
+    if filter == all_waiting(asked) {
         confirm = confirm.typing(EVERYTHING);
     }
     Ok(confirm)
-}
-
-/// All calls of all accounts, or of a holder, are to be canceled.
-fn needs_typing(asked: &Asked, filter: &HookFilter) -> bool {
-    let all = HookFilter {
-        account: filter.account.clone().filter(|_| is_holder(asked)),
-        ..HookFilter::default()
-    };
-    *filter == all
 }
 
 /// Asks before calls are canceled.
@@ -203,7 +193,7 @@ pub(in super::super) async fn ask_cancel(asked: Arc<Asked>) -> Result<Answer, Tr
 /// Cancels calls.
 pub(in super::super) async fn cancel(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let (filter, _) = selected(&asked, &asked.form).await?;
-    if needs_typing(&asked, &filter)
+    if filter == all_waiting(&asked)
         && let Err(error) = check_typed(&asked.form, EVERYTHING)
     {
         let mut confirm = cancel_question(&asked, &asked.form).await?;

@@ -103,7 +103,7 @@ fn command(asked: &Asked, wanted: &Wanted, rows: usize) -> AsCommand {
             ("after", since.as_deref()),
             ("before", before.as_deref()),
             ("limit", Some(&rows.to_string())),
-            ("sort", Some("desc")),
+            ("sort", Some("-id")),
         ],
     );
     AsCommand::none().get(&path)

@@ -115,6 +115,11 @@ pub(in super::super) fn is_holder(asked: &Asked) -> bool {
 }
 
 /// The field for the account, for administrators.
+/// The account beyond which a visitor sees nothing. None: there is no such limit.
+pub(in super::super) fn scope(asked: &Asked) -> Option<String> {
+    account(asked, &Fields::default())
+}
+
 pub(in super::super) fn account_input(asked: &Asked) -> Option<Input> {
     let input = || Input::text(&asked.query, "account", "Account", "");
     (!is_holder(asked)).then(input)

@@ -21,6 +21,7 @@ use super::{
         webapi,
     },
     filter::{self, Filter, Input, is_holder},
+    history::yes,
     streamed::{self, CSV},
 };
 use crate::{
@@ -48,24 +49,30 @@ pub(super) fn wanted(asked: &Asked, fields: &Fields) -> Result<Wanted, AdminErro
     })
 }
 
-/// The command that lists the entries of an account.
-fn listing(asked: &Asked, which: Option<&Wanted>) -> AsCommand {
+/// The command that lists the same.
+fn lists(asked: &Asked, which: &Wanted) -> AsCommand {
     if is_holder(asked) {
         // The call gives all entries.
         let all = Wanted {
             account: filter::account(asked, &asked.query),
             ..Wanted::default()
         };
-        return match which {
-            Some(which) if *which == all => webapi::v0(asked, "SuppressionList", &json!({})),
-            _ => AsCommand::none(),
+        return match *which == all {
+            true => webapi::v0(asked, "SuppressionList", &json!({})),
+            false => AsCommand::none(),
         };
     }
-    let account = which.and_then(|which| which.account.as_deref());
-    let path = command::path("/api/queue/suppressions", &[("account", account)]);
-    AsCommand::cli(["queue", "suppress", "list"])
-        .option("--account", account)
-        .get(&path)
+    let given = [
+        ("account", which.account.as_deref()),
+        ("text", which.text.as_deref()),
+        ("list", which.list.as_deref()),
+        ("manual", which.manual.map(yes)),
+    ];
+    let command = AsCommand::cli(["queue", "suppress", "list"]);
+    let command = given.iter().fold(command, |command, (name, value)| {
+        command.option(&format!("--{name}"), *value)
+    });
+    command.get(&command::path("/api/queue/suppressions", &given))
 }
 
 #[derive(Template)]
@@ -124,8 +131,10 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     main.extend(filter::account_input(&asked));
     main.push(Input::text(&asked.query, "list", "Mailing list", ""));
     main.push(Input::choice(&asked.query, "manual", "Added by", &BY));
-    let frame = asked.frame("Suppressions");
-    let frame = frame.with(listing(&asked, which.as_ref()));
+    let mut frame = asked.frame("Suppressions");
+    if let Some(which) = &which {
+        frame = frame.with(lists(&asked, which));
+    }
     let listing = Listing::new(&asked.query);
     let query = listing.filters();
     let mut page = Page {
@@ -333,8 +342,11 @@ pub(in super::super) async fn remove(asked: Arc<Asked>) -> Result<Answer, Troubl
 
 /// The list of an account, or of all accounts, as a file that can be imported.
 pub(in super::super) async fn export(asked: Arc<Asked>) -> Result<Answer, Trouble> {
-    let account = filter::account(&asked, &asked.query);
-    let is_of_all = account.is_none();
+    let which = Wanted {
+        account: filter::account(&asked, &asked.query),
+        ..Wanted::default()
+    };
+    let is_of_all = which.account.is_none();
     let mut columns = import::COLUMNS.to_vec();
     columns.extend(is_of_all.then_some("account"));
     let line = move |item: &SuppressionItem| {
@@ -352,7 +364,7 @@ pub(in super::super) async fn export(asked: Arc<Asked>) -> Result<Answer, Troubl
         &asked,
         named,
         csv::line(columns),
-        List { account },
+        List { which },
         line,
     ))
 }

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 
 use super::{
     super::{Seen, Visitor},
-    HOSTILE, is_escaped,
+    HOSTILE, called, commands, is_escaped,
 };
 
 const PATH: &str = "/admin/suppressions";
@@ -88,6 +88,24 @@ async fn addresses_are_added_found_by_any_variant_and_removed() {
         .get(&format!("{path}?account=bob&address=z@remote.test"))
         .await;
     assert_eq!(missing.status, 404);
+}
+
+#[tokio::test]
+async fn the_command_and_the_call_have_all_filters() {
+    let visitor = Visitor::admin().await;
+    let query = "account=ann&text=alert&list=news&manual=true";
+    for (query, expected) in [
+        ("", ""),
+        (
+            query,
+            " --account ann --text alert --list news --manual true",
+        ),
+    ] {
+        let shown = commands(&visitor.get(&format!("{PATH}?{query}")).await);
+        assert_eq!(shown[0], format!("postrider queue suppress list{expected}"));
+        let path = called(&shown).replace("/api/queue/suppressions", "");
+        assert_eq!(path.trim_start_matches('?'), query);
+    }
 }
 
 #[tokio::test]

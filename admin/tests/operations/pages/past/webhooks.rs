@@ -1,6 +1,6 @@
 //! Webhook calls by their pages.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     super::{super::Desk, Visitor},
-    end_hook, hook, is_escaped, visitor,
+    called, commands, end_hook, fail_once, hook, is_escaped, visitor,
 };
 
 const STATICS: &str = "hostname = \"mail.example.org\"\n[postmaster]\naccount = \"app\"\n\
@@ -182,6 +182,88 @@ async fn a_test_sends_what_was_typed_and_tells_the_answer() {
             .rows()
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn commands_and_calls_select_what_the_page_selects() {
+    let visitor = admin("http://127.0.0.1:9/hook").await;
+    let now = visitor.desk.context.clock.now();
+    let ago = now.before(Duration::from_secs(3600)).to_string();
+    let coded = ago.replace(':', "%3A");
+    let list = "postrider queue webhook list";
+    let path = "/api/queue/webhooks";
+    for (query, cli, call) in [
+        (
+            "",
+            format!("{list} --limit 50"),
+            Some(format!("{path}?limit=50")),
+        ),
+        (
+            "account=app&event=failed&message=7&before=1h&failed=1",
+            format!(
+                "{list} --account app --event failed --message 7 --submitted '<{ago}' \
+                 --failed true --limit 50"
+            ),
+            Some(format!(
+                "{path}?account=app&event=failed&message=7&before={coded}&failed=true&limit=50"
+            )),
+        ),
+        // The command has one bound, and the call no numbers.
+        (
+            "before=1h&after=1h",
+            String::new(),
+            Some(format!("{path}?after={coded}&before={coded}&limit=50")),
+        ),
+        ("id=7&id=9", format!("{list} --ids 7,9 --limit 50"), None),
+    ] {
+        let page = visitor.get(&format!("/admin/webhooks?{query}")).await;
+        let shown = commands(&page);
+        let has_cli = |it: &String| it.starts_with("postrider ");
+        let found = shown.iter().find(|it| has_cli(it)).cloned();
+        assert_eq!(found.unwrap_or_default(), cli, "{query}");
+        match call {
+            Some(call) => assert_eq!(called(&shown), call, "{query}"),
+            None => assert!(shown.iter().all(has_cli), "{query}: {shown:?}"),
+        }
+    }
+    let past = "/admin/webhooks/history?success=false&before=1h";
+    let shown = commands(&visitor.get(past).await);
+    assert_eq!(
+        shown[0],
+        format!(
+            "postrider queue webhook retired list --success false --last-activity '<{ago}' \
+             --limit 50"
+        )
+    );
+    assert_eq!(
+        called(&shown),
+        format!("{path}/retired?success=false&before={coded}&limit=50&sort=-id")
+    );
+    let ask = visitor.get("/admin/webhooks/cancel?failed=1").await;
+    let shown = commands(&ask);
+    assert_eq!(shown[0], "postrider queue webhook cancel --failed true");
+    assert!(shown[1].contains(" -X DELETE "), "{shown:?}");
+    assert_eq!(called(&shown), format!("{path}?failed=true"));
+}
+
+#[tokio::test]
+async fn calls_that_failed_before_are_moved_and_the_others_stay() {
+    let url = "http://127.0.0.1:9/hook";
+    let visitor = admin(url).await;
+    let desk = &visitor.desk;
+    let (failed, other) = (hook(desk, "app", url).await, hook(desk, "app", url).await);
+    fail_once(desk, failed).await;
+    let page = visitor.get("/admin/webhooks?failed=1").await;
+    let rows = page.rows();
+    assert!(rows[1][1].starts_with(&failed.to_string()), "{rows:?}");
+    let cancel = "/admin/webhooks/cancel";
+    let ask = visitor.get(&format!("{cancel}?failed=1")).await;
+    assert!(ask.text().contains("1 call will end as failed"));
+    // Nothing has to be typed: these are not all.
+    let done = visitor.act(&ask, cancel, &[]).await;
+    assert!(done.text().contains("1 call is canceled."));
+    let left = visitor.get(&format!("/admin/webhooks/{other}")).await;
+    assert!(left.text().contains("There was no try yet."));
 }
 
 #[tokio::test]

@@ -281,10 +281,14 @@ impl Filter {
         }
     }
 
-    /// The command that lists the messages.
-    pub(super) fn listing(&self) -> AsCommand {
+    /// The command that lists the messages, the newest first or the oldest.
+    pub(super) fn listing(&self, newest: bool) -> AsCommand {
         let command = self.command(&["queue", "list"], false);
-        match self.path(&[]) {
+        let (command, order) = match newest && !self.is_one() {
+            true => (command.word("--reverse"), &[("sort", "-id")][..]),
+            false => (command, &[][..]),
+        };
+        match self.path(order) {
             Some(path) => command.get(&path),
             None => command,
         }
@@ -407,9 +411,12 @@ mod tests {
             ("q=order%3D7", "", None),
         ] {
             let filter = filter(query);
-            assert_eq!(filter.listing().cli, cli, "{query}");
+            assert_eq!(filter.listing(false).cli, cli, "{query}");
             assert_eq!(filter.path(&[]).as_deref(), path, "{query}");
         }
+        let newest = filter("chip=held").listing(true);
+        assert_eq!(newest.cli, "postrider queue list --hold true --reverse");
+        assert!(newest.curl.contains("filter=status%3Aheld&sort=-id"));
         let all = filter("").command(&["queue", "hold"], true);
         assert_eq!(all.cli, "postrider queue hold --all");
     }
