@@ -248,11 +248,16 @@ impl Row {
     fn new(item: HookItem, asked: &Asked, end: Option<(bool, &str)>) -> Self {
         let now = asked.now();
         let last = item.results.last();
-        let status = last.filter(|last| last.code > 0);
         Self {
             submitted: When::new(&item.submitted, now),
             at: When::new(end.map_or(&item.next_attempt, |(_, at)| at), now),
-            status: status.map(|last| last.code.to_string()).unwrap_or_default(),
+/// The status of the last answer to a call; empty without one.
+pub(super) fn status(call: &HookItem) -> String {
+    let last = call.results.last().filter(|last| last.code > 0);
+    last.map(|last| last.code.to_string()).unwrap_or_default()
+}
+
+            status: status(&item),
             error: last.map(|last| last.error.clone()).unwrap_or_default(),
             success: end.map(|(success, _)| success),
             item,

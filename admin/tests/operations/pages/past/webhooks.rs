@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     super::{super::Desk, Visitor},
-    called, commands, end_hook, fail_once, hook, is_escaped, visitor,
+    called, commands, end_hook, fail_once, hook, hook_of, is_escaped, visitor,
 };
 
 const STATICS: &str = "hostname = \"mail.example.org\"\n[postmaster]\naccount = \"app\"\n\
@@ -264,6 +264,22 @@ async fn calls_that_failed_before_are_moved_and_the_others_stay() {
     assert!(done.text().contains("1 call is canceled."));
     let left = visitor.get(&format!("/admin/webhooks/{other}")).await;
     assert!(left.text().contains("There was no try yet."));
+}
+
+#[tokio::test]
+async fn a_try_without_an_answer_has_no_status() {
+    let visitor = visitor().await.entering_as("ann", "ann@a.test").await;
+    let desk = &visitor.desk;
+    let id = super::failed(desk, "ann", "ann@a.test").await;
+    let call = hook_of(desk, "ann", "http://a.test/", id).await;
+    fail_once(desk, call).await;
+    let page = visitor.get(&format!("/account/messages/{id}")).await;
+    let rows = page.rows();
+    let row = rows
+        .iter()
+        .find(|row| row[0] == format!("{call} , the call"));
+    let row = row.unwrap_or_else(|| panic!("{rows:?}"));
+    assert_eq!(row[4], "", "{row:?}");
 }
 
 #[tokio::test]
