@@ -314,7 +314,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let next = receivers.next.map(|next| {
         asked
             .query
-            .query(&["receivers", "told"], &[("receivers", &next)])
+            .query(&["receivers", "cursor", "told"], &[("receivers", &next)])
     });
     let shown = receivers.receivers.into_iter();
     let mut page = Page {

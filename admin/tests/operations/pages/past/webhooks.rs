@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    super::{super::Desk, Visitor},
+    super::{super::Desk, Seen, Visitor, unescaped},
     called, commands, end_hook, fail_once, hook, hook_of, is_escaped, visitor,
 };
 
@@ -264,6 +264,47 @@ async fn calls_that_failed_before_are_moved_and_the_others_stay() {
     assert!(done.text().contains("1 call is canceled."));
     let left = visitor.get(&format!("/admin/webhooks/{other}")).await;
     assert!(left.text().contains("There was no try yet."));
+}
+
+#[tokio::test]
+async fn the_next_receivers_begin_with_the_first_calls() {
+    let dir = tempfile::tempdir().unwrap().keep();
+    let file = dir.join("adminpasswd");
+    let mut dynamics = "[domains.\"example.org\"]\n".to_owned();
+    for number in 10..62 {
+        let account = if number == 10 {
+            "app".to_owned()
+        } else {
+            format!("b{number}")
+        };
+        dynamics.push_str(&format!(
+            "[accounts.{account}]\ndomain = \"example.org\"\n\
+            destinations.\"{account}@example.org\" = {{}}\n\
+            outgoing_webhook.url = \"http://127.0.0.1:9/\"\n"
+        ));
+    }
+    let statics = format!("admin_password_file = {file:?}\n{STATICS}");
+    let visitor = Visitor::of(Desk::with(&statics, &dynamics)).await;
+    let visitor = visitor.entering_as_admin().await;
+    for _ in 0..30 {
+        hook(&visitor.desk, "app", "http://127.0.0.1:9/").await;
+    }
+    let link = |page: &Seen, text: &str| {
+        let before = page.html.split(&format!(">{text}</a>")).next().unwrap();
+        let href = before.rsplit("href=\"").next().unwrap();
+        unescaped(href.split('"').next().unwrap())
+    };
+    let first = visitor.get("/admin/webhooks?rows=25").await;
+    let next = format!("/admin/webhooks{}", link(&first, "Next page"));
+    let more = link(&visitor.get(&next).await, "More receivers");
+    assert!(!more.contains("cursor="), "{more}");
+    let more = visitor.get(&format!("/admin/webhooks{more}")).await;
+    assert!(
+        !more.text().contains("the list begins anew"),
+        "{}",
+        more.text()
+    );
+    assert_eq!(more.rows().len(), 2 + 25);
 }
 
 #[tokio::test]
