@@ -88,6 +88,14 @@ pub(super) fn past(asked: &Asked, fields: &Fields) -> Result<RetiredHookFilter, 
     })
 }
 
+/// All past calls that the visitor may see.
+pub(super) fn all_past(asked: &Asked) -> RetiredHookFilter {
+    RetiredHookFilter {
+        account: filter::scope(asked),
+        ..RetiredHookFilter::default()
+    }
+}
+
 fn numbers(ids: &[HookId]) -> Option<String> {
     let ids: Vec<String> = ids.iter().map(|id| id.0.to_string()).collect();
     (!ids.is_empty()).then(|| ids.join(","))
@@ -105,14 +113,6 @@ pub(super) fn waiting_command(words: &[&str], filter: &HookFilter) -> AsCommand 
         .option("--event", filter.event.as_deref())
         .option("--message", message.as_deref())
         .option("--submitted", submitted.as_deref())
-}
-
-/// The command with these words for past calls.
-pub(super) fn past_command(words: &[&str], filter: &RetiredHookFilter) -> AsCommand {
-    let (after, before) = (filter.last_activity_after, filter.last_activity_before);
-    let Ok(ended) = filter::bound(after, before) else {
-        return AsCommand::none();
-    };
         .option("--failed", filter.failed.map(yes))
 }
 
@@ -131,6 +131,14 @@ pub(super) fn waiting_path(filter: &HookFilter, more: &[(&str, Option<&str>)]) -
     ];
     let path = || command::path("/api/queue/webhooks", &[of.as_slice(), more].concat());
     filter.ids.is_empty().then(path)
+}
+
+/// The command with these words for past calls.
+pub(super) fn past_command(words: &[&str], filter: &RetiredHookFilter) -> AsCommand {
+    let (after, before) = (filter.last_activity_after, filter.last_activity_before);
+    let Ok(ended) = filter::bound(after, before) else {
+        return AsCommand::none();
+    };
     let message = filter.message.map(|id| id.to_string());
     AsCommand::cli(words.iter().copied())
         .option("--ids", numbers(&filter.ids).as_deref())
@@ -244,6 +252,12 @@ struct Row {
     success: Option<bool>,
 }
 
+/// The status of the last answer to a call; empty without one.
+pub(super) fn status(call: &HookItem) -> String {
+    let last = call.results.last().filter(|last| last.code > 0);
+    last.map(|last| last.code.to_string()).unwrap_or_default()
+}
+
 impl Row {
     fn new(item: HookItem, asked: &Asked, end: Option<(bool, &str)>) -> Self {
         let now = asked.now();
@@ -251,12 +265,6 @@ impl Row {
         Self {
             submitted: When::new(&item.submitted, now),
             at: When::new(end.map_or(&item.next_attempt, |(_, at)| at), now),
-/// The status of the last answer to a call; empty without one.
-pub(super) fn status(call: &HookItem) -> String {
-    let last = call.results.last().filter(|last| last.code > 0);
-    last.map(|last| last.code.to_string()).unwrap_or_default()
-}
-
             status: status(&item),
             error: last.map(|last| last.error.clone()).unwrap_or_default(),
             success: end.map(|(success, _)| success),
@@ -307,6 +315,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         .query
         .query(&["cursor", "rows", "told", "receivers"], &[]);
     let is_failed = asked.query.flag("failed");
+    let is_filtered = wanted.as_ref() != Some(&all_waiting(&asked));
     let failed = match is_failed {
         true => asked.query.query(&["cursor", "told", "failed"], &[]),
         false => asked.query.query(&["cursor", "told"], &[("failed", "1")]),
@@ -325,7 +334,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         filter: inputs(&asked, "webhooks"),
         faults,
         found: Found::default(),
-        is_filtered: !query.is_empty(),
+        is_filtered,
         query,
         failed,
         is_failed,
@@ -384,7 +393,7 @@ pub(in super::super) async fn history(asked: Arc<Asked>) -> Result<Answer, Troub
         filter: inputs(&asked, "webhooks/history"),
         faults,
         found: Found::default(),
-        is_filtered: !listing.filters().is_empty(),
+        is_filtered: wanted.as_ref() != Some(&all_past(&asked)),
         failed,
         is_failed,
         is_holder: is_holder(&asked),

@@ -15,7 +15,7 @@ use super::{
         shown::{Count, counted},
     },
     call,
-    calls::{all_waiting, past, past_command, waiting, waiting_command, waiting_path},
+    calls::{all_past, all_waiting, past, past_command, waiting, waiting_command, waiting_path},
     filter::{self, is_holder},
 };
 use crate::{
@@ -218,6 +218,10 @@ async fn selected_past(
     fields: &Fields,
 ) -> Result<(RetiredHookFilter, Matching), Trouble> {
     let filter = past(asked, fields)?;
+    if is_unnarrowed(asked, &filter) {
+        let text = "tick the calls to be made again, or say since when";
+        return Err(AdminError::invalid(text).into());
+    }
     let find = FindPast {
         filter: filter.clone(),
         order: Order::Descending,
@@ -237,10 +241,6 @@ async fn selected_past(
 
 /// Asks before past calls are made again.
 pub(in super::super) async fn ask_replay(asked: Arc<Asked>) -> Result<Answer, Trouble> {
-    if is_unnarrowed(&asked.query) {
-        let text = "tick the calls to be made again, or say since when";
-        return Err(AdminError::invalid(text).into());
-    }
     let (filter, matching) = selected_past(&asked, &asked.query).await?;
     let action = asked.url("webhooks/replay");
     let mut confirm = Confirm::new(
@@ -284,18 +284,18 @@ fn pinned(asked: &Asked, fields: &Fields) -> Result<Fields, AdminError> {
     Ok(Fields::parse(query.as_bytes()))
 }
 
-/// Nothing says which of the past calls are meant.
-fn is_unnarrowed(fields: &Fields) -> bool {
-    let names = ["id", "account", "event", "message", "after", "before"];
-    names.iter().all(|name| fields.text(name).is_none())
+/// Nothing says which of the past calls are meant. All that succeeded, or all that failed, are too
+/// many.
+fn is_unnarrowed(asked: &Asked, filter: &RetiredHookFilter) -> bool {
+    let all = RetiredHookFilter {
+        success: filter.success,
+        ..all_past(asked)
+    };
+    *filter == all
 }
 
 /// Makes past calls again.
 pub(in super::super) async fn replay(asked: Arc<Asked>) -> Result<Answer, Trouble> {
-    if is_unnarrowed(&asked.form) {
-        let text = "tick the calls to be made again, or say since when";
-        return Err(AdminError::invalid(text).into());
-    }
     let (filter, _) = selected_past(&asked, &asked.form).await?;
     let done = asked.run(Replay { filter }).await?;
     let mut told = format!(

@@ -198,13 +198,14 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     if let Some(which) = &which {
         frame = frame.with(command(&asked, which, listing.rows));
     }
+    let filter = inputs(&asked);
     let mut page = Page {
         frame,
-        filter: inputs(&asked),
+        is_filtered: filter.is_used(),
+        filter,
         faults,
         found: Found::default(),
         is_holder: is_holder(&asked),
-        is_filtered: !listing.filters().is_empty(),
         stream: None,
     };
     let Some(which) = which else {

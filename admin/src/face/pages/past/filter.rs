@@ -99,6 +99,12 @@ impl Filter {
             is_open,
         }
     }
+
+    /// One of the fields is in use. A holder's own account is none of them, since it narrows
+    /// nothing.
+    pub(super) const fn is_used(&self) -> bool {
+        !self.all.is_empty()
+    }
 }
 
 /// The accounts that a page is about: a holder's own, or the one that the fields name.
@@ -109,17 +115,17 @@ pub(in super::super) fn account(asked: &Asked, fields: &Fields) -> Option<String
     }
 }
 
+/// The account beyond which a visitor sees nothing. None: there is no such limit.
+pub(in super::super) fn scope(asked: &Asked) -> Option<String> {
+    account(asked, &Fields::default())
+}
+
 /// The visitor is the holder of an account.
 pub(in super::super) fn is_holder(asked: &Asked) -> bool {
     asked.area != Area::Admin
 }
 
 /// The field for the account, for administrators.
-/// The account beyond which a visitor sees nothing. None: there is no such limit.
-pub(in super::super) fn scope(asked: &Asked) -> Option<String> {
-    account(asked, &Fields::default())
-}
-
 pub(in super::super) fn account_input(asked: &Asked) -> Option<Input> {
     let input = || Input::text(&asked.query, "account", "Account", "");
     (!is_holder(asked)).then(input)

@@ -189,14 +189,14 @@ fn page(asked: &Asked, listing: &Listing, wanted: Option<&Wanted>, faults: Fault
     if let Some(wanted) = wanted.filter(|_| !is_holder(asked)) {
         frame = frame.with(wanted.command(listing.rows));
     }
-    let query = listing.filters();
+    let filter = inputs(asked);
     Page {
         frame,
-        filter: inputs(asked),
+        is_filtered: filter.is_used(),
+        filter,
         faults,
         found: Found::default(),
-        is_filtered: !query.is_empty(),
-        query,
+        query: listing.filters(),
         here: asked.url(path(asked)),
         is_holder: is_holder(asked),
     }

@@ -136,14 +136,14 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         frame = frame.with(lists(&asked, which));
     }
     let listing = Listing::new(&asked.query);
-    let query = listing.filters();
+    let filter = Filter::new(main, Vec::new(), asked.url(HERE));
     let mut page = Page {
         frame,
-        filter: Filter::new(main, Vec::new(), asked.url(HERE)),
+        is_filtered: filter.is_used(),
+        filter,
         faults,
         found: Found::default(),
-        is_filtered: !query.is_empty(),
-        query,
+        query: listing.filters(),
         export: form::query(asked.query.text("account").map(|it| ("account", it))),
         is_holder: is_holder(&asked),
     };

@@ -127,15 +127,16 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let reach = reached.map(|it| listing.reach(&it.queued, &it.id, asked.now()));
     let (items, links) = listing.arrange(found.messages, |item| item.message.id.to_string());
     let items = items.into_iter();
+    let filter = Filter::new(main, Vec::new(), asked.url("messages"));
     Answer::page(&Page {
         frame,
-        filter: Filter::new(main, Vec::new(), asked.url("messages")),
+        is_filtered: filter.is_used(),
+        filter,
         found: Found {
             rows: items.map(|item| Row::new(item, &asked)).collect(),
             links,
             reach,
         },
-        is_filtered: !listing.filters().is_empty(),
     })
 }
 

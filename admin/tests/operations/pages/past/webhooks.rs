@@ -308,6 +308,42 @@ async fn the_next_receivers_begin_with_the_first_calls() {
 }
 
 #[tokio::test]
+async fn the_own_account_narrows_nothing() {
+    let visitor = visitor().await.entering_as("ann", "ann@a.test").await;
+    for (path, text) in [
+        ("webhooks", "No call waits."),
+        ("webhooks/history", "No past call is kept."),
+        ("messages", "No message waits."),
+        ("messages/past", "No message is in the history."),
+        ("events", "There are no events."),
+        ("suppressions", "No address is suppressed."),
+    ] {
+        for query in ["", "?account=ann", "?account=bob"] {
+            let page = visitor.get(&format!("/account/{path}{query}")).await;
+            assert!(page.text().contains(text), "{path}{query}: {}", page.text());
+        }
+    }
+    let none = visitor.get("/account/events?code=550").await;
+    assert!(none.text().contains("No event matches."));
+    let desk = &visitor.desk;
+    let id = hook(desk, "ann", "http://a.test/").await;
+    end_hook(desk, id).await;
+    // All past calls are not made again by mistake.
+    for query in ["account=ann", "account=ann&success=false"] {
+        let ask = visitor
+            .get(&format!("/account/webhooks/replay?{query}"))
+            .await;
+        assert_eq!(ask.status, 422, "{query}");
+    }
+    let ask = visitor.get("/account/webhooks/replay?event=failed").await;
+    assert_eq!(ask.status, 200);
+    hook(desk, "ann", "http://a.test/").await;
+    let cancel = "/account/webhooks/cancel";
+    let ask = visitor.get(&format!("{cancel}?account=ann")).await;
+    assert_eq!(visitor.send(&ask, cancel, &[]).await.status, 422);
+}
+
+#[tokio::test]
 async fn a_try_without_an_answer_has_no_status() {
     let visitor = visitor().await.entering_as("ann", "ann@a.test").await;
     let desk = &visitor.desk;
