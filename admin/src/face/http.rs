@@ -40,7 +40,9 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tracing::error;
 
-pub(super) use self::login::{Client, Known, address as client_address, by_code, by_password};
+pub(super) use self::login::{
+    Client, Known, PasswordMark, address as client_address, by_code, by_password, password_mark,
+};
 use self::{
     access::Access,
     live::Live,

@@ -11,6 +11,7 @@ use postrider_receive::login::{
 };
 use postrider_smtp::{Address, Domain};
 use postrider_store::{Actor, ApiKey, WebSessionOwner};
+use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
     header,
     problem::Problem,
 };
-use crate::{Caller, Context};
+use crate::{AdminError, Caller, Context};
 
 /// The name of the administrator in a login.
 const ADMIN: &str = "admin";
@@ -84,8 +85,26 @@ pub(in crate::face) struct Known {
     pub(in crate::face) owner: WebSessionOwner,
     /// The login: an address, or `admin`.
     pub(in crate::face) login: String,
-    /// A code is needed too: see [`by_code`].
-    pub(in crate::face) needs_code: bool,
+    /// A code is needed too, as long as the password has this mark: see [`by_code`].
+    pub(in crate::face) needs_code: Option<PasswordMark>,
+}
+
+/// What tells a password from the one that comes after it: a digest of its hash.
+pub(in crate::face) type PasswordMark = [u8; 32];
+
+/// The mark of the present password of somebody.
+pub(in crate::face) async fn password_mark(
+    context: &Context,
+    owner: &WebSessionOwner,
+) -> Result<PasswordMark, AdminError> {
+    let hash = match owner {
+        WebSessionOwner::Admin => context.admin_password_hash().await,
+        WebSessionOwner::Account(account) => {
+            let credential = context.store.credential(account).await?;
+            credential.map(|credential| credential.argon2)
+        }
+    };
+    Ok(Sha256::digest(hash.unwrap_or_default()).into())
 }
 
 /// Checks the password of the administrator (the name `admin`) or of an account (its login
@@ -96,6 +115,8 @@ pub(in crate::face) async fn by_password(
     password: String,
     client: &Client<'_>,
 ) -> Result<Known, Problem> {
+    // From before the check: a password that changes meanwhile has another mark.
+    let half = half_known(context, name).await;
     let credentials = Credentials::Form(name.to_owned(), password);
     match check(context, &credentials, client).await {
         Ok((caller, access)) => Ok(Known {
@@ -103,15 +124,15 @@ pub(in crate::face) async fn by_password(
                 .account
                 .map_or(WebSessionOwner::Admin, WebSessionOwner::Account),
             login: caller.name,
-            needs_code: false,
+            needs_code: None,
         }),
-        Err(problem) if problem.is_code_missing() => half_known(context, name),
+        Err(problem) if problem.is_code_missing() => half,
         Err(problem) => Err(problem),
     }
 }
 
-/// Somebody whose password was right, and who needs a code.
-fn half_known(context: &Context, name: &str) -> Result<Known, Problem> {
+/// Somebody who needs a code, if the password is right.
+async fn half_known(context: &Context, name: &str) -> Result<Known, Problem> {
     let (owner, login) = match name {
         ADMIN => (WebSessionOwner::Admin, ADMIN.to_owned()),
         name => {
@@ -122,10 +143,11 @@ fn half_known(context: &Context, name: &str) -> Result<Known, Problem> {
             (owner, found.address.unicode())
         }
     };
+    let mark = password_mark(context, &owner).await?;
     Ok(Known {
         owner,
         login,
-        needs_code: true,
+        needs_code: Some(mark),
     })
 }
 

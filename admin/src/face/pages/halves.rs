@@ -11,6 +11,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use postrider_store::{Time, WebSessionOwner};
 use sha2::{Digest as _, Sha256};
 
+use crate::face::http::PasswordMark;
+
 /// How long a code is waited for.
 pub(super) const LASTS: Duration = Duration::from_secs(10 * 60);
 /// The most logins that wait. When one more comes, the oldest one goes.
@@ -23,6 +25,8 @@ pub(super) struct Half {
     pub(super) owner: WebSessionOwner,
     /// The login: an address, or `admin`.
     pub(super) login: String,
+    /// The password was this one. When there is another one, the login waits no longer.
+    pub(super) password: PasswordMark,
 }
 
 /// The logins that wait for codes.
@@ -65,11 +69,6 @@ impl Halves {
         let digest = digest(cookie);
         self.waiting().retain(|(known, ..)| *known != digest);
     }
-
-    /// No login of this owner waits any longer: the password is another one.
-    pub(super) fn end_of(&self, owner: &WebSessionOwner) {
-        self.waiting().retain(|(.., half)| half.owner != *owner);
-    }
 }
 
 /// Secrets are found by their digests, so that no comparison tells how much of a guess was right.
@@ -85,6 +84,7 @@ mod tests {
         Half {
             owner: WebSessionOwner::Account(login.to_owned()),
             login: login.to_owned(),
+            password: [7; 32],
         }
     }
 
@@ -99,8 +99,7 @@ mod tests {
         assert_eq!(halves.find(&cookie, now.after(LASTS)), None);
         halves.end(&cookie);
         assert_eq!(halves.find(&cookie, now), None);
-        halves.end_of(&half("bob").owner);
-        assert_eq!(halves.find(&other, now), None);
+        assert_eq!(halves.find(&other, now), Some(half("bob")));
     }
 
     #[test]

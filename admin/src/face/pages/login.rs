@@ -25,7 +25,7 @@ use super::{
 use crate::{
     AdminError,
     face::{
-        http::{Known, by_code, by_password},
+        http::{Known, by_code, by_password, password_mark},
         sessions,
     },
 };
@@ -116,8 +116,21 @@ pub(super) async fn enter(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let is_wrong_door = asked.area != Area::Admin && !name.contains('@');
     let name = if is_wrong_door { "@" } else { name };
     match by_password(&asked.context, name, password, &asked.client()).await {
-        Ok(known) if known.needs_code => Ok(wait_for_code(&asked, known, to)),
-        Ok(known) => begin(&asked, &known, to, None).await,
+        Ok(Known {
+            owner,
+            login,
+            needs_code,
+        }) => match needs_code {
+            None => begin(&asked, owner, &login, to, None).await,
+            Some(password) => {
+                let half = Half {
+                    owner,
+                    login,
+                    password,
+                };
+                Ok(wait_for_code(&asked, half, to))
+            }
+        },
         Err(problem) => {
             let (text, wait) = problem.told();
             page.faults.list.push((String::new(), sentence(text)));
@@ -127,11 +140,7 @@ pub(super) async fn enter(asked: Arc<Asked>) -> Result<Answer, Trouble> {
 }
 
 /// Leads to the page that asks for a code. Only who has this cookie is asked.
-fn wait_for_code(asked: &Asked, known: Known, to: &str) -> Answer {
-    let half = Half {
-        owner: known.owner,
-        login: known.login,
-    };
+fn wait_for_code(asked: &Asked, half: Half, to: &str) -> Answer {
     let value = asked.shared().halves.begin(half, asked.now());
     let cookie = cookies::set(asked.area, To::Half, &asked.browser, &value);
     let query = form_urlencoded::Serializer::new(String::new())
@@ -143,11 +152,22 @@ fn wait_for_code(asked: &Asked, known: Known, to: &str) -> Answer {
 }
 
 /// The login of this browser that waits for a code, and its cookie.
-fn waiting(asked: &Asked) -> Option<(Half, String)> {
-    let cookie = cookies::given(asked.area, To::Half, &asked.browser)?;
-    let half = asked.shared().halves.find(cookie, asked.now())?;
-    let is_admin = half.owner == WebSessionOwner::Admin;
-    (is_admin == (asked.area == Area::Admin)).then(|| (half, cookie.to_owned()))
+async fn waiting(asked: &Asked) -> Result<Option<(Half, String)>, Trouble> {
+    let halves = &asked.shared().halves;
+    let Some(cookie) = cookies::given(asked.area, To::Half, &asked.browser) else {
+        return Ok(None);
+    };
+    let found = halves.find(cookie, asked.now());
+    let is_here =
+        |half: &Half| (half.owner == WebSessionOwner::Admin) == (asked.area == Area::Admin);
+    let Some(half) = found.filter(is_here) else {
+        return Ok(None);
+    };
+    if password_mark(&asked.context, &half.owner).await? != half.password {
+        halves.end(cookie);
+        return Ok(None);
+    }
+    Ok(Some((half, cookie.to_owned())))
 }
 
 fn code_page(asked: &Asked, half: &Half, to: &str) -> CodePage {
@@ -171,7 +191,7 @@ fn anew(asked: &Asked, to: &str) -> Answer {
 /// The form for a code.
 pub(super) async fn show_code(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let to = asked.query.text("to").unwrap_or_default();
-    match waiting(&asked) {
+    match waiting(&asked).await? {
         Some((half, _)) => Answer::page(&code_page(&asked, &half, to)),
         None => Ok(anew(&asked, to)),
     }
@@ -180,7 +200,7 @@ pub(super) async fn show_code(asked: Arc<Asked>) -> Result<Answer, Trouble> {
 /// Checks a code, and begins a session.
 pub(super) async fn enter_code(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let to = asked.form.text("to").unwrap_or_default();
-    let Some((half, cookie)) = waiting(&asked) else {
+    let Some((half, cookie)) = waiting(&asked).await? else {
         return Ok(anew(&asked, to));
     };
     let code = asked.form.shown("code");
@@ -199,22 +219,18 @@ pub(super) async fn enter_code(asked: Arc<Asked>) -> Result<Answer, Trouble> {
         }
     };
     asked.shared().halves.end(&cookie);
-    let known = Known {
-        owner: half.owner,
-        login: half.login,
-        needs_code: false,
-    };
-    begin(&asked, &known, to, told).await
+    begin(&asked, half.owner, &half.login, to, told).await
 }
 
 /// Begins a session, and leads to the page that was asked for. `told` is what the page tells.
 async fn begin(
     asked: &Asked,
-    known: &Known,
+    owner: WebSessionOwner,
+    login: &str,
     to: &str,
     told: Option<String>,
 ) -> Result<Answer, Trouble> {
-    let set = begun(asked, known.owner.clone(), &known.login).await?;
+    let set = begun(asked, owner, login).await?;
     // Only a page of ours: the text comes from the query.
     let base = asked.url("");
     let to = if to.starts_with(&base) && !to.contains("//") {
@@ -242,11 +258,9 @@ async fn begun(asked: &Asked, owner: WebSessionOwner, login: &str) -> Result<Str
 }
 
 /// Lets the visitor stay after a new password of the account, which has ended all its sessions: if
-/// that of the visitor was one of them, there is a new one. No login with the password before waits
-/// for a code any longer.
+/// that of the visitor was one of them, there is a new one.
 pub(super) async fn stay(asked: &Asked, account: &str, answer: Answer) -> Result<Answer, Trouble> {
     let owner = WebSessionOwner::Account(account.to_owned());
-    asked.shared().halves.end_of(&owner);
     let session = asked.session.as_ref();
     let Some(session) = session.filter(|session| session.owner == owner) else {
         return Ok(answer);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postrider_admin::op::{Single, passwords};
 use postrider_receive::login::{PasswordCheck, Source, otp_code, parse_otp};
 use postrider_store::{Clock, Otp};
 
@@ -109,6 +110,40 @@ async fn a_login_asks_for_a_code_and_takes_a_recovery_code_once() {
     visitor.desk.clock.advance(Duration::from_secs(600));
     let late = visitor.send(&asked, path, &[("code", &codes[4])]).await;
     assert!(late.location().starts_with("/account/login?"));
+}
+
+#[tokio::test]
+async fn a_login_waits_no_longer_when_the_password_changes_elsewhere() {
+    for (area, name) in [("/account/", "ann@a.test"), ("/admin/", "admin")] {
+        let mut visitor = match area {
+            "/admin/" => Visitor::admin().await,
+            _ => Visitor::holder("ann", name).await,
+        };
+        let (_, codes) = set_up(&visitor, area).await;
+        let asked = by_password(&mut visitor, area, name).await;
+        let path = format!("{area}login/code");
+        let context = &visitor.desk.context;
+        let new = "another long one";
+        match area {
+            "/admin/" => {
+                let file = context.statics.admin_password_file.clone().unwrap();
+                passwords::set_admin_password(&file, new).unwrap();
+            }
+            _ => {
+                let set = passwords::Set {
+                    account: "ann".to_owned(),
+                    password: new.to_owned(),
+                };
+                set.answer(context).await.unwrap();
+            }
+        }
+        let right = [("code", codes[0].as_str())];
+        let late = visitor.send(&asked, &path, &right).await;
+        let begin = format!("{area}login?");
+        assert!(late.location().starts_with(&begin), "{}", late.location());
+        let again = visitor.get(&path).await;
+        assert!(again.location().starts_with(&begin), "{area}");
+    }
 }
 
 #[tokio::test]
