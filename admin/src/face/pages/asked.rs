@@ -128,8 +128,7 @@ impl Asked {
             .await
             .map_err(|it| it.into_response())?
         {
-            let answer = Answer::SeeOther(asked.url(second_factor::PATH));
-            return Err(answer.into_response(asked.browser.htmx));
+            return Err(asked.to_second_factor());
         }
         if asked.method == Method::POST {
             let kind = request.headers().get(CONTENT_TYPE);
@@ -167,9 +166,7 @@ impl Asked {
             return Ok(false);
         };
         let is_open = page.open || page.path == LOGOUT || second_factor::is_for_it(page.path);
-        // The inbox has no such pages.
-        let is_required = second_factors::is_required(&self.context, &session.owner);
-        if is_open || self.area == Area::Inbox || !is_required {
+        if is_open || !second_factors::is_required(&self.context, &session.owner) {
             return Ok(false);
         }
         let of = session.owner.clone();
@@ -352,6 +349,26 @@ impl Asked {
         );
         let link = Answer::Html(StatusCode::UNAUTHORIZED, link);
         link.into_response(true)
+    }
+
+    /// Leads to the pages that set up a second factor. The inbox has none of its own: its visitor is
+    /// the holder of an account.
+    fn to_second_factor(&self) -> Response {
+        let area = match self.area {
+            Area::Inbox => Area::Account,
+            area => area,
+        };
+        match area.base(&self.served.endpoint) {
+            Some(base) => {
+                let page = format!("{base}{}", second_factor::PATH);
+                Answer::SeeOther(page).into_response(self.browser.htmx)
+            }
+            None => {
+                let text = "this server asks for a second factor (web.require_totp); set it up on \
+                            the pages of your account, and come back";
+                self.trouble(AdminError::conflict(text).into())
+            }
+        }
     }
 
     /// The page that tells of trouble.

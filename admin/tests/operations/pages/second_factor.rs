@@ -241,9 +241,13 @@ async fn who_must_have_a_second_factor_sets_it_up_first() {
         let expected = if path == "/account/nothing" { 404 } else { 303 };
         assert_eq!(led.status, expected, "{path}");
     }
-    assert_eq!(visitor.get("/account/").await.location(), "/account/2fa");
+    // The inbox is that of the account, and asks for the same.
+    for path in ["/account/", "/inbox/", "/inbox/send", "/inbox/m1"] {
+        assert_eq!(visitor.get(path).await.location(), "/account/2fa", "{path}");
+    }
     set_up(&visitor, "/account/").await;
     assert_eq!(visitor.get("/account/").await.status, 200);
+    assert_eq!(visitor.get("/inbox/").await.status, 200);
     let ask = visitor.get("/account/2fa/off").await;
     assert_eq!(
         visitor.send(&ask, "/account/2fa/off", &[]).await.status,
