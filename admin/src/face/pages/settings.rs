@@ -124,14 +124,22 @@ impl SettingsForm {
         of: Of<'_>,
         keys: &[(&'static str, &'static str)],
     ) -> Result<Self, Trouble> {
-        let values = values(asked, of).await?;
+        Ok(Self::new(of, keys, &values(asked, of).await?))
+    }
+
+    /// The form with these values.
+    fn new(
+        of: Of<'_>,
+        keys: &[(&'static str, &'static str)],
+        values: &BTreeMap<String, String>,
+    ) -> Self {
         let fields = keys
             .iter()
-            .filter_map(|(key, label)| field(of, key, label, &values));
-        Ok(Self {
+            .filter_map(|(key, label)| field(of, key, label, values));
+        Self {
             fields: fields.collect(),
             faults: Faults::default(),
-        })
+        }
     }
 
     /// The changes that a form asks for.
@@ -333,13 +341,7 @@ mod tests {
     fn form(keys: &[(&'static str, &'static str)], values: &[(&str, &str)]) -> SettingsForm {
         let values = values.iter();
         let values = values.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let values = values.collect();
-        let fields = keys.iter();
-        let fields = fields.filter_map(|(key, label)| field(Of::Account("a"), key, label, &values));
-        SettingsForm {
-            fields: fields.collect(),
-            faults: Faults::default(),
-        }
+        SettingsForm::new(Of::Account("a"), keys, &values.collect())
     }
 
     fn changes(form: &SettingsForm, typed: &str) -> Vec<(String, Option<String>)> {

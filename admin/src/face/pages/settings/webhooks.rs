@@ -1,6 +1,6 @@
 //! The webhooks of an account: where events go, how calls are signed, and a test.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use askama::Template;
 
@@ -105,58 +105,63 @@ struct Tested {
     error: String,
 }
 
-/// A webhook. None: there is none of this kind.
-async fn hook(asked: &Asked, owner: &Owner, kind: Kind) -> Result<Option<Hook>, Trouble> {
-    let values = values(asked, Of::Account(&owner.account)).await?;
-    if !values.contains_key(&format!("{}_webhook.url", kind.name())) {
-        return Ok(None);
+impl Hook {
+    /// A webhook by the values of its account. None: there is none of this kind.
+    fn of(kind: Kind, values: &BTreeMap<String, String>) -> Option<Self> {
+        let name = kind.name();
+        if !values.contains_key(&format!("{name}_webhook.url")) {
+            return None;
+        }
+        let secret = format!("{name}_webhook.secret");
+        let below = format!("{secret}.");
+        // An empty array is no secret.
+        let is_secret = |(key, value): &(&String, &String)| {
+            **key == secret && *value != "[]" || key.starts_with(&below)
+        };
+        Some(Self {
+            kind,
+            secrets: values.iter().filter(is_secret).count(),
+            test: None,
+        })
     }
-    let secret = format!("{}_webhook.secret", kind.name());
-    let below = format!("{secret}.");
-    let secrets = values.keys();
-    let is_secret = |key: &&String| **key == secret || key.starts_with(&below);
-    Ok(Some(Hook {
-        secrets: secrets.filter(is_secret).count(),
-        kind,
-        test: None,
-    }))
 }
 
-async fn read(asked: &Asked, owner: &Owner) -> Result<SettingsForm, Trouble> {
-    SettingsForm::read(asked, Of::Account(&owner.account), KEYS).await
+/// The form and the webhooks, as they are now.
+async fn read(asked: &Asked, owner: &Owner) -> Result<(SettingsForm, Vec<Hook>), Trouble> {
+    let of = Of::Account(&owner.account);
+    let values = values(asked, of).await?;
+    let hooks = Kind::BOTH.into_iter();
+    let hooks = hooks.filter_map(|kind| Hook::of(kind, &values));
+    Ok((SettingsForm::new(of, KEYS, &values), hooks.collect()))
 }
 
-async fn page(asked: &Asked, owner: Owner, form: SettingsForm) -> Result<Webhooks, Trouble> {
-    let mut hooks = Vec::new();
-    for kind in Kind::BOTH {
-        hooks.extend(hook(asked, &owner, kind).await?);
-    }
+fn page(asked: &Asked, owner: Owner, form: SettingsForm, hooks: Vec<Hook>) -> Webhooks {
     let mut frame = asked.frame(&owner.title("Webhooks"));
     if owner.by_admin {
         let words = ["config", "account", "get", &owner.account];
         frame = frame.with(AsCommand::cli(words));
     }
-    Ok(Webhooks {
+    Webhooks {
         frame,
         url: asked.url(&place(&owner, "")),
         owner,
         form,
         hooks,
         secret: revealed(asked),
-    })
+    }
 }
 
 /// The webhooks.
 pub(in crate::face::pages) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let owner = Owner::of(&asked).await?;
-    let form = read(&asked, &owner).await?;
-    Answer::page(&page(&asked, owner, form).await?)
+    let (form, hooks) = read(&asked, &owner).await?;
+    Answer::page(&page(&asked, owner, form, hooks))
 }
 
 /// Saves the webhooks.
 pub(in crate::face::pages) async fn change(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let owner = Owner::of(&asked).await?;
-    let form = read(&asked, &owner).await?;
+    let (form, hooks) = read(&asked, &owner).await?;
     let changes = form.changes(&asked.form);
     let saved = match asked.prove().await {
         Ok(()) => save(&asked, Of::Account(&owner.account), changes).await,
@@ -166,7 +171,7 @@ pub(in crate::face::pages) async fn change(asked: Arc<Asked>) -> Result<Answer, 
         Ok(count) => Ok(asked.done(told(count), &place(&owner, ""))),
         Err(error) if error.code == Code::Invalid => {
             let form = form.again(&asked.form, error);
-            Answer::again(&page(&asked, owner, form).await?)
+            Answer::again(&page(&asked, owner, form, hooks))
         }
         Err(error) => Err(error.into()),
     }
@@ -194,13 +199,12 @@ pub(in crate::face::pages) async fn test(asked: Arc<Asked>) -> Result<Answer, Tr
             error: sentence(&error.text),
         },
     };
-    let form = read(&asked, &owner).await?;
-    let mut page = page(&asked, owner, form).await?;
-    let shown = page.hooks.iter_mut().find(|hook| hook.kind == kind);
+    let (form, mut hooks) = read(&asked, &owner).await?;
+    let shown = hooks.iter_mut().find(|hook| hook.kind == kind);
     if let Some(hook) = shown {
         hook.test = Some(tested);
     }
-    Answer::page(&page)
+    Answer::page(&page(&asked, owner, form, hooks))
 }
 
 /// What a step of a change of secrets does, by how many there are.
@@ -245,7 +249,8 @@ fn step(asked: &Asked, owner: &Owner, kind: Kind, present: usize) -> Confirm {
 pub(in crate::face::pages) async fn ask_rotate(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let owner = Owner::of(&asked).await?;
     let kind = Kind::named(owner.element(&asked, 0))?;
-    let hook = hook(&asked, &owner, kind).await?.ok_or(Trouble::NoPage)?;
+    let values = values(&asked, Of::Account(&owner.account)).await?;
+    let hook = Hook::of(kind, &values).ok_or(Trouble::NoPage)?;
     Answer::page(&step(&asked, &owner, kind, hook.secrets))
 }
 
