@@ -128,22 +128,39 @@ pub(in super::super) async fn domain(asked: Arc<Asked>) -> Result<Answer, Troubl
     })
 }
 
+/// What is not right in a sentence, and its class. What DNS does not answer is not known, and
+/// therefore not wrong.
+fn result(faults: &[CheckItem]) -> (String, &'static str) {
+    let (mut wrong, mut unknown, mut left) = (0_u64, 0, 0);
+    for item in faults {
+        let count = match (item.verdict, item.needed) {
+            (Verdict::Error, _) => &mut unknown,
+            (_, true) => &mut wrong,
+            (_, false) => &mut left,
+        };
+        *count += 1;
+    }
+    let told: Vec<String> = [
+        (wrong, "thing is wrong", "things are wrong"),
+        (unknown, "thing is not known", "things are not known"),
+        (left, "thing to look at", "things to look at"),
+    ]
+    .into_iter()
+    .filter(|(count, ..)| *count > 0)
+    .map(|(count, one, many)| counted(count, one, many))
+    .collect();
+    match (wrong, told.is_empty()) {
+        (_, true) => ("all is right".to_owned(), "good"),
+        (0, false) => (told.join(", "), "warn"),
+        (_, false) => (told.join(", "), "bad"),
+    }
+}
+
 fn part(asked: &Asked, domain: String, items: Vec<CheckItem>) -> DomainPart {
     let (right, faults): (Vec<_>, Vec<_>) = items
         .into_iter()
         .partition(|item| item.verdict == Verdict::Ok);
-    let needed = faults.iter().filter(|item| item.needed).count();
-    let (told, class) = match (needed, faults.len()) {
-        (0, 0) => ("all is right".to_owned(), "good"),
-        (0, count) => (
-            counted(count as u64, "thing", "things") + " to look at",
-            "warn",
-        ),
-        (count, _) => (
-            counted(count as u64, "thing is", "things are") + " wrong",
-            "bad",
-        ),
-    };
+    let (told, class) = result(&faults);
     let row = |item: CheckItem| {
         let word = match item.verdict {
             Verdict::Ok => "right",
@@ -154,7 +171,11 @@ fn part(asked: &Asked, domain: String, items: Vec<CheckItem>) -> DomainPart {
         };
         DnsRow {
             word,
-            class: if item.needed { "bad" } else { "warn" },
+            class: match item.verdict {
+                Verdict::Error => "soft",
+                _ if item.needed => "bad",
+                _ => "warn",
+            },
             item,
         }
     };
@@ -168,5 +189,42 @@ fn part(asked: &Asked, domain: String, items: Vec<CheckItem>) -> DomainPart {
             .into_iter()
             .map(|item| format!("{} {}", item.check, item.name))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_dns_does_not_answer_is_not_wrong() {
+        let item = |(verdict, needed): &(Verdict, bool)| CheckItem {
+            record_type: "TXT".to_owned(),
+            name: "a.test.".to_owned(),
+            wanted: String::new(),
+            found: Vec::new(),
+            verdict: *verdict,
+            advice: String::new(),
+            check: "SPF".to_owned(),
+            needed: *needed,
+        };
+        for (items, text, class) in [
+            (&[][..], "all is right", "good"),
+            (&[(Verdict::Error, true)], "1 thing is not known", "warn"),
+            (&[(Verdict::Missing, true)], "1 thing is wrong", "bad"),
+            (
+                &[
+                    (Verdict::Error, true),
+                    (Verdict::Differs, true),
+                    (Verdict::Error, false),
+                    (Verdict::Missing, false),
+                ],
+                "1 thing is wrong, 2 things are not known, 1 thing to look at",
+                "bad",
+            ),
+        ] {
+            let faults: Vec<CheckItem> = items.iter().map(item).collect();
+            assert_eq!(result(&faults), (text.to_owned(), class));
+        }
     }
 }
