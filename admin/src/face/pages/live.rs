@@ -308,6 +308,11 @@ pub(super) fn follow(
         Some((event, follower))
     });
     Answer::Other(streamed(events))
+/// Whether a browser asks for a page, and not for its stream or its part alone.
+pub(super) fn is_page(asked: &Asked) -> bool {
+    !is_asked(asked) && !asked.query.flag(PART)
+}
+
 }
 
 fn streamed(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {

@@ -1,5 +1,6 @@
 //! The inbox of localserve by its pages.
 
+use axum::http::{Request, request::Builder};
 use futures_util::StreamExt;
 use postrider_queue::DeliveryMode;
 use postrider_smtp::{Address, ReversePath};
@@ -338,4 +339,31 @@ async fn new_mail_comes_into_the_list_by_itself() {
         "{}",
         happened.html
     );
+}
+
+#[tokio::test]
+async fn a_page_that_stays_open_reads_a_mail_once() {
+    let visitor = localserve().await;
+    visitor.receive_many(1).await;
+    let path = "/inbox/m1/happened";
+    let page = visitor.get(path).await;
+    let is_unread = async || {
+        let rows = visitor.get("/inbox/").await.rows();
+        rows[0][0].contains("unread")
+    };
+    assert!(!is_unread().await);
+    visitor.act(&page, "/inbox/m1/unread", &[]).await;
+    // The browser asks for what is new.
+    for query in ["live=0", "part=1"] {
+        let part = visitor.answer(part_of(path, query), String::new()).await;
+        assert!(part.status().is_success(), "{query}");
+        assert!(is_unread().await, "{query}");
+    }
+    visitor.get(path).await;
+    assert!(!is_unread().await);
+}
+
+fn part_of(path: &str, query: &str) -> Builder {
+    let request = Request::builder().uri(format!("{path}?{query}"));
+    request.header("host", "localhost:1080")
 }

@@ -91,7 +91,8 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let get = Get {
         id,
         account: account(&asked),
-        reads: true,
+        // A page that stays open reads the message once.
+        reads: live::is_page(&asked),
         digests: asked.element(1) == "files",
     };
     let message = asked.run(get).await?;
