@@ -93,6 +93,10 @@
       part.after(button);
     }));
   });
+  // A page that nobody sees asks for nothing.
+  document.addEventListener("htmx:before:request", (event) => {
+    if (document.hidden && event.target.matches("[hx-trigger^=every]")) event.preventDefault();
+  });
   document.addEventListener("htmx:sse:error", (event) => {
     if (event.detail.status !== 401 || $("#over")) return;
     const link = document.createElement("a");

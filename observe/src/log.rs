@@ -93,6 +93,12 @@ impl Log {
 
     /// How many lines [`newest`](Self::newest) gives.
     #[must_use]
+    /// The number of the newest line; 0: there was none.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.0.last()
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -155,6 +155,10 @@ impl Shared {
         self.state().ring.len()
     }
 
+    pub(super) fn last(&self) -> u64 {
+        self.state().ring.last()
+    }
+
     /// Counts lines in these metrics from now on, with those so far.
     pub(super) fn count_in(&self, metrics: Arc<Metrics>) {
         let mut state = self.state();

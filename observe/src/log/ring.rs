@@ -44,6 +44,11 @@ impl Ring {
     pub(super) fn len(&self) -> usize {
         self.lines.len()
     }
+
+    /// The number of the last line; 0: there was none.
+    pub(super) const fn last(&self) -> u64 {
+        self.count
+    }
 }
 
 fn cost(line: &Line) -> usize {

@@ -42,7 +42,7 @@ use super::{
     form::Fields,
 };
 use crate::{
-    AdminError, Code,
+    AdminError, Code, Context,
     face::{sessions::Session, task},
 };
 
@@ -55,7 +55,7 @@ const OWN: [&str; 3] = [LIVE, PART, "told"];
 /// A part that changed is made again after this time at the earliest, and events are gathered for
 /// it.
 const GATHERED: Duration = Duration::from_millis(250);
-/// A part is made again after this time, also if the store did not change.
+/// A part of the store is made again after this time, also if the store did not change.
 const AT_LATEST: Duration = Duration::from_secs(10);
 /// The server looks again after this time whether the visitor is still logged in. In a silence the
 /// browser gets a comment then.
@@ -163,6 +163,32 @@ pub(super) enum Shown {
     Part(Answer),
 }
 
+/// What a part is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// What the store has, and figures that change by themselves.
+    Store,
+    /// The lines of the log.
+    Log,
+}
+
+/// How far that was when a part was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seen {
+    Store(Counts),
+    /// The number of the last line.
+    Log(u64),
+}
+
+impl Of {
+    async fn seen(self, context: &Context) -> Seen {
+        match self {
+            Self::Store => Seen::Store(context.store.counts().await),
+            Self::Log => Seen::Log(context.logs.last()),
+        }
+    }
+}
+
 /// Shows a part of a page, and keeps it up to date: it is made again when the store changed, at
 /// most each `every`, and in any case each ten seconds.
 ///
@@ -170,6 +196,24 @@ pub(super) enum Shown {
 /// If the part can't be made.
 pub(super) async fn shown<R, F>(
     asked: &Arc<Asked>,
+    every: Duration,
+    render: R,
+) -> Result<Shown, Trouble>
+where
+    R: Fn(Arc<Asked>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Part, Trouble>> + Send + 'static,
+{
+    shown_of(asked, Of::Store, every, render).await
+}
+
+/// The same for a part that is made of something else. One of the log is made again when there are
+/// new lines, and else not at all.
+///
+/// # Errors
+/// If the part can't be made.
+pub(super) async fn shown_of<R, F>(
+    asked: &Arc<Asked>,
+    of: Of,
     every: Duration,
     render: R,
 ) -> Result<Shown, Trouble>
@@ -196,7 +240,7 @@ where
         return Ok(Shown::Part(polled(asked, status, part)?));
     };
     let render: Render = Box::new(move |asked| Box::pin(render(asked)));
-    let news = asked.shared().lives.join(for_all, every, render);
+    let news = asked.shared().lives.join(for_all, of, every, render);
     let sent = asked.browser.last_event.as_deref().unwrap_or(seen);
     let listener = Listener {
         news,
@@ -264,6 +308,11 @@ fn place(asked: &Asked) -> Option<Share> {
     asked.shared().streams.try_take(&visitor, 1)
 }
 
+/// Whether a browser asks for a page, and not for its stream or its part alone.
+pub(super) fn is_page(asked: &Asked) -> bool {
+    !is_asked(asked) && !asked.query.flag(PART)
+}
+
 /// Whether a browser asks for a stream. For pages that answer by [`follow`].
 pub(super) fn is_asked(asked: &Asked) -> bool {
     asked.query.text(LIVE).is_some()
@@ -308,11 +357,6 @@ pub(super) fn follow(
         Some((event, follower))
     });
     Answer::Other(streamed(events))
-/// Whether a browser asks for a page, and not for its stream or its part alone.
-pub(super) fn is_page(asked: &Asked) -> bool {
-    !is_asked(asked) && !asked.query.flag(PART)
-}
-
 }
 
 fn streamed(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
@@ -466,7 +510,13 @@ pub(super) struct Lives {
 
 impl Lives {
     /// Follows a part. The first follower begins to make it.
-    fn join(&self, asked: Arc<Asked>, every: Duration, render: Render) -> watch::Receiver<Made> {
+    fn join(
+        &self,
+        asked: Arc<Asked>,
+        of: Of,
+        every: Duration,
+        render: Render,
+    ) -> watch::Receiver<Made> {
         let key = key(&asked);
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(news) = parts.get(&key).filter(|news| news.has_changed().is_ok()) {
@@ -476,7 +526,7 @@ impl Lives {
         parts.insert(key.clone(), news.clone());
         drop(parts);
         let shared = Arc::clone(asked.shared());
-        task::begin(keep(shared, key, asked, every, render, made));
+        task::begin(keep(shared, (key, asked), of, every, render, made));
         news
     }
 
@@ -504,20 +554,23 @@ fn key(asked: &Asked) -> String {
 /// Makes a part again and again, until nobody follows it.
 async fn keep(
     shared: Arc<Shared>,
-    key: String,
-    asked: Arc<Asked>,
+    (key, asked): (String, Arc<Asked>),
+    of: Of,
     every: Duration,
     render: Render,
     made: watch::Sender<Made>,
 ) {
     let mut stopping = shared.stopping.clone();
-    let mut last: Option<(Instant, Counts)> = None;
+    let mut last: Option<(Instant, Seen)> = None;
     while !shared.lives.is_over(&key, &made) {
-        let counts = shared.context.store.counts().await;
-        let is_due = last.is_none_or(|(at, before)| match counts == before {
-            true => at.elapsed() >= AT_LATEST.max(every),
-            false => at.elapsed() >= every,
-        });
+        let seen = of.seen(&shared.context).await;
+        let is_due = last
+            .as_ref()
+            .is_none_or(|(at, before)| match (seen == *before, of) {
+                (true, Of::Store) => at.elapsed() >= AT_LATEST.max(every),
+                (true, Of::Log) => false,
+                (false, _) => at.elapsed() >= every,
+            });
         if is_due {
             match render(Arc::clone(&asked)).await {
                 Ok(part) => {
@@ -529,7 +582,7 @@ async fn keep(
                 // It may go better later.
                 Err(_) => {}
             }
-            last = Some((Instant::now(), counts));
+            last = Some((Instant::now(), seen));
         }
         tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => return,

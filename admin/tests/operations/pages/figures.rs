@@ -1,5 +1,6 @@
 //! What the server tells of itself, by its pages: logs, metrics, traces, reports and checks.
 
+use futures_util::StreamExt;
 use postrider_observe::{
     EventType, Keep, Key, Kind, Term,
     log::{Level, Line, Value},
@@ -88,6 +89,21 @@ async fn lines_of_the_log_are_filtered() {
     assert!(page.html.contains("hx-sse:connect") && !paused.html.contains("hx-sse:connect"));
     let reset = visitor.act(&set, "/admin/logs/reset", &[]).await;
     assert!(reset.text().contains("1 level is taken back."));
+}
+
+#[tokio::test]
+async fn new_lines_of_the_log_come_by_themselves_and_nothing_else() {
+    let visitor = Visitor::admin().await;
+    let page = visitor.get("/admin/logs?text=by+itself").await;
+    let stream = page.html.split("hx-sse:connect=\"").nth(1).unwrap();
+    let stream = stream.split('"').next().unwrap().replace("&#38;", "&");
+    let mut events = visitor.stream(&stream, None).await;
+    // No record of the store changes.
+    let log = |text: &str| log(&visitor, Level::Info, "postrider_queue", text, "7");
+    log("comes by itself");
+    let event = events.next().await.unwrap().unwrap();
+    let event = std::str::from_utf8(&event).unwrap();
+    assert!(event.contains("comes by itself"), "{event}");
 }
 
 #[tokio::test]

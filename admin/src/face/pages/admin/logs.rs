@@ -91,7 +91,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let is_still = asked.query.flag("pause") || asked.query.text("cursor").is_some();
     let (live, still) = match is_still {
         true => (None, Some(lines(&asked).await?)),
-        false => match live::shown(&asked, EVERY, part).await? {
+        false => match live::shown_of(&asked, live::Of::Log, EVERY, part).await? {
             Shown::Part(answer) => return Ok(answer),
             Shown::Page(live) => (Some(live), None),
         },
