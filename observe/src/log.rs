@@ -36,7 +36,9 @@ use tokio::sync::mpsc;
 
 pub use form::Form;
 pub use layer::LogLayer;
-pub use levels::{About, Levels, ORDERS_MAX, Order, Remotes, Threshold, TooManyOrders, threshold};
+pub use levels::{
+    About, Levels, ORDERS_MAX, Order, Remotes, Threshold, TooManyOrders, is_of_module, threshold,
+};
 pub use line::{Level, Line, TEXT_MAX, Value, is_hidden, part};
 pub use modules::{is_known_module, known_modules};
 pub use output::Now;
@@ -91,14 +93,14 @@ impl Log {
         self.0.newest(before)
     }
 
-    /// How many lines [`newest`](Self::newest) gives.
-    #[must_use]
     /// The number of the newest line; 0: there was none.
     #[must_use]
     pub fn last(&self) -> u64 {
         self.0.last()
     }
 
+    /// How many lines [`newest`](Self::newest) gives.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }

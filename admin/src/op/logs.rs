@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use postrider_config::{Network, nearest_names};
 use postrider_observe::log::{
-    About, Line, Log, Order, Remotes, Threshold, is_known_module, known_modules, threshold,
+    About, Line, Log, Order, Remotes, Threshold, is_known_module, is_of_module, known_modules,
+    threshold,
 };
 use postrider_store::Time;
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,7 @@ pub struct List {
     /// Lines that are at least so severe.
     pub level: Option<Level>,
     /// Lines of this module and those within it, for example `queue` or `postrider_queue::deliver`.
+    /// The names are those of levels, so `postrider` stands for all modules of ours.
     pub module: Option<String>,
     /// Lines about the queued message with this id.
     pub queue: Option<u64>,
@@ -112,13 +114,15 @@ impl Operation for List {
         let mut room = self.limit.unwrap_or(usize::MAX);
         let after = self.after.unwrap_or(0);
         let mut lines = context.logs.newest(self.before);
-        let module = self.module.map(|name| name.replace('.', "::"));
         lines.retain(|(id, line)| {
             *id > after
                 && self
                     .level
                     .is_none_or(|level| Level::from(line.level) <= level)
-                && module.as_ref().is_none_or(|it| is_within(&line.target, it))
+                && self
+                    .module
+                    .as_ref()
+                    .is_none_or(|module| is_of_module(&line.target, module))
                 && self.queue.is_none_or(|queue| is_about(line, queue))
         });
         for portion in lines.chunks(PORTION) {
@@ -145,15 +149,6 @@ impl Operation for List {
         }
         Ok(())
     }
-}
-
-/// Whether a module is this one or within it. The names of ours may lack `postrider_`.
-fn is_within(module: &str, wanted: &str) -> bool {
-    let is_below = |module: &str| {
-        let rest = module.strip_prefix(wanted);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-    };
-    is_below(module) || module.strip_prefix("postrider_").is_some_and(is_below)
 }
 
 /// Whether a line is about a queued message. A line about several has their ids as one text.

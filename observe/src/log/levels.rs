@@ -45,6 +45,13 @@ pub(super) fn is_within(target: &str, module: &str) -> bool {
     rest.is_empty() || rest.starts_with("::") || is_family && rest.starts_with('_')
 }
 
+/// Whether a line of this target is of a module, or of one below it. The module may have any of its
+/// names: `queue.deliver` is `postrider_queue::deliver`, and `postrider` stands for all of ours.
+#[must_use]
+pub fn is_of_module(target: &str, module: &str) -> bool {
+    is_within(target, &full_name(module))
+}
+
 /// The full name of a module: `queue.deliver` is `postrider_queue::deliver`.
 pub(super) fn full_name(module: &str) -> String {
     let path = module.trim().replace('.', "::").replace('-', "_");
@@ -342,6 +349,25 @@ mod tests {
         let all = Levels::new(None).with("postrider", Some(Level::Info));
         assert_eq!(word(all.of("postrider_queue::run")), "info");
         assert_eq!(word(all.of("hyper::proto")), "off");
+    }
+
+    #[test]
+    fn a_module_has_its_children_and_a_family_its_crates() {
+        for (target, module, is) in [
+            ("postrider_queue", "queue", true),
+            ("postrider_queue::deliver", "queue", true),
+            ("postrider_queue::deliver", "postrider_queue", true),
+            ("postrider_queue::deliver", "queue.deliver", true),
+            ("postrider_queue::delivery", "queue.deliver", false),
+            ("postrider_queues", "queue", false),
+            ("postrider_queue::deliver", "postrider", true),
+            ("postrider::tls", "postrider", true),
+            ("postrider_queue::deliver", "postrider.queue", true),
+            ("hickory_net::udp", "hickory", true),
+            ("hyper_util::client", "hyper", false),
+        ] {
+            assert_eq!(is_of_module(target, module), is, "{target} of {module}");
+        }
     }
 
     #[test]

@@ -53,6 +53,9 @@ async fn lines_of_the_log_are_filtered() {
     let warn = "<script>alert(1)</script>";
     assert_eq!(events("module=queue").await, [warn, "delivered"]);
     assert_eq!(events("module=queue::deliver").await, ["delivered"]);
+    assert_eq!(events("module=queue.deliver").await, ["delivered"]);
+    let ours = events("module=postrider").await;
+    assert!(ours.contains(&"delivered".to_owned()) && ours.contains(&"decided".to_owned()));
     assert_eq!(events("level=warn").await, [warn]);
     assert_eq!(events("queue=7302").await, ["delivered"]);
     assert_eq!(events("text=DECIDED").await, ["decided"]);
