@@ -17,7 +17,8 @@ const TIME: Duration = Duration::from_millis(40);
 const LOOKED_MAX: u64 = 20_000;
 /// How many messages are read at once.
 const PAGE: usize = 200;
-/// The most messages that an entry of the application's own data leads to.
+/// The most messages to which an entry of the application's own data leads. Among more, messages
+/// are looked for as without an index.
 const EXTRA_MAX: usize = 1000;
 /// So much may the clock have been set back between two messages of the queue.
 const CLOCK: Duration = Duration::from_secs(60 * 60);
@@ -132,8 +133,9 @@ impl Browse {
             ..filter.clone()
         }
         .indexed();
-        if let Some((key, value)) = self.which.extra_pair() {
-            let found = with_extra(context, filter.account.as_deref(), key, value).await?;
+        if let Some((key, value)) = self.which.extra_pair()
+            && let Some(found) = with_extra(context, filter.account.as_deref(), key, value).await?
+        {
             let wanted = found
                 .into_iter()
                 .filter(|id| by_index.ids.is_empty() || by_index.ids.contains(id));
@@ -167,13 +169,13 @@ fn narrowed(pattern: Option<&str>) -> Option<String> {
     })
 }
 
-/// The messages with an entry of their applications' own data.
+/// The messages with an entry of their applications' own data. None: there are too many.
 async fn with_extra(
     context: &Context,
     account: Option<&str>,
     key: &str,
     value: &str,
-) -> Result<Vec<QueueId>, AdminError> {
+) -> Result<Option<Vec<QueueId>>, AdminError> {
     let accounts: Vec<String> = match account {
         Some(account) => vec![account.to_owned()],
         None => context.config.load().accounts.keys().cloned().collect(),
@@ -185,14 +187,14 @@ async fn with_extra(
             key,
             value,
         };
-        let left = EXTRA_MAX - ids.len();
-        let found = context.store.find(extra, None, None, left).await?;
+        let one_more = EXTRA_MAX + 1 - ids.len();
+        let found = context.store.find(extra, None, None, one_more).await?;
         ids.extend(found.iter().map(|found| found.message().id));
-        if ids.len() >= EXTRA_MAX {
-            break;
+        if ids.len() > EXTRA_MAX {
+            return Ok(None);
         }
     }
-    Ok(ids)
+    Ok(Some(ids))
 }
 
 #[cfg(test)]

@@ -163,6 +163,37 @@ async fn one_box_and_filters_find_messages() {
 }
 
 #[tokio::test]
+async fn an_entry_of_many_messages_is_looked_for_until_the_end() {
+    let visitor = Visitor::admin().await;
+    let many = Mail {
+        extra: Some(("order", "7")),
+        ..MAIL
+    };
+    for _ in 0..11 {
+        visitor.queue(&many, 100).await;
+        visitor.queue(&MAIL, 1).await;
+    }
+    let mut found = Vec::new();
+    let mut query = "?q=order%3D7&rows=250".to_owned();
+    loop {
+        let page = visitor.get(&format!("{QUEUE}{query}")).await;
+        found.extend(numbers(&page));
+        // A full page leads on, and so does one whose search took too long.
+        let link = |text: &str| {
+            let (before, _) = page.html.split_once(&format!(">{text}</a>"))?;
+            let href = before.rsplit("href=\"").next()?.split('"').next()?;
+            Some(href.replace("&#38;", "&"))
+        };
+        match link("Next page").or_else(|| link("Go on")) {
+            Some(next) => query = next,
+            None => break,
+        }
+    }
+    assert_eq!(found.len(), 1100);
+    assert!(found.is_sorted());
+}
+
+#[tokio::test]
 async fn pages_of_the_queue_lead_on_and_back() {
     let visitor = Visitor::admin().await;
     visitor.queue(&MAIL, 60).await;
