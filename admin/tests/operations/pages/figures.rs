@@ -1,6 +1,7 @@
 //! What the server tells of itself, by its pages: logs, metrics, traces, reports and checks.
 
 use futures_util::StreamExt;
+use postrider_admin::op::{Single, suppression};
 use postrider_observe::{
     EventType, Keep, Key, Kind, Term,
     log::{Level, Line, Value},
@@ -8,7 +9,8 @@ use postrider_observe::{
 use postrider_smtp::Address;
 use postrider_store::{
     Accept, MetricsPoint, NewArrivedReport, NewReceivedReport, NewSum, NewSums, NewText,
-    PointAmount, PointSpan, ReceivedKind, ReportRoom, ReportSum, ReportSummary, TextSource, Time,
+    PointAmount, PointSpan, QueueId, ReceivedKind, ReportRoom, ReportSum, ReportSummary,
+    ReportedMessage, TextSource, Time,
 };
 
 use super::Visitor;
@@ -215,25 +217,7 @@ async fn add_report(visitor: &Visitor, subject: &str) {
 
 /// The same with this mail.
 async fn add_mail(visitor: &Visitor, subject: &str, mail: String) {
-    let store = &visitor.desk.context.store;
     let now = visitor.desk.context.clock.now();
-    let accept = Accept {
-        reports: vec![NewArrivedReport {
-            text: TextSource::New,
-            size: mail.len() as u64,
-            received: now,
-            rcpt_to: vec![Address::parse("dmarcreports@a.test").unwrap()],
-            for_reports: true,
-            from: None,
-            from_passed: true,
-            signed_for_tls: true,
-            queue_id: None,
-        }],
-        text: Some(NewText::Inline(mail.into())),
-        ..Accept::default()
-    };
-    store.accept(accept).await.unwrap();
-    let arrived = store.arrived_reports(None, 1).await.unwrap().remove(0);
     let keep_until = Time(i64::MAX);
     let report = NewReceivedReport {
         about: ReportSummary {
@@ -273,6 +257,63 @@ async fn add_mail(visitor: &Visitor, subject: &str, mail: String) {
             }],
         }),
     };
+    arrive(visitor, mail, report).await;
+}
+
+/// Adds a complaint about a message.
+async fn complain(visitor: &Visitor, queue_id: Option<u64>) {
+    let report = NewReceivedReport {
+        about: ReportSummary {
+            kind: ReceivedKind::Arf,
+            from: "Reporter <r@reporter.test>".into(),
+            to: vec!["ann@a.test".into()],
+            subject: "A complaint".into(),
+            reporter: "reporter.test".into(),
+            organization: String::new(),
+            report_id: String::new(),
+            domains: vec!["a.test".into()],
+            begin: None,
+            end: None,
+            verified: true,
+            error: String::new(),
+            passed: 0,
+            failed: 0,
+            message: Some(ReportedMessage {
+                feedback_type: "abuse".into(),
+                source: String::new(),
+                sender: "ann@a.test".into(),
+                recipients: vec!["a@remote.test".into()],
+                queue_id: queue_id.map(QueueId),
+            }),
+        },
+        keep_until: Time(i64::MAX),
+        name: None,
+        sums: None,
+    };
+    arrive(visitor, "Subject: A complaint\r\n\r\n".to_owned(), report).await;
+}
+
+/// A report comes in by this mail, and is read.
+async fn arrive(visitor: &Visitor, mail: String, report: NewReceivedReport) {
+    let store = &visitor.desk.context.store;
+    let now = visitor.desk.context.clock.now();
+    let accept = Accept {
+        reports: vec![NewArrivedReport {
+            text: TextSource::New,
+            size: mail.len() as u64,
+            received: now,
+            rcpt_to: vec![Address::parse("dmarcreports@a.test").unwrap()],
+            for_reports: true,
+            from: None,
+            from_passed: true,
+            signed_for_tls: true,
+            queue_id: None,
+        }],
+        text: Some(NewText::Inline(mail.into())),
+        ..Accept::default()
+    };
+    store.accept(accept).await.unwrap();
+    let arrived = store.arrived_reports(None, 1).await.unwrap().remove(0);
     let room = ReportRoom(1 << 20);
     let read = store.report_read(arrived.id, Some(report), room);
     assert!(read.await.unwrap());
@@ -296,6 +337,43 @@ async fn a_damaged_mail_of_a_report_is_not_handed_out() {
     damaged[SIZE / 2] = b'y';
     std::fs::write(file, damaged).unwrap();
     assert_eq!(visitor.get(path).await.status, 500);
+}
+
+#[tokio::test]
+async fn a_complaint_says_whether_its_address_is_suppressed_now() {
+    let visitor = Visitor::admin().await;
+    let desk = &visitor.desk;
+    super::super::accounts::queue(desk, "ann", "ann@a.test").await;
+    complain(&visitor, Some(1)).await;
+    complain(&visitor, None).await;
+    let list = "/admin/reports/arf";
+    let states = async || {
+        let rows = visitor.get(list).await.rows();
+        rows.into_iter()
+            .map(|row| row[6].clone())
+            .collect::<Vec<_>>()
+    };
+    let free = "a@remote.test: not suppressed";
+    assert_eq!(states().await, ["not known", free]);
+    let one = visitor.get(&format!("{list}/2")).await;
+    assert!(one.text().contains(free), "{}", one.text());
+    for account in ["bob", "ann"] {
+        let add = suppression::Add {
+            account: account.to_owned(),
+            address: "A+1@remote.test".to_owned(),
+            reason: "asked".to_owned(),
+            list: String::new(),
+        };
+        add.answer(&desk.context).await.unwrap();
+    }
+    let page = visitor.get(list).await;
+    assert_eq!(page.rows()[1][6], "a@remote.test: suppressed for ann");
+    let link = "/admin/suppressions?text=a%40remote.test&#38;account=ann";
+    assert!(page.html.contains(link), "{}", page.html);
+    // The message is not known, so all accounts are looked at.
+    let one = visitor.get(&format!("{list}/2")).await;
+    let text = "a@remote.test: suppressed for ann, bob";
+    assert!(one.text().contains(text), "{}", one.text());
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use super::{
         shown::{Count, When},
     },
     bar::Bar,
-    reports::{kind, title},
+    reports::{Suppressed, kind, suppressed, title},
 };
 use crate::op::{
     dns,
@@ -34,6 +34,8 @@ use crate::op::{
 const ROWS: usize = 1000;
 /// The names of so many addresses are looked up.
 const NAMES: usize = 20;
+/// So many recipients of a reported message are looked up.
+const RECIPIENTS: usize = 5;
 /// How long names are looked up.
 const NAMES_TIME: Duration = Duration::from_secs(2);
 
@@ -44,6 +46,8 @@ struct Page {
     kind: &'static str,
     title: &'static str,
     item: ReceivedReportItem,
+    /// What is known of the recipients that complained.
+    suppressed: Vec<Suppressed>,
     received: When,
     expires: When,
     bar: Bar,
@@ -108,6 +112,10 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let command =
         AsCommand::cli(["report", "show", &number]).get(&format!("/api/reports/{name}/{id}"));
     let (item, report, now) = (shown.item, shown.report, asked.now());
+    let suppressed = match &item.message {
+        Some(message) => suppressed(&asked, message, RECIPIENTS).await?,
+        None => Vec::new(),
+    };
     let mut page = Page {
         frame: asked.frame(&format!("Report {id}")).with(command),
         kind: name,
@@ -120,6 +128,7 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
         tls: Vec::new(),
         facts: Vec::new(),
         left_out: shown.left_out,
+        suppressed,
         item,
     };
     match kind {

@@ -1,16 +1,21 @@
 //! Reports that came in: about DMARC, about TLS, and about single messages.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use askama::Template;
-use postrider_smtp::Domain;
-use postrider_store::{Order, Time};
+use postrider_smtp::{Address, Domain};
+use postrider_store::{Order, QueueId, Time};
 
 use super::{
     super::{
         answer::{Answer, Trouble},
         asked::Asked,
         command::AsCommand,
+        form,
         frame::Frame,
         list::{Links, Listing},
         shown::{Count, When},
@@ -18,10 +23,16 @@ use super::{
     bar::Bar,
     filter,
 };
-use crate::op::{
-    config::domains,
-    received::{
-        List, ReceivedReportItem, ReceivedSelection, ReceivedType, ReportSumItem, Sums, SumsBy,
+use crate::{
+    AdminError, Code,
+    op::{
+        config::domains,
+        messages::Get,
+        received::{
+            List, ReceivedReportItem, ReceivedSelection, ReceivedType, ReportSumItem,
+            ReportedMessageItem, Sums, SumsBy,
+        },
+        suppression::{Find, Wanted},
     },
 };
 
@@ -38,6 +49,8 @@ const DOMAINS: usize = 100;
 const SOURCES: usize = 200;
 /// The most reports about TLS that are summed up.
 const SUMMED: usize = 2000;
+/// The most entries of a suppressed address.
+const ENTRIES: usize = 20;
 /// The links between the three kinds.
 pub(super) const KINDS: [(&str, &str); 3] =
     [("dmarc", "DMARC"), ("tls", "TLS"), ("arf", "Complaints")];
@@ -80,6 +93,8 @@ struct Source {
 
 struct Row {
     item: ReceivedReportItem,
+    /// What is known of the recipient that complained.
+    suppressed: Vec<Suppressed>,
     received: When,
     bar: Bar,
     /// What it is about: `2026-11-28 to 2026-11-29`.
@@ -148,9 +163,16 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         is_cut: false,
         sources: Vec::new(),
         reporters: Vec::new(),
-        rows: items.into_iter().map(|item| row(item, now)).collect(),
+        rows: Vec::new(),
         links,
     };
+    for item in items {
+        let suppressed = match &item.message {
+            Some(message) => suppressed(&asked, message, 0).await?,
+            None => Vec::new(),
+        };
+        page.rows.push(row(item, suppressed, now));
+    }
     let since = now.before(Duration::from_secs(days * 86_400));
     match kind {
         ReceivedType::Dmarc => dmarc(&asked, &mut page, since).await?,
@@ -160,13 +182,76 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     Answer::page(&page)
 }
 
-fn row(item: ReceivedReportItem, now: Time) -> Row {
+/// Whether an address is suppressed now.
+pub(super) struct Suppressed {
+    pub(super) address: String,
+    /// For which accounts, and the query of the list of the entries. None: it is not.
+    pub(super) entries: Option<(String, String)>,
+}
+
+/// Whether the recipient of a reported message is suppressed now, for the account that sent the
+/// message. Of a message that is not found here, so many recipients are looked up for all accounts.
+pub(super) async fn suppressed(
+    asked: &Asked,
+    message: &ReportedMessageItem,
+    recipients: usize,
+) -> Result<Vec<Suppressed>, AdminError> {
+    let found = match message.queue_id {
+        None => None,
+        Some(id) => match asked.run(Get { id: QueueId(id) }).await {
+            Ok(found) => Some(found.message),
+            Err(error) if error.code == Code::NotFound => None,
+            Err(error) => return Err(error),
+        },
+    };
+    if let Some(found) = found {
+        return Ok(vec![look_up(asked, Some(found.account), found.to).await?]);
+    }
+    let mut looked_up = Vec::new();
+    for address in message.recipients.iter().take(recipients) {
+        if Address::parse(address).is_ok() {
+            looked_up.push(look_up(asked, None, address.clone()).await?);
+        }
+    }
+    Ok(looked_up)
+}
+
+/// Whether an address is suppressed for an account, or for any.
+async fn look_up(
+    asked: &Asked,
+    account: Option<String>,
+    address: String,
+) -> Result<Suppressed, AdminError> {
+    let mut query = vec![("text", address.as_str())];
+    query.extend(account.as_deref().map(|account| ("account", account)));
+    let query = form::query(query);
+    let find = Find {
+        which: Wanted {
+            account,
+            text: Some(address.clone()),
+            ..Wanted::default()
+        },
+        order: Order::Ascending,
+        after: None,
+        limit: ENTRIES,
+    };
+    let found = asked.run(find).await?.items;
+    let accounts: BTreeSet<&str> = found.iter().map(|entry| entry.account.as_str()).collect();
+    let accounts: Vec<&str> = accounts.into_iter().collect();
+    Ok(Suppressed {
+        address,
+        entries: (!found.is_empty()).then(|| (accounts.join(", "), query)),
+    })
+}
+
+fn row(item: ReceivedReportItem, suppressed: Vec<Suppressed>, now: Time) -> Row {
     let date = |time: &Option<String>| {
         let time = time.as_deref().unwrap_or_default();
         time.get(..10).unwrap_or_default().to_owned()
     };
     let (begin, end) = (date(&item.begin), date(&item.end));
     Row {
+        suppressed,
         received: When::new(&item.received, now),
         bar: Bar::new(item.passed, item.failed),
         period: match begin == end || end.is_empty() {
