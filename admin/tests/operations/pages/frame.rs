@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_store::Clock;
 
-use super::{PASSWORD, Visitor};
+use super::{PASSWORD, Seen, Visitor, attribute};
 
 #[tokio::test]
 async fn a_login_leads_back_to_the_page_that_was_asked_for() {
@@ -200,4 +200,27 @@ async fn a_page_shows_no_command_that_lists_more_than_it() {
     assert!(some.text().contains("?types=domain&filter=a.test"));
     let newest = visitor.get("/admin/queue?order=newest").await;
     assert!(newest.text().contains("postrider queue list --reverse"));
+}
+
+#[tokio::test]
+async fn a_password_stands_beside_its_name_for_programs_that_keep_passwords() {
+    let names = |page: &Seen| {
+        let inputs = page.html.split("<input").skip(1);
+        let inputs = inputs.map(|input| input.split('>').next().unwrap());
+        let inputs = inputs.filter(|input| input.contains("autocomplete=\"username\""));
+        // Programs do not see fields of the type hidden.
+        let names = inputs.inspect(|input| assert!(input.contains(" type=\"text\""), "{input}"));
+        let names = names.map(|input| attribute(input, "value").unwrap());
+        names.collect::<Vec<_>>()
+    };
+    let visitor = Visitor::admin().await;
+    let login = Visitor::new().await.get("/admin/login").await;
+    assert_eq!(names(&login), ["admin"]);
+    visitor.desk.clock.advance(Duration::from_secs(16 * 60));
+    let page = visitor.get("/admin/2fa").await;
+    assert!(page.html.contains("name=\"proof\""), "{}", page.html);
+    assert_eq!(names(&page), ["admin"]);
+    let visitor = Visitor::holder("ann", "ann@a.test").await;
+    let page = visitor.get("/account/password").await;
+    assert_eq!(names(&page), ["ann@a.test"]);
 }
