@@ -331,11 +331,15 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
         "No message leaves this machine: it is delivered to the mailbox of its sender.\n\
          Recipients such as fail+550@example.com, x+permerror@example.com and y+temperror@example.com fail as their names say."
     };
+    let at = |path: &str| format!("http://{host}:{http}{path}   https://{host}:{https}{path}");
     let (management, ask) = match has_management(ip) {
         true => (
             format!(
-                "http://{host}:{http}/api/   https://{host}:{https}/api/\n\
-                 its login                 admin   password {ADMIN_PASSWORD}"
+                "{}\n\
+                 admin (for a browser)     {}\n\
+                 its login                 admin   password {ADMIN_PASSWORD}",
+                at("/api/"),
+                at("/admin/"),
             ),
             format!(
                 "Ask the management API, and read the metrics:\n\
@@ -355,8 +359,9 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
          SMTP (any recipient)      {host}:{smtp}   (a login is possible, and makes it a submission)\n\
          submission (STARTTLS)     {host}:{submission}\n\
          submissions (TLS)         {host}:{submissions}\n\
-         inbox (for a browser)     http://{host}:{http}/inbox/   https://{host}:{https}/inbox/\n\
-         webapi                    http://{host}:{http}/webapi/   https://{host}:{https}/webapi/\n\
+         inbox (for a browser)     {inbox}\n\
+         account (for a browser)   {account}\n\
+         webapi                    {webapi}\n\
          login                     postrider@localhost   password {PASSWORD}\n\
          management API            {management}\n\
          metrics                   http://{host}:{http}/metrics\n\
@@ -376,6 +381,9 @@ pub fn banner(place: &Place, ip: IpAddr, offset: u16, deliver: bool) -> String {
          \n\
          {program} --config {static_conf} queue retired list\n\
          {program} --config {static_conf} queue list\n",
+        inbox = at("/inbox/"),
+        account = at("/account/"),
+        webapi = at("/webapi/"),
         version = env!("CARGO_PKG_VERSION"),
         dir = place.dir.display(),
         made = if place.new { " (made just now)" } else { "" },
@@ -427,6 +435,27 @@ mod tests {
             let expected = [management(1087), management(1450), Some(1087)];
             assert_eq!(services(&text), expected, "{ip}");
             std::fs::write(&path, text).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_banner_names_the_pages_that_there_are() {
+        let place = Place {
+            dir: PathBuf::from("/dir"),
+            conf: PathBuf::from("/dir/config/postrider.conf"),
+            new: true,
+            mended: Vec::new(),
+        };
+        for (ip, is_here) in [("127.0.0.1", true), ("192.0.2.1", false)] {
+            let text = banner(&place, ip.parse().unwrap(), 7, false);
+            for (path, is_named) in [("inbox", true), ("account", true), ("admin", is_here)] {
+                for url in [
+                    format!("http://{ip}:1087/{path}/"),
+                    format!("https://{ip}:1450/{path}/"),
+                ] {
+                    assert_eq!(text.contains(&url), is_named, "{url}: {text}");
+                }
+            }
         }
     }
 
