@@ -104,10 +104,10 @@ impl Display for Count {
 }
 
 /// "1 message", "2 messages".
-pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
-    match count {
+pub(super) fn counted(count: impl TryInto<u64>, one: &str, many: &str) -> String {
+    match count.try_into().unwrap_or(u64::MAX) {
         1 => format!("1 {one}"),
-        _ => format!("{} {many}", Count(count)),
+        count => format!("{} {many}", Count(count)),
     }
 }
 

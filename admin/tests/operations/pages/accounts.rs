@@ -211,13 +211,10 @@ async fn tls_keys_are_for_logins_of_the_account() {
 
 #[tokio::test]
 async fn an_empty_list_of_secrets_is_none() {
-    let dir = tempfile::tempdir().unwrap().keep();
-    let file = dir.join("adminpasswd");
-    let statics = format!("admin_password_file = {file:?}\n{STATICS}");
     let hook = "outgoing_webhook = { url = \"http://127.0.0.1:9/\", secret = [] }\n";
     let dynamics = TENANTS.replacen("[accounts.ann]\n", &format!("[accounts.ann]\n{hook}"), 1);
     assert!(dynamics.contains(hook));
-    let visitor = Visitor::of(Desk::with(&statics, &dynamics)).await;
+    let visitor = Visitor::of(Desk::with_admin(STATICS, &dynamics)).await;
     let visitor = visitor.entering_as_admin().await;
     let page = visitor.get("/admin/accounts/ann/webhooks").await;
     assert!(

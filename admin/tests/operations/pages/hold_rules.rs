@@ -17,6 +17,7 @@ async fn a_rule_is_added_and_removed() {
     );
     let rows = added.rows();
     assert_eq!(rows.len(), 1, "{}", added.html);
+    assert!(added.html.contains("<caption>1 rule</caption>"));
     assert!(rows[0][1].contains("b.test"), "{rows:?}");
     assert!(added.text().contains("1 rule Rule"), "{}", added.text());
     // A notice is told once.

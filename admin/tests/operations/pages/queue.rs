@@ -128,7 +128,11 @@ async fn visitor() -> Visitor {
 async fn one_box_and_filters_find_messages() {
     let visitor = visitor().await;
     let page = visitor.get(QUEUE).await;
-    assert!(page.html.contains("<span class=\"state wrap "), "{}", page.html);
+    assert!(
+        page.html.contains("<span class=\"state wrap "),
+        "{}",
+        page.html
+    );
     assert_eq!(numbers(&page), [1, 2]);
     let row = &page.rows()[0];
     let seen = (row[2].as_str(), row[3].as_str(), row[4].as_str());

@@ -40,8 +40,8 @@ struct Page {
 struct Sites {
     frame: Frame,
     rows: Vec<Row>,
-    others: Count,
-    others_waiting: Count,
+    others: u64,
+    others_waiting: u64,
     has_others: bool,
     is_counting: bool,
     failing: bool,
@@ -124,8 +124,8 @@ async fn part(asked: Arc<Asked>) -> Result<Part, Trouble> {
     Part::new(&Sites {
         rows: rows.collect(),
         frame: asked.frame("Destinations"),
-        others: Count(others),
-        others_waiting: Count(others_waiting),
+        others,
+        others_waiting,
         has_others: others > 0,
         is_counting,
         failing,

@@ -118,7 +118,9 @@ async fn a_table_is_checked_imported_and_exported() {
     let checked = visitor.send(&form, IMPORT, &fields).await;
     assert_eq!(checked.status, 200, "{}", checked.text());
     assert!(
-        checked.text().contains("1 new addresses"),
+        checked
+            .text()
+            .contains("1 new address 1 that are on the list already 1 wrong row"),
         "{}",
         checked.text()
     );

@@ -268,8 +268,6 @@ async fn calls_that_failed_before_are_moved_and_the_others_stay() {
 
 #[tokio::test]
 async fn the_next_receivers_begin_with_the_first_calls() {
-    let dir = tempfile::tempdir().unwrap().keep();
-    let file = dir.join("adminpasswd");
     let mut dynamics = "[domains.\"example.org\"]\n".to_owned();
     for number in 10..62 {
         let account = if number == 10 {
@@ -283,8 +281,7 @@ async fn the_next_receivers_begin_with_the_first_calls() {
             outgoing_webhook.url = \"http://127.0.0.1:9/\"\n"
         ));
     }
-    let statics = format!("admin_password_file = {file:?}\n{STATICS}");
-    let visitor = Visitor::of(Desk::with(&statics, &dynamics)).await;
+    let visitor = Visitor::of(Desk::with_admin(STATICS, &dynamics)).await;
     let visitor = visitor.entering_as_admin().await;
     for _ in 0..30 {
         hook(&visitor.desk, "app", "http://127.0.0.1:9/").await;

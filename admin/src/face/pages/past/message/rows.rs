@@ -60,7 +60,7 @@ impl Call {
             Some(false) => ("bad", "Given up"),
             None => ("warn", "Waits"),
         };
-        let tries = counted(call.attempts.into(), "try", "tries");
+        let tries = counted(call.attempts, "try", "tries");
         Self {
             id: call.id,
             class,
