@@ -153,7 +153,7 @@ impl Browse {
     }
 }
 
-/// The pattern for the domain of a whole address, whose messages are among those of the domain. Other
+/// The pattern for the domain of a whole address: its messages are among those of the domain. Other
 /// patterns stay: part of an address may stand in any domain.
 fn narrowed(pattern: Option<&str>) -> Option<String> {
     let pattern = pattern?;

@@ -35,8 +35,8 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 const CALL_LIMIT: &str = "40";
 /// The time limit for an answer to a request of our own.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// The type of an answer that is a stream. Some streams do not end, and schemathesis takes each event
-/// for a whole answer. Tests of their own read them.
+/// The type of an answer that is a stream. Some streams do not end, and schemathesis takes each
+/// event for a whole answer. Tests of their own read them.
 const STREAM: &str = "text/event-stream";
 
 /// DNS servers are asked on loopback only, and nobody answers there.

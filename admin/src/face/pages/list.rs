@@ -167,8 +167,8 @@ impl Listing {
         (items, links)
     }
 
-    /// The same for what a search found, with how far it came. `id` gives the number of an item,
-    /// and `row` what the page shows of it.
+    /// The same for what a search found, with how far it came. `id` gives the number of an item.
+    /// `row` gives its row on the page.
     pub(super) fn found<T, R>(
         &self,
         found: Searched<T>,
