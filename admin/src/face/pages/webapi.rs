@@ -1,6 +1,8 @@
 //! The commands and calls that do the same as a page of the holder of an account. A holder reaches
 //! the webapi, and the part of the management API about the own account.
 
+use std::collections::BTreeMap;
+
 use postrider_config::HttpService;
 use serde_json::{Map, Value};
 
@@ -20,11 +22,12 @@ fn enabled<'a>(https: &'a HttpService, http: &'a HttpService) -> Option<&'a Http
     [https, http].into_iter().find(|service| service.enabled)
 }
 
-/// A request with those fields that have a value.
+/// A request with those fields that have a value, by name.
 pub(super) fn request<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
     let fields = fields.into_iter();
     let given = fields.filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    Value::Object(given.collect::<Map<_, _>>())
+    let given: BTreeMap<String, Value> = given.collect();
+    Value::Object(given.into_iter().collect::<Map<_, _>>())
 }
 
 /// The call of a method of v1.

@@ -291,6 +291,10 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let tab = asked.query.text("tab").unwrap_or_default().to_owned();
     let content = match tab.as_str() {
         "" => {
+            // A stream answers before its part is made.
+            if live::is_asked(&asked) {
+                seen(&asked, id).await?;
+            }
             return match live::shown(&asked, EVERY, part).await? {
                 Shown::Part(answer) => Ok(answer),
                 Shown::Page(live) => {

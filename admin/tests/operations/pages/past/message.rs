@@ -145,7 +145,7 @@ async fn a_holder_reads_all_that_happened_to_an_own_message() {
         "sent by the account",
         "Not taken",
         "by mx.remote.test [192.0.2.1]: 450",
-        "What was said , in clear",
+        "What was said, in clear",
         "7 ms C: RCPT TO:<x@remote.test>",
         "Event delayed",
         "450",
