@@ -9,8 +9,8 @@
 //! - `form`: the fields of a form. `repeats`: a form that was sent twice acts once. `recent`: what
 //!   came lately.
 //! - `frame`: the frame around each page. `shown`: times, sizes and counts for people.
-//! - `command`: the commands and calls that do the same as a page. `webapi`: those that the holder of
-//!   an account can use.
+//! - `command`: the commands and calls that do the same as a page. `webapi`: those that the holder
+//!   of an account can use.
 //! - `list`: pages of long lists. `live`: parts of pages that are kept up to date.
 //! - `job`: work on many things that goes on, and can be stopped.
 //! - `confirm`: what a change will do, before it is done.

@@ -351,8 +351,8 @@ impl Asked {
         link.into_response(true)
     }
 
-    /// Leads to the pages that set up a second factor. The inbox has none of its own: its visitor is
-    /// the holder of an account.
+    /// Leads to the pages that set up a second factor. The inbox has none of its own: its visitor
+    /// is the holder of an account.
     fn to_second_factor(&self) -> Response {
         let area = match self.area {
             Area::Inbox => Area::Account,

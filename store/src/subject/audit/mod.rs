@@ -264,8 +264,8 @@ impl Store {
         self.change_one(op, None).await?.output()
     }
 
-    /// Entries of the audit log that match, beginning behind `after`. A filter for a target looks at
-    /// the entries of that target only.
+    /// Entries of the audit log that match, beginning behind `after`. A filter for a target looks
+    /// at the entries of that target only.
     ///
     /// # Errors
     /// If they can't be read.

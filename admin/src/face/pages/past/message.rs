@@ -288,13 +288,11 @@ async fn look(asked: &Asked, id: QueueId, with_text: bool) -> Result<Looked, Tro
 /// A message of the queue or of the history.
 pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let id = QueueId(asked.number(0)?);
+    // Before a stream begins, too.
+    let is_ended = seen(&asked, id).await?.stage.is_end();
     let tab = asked.query.text("tab").unwrap_or_default().to_owned();
     let content = match tab.as_str() {
         "" => {
-            // A stream answers before its part is made.
-            if live::is_asked(&asked) {
-                seen(&asked, id).await?;
-            }
             return match live::shown(&asked, EVERY, part).await? {
                 Shown::Part(answer) => Ok(answer),
                 Shown::Page(live) => {
@@ -305,7 +303,7 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
         "headers" | "structure" | "text" | "source" => {
             // Only the text of others is asked for.
             let is_text = matches!(tab.as_str(), "text" | "source");
-            match seen(&asked, id).await?.stage.is_end() {
+            match is_ended {
                 true => Content::Gone,
                 false if is_text && !is_holder(&asked) => Content::Hidden,
                 false => Content::Looked(look(&asked, id, is_text).await?),
