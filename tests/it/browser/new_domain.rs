@@ -92,8 +92,8 @@ async fn add_account(page: &Page) {
     page.see("elsewhere.test").await;
     page.fill("First address", "bob@new.test").await;
     page.press("Add the account").await;
-    page.see("bob@new.test").await;
-    page.follow("Password").await;
+    page.see("The account bob is added. Next: give it a password.")
+        .await;
     page.see("There is no password").await;
     page.fill("New password", ANNS_PASSWORD).await;
     page.fill("The same again", ANNS_PASSWORD).await;
