@@ -111,7 +111,13 @@ impl Figures {
         store: &Store,
         now: Time,
     ) -> Result<Option<u64>, StoreError> {
-        let waiting = self.waiting(store, now, SHORT_PATIENCE).await?;
+        let took = self.last().map(|last| last.took);
+        // A long look is not over soon, so nobody waits for the next one.
+        let patience = match took.is_some_and(|took| took > SHORT_PATIENCE) {
+            true => Duration::ZERO,
+            false => SHORT_PATIENCE,
+        };
+        let waiting = self.waiting(store, now, patience).await?;
         Ok(waiting.map(|waiting| waiting.due))
     }
 
@@ -409,5 +415,35 @@ mod tests {
         tokio::time::resume();
         drop(held);
         assert_eq!(bytes().await, Some(0));
+    }
+
+    /// Pages wait for a look that takes a moment, and not for a long one.
+    #[tokio::test]
+    async fn pages_do_not_wait_for_a_long_look() {
+        let figures = Arc::new(Figures::default());
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(Options::new(dir.path())).unwrap();
+        let _held = Arc::clone(&figures.looking).lock_owned().await;
+        tokio::time::pause();
+        let long = Duration::from_secs(1);
+        for (took, due, waited) in [
+            (None, None, SHORT_PATIENCE),
+            (Some(Duration::ZERO), Some(7), SHORT_PATIENCE),
+            (Some(long), Some(7), Duration::ZERO),
+        ] {
+            *figures.last.lock().unwrap() = took.map(|took| Looked {
+                until: Instant::now() - took * LOOK_SHARE,
+                took,
+                found: Waiting {
+                    due: 7,
+                    ..Waiting::default()
+                },
+            });
+            let begun = tokio::time::Instant::now();
+            assert_eq!(figures.due(&store, Time(0)).await.unwrap(), due);
+            // The timer of tokio counts whole milliseconds.
+            let more = begun.elapsed().saturating_sub(waited);
+            assert!(begun.elapsed() >= waited && more <= Duration::from_millis(1));
+        }
     }
 }
