@@ -450,12 +450,13 @@ fn read_optional_mailbox(reader: &Reader<'_>, name: &str) -> String {
     mailbox
 }
 
-/// Reads `secret`: a string or an array of at most two, each `whsec_` and base64. An empty array is
-/// as no secret.
+/// Reads `secret`: a string or an array of two, each `whsec_` and base64.
 fn read_secrets(reader: &Reader<'_>) -> Vec<WebhookSecret> {
     let name = "secret";
     let texts: Vec<&Value> = match reader.raw(name) {
-        Some(Item::Value(Value::Array(array))) if array.len() <= 2 => array.iter().collect(),
+        Some(Item::Value(Value::Array(array))) if (1..=2).contains(&array.len()) => {
+            array.iter().collect()
+        }
         Some(Item::Value(Value::Array(_))) => {
             reader.wrong(name, "must be one secret or an array of two");
             return Vec::new();

@@ -2,10 +2,7 @@
 
 use postrider_admin::op::{credentials::ListAppPasswords, keys};
 
-use super::{
-    super::{Desk, STATICS, http::TENANTS},
-    PASSWORD, Seen, Visitor,
-};
+use super::{PASSWORD, Seen, Visitor};
 
 /// The secret that a page shows.
 fn secret(page: &Seen) -> String {
@@ -207,30 +204,6 @@ async fn tls_keys_are_for_logins_of_the_account() {
     let ask = visitor.get(&remove).await;
     let gone = visitor.act(&ask, &remove, &[]).await;
     assert!(gone.rows().is_empty(), "{}", gone.html);
-}
-
-#[tokio::test]
-async fn an_empty_list_of_secrets_is_none() {
-    let hook = "outgoing_webhook = { url = \"http://127.0.0.1:9/\", secret = [] }\n";
-    let dynamics = TENANTS.replacen("[accounts.ann]\n", &format!("[accounts.ann]\n{hook}"), 1);
-    assert!(dynamics.contains(hook));
-    let visitor = Visitor::of(Desk::with_admin(STATICS, &dynamics)).await;
-    let visitor = visitor.entering_as_admin().await;
-    let page = visitor.get("/admin/accounts/ann/webhooks").await;
-    assert!(
-        page.text().contains("Calls are not signed."),
-        "{}",
-        page.text()
-    );
-    let secrets = "/admin/accounts/ann/webhooks/outgoing/secret";
-    let ask = visitor.get(secrets).await;
-    let one = visitor.act(&ask, secrets, &[]).await;
-    assert!(
-        one.text()
-            .contains("The secret is made. Calls are signed with it."),
-        "{}",
-        one.text()
-    );
 }
 
 #[tokio::test]
