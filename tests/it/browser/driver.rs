@@ -45,13 +45,17 @@ pub struct Refusal {
 impl Refusal {
     /// The page changed while the driver used it, so that another try can succeed.
     pub fn passes(&self) -> bool {
-        [
-            "stale element reference",
-            "element click intercepted",
-            "element not interactable",
-            "move target out of bounds",
-        ]
-        .contains(&self.code.as_str())
+        // So chromedriver calls an element whose page goes at this moment.
+        let is_of_past = self.code == "unknown error"
+            && self.message.contains("does not belong to the document");
+        is_of_past
+            || [
+                "stale element reference",
+                "element click intercepted",
+                "element not interactable",
+                "move target out of bounds",
+            ]
+            .contains(&self.code.as_str())
     }
 }
 
