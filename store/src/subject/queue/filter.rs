@@ -166,34 +166,20 @@ impl QueueFilter {
     /// those that match.
     #[must_use]
     pub fn indexed(&self) -> Self {
-        let all = Self {
+        let mut only = Self {
             ids: self.ids.clone(),
             message_id: self.message_id.clone(),
             ..Self::default()
         };
         match self.group() {
-            Some(Group::ToDomain(_)) => Self {
-                to: self.to.clone(),
-                ..all
-            },
-            Some(Group::FromDomain(_)) => Self {
-                from: self.from.clone(),
-                ..all
-            },
-            Some(Group::Held) => Self {
-                hold: self.hold,
-                ..all
-            },
-            Some(Group::Transport(_)) => Self {
-                transport: self.transport.clone(),
-                ..all
-            },
-            Some(Group::Account(_)) => Self {
-                account: self.account.clone(),
-                ..all
-            },
-            Some(Group::Recipient(_) | Group::Failed) | None => all,
+            Some(Group::ToDomain(_)) => only.to.clone_from(&self.to),
+            Some(Group::FromDomain(_)) => only.from.clone_from(&self.from),
+            Some(Group::Held) => only.hold = self.hold,
+            Some(Group::Transport(_)) => only.transport.clone_from(&self.transport),
+            Some(Group::Account(_)) => only.account.clone_from(&self.account),
+            Some(Group::Recipient(_) | Group::Failed) | None => {}
         }
+        only
     }
 }
 
@@ -243,38 +229,21 @@ impl RetiredFilter {
     /// those that match.
     #[must_use]
     pub fn indexed(&self) -> Self {
-        let all = Self {
+        let mut only = Self {
             ids: self.ids.clone(),
             message_id: self.message_id.clone(),
             ..Self::default()
         };
         match self.group() {
-            Some(Group::Recipient(_)) => Self {
-                recipient: self.recipient.clone(),
-                ..all
-            },
-            Some(Group::ToDomain(_)) => Self {
-                to: self.to.clone(),
-                ..all
-            },
-            Some(Group::FromDomain(_)) => Self {
-                from: self.from.clone(),
-                ..all
-            },
-            Some(Group::Transport(_)) => Self {
-                transport: self.transport.clone(),
-                ..all
-            },
-            Some(Group::Failed) => Self {
-                success: Some(false),
-                ..all
-            },
-            Some(Group::Account(_)) => Self {
-                account: self.account.clone(),
-                ..all
-            },
-            Some(Group::Held) | None => all,
+            Some(Group::Recipient(_)) => only.recipient.clone_from(&self.recipient),
+            Some(Group::ToDomain(_)) => only.to.clone_from(&self.to),
+            Some(Group::FromDomain(_)) => only.from.clone_from(&self.from),
+            Some(Group::Transport(_)) => only.transport.clone_from(&self.transport),
+            Some(Group::Failed) => only.success = self.success,
+            Some(Group::Account(_)) => only.account.clone_from(&self.account),
+            Some(Group::Held) | None => {}
         }
+        only
     }
 }
 
