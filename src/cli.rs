@@ -309,4 +309,13 @@ mod tests {
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn fingerprints_may_begin_with_a_hyphen() {
+        for fingerprint in ["-vE6265pBIMD6KS2", "--", "vE6265pBIMD6KS2"] {
+            let words = ["postrider", "tlspubkey", "rm", fingerprint];
+            let read = Cli::try_parse_from(words);
+            assert_eq!(read.is_ok(), fingerprint != "--", "{fingerprint}");
+        }
+    }
 }

@@ -39,6 +39,8 @@ pub enum TlsPubkey {
     /// Remove a key. Its certificates log in no more.
     Rm {
         /// The fingerprint of the key.
+        // Base64 for URLs: it may begin with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         fingerprint: String,
     },
 }
