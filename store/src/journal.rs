@@ -117,6 +117,7 @@ use handles::Handles;
 pub use options::JournalOptions;
 use reader::SegmentFile;
 pub use reader::{HeldText, JournalReader, JournalText, TextPlace};
+use recover::Unsettled;
 use spare::Spares;
 
 /// The journal's folder.
@@ -224,6 +225,8 @@ pub struct Journal {
     /// The segments in which a write or a sync failed. They are not used again.
     unsound: Vec<u64>,
     failures: u32,
+    /// The last batch that was read at the start, as long as a power cut may take it away.
+    unsettled: Option<Unsettled>,
     /// The next start may find entries of a batch that failed.
     uncertain: bool,
     _lock: Box<dyn DiskLock>,
@@ -241,6 +244,8 @@ impl Journal {
     /// Opens the journal of a folder, or makes one if there is none. It gives `apply` every entry
     /// from `from` on, in order. `from` is a position that [`end`](Self::end) gave earlier, or None
     /// for all entries. Then the journal is ready for appending.
+    ///
+    /// On a full disk, the last entries may be [unsettled](Self::is_unsettled).
     ///
     /// A crash may undo a release. So the caller releases again the [`segments`](Self::segments)
     /// that it does not need.
@@ -274,10 +279,11 @@ impl Journal {
             },
             spares,
             active: None,
-            tail: recovered.tail,
-            next_batch: from.batch.max(recovered.tail.batch.saturating_add(1)),
+            tail: recovered.tail.link,
+            next_batch: from.batch.max(recovered.tail.link.batch.saturating_add(1)),
             unsound: Vec::new(),
             failures: 0,
+            unsettled: recovered.tail.unsettled,
             uncertain: false,
             _lock: lock,
         })
@@ -359,6 +365,14 @@ impl Journal {
         Some(active + reserve)
     }
 
+    /// Whether a power cut may take away the last batch that [`open`](Self::open) read. Then the
+    /// process died while it appended the batch, and the disk is too full to write it again. The
+    /// batch is durable when the next append succeeds. No checkpoint may cover it before.
+    #[must_use]
+    pub const fn is_unsettled(&self) -> bool {
+        self.unsettled.is_some()
+    }
+
     /// Whether the next start may find entries of a batch whose append failed. The next append
     /// without an error cancels that batch.
     #[must_use]
@@ -414,6 +428,7 @@ impl Journal {
                 max: self.max_batch(),
             });
         }
+        self.settle()?;
         let fits = |active: &Active| {
             active.next + bytes as u64 <= active.segment.size
                 && (space == Space::Reserve || !active.reserve)
@@ -425,6 +440,24 @@ impl Journal {
             Ok(appended) => Ok(appended),
             Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// Makes the last batch of the start durable, which the next batch relies on.
+    fn settle(&mut self) -> Result<(), AppendError> {
+        let Some(unsettled) = &self.unsettled else {
+            return Ok(());
+        };
+        match unsettled.settle() {
+            Ok(()) => self.unsettled = None,
+            Err(error) if is_full(&error) => return Err(AppendError::Full(error)),
+            Err(error) => {
+                // No other segment can help: the batch counts, and its segment is unsound.
+                self.failures = 2;
+                tracing::error!(%error, "last batch of the journal not made durable");
+                return Err(AppendError::Closed(error));
+            }
+        }
+        Ok(())
     }
 
     /// Takes another segment. The journal keeps the active one if there is no other.

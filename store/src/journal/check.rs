@@ -36,7 +36,7 @@ pub(crate) fn read_back(
         generation,
         end,
         batch,
-    } = recovered.tail;
+    } = recovered.tail.link;
     let segments = recovered.segments.values();
     let segments = segments.map(|segment| SegmentInfo {
         generation: segment.generation,

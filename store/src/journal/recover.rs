@@ -20,8 +20,38 @@ pub(super) struct Recovered {
     /// All segments that were ever written to.
     pub(super) segments: SegmentMap,
     pub(super) found: Found,
-    /// The end of the journal.
-    pub(super) tail: Link,
+    pub(super) tail: Tail,
+}
+
+/// The end of the journal.
+pub(super) struct Tail {
+    pub(super) link: Link,
+    /// The last batch, if it could not be made durable.
+    pub(super) unsettled: Option<Unsettled>,
+}
+
+impl Tail {
+    /// The end of a journal without entries.
+    const NONE: Self = Self {
+        link: Link::NONE,
+        unsettled: None,
+    };
+}
+
+/// A batch that was read and may not be durable. Its bytes stay in memory: after a failed sync, the
+/// kernel may forget them and read other ones.
+pub(super) struct Unsettled {
+    file: Box<dyn DiskFile>,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Unsettled {
+    /// Writes the batch again, and syncs.
+    pub(super) fn settle(&self) -> io::Result<()> {
+        self.file.write_at(&self.bytes, self.at)?;
+        self.file.sync_data()
+    }
 }
 
 /// A segment that was begun.
@@ -181,11 +211,11 @@ fn replay(
     started: &BTreeMap<u64, Started>,
     from: Position,
     apply: &mut Apply<'_>,
-) -> Result<Link, JournalError> {
+) -> Result<Tail, JournalError> {
     let Some((_, newest)) = started.last_key_value() else {
         // The newest segment is never released. So a journal that ever had an entry has a segment.
         return if from.generation == 0 {
-            Ok(Link::NONE)
+            Ok(Tail::NONE)
         } else {
             Err(JournalError::Missing {
                 generation: from.generation,
@@ -215,7 +245,7 @@ fn replay(
             generation: from.generation,
         });
     }
-    let mut tail = Link::NONE;
+    let mut tail = Tail::NONE;
     for (segment, end) in chain.into_iter().rev() {
         let from = (segment.file.generation == from.generation).then_some(from);
         tail = replay_segment(disk, segment, from, end, apply)?;
@@ -301,7 +331,7 @@ fn replay_segment(
     from: Option<Position>,
     limit: Option<Link>,
     apply: &mut Apply<'_>,
-) -> Result<Link, JournalError> {
+) -> Result<Tail, JournalError> {
     let generation = segment.file.generation;
     let failed = io_error(&segment_name(generation));
     let file = open_started(disk, generation)?;
@@ -327,18 +357,21 @@ fn replay_segment(
         apply_entry(generation, at, &header, op, apply)?;
         cursor.pass(&header);
     }
-    if cursor.end > cursor.batch_start {
-        match limit {
-            Some(limit) if cursor.end > limit => return Err(corrupt(generation, cursor.end)),
-            Some(_) => {}
-            None => write_again(&*file, generation, cursor.batch_start, cursor.end)?,
-        }
-    }
-    Ok(Link {
+    let link = Link {
         generation,
         end: u32::try_from(cursor.end).map_err(|_| corrupt(generation, cursor.end))?,
         batch: cursor.counted,
-    })
+    };
+    let unsettled = match limit {
+        Some(limit) if cursor.end > limit && cursor.end > cursor.batch_start => {
+            return Err(corrupt(generation, cursor.end));
+        }
+        None if cursor.end > cursor.batch_start => {
+            write_again(file, generation, cursor.batch_start, cursor.end)?
+        }
+        _ => None,
+    };
+    Ok(Tail { link, unsettled })
 }
 
 /// Gives `apply` an entry, unless it is the start entry of the segment.
@@ -393,21 +426,23 @@ fn open_started(disk: &dyn Disk, generation: u64) -> Result<Box<dyn DiskFile>, J
 
 /// Writes the last batch of the newest segment once more, and syncs. It may be visible only because
 /// the kernel has it in memory, perhaps after a failed sync. The next batch relies on it.
+///
+/// If a write over a file takes space (copy-on-write), the disk may be too full for that. This must
+/// not prevent the start. So the batch is given back, for another try before the next append.
 fn write_again(
-    file: &dyn DiskFile,
+    file: Box<dyn DiskFile>,
     generation: u64,
-    start: u64,
+    at: u64,
     end: u64,
-) -> Result<(), JournalError> {
+) -> Result<Option<Unsettled>, JournalError> {
     let failed = io_error(&segment_name(generation));
-    let len = usize::try_from(end - start).map_err(|_| corrupt(generation, start))?;
+    let len = usize::try_from(end - at).map_err(|_| corrupt(generation, at))?;
     let mut bytes = vec![0; len];
-    file.read_at(&mut bytes, start).map_err(&failed)?;
-    match file.write_at(&bytes, start) {
-        // If a write over a file takes space (copy-on-write), a full disk must not prevent the
-        // start.
-        Err(error) if is_full(&error) => {}
-        result => result.map_err(&failed)?,
+    file.read_at(&mut bytes, at).map_err(&failed)?;
+    let last = Unsettled { file, at, bytes };
+    match last.settle() {
+        Ok(()) => Ok(None),
+        Err(error) if is_full(&error) => Ok(Some(last)),
+        Err(error) => Err(failed(error)),
     }
-    file.sync_data().map_err(&failed)
 }

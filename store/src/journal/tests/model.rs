@@ -15,6 +15,8 @@ struct Rig {
     checkpoint: Position,
     /// The entries acknowledged since the checkpoint.
     acknowledged: Vec<String>,
+    /// The entries of the batch that is unsettled since the start, with the places of their texts.
+    unsettled: Vec<(String, Option<TextPlace>)>,
     /// The batches with an unknown fate. The process died in the middle of the append, or the batch
     /// was refused and not canceled yet.
     unknown: Vec<Vec<String>>,
@@ -52,6 +54,7 @@ impl Rig {
             journal: None,
             checkpoint: Position::START,
             acknowledged: Vec::new(),
+            unsettled: Vec::new(),
             unknown: Vec::new(),
             texts: BTreeMap::new(),
             next: 0,
@@ -73,25 +76,36 @@ impl Rig {
             return;
         };
         let before = journal.end();
-        match journal.append(&mut batch, space) {
+        let result = journal.append(&mut batch, space);
+        let began_another = journal.end().generation != before.generation;
+        if !journal.is_unsettled() {
+            for (name, place) in std::mem::take(&mut self.unsettled) {
+                self.acknowledge(name, place);
+            }
+        }
+        match result {
             Ok(appended) => {
-                for ((name, len), place) in names.iter().zip(lens).zip(appended.texts) {
-                    if let Some(place) = place {
-                        self.texts
-                            .insert(name.clone(), (place, text_of(name, *len)));
-                    }
+                for (name, place) in names.into_iter().zip(appended.texts) {
+                    self.acknowledge(name, place);
                 }
-                self.acknowledged.extend(names);
                 // This cancels every batch that was refused before.
                 self.unknown.clear();
             }
             // Another segment was begun. That cancels the batch.
-            Err(AppendError::Failed(_)) if journal.end().generation != before.generation => {
-                self.unknown.clear()
-            }
+            Err(AppendError::Failed(_)) if began_another => self.unknown.clear(),
             Err(AppendError::TooLarge { .. }) => {}
             Err(_) => self.unknown.push(names),
         }
+    }
+
+    /// The entry is durable.
+    fn acknowledge(&mut self, name: String, place: Option<TextPlace>) {
+        if let Some(place) = place {
+            let len = u16::try_from(place.len).unwrap();
+            let text = text_of(&name, len);
+            self.texts.insert(name.clone(), (place, text));
+        }
+        self.acknowledged.push(name);
     }
 
     fn run(&mut self, action: &Action) {
@@ -107,7 +121,9 @@ impl Rig {
                 );
             }
             Action::Checkpoint => {
-                if let Some(journal) = &self.journal {
+                if let Some(journal) = &self.journal
+                    && !journal.is_unsettled()
+                {
                     self.checkpoint = journal.end();
                     self.acknowledged.clear();
                 }
@@ -156,21 +172,22 @@ impl Rig {
             self.acknowledged
         );
         let rest = &names[self.acknowledged.len()..];
+        let unsettled = self.unsettled.drain(..).map(|(name, _)| name).collect();
+        self.unknown.push(unsettled);
         assert!(
             rest.is_empty() || self.unknown.iter().any(|batch| batch.starts_with(rest)),
             "{rest:?} were never acknowledged, and the batches with an unknown fate are {:?}",
             self.unknown
         );
         self.unknown.clear();
-        for (name, place) in &read[self.acknowledged.len()..] {
-            if let Some(place) = place {
-                let len = u16::try_from(place.len).unwrap();
-                self.texts
-                    .insert(name.clone(), (*place, text_of(name, len)));
+        for (name, place) in read.into_iter().skip(self.acknowledged.len()) {
+            if journal.is_unsettled() {
+                self.unsettled.push((name, place));
+            } else {
+                // From now on it counts as acknowledged.
+                self.acknowledge(name, place);
             }
         }
-        // From now on all of them count as acknowledged.
-        self.acknowledged = names;
         for (place, text) in self.texts.values() {
             assert_eq!(
                 journal
@@ -276,6 +293,33 @@ proptest! {
     #[test]
     fn any_image_is_read_or_refused(image in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(check(&image).is_err());
+    }
+}
+
+/// A batch whose sync failed is visible after a kill. The disk is too full to write it again. So it
+/// counts as there only when an append could settle it.
+#[test]
+fn a_batch_that_cannot_be_written_again_is_settled_by_the_next_append() {
+    for seed in 0..50 {
+        let mut rig = Rig::new(seed);
+        rig.run(&Action::Append(vec![10], false));
+        rig.run(&Action::FailSync(0));
+        rig.disk.set_copy_on_write(true);
+        // The batch is written. There is no space for the next segment, which would cancel it.
+        rig.run(&Action::Space(Some(4096)));
+        rig.run(&Action::Append(vec![9, 9], false));
+        rig.run(&Action::Kill);
+        let unsettled = |rig: &Rig| rig.journal.as_ref().unwrap().is_unsettled();
+        assert!(unsettled(&rig));
+        rig.run(&Action::Append(vec![20], true));
+        assert!(unsettled(&rig));
+        if seed % 2 == 0 {
+            rig.run(&Action::Space(None));
+            rig.run(&Action::Append(vec![20], false));
+            assert!(!unsettled(&rig));
+            assert_eq!(rig.acknowledged, ["0", "1", "2", "4"]);
+        }
+        rig.end();
     }
 }
 
