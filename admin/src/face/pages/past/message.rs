@@ -234,19 +234,18 @@ fn commands(asked: &Asked, item: &MessageItem) -> Vec<AsCommand> {
     commands
 }
 
-async fn page(
+fn page(
     asked: &Asked,
-    id: QueueId,
+    item: MessageItem,
     (tab, live): (&str, Option<Live>),
     content: Content,
-) -> Result<Page, Trouble> {
-    let item = seen(asked, id).await?;
-    let id = id.0;
+) -> Page {
+    let id = item.message.id;
     let mut frame = asked.frame(&format!("Message {id}"));
     for command in commands(asked, &item) {
         frame = frame.with(command);
     }
-    Ok(Page {
+    Page {
         frame,
         id,
         to: item.message.to,
@@ -262,7 +261,7 @@ async fn page(
         history: history::path(asked),
         is_holder: is_holder(asked),
         faults: Faults::default(),
-    })
+    }
 }
 
 /// The page of a message once more, since a form was wrong.
@@ -274,9 +273,10 @@ pub(in super::super) async fn again(
     let id = QueueId(id);
     let part = part_of(&asked.for_all(), id).await?;
     let live = Some(live::still(asked, part));
+    let item = seen(asked, id).await?;
     Answer::again(&Page {
         faults,
-        ..page(asked, id, ("", live), Content::Nothing).await?
+        ..page(asked, item, ("", live), Content::Nothing)
     })
 }
 
@@ -288,22 +288,22 @@ async fn look(asked: &Asked, id: QueueId, with_text: bool) -> Result<Looked, Tro
 /// A message of the queue or of the history.
 pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let id = QueueId(asked.number(0)?);
-    // Before a stream begins, too.
-    let is_ended = seen(&asked, id).await?.stage.is_end();
+    // Checked here, so that no stream begins for a message of others.
+    let item = seen(&asked, id).await?;
     let tab = asked.query.text("tab").unwrap_or_default().to_owned();
     let content = match tab.as_str() {
         "" => {
             return match live::shown(&asked, EVERY, part).await? {
                 Shown::Part(answer) => Ok(answer),
                 Shown::Page(live) => {
-                    Answer::page(&page(&asked, id, ("", Some(live)), Content::Nothing).await?)
+                    Answer::page(&page(&asked, item, ("", Some(live)), Content::Nothing))
                 }
             };
         }
         "headers" | "structure" | "text" | "source" => {
             // Only the text of others is asked for.
             let is_text = matches!(tab.as_str(), "text" | "source");
-            match is_ended {
+            match item.stage.is_end() {
                 true => Content::Gone,
                 false if is_text && !is_holder(&asked) => Content::Hidden,
                 false => Content::Looked(look(&asked, id, is_text).await?),
@@ -311,7 +311,7 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
         }
         _ => return Err(Trouble::NoPage),
     };
-    Answer::page(&page(&asked, id, (&tab, None), content).await?)
+    Answer::page(&page(&asked, item, (&tab, None), content))
 }
 
 /// Shows an administrator the text of a message. The audit log notes that.
@@ -322,8 +322,6 @@ pub(in super::super) async fn show_text(asked: Arc<Asked>) -> Result<Answer, Tro
         _ => "text",
     };
     let content = Content::Looked(look(&asked, id, true).await?);
-    Answer::with(
-        StatusCode::OK,
-        &page(&asked, id, (tab, None), content).await?,
-    )
+    let item = seen(&asked, id).await?;
+    Answer::with(StatusCode::OK, &page(&asked, item, (tab, None), content))
 }
