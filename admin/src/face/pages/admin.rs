@@ -12,7 +12,6 @@ mod difference;
 pub(super) mod domain;
 pub(super) mod domains;
 pub(super) mod dry_run;
-mod filter;
 pub(super) mod hold_rules;
 pub(super) mod keys;
 pub(super) mod logins;

@@ -19,7 +19,7 @@ use super::{
     answer::{self, Answer, Trouble},
     browser::Browser,
     cookies,
-    form::{FORM_MAX, Fields},
+    form::{FORM_MAX, Fields, query},
     frame::{self, Frame},
     second_factor,
     site::{self, Area, Page},
@@ -336,10 +336,7 @@ impl Asked {
             Method::GET | Method::HEAD => self.target.as_str(),
             _ => "",
         };
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("to", back)
-            .finish();
-        let login = self.url(&format!("login?{query}"));
+        let login = self.url(&format!("login?{}", query([("to", back)])));
         if !self.browser.htmx {
             return answer::see_other(&login);
         }

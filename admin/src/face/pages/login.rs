@@ -16,7 +16,7 @@ use super::{
     answer::{Answer, Trouble, sentence},
     asked::{Asked, header_value},
     cookies::{self, To},
-    form::Faults,
+    form::{Faults, query},
     frame::Frame,
     halves::Half,
     shown::counted,
@@ -143,9 +143,7 @@ pub(super) async fn enter(asked: Arc<Asked>) -> Result<Answer, Trouble> {
 fn wait_for_code(asked: &Asked, half: Half, to: &str) -> Answer {
     let value = asked.shared().halves.begin(half, asked.now());
     let cookie = cookies::set(asked.area, To::Half, &asked.browser, &value);
-    let query = form_urlencoded::Serializer::new(String::new())
-        .append_pair("to", to)
-        .finish();
+    let query = query([("to", to)]);
     let response = super::answer::see_other(&asked.url(&format!("login/code?{query}")));
     let cookie = [(SET_COOKIE, header_value(&cookie))];
     Answer::Other((cookie, response).into_response())
@@ -182,9 +180,7 @@ fn code_page(asked: &Asked, half: &Half, to: &str) -> CodePage {
 
 /// Leads to the first form: there is no password that waits for a code, or it waited too long.
 fn anew(asked: &Asked, to: &str) -> Answer {
-    let query = form_urlencoded::Serializer::new(String::new())
-        .append_pair("to", to)
-        .finish();
+    let query = query([("to", to)]);
     Answer::SeeOther(asked.url(&format!("login?{query}")))
 }
 

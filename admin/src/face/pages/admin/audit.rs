@@ -6,17 +6,15 @@ use askama::Template;
 use postrider_store::{Order, Time};
 use serde_json::Value;
 
-use super::{
-    super::{
-        answer::{Answer, Trouble},
-        asked::Asked,
-        command::AsCommand,
-        form::Faults,
-        frame::Frame,
-        list::{Found, Listing},
-        shown::When,
-    },
-    filter,
+use super::super::{
+    answer::{Answer, Trouble},
+    asked::Asked,
+    command::{self, AsCommand},
+    form::Faults,
+    frame::Frame,
+    list::{Found, Listing},
+    past::filter,
+    shown::When,
 };
 use crate::{
     AdminError,
@@ -76,8 +74,8 @@ fn wanted(asked: &Asked, listing: &Listing) -> Result<List, AdminError> {
         who: text("who"),
         operation: text("operation"),
         target: text("target"),
-        since: filter::time(&asked.query, "since", asked.now())?,
-        before: filter::time(&asked.query, "before", asked.now())?,
+        since: filter::past(&asked.query, "since", asked.now())?,
+        before: filter::past(&asked.query, "before", asked.now())?,
         limit: Some(listing.limit()),
     })
 }
@@ -123,7 +121,7 @@ fn command(which: &List) -> AsCommand {
     let command = given.iter().fold(command, |command, (name, value)| {
         command.option(&format!("--{name}"), *value)
     });
-    let path = filter::call("/api/audit", &given);
+    let path = command::path("/api/audit", &given);
     command.get(&path)
 }
 

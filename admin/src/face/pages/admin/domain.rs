@@ -23,6 +23,7 @@ use crate::{
             asked::Asked,
             command::AsCommand,
             confirm::{Confirm, check_typed},
+            form::query,
             frame::Frame,
             shown::counted,
             tabs::{Tab, tabs},
@@ -121,9 +122,7 @@ pub(in crate::face::pages) async fn show(asked: Arc<Asked>) -> Result<Answer, Tr
     Answer::page(&DomainPage {
         frame: domain.frame(&asked, "Overview").with(command),
         reports: tabs(&asked, "reports", &REPORTS),
-        query: form_urlencoded::Serializer::new(String::new())
-            .append_pair("domain", domain.name())
-            .finish(),
+        query: query([("domain", domain.name())]),
         domain,
     })
 }

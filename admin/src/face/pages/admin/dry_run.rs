@@ -12,15 +12,12 @@ use axum::{
 use futures_util::stream;
 use tokio::sync::mpsc;
 
-use super::{
-    super::{
-        answer::{Answer, Trouble, sentence},
-        asked::{Asked, header_value},
-        command::AsCommand,
-        form::Faults,
-        frame::Frame,
-    },
-    filter,
+use super::super::{
+    answer::{Answer, Trouble, sentence},
+    asked::{Asked, header_value},
+    command::{self, AsCommand},
+    form::Faults,
+    frame::Frame,
 };
 use crate::{
     AdminError, Code,
@@ -108,7 +105,7 @@ fn command(check: &Check) -> AsCommand {
     });
     let target: String = form_urlencoded::byte_serialize(check.to.as_bytes()).collect();
     let path = format!("/api/troubleshoot/delivery/{target}");
-    command.get(&filter::call(&path, &options))
+    command.get(&command::path(&path, &options))
 }
 
 /// Runs a check. It ends when the browser goes.

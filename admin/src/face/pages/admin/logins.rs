@@ -5,17 +5,15 @@ use std::{net::IpAddr, sync::Arc};
 use askama::Template;
 use postrider_store::{Order, Time};
 
-use super::{
-    super::{
-        answer::{Answer, Trouble},
-        asked::Asked,
-        command::AsCommand,
-        form::Faults,
-        frame::Frame,
-        list::{Found, Listing},
-        shown::{Count, When, counted},
-    },
-    filter,
+use super::super::{
+    answer::{Answer, Trouble},
+    asked::Asked,
+    command::AsCommand,
+    form::Faults,
+    frame::Frame,
+    list::{Found, Listing},
+    past::filter,
+    shown::{Count, When, counted},
 };
 use crate::{
     AdminError, Code,
@@ -105,7 +103,7 @@ async fn found(asked: &Asked, listing: &Listing) -> Result<Page, AdminError> {
         of,
         result: text("result"),
         service: text("service"),
-        since: filter::time(query, "since", asked.now())?,
+        since: filter::past(query, "since", asked.now())?,
         after: listing.after(),
         limit: Some(listing.limit()),
     };

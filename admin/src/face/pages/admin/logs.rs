@@ -5,18 +5,15 @@ use std::{sync::Arc, time::Duration};
 use askama::{Template, filters::HtmlSafe};
 use postrider_store::{Order, Time};
 
-use super::{
-    super::{
-        answer::{Answer, Trouble},
-        asked::Asked,
-        command::AsCommand,
-        form::{Faults, Fields},
-        frame::Frame,
-        list::{Links, Listing},
-        live::{self, Live, Part, Shown},
-        shown::{When, counted},
-    },
-    filter,
+use super::super::{
+    answer::{Answer, Trouble},
+    asked::Asked,
+    command::{self, AsCommand},
+    form::{Faults, Fields},
+    frame::Frame,
+    list::{Links, Listing},
+    live::{self, Live, Part, Shown},
+    shown::{When, counted},
 };
 use crate::{
     AdminError, Code,
@@ -186,7 +183,7 @@ fn command(list: &List) -> AsCommand {
     if level.is_some() || list.module.is_some() || queue.is_some() {
         return command;
     }
-    let path = filter::call("/api/logs", &[("filter", list.filter.as_deref())]);
+    let path = command::path("/api/logs", &[("filter", list.filter.as_deref())]);
     command.get(&path)
 }
 

@@ -8,11 +8,10 @@ use super::{
     super::{
         answer::{Answer, Trouble},
         asked::Asked,
-        command::AsCommand,
+        command::{self, AsCommand},
         frame::Frame,
         shown::span,
     },
-    filter,
     plot::{Join, Plot, Series, Unit},
 };
 use crate::op::metrics::{Points, PointsItem};
@@ -107,7 +106,7 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let before = None;
     let found = asked.run(Points { since, before, ids }).await?;
     let after = since.to_string();
-    let path = filter::call("/api/telemetry/metrics", &[("after", Some(&after))]);
+    let path = command::path("/api/telemetry/metrics", &[("after", Some(&after))]);
     let command = AsCommand::none().get(&path);
     let times: Vec<String> = found.points.iter().map(|point| time(&point.time)).collect();
     let plot = |(title, unit, lines): &(&'static str, Unit, Lines)| {

@@ -112,10 +112,7 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let command =
         AsCommand::cli(["report", "show", &number]).get(&format!("/api/reports/{name}/{id}"));
     let (item, report, now) = (shown.item, shown.report, asked.now());
-    let suppressed = match &item.message {
-        Some(message) => suppressed(&asked, message, RECIPIENTS).await?,
-        None => Vec::new(),
-    };
+    let suppressed = suppressed(&asked, item.message.as_ref(), RECIPIENTS).await?;
     let mut page = Page {
         frame: asked.frame(&format!("Report {id}")).with(command),
         kind: name,

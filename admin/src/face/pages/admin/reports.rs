@@ -14,14 +14,13 @@ use super::{
     super::{
         answer::{Answer, Trouble},
         asked::Asked,
-        command::AsCommand,
+        command::{self, AsCommand},
         form,
         frame::Frame,
         list::{Links, Listing},
         shown::{Count, When},
     },
     bar::Bar,
-    filter,
 };
 use crate::{
     AdminError, Code,
@@ -143,7 +142,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         .flatten();
     let known = |days: &u64| PERIODS.iter().any(|(known, _)| known == days);
     let days = days.filter(known).unwrap_or(30);
-    let call = filter::call(
+    let call = command::path(
         &format!("/api/reports/{name}"),
         &[("text", text.as_deref())],
     );
@@ -167,10 +166,7 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
         links,
     };
     for item in items {
-        let suppressed = match &item.message {
-            Some(message) => suppressed(&asked, message, 0).await?,
-            None => Vec::new(),
-        };
+        let suppressed = suppressed(&asked, item.message.as_ref(), 0).await?;
         page.rows.push(row(item, suppressed, now));
     }
     let since = now.before(Duration::from_secs(days * 86_400));
@@ -191,11 +187,15 @@ pub(super) struct Suppressed {
 
 /// Whether the recipient of a reported message is suppressed now, for the account that sent the
 /// message. Of a message that is not found here, so many recipients are looked up for all accounts.
+/// A report about no message tells of none.
 pub(super) async fn suppressed(
     asked: &Asked,
-    message: &ReportedMessageItem,
+    message: Option<&ReportedMessageItem>,
     recipients: usize,
 ) -> Result<Vec<Suppressed>, AdminError> {
+    let Some(message) = message else {
+        return Ok(Vec::new());
+    };
     let found = match message.queue_id {
         None => None,
         Some(id) => match asked.run(Get { id: QueueId(id) }).await {
@@ -319,7 +319,7 @@ async fn dmarc(asked: &Asked, page: &mut Page, since: Time) -> Result<(), Troubl
     };
     page.sources = sources.into_iter().take(SOURCES).map(source).collect();
     let days = format!("-{}d", page.days);
-    let path = filter::call(
+    let path = command::path(
         "/api/reports/dmarc/sums",
         &[
             ("domain", Some(&domain)),

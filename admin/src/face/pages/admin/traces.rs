@@ -5,17 +5,15 @@ use std::{net::IpAddr, sync::Arc};
 use askama::Template;
 use postrider_store::Time;
 
-use super::{
-    super::{
-        answer::{Answer, Trouble},
-        asked::Asked,
-        command::AsCommand,
-        form::Faults,
-        frame::Frame,
-        list::Listing,
-        shown::When,
-    },
-    filter,
+use super::super::{
+    answer::{Answer, Trouble},
+    asked::Asked,
+    command::{self, AsCommand},
+    form::Faults,
+    frame::Frame,
+    list::Listing,
+    past::filter,
+    shown::When,
 };
 use crate::{
     AdminError,
@@ -105,7 +103,7 @@ async fn found(asked: &Asked, listing: &Listing) -> Result<Page, AdminError> {
         remote_ip: query.parsed::<IpAddr>("remote_ip", "an IP address")?,
         account: text("account"),
         words: text("words").unwrap_or_default(),
-        after: filter::time(query, "since", asked.now())?,
+        after: filter::past(query, "since", asked.now())?,
         cursor: listing.after(),
         limit: listing.rows,
         show: Show::Brief,
@@ -129,7 +127,7 @@ fn command(find: &Find) -> AsCommand {
     let remote = find.remote_ip.map(|remote| remote.to_string());
     let after = find.after.map(|after| after.to_string());
     let words = Some(find.words.as_str()).filter(|words| !words.is_empty());
-    let path = filter::call(
+    let path = command::path(
         "/api/telemetry/traces",
         &[
             ("values", Some("1")),

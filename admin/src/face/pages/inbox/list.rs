@@ -10,7 +10,7 @@ use super::{
         answer::{Answer, Trouble},
         asked::Asked,
         confirm::Confirm,
-        form::Faults,
+        form::{Faults, query},
         frame::Frame,
         list::{Links, Listing, Reach},
         live::{self, Live, Part, Shown},
@@ -177,13 +177,10 @@ pub(in super::super) async fn mark_all(asked: Arc<Asked>) -> Result<Answer, Trou
 }
 
 /// The path of the list with a search.
-fn with_query(query: &str) -> String {
-    match query {
+fn with_query(text: &str) -> String {
+    match text {
         "" => String::new(),
-        query => {
-            let mut pairs = form_urlencoded::Serializer::new(String::new());
-            format!("?{}", pairs.append_pair("q", query).finish())
-        }
+        text => format!("?{}", query([("q", text)])),
     }
 }
 

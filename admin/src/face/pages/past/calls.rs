@@ -119,8 +119,7 @@ pub(super) fn waiting_command(words: &[&str], filter: &HookFilter) -> AsCommand 
 /// The path and the query of the call for waiting calls. None: no parameter says which they are.
 pub(super) fn waiting_path(filter: &HookFilter, more: &[(&str, Option<&str>)]) -> Option<String> {
     let message = filter.message.map(|id| id.to_string());
-    let time = |time: Option<Time>| time.map(|time| time.to_string());
-    let (after, before) = (time(filter.submitted_after), time(filter.submitted_before));
+    let [after, before] = [filter.submitted_after, filter.submitted_before].map(text);
     let of = [
         ("account", filter.account.as_deref()),
         ("event", filter.event.as_deref()),
@@ -152,9 +151,7 @@ pub(super) fn past_command(words: &[&str], filter: &RetiredHookFilter) -> AsComm
 /// The path and the query of the call for past calls. None: no parameter says which they are.
 fn past_path(filter: &RetiredHookFilter, more: &[(&str, Option<&str>)]) -> Option<String> {
     let message = filter.message.map(|id| id.to_string());
-    let time = |time: Option<Time>| time.map(|time| time.to_string());
-    let (after, before) = (filter.last_activity_after, filter.last_activity_before);
-    let (after, before) = (time(after), time(before));
+    let [after, before] = [filter.last_activity_after, filter.last_activity_before].map(text);
     let of = [
         ("account", filter.account.as_deref()),
         ("event", filter.event.as_deref()),
@@ -170,6 +167,10 @@ fn past_path(filter: &RetiredHookFilter, more: &[(&str, Option<&str>)]) -> Optio
         )
     };
     filter.ids.is_empty().then(path)
+}
+
+fn text(time: Option<Time>) -> Option<String> {
+    time.map(|time| time.to_string())
 }
 
 /// The command and the call that list so many calls. `sort` is the order of the call, if it is not

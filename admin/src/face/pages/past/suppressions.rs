@@ -54,7 +54,7 @@ fn lists(asked: &Asked, which: &Wanted) -> AsCommand {
     if is_holder(asked) {
         // The call gives all entries.
         let all = Wanted {
-            account: filter::account(asked, &asked.query),
+            account: filter::scope(asked),
             ..Wanted::default()
         };
         return match *which == all {

@@ -10,7 +10,7 @@ use crate::{
     face::pages::{
         answer::{Answer, Trouble},
         asked::Asked,
-        command::AsCommand,
+        command::{self, AsCommand},
         frame::Frame,
         owner::Owner,
         shown::{Bytes, Count},
@@ -84,10 +84,7 @@ struct Limits {
 /// The command that shows the settings of an account.
 fn shows(owner: &Owner) -> AsCommand {
     let key = Of::Account(&owner.account).key();
-    let query = form_urlencoded::Serializer::new(String::new())
-        .append_pair("prefix", &key)
-        .finish();
-    let call = format!("/api/settings/list?{query}");
+    let call = command::path("/api/settings/list", &[("prefix", Some(&key))]);
     AsCommand::cli(["config", "get", &key]).get(&call)
 }
 

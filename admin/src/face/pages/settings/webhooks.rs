@@ -114,13 +114,10 @@ impl Hook {
         }
         let secret = format!("{name}_webhook.secret");
         let below = format!("{secret}.");
-        // An empty array is no secret.
-        let is_secret = |(key, value): &(&String, &String)| {
-            **key == secret && *value != "[]" || key.starts_with(&below)
-        };
+        let is_secret = |key: &&String| **key == secret || key.starts_with(&below);
         Some(Self {
             kind,
-            secrets: values.iter().filter(is_secret).count(),
+            secrets: values.keys().filter(is_secret).count(),
             test: None,
         })
     }

@@ -13,7 +13,7 @@ use crate::{
     face::pages::{
         answer::{Answer, Trouble},
         asked::Asked,
-        command::AsCommand,
+        command::{self, AsCommand},
         confirm::{Confirm, check_typed},
         form::Faults,
         frame::Frame,
@@ -111,10 +111,7 @@ async fn page(asked: &Asked, domain: Head, faults: Faults) -> Result<MtaSts, Tro
     };
     let of = |value: fn(&Policy) -> String| policy.as_ref().map(value);
     let key = format!("{}.mta_sts", Of::Domain(domain.name()).key());
-    let query = form_urlencoded::Serializer::new(String::new())
-        .append_pair("prefix", &key)
-        .finish();
-    let call = format!("/api/settings/list?{query}");
+    let call = command::path("/api/settings/list", &[("prefix", Some(&key))]);
     let command = AsCommand::cli(["config", "get", &key]).get(&call);
     Ok(MtaSts {
         frame: domain.frame(asked, "MTA-STS").with(command),

@@ -10,7 +10,7 @@ use crate::{
     face::pages::{
         answer::{Answer, Trouble},
         asked::Asked,
-        command::AsCommand,
+        command::{self, AsCommand},
         frame::Frame,
         settings::{Of, SettingsForm, save, told},
     },
@@ -48,10 +48,7 @@ struct Settings {
 
 fn page(asked: &Asked, domain: Head, form: SettingsForm) -> Settings {
     let key = Of::Domain(domain.name()).key();
-    let query = form_urlencoded::Serializer::new(String::new())
-        .append_pair("prefix", &key)
-        .finish();
-    let call = format!("/api/settings/list?{query}");
+    let call = command::path("/api/settings/list", &[("prefix", Some(&key))]);
     let command = AsCommand::cli(["config", "get", &key]).get(&call);
     Settings {
         frame: domain.frame(asked, "Settings").with(command),

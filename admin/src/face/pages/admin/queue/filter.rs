@@ -352,6 +352,7 @@ pub(super) fn shift_of(text: &str) -> Option<(bool, Duration)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::face::pages::form::query;
 
     const NOW: Time = Time(1_796_040_000_000_000);
 
@@ -361,12 +362,7 @@ mod tests {
 
     #[test]
     fn one_box_finds_what_a_text_names() {
-        let which = |search: &str| {
-            let query = form_urlencoded::Serializer::new(String::new())
-                .append_pair("q", search)
-                .finish();
-            filter(&query).which
-        };
+        let which = |search: &str| filter(&query([("q", search)])).which;
         assert_eq!(which("7").filter.ids, [QueueId(7)]);
         assert_eq!(which("<a@b>").filter.message_id.as_deref(), Some("<a@b>"));
         assert_eq!(which("a@b.test").filter.to.as_deref(), Some("a@b.test"));

@@ -210,8 +210,7 @@ impl Known<'_> {
         rows.append(&mut told);
         let suppression = self.suppression.iter();
         rows.extend(suppression.map(|entry| Row::suppressed(entry, asked)));
-        // Times are RFC 3339 in UTC with the same number of digits, or nearly so: the parsed ones
-        // count.
+        // Times have different numbers of digits, so they are parsed to be compared.
         rows.sort_by_key(|row| row.time.parse::<jiff::Timestamp>().ok());
         rows.reverse();
         rows
