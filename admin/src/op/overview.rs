@@ -172,40 +172,69 @@ impl Single for GetAttention {
     type Output = Vec<Attention>;
 
     async fn answer(self, context: &Context) -> Result<Vec<Attention>, AdminError> {
-        let mut all = Vec::new();
-        let mut add = |about: &str, is_bad, text: String, time: Option<Time>| {
-            all.push(Attention {
-                about: about.to_owned(),
-                is_bad,
-                text,
-                time: time.map(|time| time.to_string()),
-            });
+        let mut found = Found(Vec::new());
+        found.stops(context).await?;
+        found.hold_rules(context).await;
+        found.receivers(context).await?;
+        found.disk(context).await;
+        found.certificates(context);
+        found.dns(context);
+        found.files(context);
+        for [zone, address] in context.metrics.listed() {
+            let text = format!("{zone} lists our address {address}.");
+            found.add("dnsbl", true, text, None);
+        }
+        Ok(found.0)
+    }
+}
+
+/// What needs attention, as far as it was looked for.
+struct Found(Vec<Attention>);
+
+impl Found {
+    fn add(&mut self, about: &str, is_bad: bool, text: String, time: Option<Time>) {
+        self.0.push(Attention {
+            about: about.to_owned(),
+            is_bad,
+            text,
+            time: time.map(|time| time.to_string()),
+        });
+    }
+
+    /// Work that is stopped.
+    async fn stops(&mut self, context: &Context) -> Result<(), AdminError> {
+        let stops = context.store.stops().await?;
+        for (work, since) in [
+            ("deliveries", stops.deliveries),
+            ("calls of webhooks", stops.webhooks),
+        ] {
+            if since.is_some() {
+                self.add("stopped", true, format!("All {work} are stopped."), since);
+            }
+        }
+        Ok(())
+    }
+
+    async fn hold_rules(&mut self, context: &Context) {
+        let counts = context.store.counts().await;
+        if counts.hold_rules == 0 {
+            return;
+        }
+        let rules = match counts.hold_rules {
+            1 => "A hold rule is in force".to_owned(),
+            rules => format!("{rules} hold rules are in force"),
         };
-        let (store, metrics, now) = (&context.store, &context.metrics, context.clock.now());
-        let stops = store.stops().await?;
-        if stops.deliveries.is_some() {
-            let text = "All deliveries are stopped.".to_owned();
-            add("stopped", true, text, stops.deliveries);
-        }
-        if stops.webhooks.is_some() {
-            let text = "All calls of webhooks are stopped.".to_owned();
-            add("stopped", true, text, stops.webhooks);
-        }
-        let counts = store.counts().await;
-        if counts.hold_rules > 0 {
-            let text = match counts.hold_rules {
-                1 => "A hold rule is in force".to_owned(),
-                rules => format!("{rules} hold rules are in force"),
-            };
-            let held = match counts.held {
-                1 => "1 message is held".to_owned(),
-                held => format!("{held} messages are held"),
-            };
-            let text = format!("{text}; {held}.");
-            add("hold_rules", false, text, None);
-        }
+        let held = match counts.held {
+            1 => "1 message is held".to_owned(),
+            held => format!("{held} messages are held"),
+        };
+        self.add("hold_rules", false, format!("{rules}; {held}."), None);
+    }
+
+    /// Destinations and webhooks that take nothing.
+    async fn receivers(&mut self, context: &Context) -> Result<(), AdminError> {
         for (site, since) in failing(context) {
-            add(
+            self.add(
                 "destinations",
                 true,
                 format!("{site} takes no mail."),
@@ -213,15 +242,19 @@ impl Single for GetAttention {
             );
         }
         let any = HookFilter::default();
-        let oldest = store.list_hooks(&any, None, Order::Ascending, 1).await?;
-        if let Some(oldest) = oldest.items.first()
+        let oldest = context.store.list_hooks(&any, None, Order::Ascending, 1);
+        if let Some(oldest) = oldest.await?.items.first()
             && oldest.attempts > 0
-            && now.since(oldest.submitted) > FAILING
+            && context.clock.now().since(oldest.submitted) > FAILING
         {
             let text = format!("A webhook of account {} fails.", oldest.account);
-            add("webhooks", true, text, Some(oldest.submitted));
+            self.add("webhooks", true, text, Some(oldest.submitted));
         }
-        if let Ok(disk) = store.disk_use().await
+        Ok(())
+    }
+
+    async fn disk(&mut self, context: &Context) {
+        if let Ok(disk) = context.store.disk_use().await
             && disk.reserve > 0
             && disk.free < disk.reserve * 2
         {
@@ -230,28 +263,40 @@ impl Single for GetAttention {
                 true => "The disk is full: new mail is refused.",
                 false => "The disk is nearly full: soon new mail is refused.",
             };
-            add("disk", is_full, text.to_owned(), None);
+            self.add("disk", is_full, text.to_owned(), None);
         }
+    }
+
+    fn certificates(&mut self, context: &Context) {
+        let now = context.clock.now();
         for (name, end) in context.certificates.ends() {
             let end = Time(end.saturating_mul(1_000_000));
             if end.0 == 0 {
                 let text = format!("There is no certificate for {name} yet.");
-                add("certificate", true, text, None);
+                self.add("certificate", true, text, None);
             } else if end < now.after(EXPIRY) {
                 let text = format!("The certificate for {name} ends soon or has ended.");
-                add("certificate", end < now, text, Some(end));
+                self.add("certificate", end < now, text, Some(end));
             }
         }
+    }
+
+    fn dns(&mut self, context: &Context) {
         for kind in RecordKind::ALL {
-            let wrong = metrics.dns_records_wrong.with(*kind).get();
+            let wrong = context.metrics.dns_records_wrong.with(*kind).get();
             if wrong > 0 {
                 let text = format!(
                     "{wrong} records of DNS are wrong or missing: {}.",
                     kind.text()
                 );
-                add("dns", true, text, None);
+                self.add("dns", true, text, None);
             }
         }
+    }
+
+    /// Files of the configuration with errors.
+    fn files(&mut self, context: &Context) {
+        let metrics = &context.metrics;
         for (file, name) in [
             (ConfigFile::Postrider, "postrider.conf"),
             (ConfigFile::Domains, "domains.conf"),
@@ -260,14 +305,9 @@ impl Single for GetAttention {
             let is_good = metrics.config_last_load_successful.with(file).get() > 0;
             if !is_good && loads.with((file, LoadResult::Refused)).get() > 0 {
                 let text = format!("{name} has an error, so the one before is in force.");
-                add("config", true, text, None);
+                self.add("config", true, text, None);
             }
         }
-        for [zone, address] in metrics.listed() {
-            let text = format!("{zone} lists our address {address}.");
-            add("dnsbl", true, text, None);
-        }
-        Ok(all)
     }
 }
 
