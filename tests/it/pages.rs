@@ -101,13 +101,7 @@ async fn world() -> World {
         ..Setup::default()
     };
     let dir = tempfile::tempdir().unwrap();
-    let conf = setup.write(dir.path());
-    let text = std::fs::read_to_string(&conf).unwrap();
-    std::fs::write(
-        &conf,
-        format!("admin_password_file = \"adminpasswd\"\n{text}"),
-    )
-    .unwrap();
+    setup.write_with_admin(dir.path());
     set_admin_password(&dir.path().join("adminpasswd"), ADMIN).unwrap();
     let world = World::start_in(dir).await;
     let mut client = world.submission().await;

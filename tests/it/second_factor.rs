@@ -34,10 +34,7 @@ async fn the_administrator_needs_a_code_until_it_is_taken_back() {
         statics: "admin_http = { enabled = true, port = 0 }\n".to_owned(),
         ..Setup::default()
     };
-    let conf = setup.write(dir.path());
-    let text = std::fs::read_to_string(&conf).unwrap();
-    let text = format!("admin_password_file = \"adminpasswd\"\n{text}");
-    std::fs::write(&conf, text).unwrap();
+    let conf = setup.write_with_admin(dir.path());
     program::feed(&conf, &["setadminpassword"], PASSWORD);
     let server = Program::start(&conf);
     let url = format!(

@@ -78,13 +78,7 @@ async fn servers(dir: &Path, receiver: &Receiver) -> Servers {
         dynamics: routes.concat(),
         ..Setup::default()
     };
-    let conf = setup.write(&here);
-    let text = std::fs::read_to_string(&conf).unwrap();
-    std::fs::write(
-        &conf,
-        format!("admin_password_file = \"adminpasswd\"\n{text}"),
-    )
-    .unwrap();
+    let conf = setup.write_with_admin(&here);
     program::set_password(&conf);
     program::feed(&conf, &["setadminpassword"], ADMIN_PASSWORD);
     let server = Program::start(&conf);

@@ -18,7 +18,9 @@ use tokio::net::TcpStream;
 use crate::http::{Connection, Message};
 use crate::ports::{free_port, wait_for_port};
 use crate::programs::finish;
-use crate::workspace::{Kept, Profile, build_postrider, serve, set_password, warn_of_debug_build};
+use crate::workspace::{
+    Kept, Profile, build_postrider, serve, set_admin_password, set_password, warn_of_debug_build,
+};
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {
@@ -205,13 +207,7 @@ impl Server {
         );
         fs::write(&conf, format!("{STATICS}{ports}"))?;
         fs::write(config.join("domains.conf"), DYNAMICS)?;
-        let mut password = Command::new(binary);
-        password.arg("--config").arg(&conf).arg("setadminpassword");
-        let mut child = password.stdin(Stdio::piped()).spawn()?;
-        if let Some(mut input) = child.stdin.take() {
-            writeln!(input, "{PASSWORD}")?;
-        }
-        ensure!(child.wait()?.success(), "postrider setadminpassword failed");
+        set_admin_password(binary, &conf, PASSWORD)?;
         let child = serve(binary, &conf).stdout(Stdio::null()).spawn();
         let child = Kept(child.with_context(|| format!("failed to run {binary:?}"))?);
         wait_for_port(http)?;

@@ -3,7 +3,6 @@
 //! the value is dropped.
 
 use std::fs;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,7 +15,7 @@ use crate::compare::{DNS, MAILBOX_DOMAIN, MAILBOXES, Target, Work};
 use crate::keys::{Certificate, create_dkim_key};
 use crate::ports::{free_port, wait_for_port};
 use crate::process::Processes;
-use crate::workspace::serve;
+use crate::workspace::{serve, set_password};
 
 const DOMAIN: &str = "load.example";
 const LOGIN: &str = "load@load.example";
@@ -202,18 +201,7 @@ port = {relay}
 
     /// Sets the account's password on the running server.
     pub(crate) fn set_password(&self) -> Result<()> {
-        let mut child = Command::new(&self.binary)
-            .arg("--config")
-            .arg(self.config())
-            .args(["setpassword", "load"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()?;
-        if let Some(mut input) = child.stdin.take() {
-            writeln!(input, "{PASSWORD}")?;
-        }
-        ensure!(child.wait()?.success(), "postrider setpassword failed");
-        Ok(())
+        set_password(&self.binary, &self.config(), "load", PASSWORD)
     }
 
     pub(crate) fn target(&self, running: &Running) -> Target {

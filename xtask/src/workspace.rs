@@ -109,10 +109,20 @@ pub(crate) fn set_password(
     account: &str,
     password: &str,
 ) -> Result<()> {
+    give_password(binary, conf, &["setpassword", account], password)
+}
+
+/// Sets the password of the administrator.
+pub(crate) fn set_admin_password(binary: &Path, conf: &Path, password: &str) -> Result<()> {
+    give_password(binary, conf, &["setadminpassword"], password)
+}
+
+/// Runs a command that reads a password.
+fn give_password(binary: &Path, conf: &Path, command: &[&str], password: &str) -> Result<()> {
     let mut child = Command::new(binary)
         .arg("--config")
         .arg(conf)
-        .args(["setpassword", account])
+        .args(command)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -120,7 +130,8 @@ pub(crate) fn set_password(
     if let Some(mut input) = child.stdin.take() {
         writeln!(input, "{password}")?;
     }
-    ensure!(child.wait()?.success(), "postrider setpassword failed");
+    let ended = child.wait()?;
+    ensure!(ended.success(), "postrider {} failed", command.join(" "));
     Ok(())
 }
 

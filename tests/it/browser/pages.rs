@@ -6,7 +6,6 @@ use super::{Look, browse, itself, page::Page, pictures, site::Site};
 use crate::{
     localserve::start_somewhere,
     support::{
-        Setup,
         client::Client,
         receiver::Receiver,
         remote::{Act, Point, Remote},
@@ -69,14 +68,7 @@ async fn each_page(look: Look, visit: impl AsyncFn(&Page, &str)) {
     })
     .await;
     let receiver = Receiver::start(|number| if number == 0 { 500 } else { 200 }).await;
-    let setup = Setup {
-        app: format!(
-            "keep_retired_webhook_period = \"7d\"\noutgoing_webhook = {{ url = {:?} }}\n",
-            receiver.url()
-        ),
-        ..Setup::default()
-    };
-    let site = Site::facing_with(&remote, setup).await;
+    let site = Site::telling(&remote, &receiver).await;
     browse(&site.base, look, async |page| {
         page.go("/admin/login").await;
         visit(page, "/admin/login").await;

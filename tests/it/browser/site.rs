@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::page::Page;
 use crate::support::{
-    PASSWORD, Setup, World, dns::Zone, message, patience::patiently, remote::Remote, webapi,
+    PASSWORD, Setup, World, dns::Zone, message, patience::patiently, receiver::Receiver,
+    remote::Remote, webapi,
 };
 
 /// The login of the account app.
@@ -43,6 +44,18 @@ impl Site {
         Self::facing_with(remote, Setup::default()).await
     }
 
+    /// The same, with an account app that keeps its calls of webhooks and tells this receiver.
+    pub async fn telling(remote: &Remote, receiver: &Receiver) -> Self {
+        let setup = Setup {
+            app: format!(
+                "keep_retired_webhook_period = \"7d\"\noutgoing_webhook = {{ url = {:?} }}\n",
+                receiver.url()
+            ),
+            ..Setup::default()
+        };
+        Self::facing_with(remote, setup).await
+    }
+
     /// The same with this setup. Without a DNS server of its own it has one that knows remote.test.
     pub async fn facing_with(remote: &Remote, setup: Setup) -> Self {
         let dns = match setup.dns {
@@ -59,10 +72,7 @@ impl Site {
             ..setup
         };
         let dir = tempfile::tempdir().unwrap();
-        let conf = setup.write(dir.path());
-        let text = std::fs::read_to_string(&conf).unwrap();
-        let text = format!("admin_password_file = \"adminpasswd\"\n{text}");
-        std::fs::write(&conf, text).unwrap();
+        setup.write_with_admin(dir.path());
         set_admin_password(&dir.path().join("adminpasswd"), ADMIN_PASSWORD).unwrap();
         let world = World::start_in(dir).await;
         world.dialer.lead(REMOTE, remote.address);

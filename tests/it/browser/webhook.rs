@@ -10,7 +10,6 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{Look, browse, page::Page, site::Site};
 use crate::support::{
-    Setup,
     receiver::{Call, Receiver},
     remote::Remote,
 };
@@ -25,14 +24,7 @@ async fn a_webhook_is_down_and_hears_of_all_events_later() {
         let status = Arc::new(AtomicU16::new(503));
         let answered = Arc::clone(&status);
         let receiver = Receiver::start(move |_| answered.load(Ordering::Relaxed)).await;
-        let setup = Setup {
-            app: format!(
-                "keep_retired_webhook_period = \"7d\"\noutgoing_webhook = {{ url = {:?} }}\n",
-                receiver.url()
-            ),
-            ..Setup::default()
-        };
-        let site = Site::facing_with(&remote, setup).await;
+        let site = Site::telling(&remote, &receiver).await;
         browse(&site.base, look, async |page| {
             page.enter_as_admin().await;
             site.send(&["ann@remote.test"], "first").await;

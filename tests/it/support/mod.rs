@@ -161,6 +161,15 @@ destinations."other@example.org" = {{}}
         std::fs::write(dir.join("domains.conf"), self.dynamic_conf()).unwrap();
         conf
     }
+
+    /// The same, with a file `adminpasswd` for the password of the administrator.
+    pub fn write_with_admin(&self, dir: &Path) -> PathBuf {
+        let conf = self.write(dir);
+        let text = self.static_conf();
+        let text = format!("admin_password_file = \"adminpasswd\"\n{text}");
+        std::fs::write(&conf, text).unwrap();
+        conf
+    }
 }
 
 impl World {

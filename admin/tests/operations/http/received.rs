@@ -9,7 +9,7 @@ use postrider_store::{
 };
 use serde_json::json;
 
-use super::Site;
+use super::{super::Desk, Site};
 
 /// 2024-10-04.
 const DAY: u32 = 20_000;
@@ -51,26 +51,9 @@ async fn add_all(
     (subject, error): (&str, &str),
     rows: Vec<NewSum>,
 ) {
-    let (store, now) = (&site.desk.context.store, site.now());
+    let now = site.now();
     let xml = if error.is_empty() { XML } else { "<feedback>" };
     let mail = format!("Subject: {subject}\r\nContent-Type: text/xml\r\n\r\n{xml}");
-    let accept = Accept {
-        reports: vec![NewArrivedReport {
-            text: TextSource::New,
-            size: mail.len() as u64,
-            received: now,
-            rcpt_to: vec![Address::parse("dmarcreports@a.test").unwrap()],
-            for_reports: true,
-            from: None,
-            from_passed: true,
-            signed_for_tls: true,
-            queue_id: None,
-        }],
-        text: Some(NewText::Inline(mail.into())),
-        ..Accept::default()
-    };
-    store.accept(accept).await.unwrap();
-    let arrived = store.arrived_reports(None, 1).await.unwrap().remove(0);
     let domains: Vec<String> = domains.iter().map(ToString::to_string).collect();
     let report = NewReceivedReport {
         about: ReportSummary {
@@ -100,13 +83,34 @@ async fn add_all(
             rows,
         }),
     };
-    let room = ReportRoom(1 << 20);
-    assert!(
-        store
-            .report_read(arrived.id, Some(report), room)
-            .await
-            .unwrap()
-    );
+    site.desk.arrive(mail, report).await;
+}
+
+impl Desk {
+    /// A report comes in by this mail, and is read.
+    pub(crate) async fn arrive(&self, mail: String, report: NewReceivedReport) {
+        let (store, now) = (&self.context.store, self.context.clock.now());
+        let accept = Accept {
+            reports: vec![NewArrivedReport {
+                text: TextSource::New,
+                size: mail.len() as u64,
+                received: now,
+                rcpt_to: vec![Address::parse("dmarcreports@a.test").unwrap()],
+                for_reports: true,
+                from: None,
+                from_passed: true,
+                signed_for_tls: true,
+                queue_id: None,
+            }],
+            text: Some(NewText::Inline(mail.into())),
+            ..Accept::default()
+        };
+        store.accept(accept).await.unwrap();
+        let arrived = store.arrived_reports(None, 1).await.unwrap().remove(0);
+        let room = ReportRoom(1 << 20);
+        let read = store.report_read(arrived.id, Some(report), room);
+        assert!(read.await.unwrap());
+    }
 }
 
 /// A site with three reports about DMARC, and one of each other kind.

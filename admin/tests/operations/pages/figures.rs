@@ -6,11 +6,9 @@ use postrider_observe::{
     EventType, Keep, Key, Kind, Term,
     log::{Level, Line, Value},
 };
-use postrider_smtp::Address;
 use postrider_store::{
-    Accept, MetricsPoint, NewArrivedReport, NewReceivedReport, NewSum, NewSums, NewText,
-    PointAmount, PointSpan, QueueId, ReceivedKind, ReportRoom, ReportSum, ReportSummary,
-    ReportedMessage, TextSource, Time,
+    MetricsPoint, NewReceivedReport, NewSum, NewSums, PointAmount, PointSpan, QueueId,
+    ReceivedKind, ReportSum, ReportSummary, ReportedMessage, Time,
 };
 
 use super::Visitor;
@@ -257,7 +255,7 @@ async fn add_mail(visitor: &Visitor, subject: &str, mail: String) {
             }],
         }),
     };
-    arrive(visitor, mail, report).await;
+    visitor.desk.arrive(mail, report).await;
 }
 
 /// Adds a complaint about a message.
@@ -290,33 +288,8 @@ async fn complain(visitor: &Visitor, queue_id: Option<u64>) {
         name: None,
         sums: None,
     };
-    arrive(visitor, "Subject: A complaint\r\n\r\n".to_owned(), report).await;
-}
-
-/// A report comes in by this mail, and is read.
-async fn arrive(visitor: &Visitor, mail: String, report: NewReceivedReport) {
-    let store = &visitor.desk.context.store;
-    let now = visitor.desk.context.clock.now();
-    let accept = Accept {
-        reports: vec![NewArrivedReport {
-            text: TextSource::New,
-            size: mail.len() as u64,
-            received: now,
-            rcpt_to: vec![Address::parse("dmarcreports@a.test").unwrap()],
-            for_reports: true,
-            from: None,
-            from_passed: true,
-            signed_for_tls: true,
-            queue_id: None,
-        }],
-        text: Some(NewText::Inline(mail.into())),
-        ..Accept::default()
-    };
-    store.accept(accept).await.unwrap();
-    let arrived = store.arrived_reports(None, 1).await.unwrap().remove(0);
-    let room = ReportRoom(1 << 20);
-    let read = store.report_read(arrived.id, Some(report), room);
-    assert!(read.await.unwrap());
+    let mail = "Subject: A complaint\r\n\r\n".to_owned();
+    visitor.desk.arrive(mail, report).await;
 }
 
 #[tokio::test]
