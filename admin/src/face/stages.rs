@@ -31,7 +31,7 @@ impl<F: Fn(&StageItem) -> bool + Send> Sink<StageItem> for ToClient<F> {
     }
 }
 
-/// Begins a check. It ends when its receiver goes. If it fails, the last thing received is why.
+/// Begins a check. The check ends when its receiver goes. If it fails, the error comes last.
 pub(super) fn begin(
     check: Check,
     context: Context,

@@ -17,8 +17,8 @@ const TIME: Duration = Duration::from_millis(40);
 const LOOKED_MAX: u64 = 20_000;
 /// How many messages are read at once.
 const PAGE: usize = 200;
-/// The most messages to which an entry of the application's own data leads. Among more, messages
-/// are looked for as without an index.
+/// If an entry of the application's own data is in more messages than this, the search does without
+/// the index of these entries.
 const EXTRA_MAX: usize = 1000;
 /// So much may the clock have been set back between two messages of the queue.
 const CLOCK: Duration = Duration::from_secs(60 * 60);

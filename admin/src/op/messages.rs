@@ -168,7 +168,8 @@ impl Selection {
         })
     }
 
-    /// Whether a queued message is one of them. `filter` is that [for the store](Self::for_store).
+    /// Whether a queued message is one of them. `filter` is the filter
+    /// [for the store](Self::for_store).
     pub(super) async fn selects(
         &self,
         context: &Context,

@@ -115,7 +115,7 @@ pub(in crate::face) async fn by_password(
     password: String,
     client: &Client<'_>,
 ) -> Result<Known, Problem> {
-    // From before the check: a password that changes meanwhile has another mark.
+    // The mark is read before the check. A password that changes meanwhile has another mark.
     let half = half_known(context, name).await;
     let credentials = Credentials::Form(name.to_owned(), password);
     match check(context, &credentials, client).await {

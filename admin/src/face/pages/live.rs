@@ -413,7 +413,7 @@ impl Rest {
             return true;
         }
         let goes_on = self.asked.is_still_logged_in().await;
-        // Only now: an event may end the wait for the answer. The next one asks again then.
+        // Set after the answer: an event may end this wait, and then the next event has to ask.
         self.look = Instant::now() + LOOK;
         goes_on
     }
