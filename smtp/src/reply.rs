@@ -16,6 +16,7 @@ pub struct Reply {
     enhanced: Option<EnhancedCode>,
     text: Cow<'static, str>,
     reason: Option<&'static str>,
+    closes: bool,
 }
 
 impl Reply {
@@ -50,6 +51,7 @@ impl Reply {
             enhanced,
             text: Cow::Borrowed(text),
             reason: None,
+            closes: false,
         }
     }
 
@@ -58,6 +60,13 @@ impl Reply {
     #[must_use]
     pub const fn because(mut self, reason: &'static str) -> Self {
         self.reason = Some(reason);
+        self
+    }
+
+    /// The same reply of a server, which closes the connection behind it. A 421 always does.
+    #[must_use]
+    pub const fn closing(mut self) -> Self {
+        self.closes = true;
         self
     }
 
@@ -94,6 +103,12 @@ impl Reply {
     #[must_use]
     pub const fn reason(&self) -> Option<&'static str> {
         self.reason
+    }
+
+    /// Whether the connection closes behind the reply, whatever its code.
+    #[must_use]
+    pub const fn closes(&self) -> bool {
+        self.closes
     }
 
     /// The text without codes. `\n` separates its lines.

@@ -47,6 +47,50 @@ pub struct RcptTo {
     pub orcpt: Option<String>,
 }
 
+/// The offers to a program that the administrator trusts.
+const ALL_OFFERED: Offered = Offered {
+    dsn: true,
+    require_tls: RequireTls::Offered,
+    binary_mime: true,
+    xclient: false,
+    submission: true,
+    smtputf8: true,
+    max_size: u64::MAX,
+};
+
+impl MailFrom {
+    /// Another sender, with the parameters of a MAIL command, as a mail filter gives them. RET and
+    /// ENVID are those of `parameters` alone. All else stays.
+    ///
+    /// # Errors
+    /// If the parameters are wrong.
+    pub fn changed(&self, to: ReversePath, parameters: &str) -> Result<Self, Reply> {
+        let is_ascii = to.address().is_none_or(Address::is_ascii);
+        let given = mail(&format!("FROM:<> {parameters}"), ALL_OFFERED)?;
+        Ok(Self {
+            reverse_path: to,
+            smtputf8: self.smtputf8 || !is_ascii,
+            ret: given.ret,
+            envid: given.envid,
+            ..self.clone()
+        })
+    }
+}
+
+impl RcptTo {
+    /// A recipient with the parameters of a RCPT command, as a mail filter gives them.
+    ///
+    /// # Errors
+    /// If the parameters are wrong.
+    pub fn added(address: Address, parameters: &str) -> Result<Self, Reply> {
+        let given = rcpt(&format!("TO:<postmaster> {parameters}"), ALL_OFFERED)?;
+        Ok(Self {
+            forward_path: ForwardPath::Mailbox(address),
+            ..given
+        })
+    }
+}
+
 /// A command that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {

@@ -45,6 +45,8 @@ pub struct SessionConfig {
     /// The server offers BINARYMIME (RFC 3030). This is for servers that keep the messages: a
     /// message that is not made of lines cannot be passed on to every server.
     pub binary_mime: bool,
+    /// The policy is asked about each EHLO and HELO.
+    pub ask_hello: bool,
     /// The most recipients of a transaction.
     pub max_recipients: usize,
     /// The most transactions of a connection.

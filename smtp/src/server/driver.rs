@@ -416,6 +416,7 @@ async fn ask<H: Handler>(handler: &mut H, client: &Client, question: Question<'_
     // for them.
     match question {
         Question::Greeting => handler.greeting(client).await.into(),
+        Question::Hello(name) => Box::pin(handler.hello(client, name)).await.into(),
         Question::ScramKeys(request) => Box::pin(handler.scram_keys(client, request)).await.into(),
         Question::Login(login) => Box::pin(handler.login(client, login)).await.into(),
         Question::Mail(mail) => Box::pin(handler.mail(client, mail)).await.into(),

@@ -155,6 +155,16 @@ pub trait Handler: Send {
     }
     /// A client connected. A refusal takes the place of the greeting, and the connection closes.
     fn greeting(&mut self, client: &Client) -> impl Future<Output = Result<(), Reply>> + Send;
+    /// A client gives its name in EHLO or HELO. `client.helo` has the name before, if there is one.
+    /// This is asked only if [`SessionConfig`](super::SessionConfig) says so. After a refusal
+    /// everything is as before.
+    fn hello(
+        &mut self,
+        _client: &Client,
+        _name: &str,
+    ) -> impl Future<Output = Result<(), Reply>> + Send {
+        std::future::ready(Ok(()))
+    }
     /// A client begins to log in by SCRAM, and needs the keys of the user. A user that nobody has
     /// gets an answer that looks like any other.
     fn scram_keys(

@@ -54,6 +54,14 @@ impl Session {
         self.refuse_and_close(&reply, About::default())
     }
 
+    /// EHLO or HELO. A refusal leaves everything as it was.
+    pub(super) fn ask_hello(&mut self, name: String, esmtp: bool, stage: Stage) -> State {
+        match self.config.ask_hello {
+            true => State::AwaitHello(name, esmtp, stage),
+            false => self.hello(name, esmtp),
+        }
+    }
+
     /// EHLO or HELO. It also ends a transaction (RFC 5321 §4.1.4).
     pub(super) fn hello(&mut self, name: String, esmtp: bool) -> State {
         let mut text = self.config.hostname.ascii().to_owned();

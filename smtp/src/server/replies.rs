@@ -87,9 +87,10 @@ impl Session {
 
     /// Writes a refusal that is noted, in UTF-8 or ASCII. A permanent refusal counts as an error
     /// of the client, unless it is about an unknown recipient beside a right one: old lists of
-    /// recipients have many. The connection ends after too many errors, and after a 421.
+    /// recipients have many. The connection ends after too many errors, after a 421, and
+    /// after a reply that closes it.
     pub(super) fn refuse_as(&mut self, reply: &Reply, utf8: bool, next: State) -> State {
-        if reply.code() == ReplyCode::UNAVAILABLE {
+        if reply.code() == ReplyCode::UNAVAILABLE || reply.closes() {
             return self.close_refused(reply);
         }
         self.write(&reply.named(self.client.name()), utf8);

@@ -47,6 +47,8 @@ const COMMAND_MAX: usize = 2048;
 pub enum Question<'a> {
     /// May this client talk to us?
     Greeting,
+    /// May the client have this name?
+    Hello(&'a str),
     /// What are the SCRAM keys of this user?
     ScramKeys(&'a ScramRequest),
     /// Is this login right?
@@ -292,9 +294,10 @@ impl Session {
     }
 
     /// The question that is open.
-    const fn question(&self) -> Option<Question<'_>> {
+    fn question(&self) -> Option<Question<'_>> {
         match &self.state {
             State::AwaitGreeting { .. } => Some(Question::Greeting),
+            State::AwaitHello(name, ..) => Some(Question::Hello(name)),
             State::AwaitKeys(start) => Some(Question::ScramKeys(start.request())),
             State::AwaitLogin(pending) => Some(Question::Login(pending.login())),
             State::AwaitMail(mail) => Some(Question::Mail(mail)),
@@ -323,6 +326,10 @@ impl Session {
             (State::AwaitGreeting { anew }, Answer::Accept) => self.greet(anew),
             (State::AwaitGreeting { .. }, Answer::Reply(reply)) => {
                 self.refuse_and_close(&reply, About::default())
+            }
+            (State::AwaitHello(name, esmtp, _), Answer::Accept) => self.hello(name, esmtp),
+            (State::AwaitHello(_, _, stage), Answer::Reply(reply)) => {
+                self.refuse(&reply, State::ExpectCommand(stage))
             }
             (State::AwaitKeys(start), Answer::Keys(offer)) => self.accept_keys(*start, offer),
             (State::AwaitKeys(start), Answer::Reply(reply)) => self.refuse_keys(&start, &reply),
@@ -391,6 +398,7 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         let wait = match &self.state {
             State::AwaitGreeting { .. }
+            | State::AwaitHello(..)
             | State::AwaitKeys(_)
             | State::AwaitLogin(_)
             | State::AwaitMail(_)
@@ -477,6 +485,7 @@ impl Session {
             }
             State::ExpectTls { .. } | State::Closing => (state, Next::Wait),
             State::AwaitGreeting { .. }
+            | State::AwaitHello(..)
             | State::AwaitKeys(_)
             | State::AwaitLogin(_)
             | State::AwaitMail(_)
@@ -557,8 +566,8 @@ impl Session {
     fn command(&mut self, command: Command, stage: Stage) -> State {
         let done = |code, enhanced, text| Reply::fixed(code, Some(enhanced), text);
         let reply = match command {
-            Command::Ehlo(name) => return self.hello(name, true),
-            Command::Helo(name) => return self.hello(name, false),
+            Command::Ehlo(name) => return self.ask_hello(name, true, stage),
+            Command::Helo(name) => return self.ask_hello(name, false, stage),
             Command::Mail(mail) => return self.mail(mail, stage),
             Command::Rcpt(rcpt) => return self.rcpt(rcpt, stage),
             Command::Data => return self.data(stage),

@@ -25,6 +25,8 @@ pub(super) enum State {
     AwaitGreeting { anew: bool },
     /// A command.
     ExpectCommand(Stage),
+    /// The verdict on EHLO or HELO: the name, whether it was EHLO, and the stage before it.
+    AwaitHello(String, bool, Stage),
     /// The next line of an authentication exchange.
     ExpectAuthLine(Box<Exchange>),
     /// The SCRAM keys of a user.
@@ -99,6 +101,7 @@ impl State {
             Self::ExpectCommand(Stage::Idle) => "ExpectCommand",
             Self::ExpectCommand(Stage::Envelope(_)) => "ExpectCommand in a transaction",
             Self::ExpectCommand(Stage::Chunks(..)) => "ExpectCommand between chunks",
+            Self::AwaitHello(..) => "AwaitHello",
             Self::ExpectAuthLine(_) => "ExpectAuthLine",
             Self::AwaitKeys(_) => "AwaitKeys",
             Self::AwaitLogin(_) => "AwaitLogin",
@@ -117,7 +120,9 @@ impl State {
     /// The transaction that is open.
     pub(super) const fn transaction(&self) -> Option<&Transaction> {
         match self {
-            Self::ExpectCommand(stage) | Self::ExpectChunkEnd(stage, ..) => stage.transaction(),
+            Self::ExpectCommand(stage)
+            | Self::AwaitHello(_, _, stage)
+            | Self::ExpectChunkEnd(stage, ..) => stage.transaction(),
             Self::AwaitRcpt(transaction, _)
             | Self::AwaitData(transaction)
             | Self::AwaitBdat(transaction, _)

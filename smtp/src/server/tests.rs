@@ -51,6 +51,7 @@ fn config() -> SessionConfig {
         dsn: false,
         submission: false,
         binary_mime: false,
+        ask_hello: false,
         max_recipients: 2,
         max_messages: 3,
         max_errors: 3,
@@ -73,6 +74,7 @@ fn switch(config: &mut SessionConfig, word: &str) {
         "submission" => config.submission = true,
         "dsn" => config.dsn = true,
         "binarymime" => config.binary_mime = true,
+        "ask-hello" => config.ask_hello = true,
         "requiretls" => config.require_tls_extension = true,
         other => panic!("no switch {other}"),
     }
@@ -245,6 +247,7 @@ fn decide(question: Question<'_>, text: &mut Vec<u8>) -> Answer {
     let verdict = |wrong: bool| if wrong { Err(refused()) } else { Ok(()) };
     match question {
         Question::Greeting => Answer::Accept,
+        Question::Hello(name) => verdict(name.starts_with("refused")).into(),
         Question::ScramKeys(request) => Answer::Keys(ScramOffer {
             salt: b"salt".to_vec(),
             rounds: 4096,
@@ -260,6 +263,9 @@ fn decide(question: Question<'_>, text: &mut Vec<u8>) -> Answer {
             nonce: "server".to_owned(),
         }),
         Question::Login(login) => login_verdict(login).into(),
+        Question::Mail(mail) if mail.reverse_path.to_string().starts_with("closed@") => {
+            Answer::Reply(refused().closing())
+        }
         Question::Mail(mail) => {
             verdict(mail.reverse_path.to_string().starts_with("refused@")).into()
         }

@@ -128,6 +128,7 @@ fn texts(bytes: &[u8], step: usize) -> Vec<Vec<u8>> {
             oauth_scope: None,
         },
         binary_mime: true,
+        ask_hello: false,
         max_recipients: 3,
         max_messages: 5,
         max_errors: 10,

@@ -68,6 +68,7 @@ fn run(options: u8, bytes: &[u8], step: usize) -> Outcome {
             oauth_scope: bit(2).then(|| "mail".to_owned()),
         },
         binary_mime: bit(1) && bit(4),
+        ask_hello: false,
         max_recipients: 3,
         max_messages: 5,
         max_errors: 10,

@@ -172,6 +172,7 @@ fn config() -> SessionConfig {
         sasl: SaslConfig::default(),
         binary_mime: false,
         dsn: true,
+        ask_hello: false,
         max_recipients: 10,
         max_messages: 10,
         max_errors: 10,

@@ -36,6 +36,7 @@ impl Dialog {
             require_tls_extension: false,
             dsn: false,
             binary_mime: true,
+            ask_hello: false,
             max_recipients: 100,
             max_messages: 1000,
             max_errors: 10,
@@ -68,6 +69,7 @@ impl Dialog {
                 Output::Ask(client, question) => {
                     let answer = match question {
                         Asked::Greeting => handler.greeting(client).await.into(),
+                        Asked::Hello(name) => handler.hello(client, name).await.into(),
                         Asked::ScramKeys(request) => {
                             handler.scram_keys(client, request).await.into()
                         }

@@ -269,6 +269,64 @@ fn addresses_are_taken_as_real_programs_write_them() {
 }
 
 #[test]
+fn a_mail_filter_changes_the_sender_and_adds_recipients() {
+    let Ok(Command::Mail(before)) = parse(
+        "MAIL FROM:<a@example.com> SIZE=9 RET=FULL ENVID=old BODY=8BITMIME",
+        ALL_OFFERED,
+    ) else {
+        panic!("a right command");
+    };
+    let path = |text: &str| ReversePath::parse(text).unwrap();
+    let expected = |reverse_path, smtputf8, ret, envid: Option<&str>| MailFrom {
+        reverse_path,
+        smtputf8,
+        ret,
+        envid: envid.map(str::to_owned),
+        ..before.clone()
+    };
+    for (to, parameters, after) in [
+        (
+            "b@example.com",
+            "",
+            expected(path("b@example.com"), false, None, None),
+        ),
+        (
+            "b@example.com",
+            "RET=HDRS ENVID=new+20x SIZE=1 HOLDFOR=9",
+            expected(
+                path("b@example.com"),
+                false,
+                Some(Ret::Headers),
+                Some("new x"),
+            ),
+        ),
+        ("", "", expected(ReversePath::Null, false, None, None)),
+        (
+            "ü@example.com",
+            "",
+            expected(path("ü@example.com"), true, None, None),
+        ),
+    ] {
+        assert_eq!(before.changed(path(to), parameters), Ok(after), "{to:?}");
+    }
+    assert!(before.changed(ReversePath::Null, "RET=NO").is_err());
+    assert!(before.changed(ReversePath::Null, "NOTIFY=NEVER").is_err());
+    let address = |text: &str| Address::parse(text).unwrap();
+    let added = RcptTo::added(
+        address("ü@example.org"),
+        "NOTIFY=SUCCESS ORCPT=rfc822;a+2Bb",
+    );
+    let added = added.unwrap();
+    assert_eq!(
+        added.forward_path,
+        ForwardPath::Mailbox(address("ü@example.org"))
+    );
+    assert_eq!(added.notify.unwrap().to_string(), "SUCCESS");
+    assert_eq!(added.orcpt.as_deref(), Some("rfc822;a+b"));
+    assert!(RcptTo::added(address("a@example.org"), "SIZE=1").is_err());
+}
+
+#[test]
 fn names_of_clients_are_made_safe() {
     for (line, expected) in [
         (&b"EHLO mail.example.org"[..], "mail.example.org"),
