@@ -18,7 +18,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
@@ -84,12 +83,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
     fn text(&self, id: TextId) -> impl Future<Output = Result<Text, StoreError>> + Send;
     /// Begins a text.
     fn text_writer(&self) -> TextWriter;
-    /// The first bytes of a text that is in a file and not stored yet.
-    fn beginning(
-        &self,
-        file: &TextFile,
-        max: u64,
-    ) -> impl Future<Output = Result<Bytes, StoreError>> + Send;
+    /// Opens a text that is in a file and not stored yet.
+    fn new_text(&self, file: &TextFile) -> impl Future<Output = Result<Text, StoreError>> + Send;
 
     /// How much there is of everything.
     fn counts(&self) -> impl Future<Output = Counts> + Send;

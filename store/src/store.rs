@@ -132,13 +132,18 @@ impl Store {
     /// # Errors
     /// If the text can't be read.
     pub async fn beginning(&self, text: &NewText, max: u64) -> Result<Bytes, StoreError> {
+        self.new_text(text).await?.read(0..max).await
+    }
+
+    /// Opens a text that is not stored yet. It can be read while `text` lives.
+    ///
+    /// # Errors
+    /// If the text can't be opened.
+    pub async fn new_text(&self, text: &NewText) -> Result<Text, StoreError> {
         match text {
-            NewText::Inline(text) => {
-                let max = usize::try_from(max).unwrap_or(usize::MAX);
-                Ok(text.slice(..text.len().min(max)))
-            }
+            NewText::Inline(text) => Ok(Text::of_bytes(text.clone())),
             NewText::File(file) => {
-                on_engine!(&self.engine, engine => engine.beginning(file, max).await)
+                on_engine!(&self.engine, engine => engine.new_text(file).await)
             }
         }
     }

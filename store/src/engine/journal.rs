@@ -296,10 +296,9 @@ impl Engine for JournalEngine {
         TextWriter::on_disk(self.shared.files.clone())
     }
 
-    async fn beginning(&self, file: &TextFile, max: u64) -> Result<Bytes, StoreError> {
-        let place = file.place();
-        let reader = self.shared.files.read(place).map_err(read_error)?;
-        reader.read(0..place.len.min(max)).map_err(read_error)
+    async fn new_text(&self, file: &TextFile) -> Result<Text, StoreError> {
+        let reader = self.shared.files.read(file.place()).map_err(read_error)?;
+        Ok(Text::in_file(reader))
     }
 
     async fn counts(&self) -> Counts {

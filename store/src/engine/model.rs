@@ -11,7 +11,6 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{Changes, Engine};
@@ -217,7 +216,7 @@ impl Engine for Model {
         TextWriter::in_memory()
     }
 
-    async fn beginning(&self, _: &TextFile, _: u64) -> Result<Bytes, StoreError> {
+    async fn new_text(&self, _: &TextFile) -> Result<Text, StoreError> {
         Err(StoreError::Invalid("a file of another store"))
     }
 
