@@ -11,6 +11,7 @@
 //! - [`checks`]: one file or folder for each check of a message.
 //! - [`resolve`]: the accounts behind an address, members of lists included.
 //! - `deliver`: the records of a message for the mailboxes of accounts.
+//! - [`hooks`]: outside programs that have a say: milters, rspamd, HTTP hooks.
 //! - [`junk`]: the junk filter: the history of senders, words, and what users teach it.
 //! - [`forward`]: mail that goes on to other servers.
 //! - `mailboxes`: mail of our own queue for our own addresses.
@@ -33,6 +34,7 @@ mod deliver;
 pub mod facts;
 pub mod forward;
 pub mod guards;
+pub mod hooks;
 pub mod intake;
 pub mod junk;
 pub mod local;

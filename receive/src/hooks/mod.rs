@@ -1,0 +1,17 @@
+//! Hooks: outside programs that have a say in what is accepted.
+//!
+//! Three kinds of programs are asked: milters, rspamd over HTTP, and stage hooks over HTTP. Each
+//! gives an [`Answer`]: a [`Vote`] and changes of the message. What becomes of the mail is decided in
+//! [`decide`](crate::decide), as for any other fact.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `answer` | the answer of a program, of whatever kind |
+//! | `asked` | what the programs are told of a session |
+//! | `draft` | a message as the programs see and change it |
+//! | `edit` | changes of its header section |
+
+pub mod answer;
+pub mod asked;
+pub mod draft;
+pub mod edit;
