@@ -90,6 +90,15 @@ pub struct HookConditions {
     pub recipient_domains: Vec<DomainPattern>,
 }
 
+/// When a hook or a milter counts as down. Then it is left out for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HookBreaker {
+    /// The calls in a row without an answer. 0: it never counts as down.
+    pub failures: u32,
+    /// How long it is left out.
+    pub pause: Duration,
+}
+
 /// `hooks.NAME.auth`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HookAuth {
@@ -139,6 +148,8 @@ pub struct Hook {
     pub retry_max: u32,
     /// The wait before each further try.
     pub retry_delay: Duration,
+    /// When the hook counts as down.
+    pub breaker: HookBreaker,
     /// When the hook is asked.
     pub conditions: HookConditions,
 }
@@ -172,6 +183,8 @@ pub struct Milter {
     pub timeout: Duration,
     /// The fate of mail if the milter fails.
     pub on_error: HookError,
+    /// When the milter counts as down.
+    pub breaker: HookBreaker,
     /// When the milter is asked.
     pub conditions: HookConditions,
 }
@@ -189,7 +202,11 @@ pub(crate) fn read_hook<T>(reader: &Reader<'_>, listeners: &BTreeMap<String, T>)
     } else if kind == HookKind::Rspamd && stages != [HookStage::Data] {
         reader.wrong("stages", "must be [\"data\"] for a hook of kind rspamd");
     }
-    let on_error = reader.opt("on_error").unwrap_or(HookError::Tempfail);
+    // A spam filter is not an authority.
+    let on_error = reader.opt("on_error").unwrap_or(match kind {
+        HookKind::Stage => HookError::Tempfail,
+        HookKind::Rspamd => HookError::Accept,
+    });
     let on = |name: &str| reader.opt(name).unwrap_or(on_error);
     let retry = reader.section("retry");
     Some(Hook {
@@ -208,6 +225,7 @@ pub(crate) fn read_hook<T>(reader: &Reader<'_>, listeners: &BTreeMap<String, T>)
         quarantine: reader.opt("quarantine").unwrap_or(HookQuarantine::Junk),
         retry_max: retry.get("max"),
         retry_delay: retry.get("delay"),
+        breaker: read_breaker(reader),
         conditions: read_conditions(reader, listeners),
         url: reader.url("url", &["http", "https"])?,
     })
@@ -266,6 +284,14 @@ fn read_headers(reader: &Reader<'_>) -> Vec<(String, String)> {
     headers
 }
 
+fn read_breaker(reader: &Reader<'_>) -> HookBreaker {
+    let breaker = reader.section("breaker");
+    HookBreaker {
+        failures: breaker.get("failures"),
+        pause: breaker.get("pause"),
+    }
+}
+
 fn read_conditions<T>(reader: &Reader<'_>, listeners: &BTreeMap<String, T>) -> HookConditions {
     let name = "listeners";
     for (index, listener) in reader.entries::<String>(name) {
@@ -292,6 +318,7 @@ pub(crate) fn read_milter<T>(
 ) -> Option<Milter> {
     let on_error = reader.opt("on_error").unwrap_or(HookError::Tempfail);
     let timeout = reader.get("timeout");
+    let breaker = read_breaker(reader);
     let conditions = read_conditions(reader, listeners);
     let text: String = reader.opt("socket")?;
     let socket = match text.split_once(':') {
@@ -310,6 +337,7 @@ pub(crate) fn read_milter<T>(
             socket,
             timeout,
             on_error,
+            breaker,
             conditions,
         }),
         Err(message) => {

@@ -109,6 +109,10 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
     });
     let hooks = named(root, "hooks", |reader| read_hook(reader, &listeners));
     let milters = named(root, "milters", |reader| read_milter(reader, &listeners));
+    for name in milters.keys().filter(|name| hooks.contains_key(*name)) {
+        let message = "is the name of a hook too; each needs a name of its own";
+        root.section("milters").wrong(name, message);
+    }
     let log = root.section("log");
     let undelete = root.section("undelete");
     let store = root.section("store");

@@ -5,10 +5,10 @@ use std::{
 };
 
 use postrider_config::{
-    CertificateSource, DmarcHandling, Dynamic, FailureDsn, HookAuth, HookBody, HookConditions,
-    HookError, HookKind, HookQuarantine, HookStage, KeepTranscripts, Lmtp, LogFormat, LogLevel,
-    MilterSocket, OnBlock, ReportsTls, RequireTls, Size, Static, TlsVersion, Transport,
-    TsigAlgorithm, describe,
+    CertificateSource, DmarcHandling, Dynamic, FailureDsn, HookAuth, HookBody, HookBreaker,
+    HookConditions, HookError, HookKind, HookQuarantine, HookStage, KeepTranscripts, Lmtp,
+    LogFormat, LogLevel, MilterSocket, OnBlock, ReportsTls, RequireTls, Size, Static, TlsVersion,
+    Transport, TsigAlgorithm, describe,
     keys::{DYNAMIC, STATIC},
     replace_private,
     schema::{Default, Key, Section},
@@ -121,7 +121,7 @@ fn defaults_of_postrider_conf() {
 #[test]
 fn defaults_of_hooks_and_milters() {
     let config = statics(
-        "[host_tls_rpt]\naccount = \"alice\"\n[hooks.a]\nurl = \"http://127.0.0.1/\"\non_error = \"accept\"\n[milters.b]\nsocket = \"unix:run/milter\"\n",
+        "[host_tls_rpt]\naccount = \"alice\"\n[hooks.a]\nurl = \"http://127.0.0.1/\"\non_error = \"accept\"\n[hooks.r]\nurl = \"http://127.0.0.1/\"\nkind = \"rspamd\"\n[milters.b]\nsocket = \"unix:run/milter\"\n",
     );
     let reports = config.host_tls_rpt.as_ref().unwrap();
     assert_eq!(reports.mailbox, "TLSRPT");
@@ -141,7 +141,19 @@ fn defaults_of_hooks_and_milters() {
     );
     assert_eq!((hook.retry_max, hook.retry_delay), (0, MINUTE / 60));
     assert_eq!(hook.conditions, HookConditions::default());
+    let breaker = HookBreaker {
+        failures: 5,
+        pause: MINUTE / 2,
+    };
+    assert_eq!(hook.breaker, breaker);
+    let rspamd = &config.hooks["r"];
+    assert_eq!(rspamd.kind, HookKind::Rspamd);
+    assert_eq!(
+        [rspamd.on_unavailable, rspamd.on_timeout, rspamd.on_invalid],
+        [HookError::Accept; 3]
+    );
     let milter = &config.milters["b"];
+    assert_eq!(milter.breaker, breaker);
     assert_eq!(milter.socket, MilterSocket::Unix("run/milter".into()));
     assert_eq!(
         (milter.timeout, milter.on_error),
@@ -182,16 +194,6 @@ fn keys_of_hooks_are_read_into_their_fields() {
     assert_eq!(
         config.acme["test"].issuer.as_ref().unwrap().ascii(),
         "ca.example"
-    );
-    // A hook that is off needs nothing that this version lacks.
-    let not_yet = config.not_yet();
-    assert!(
-        not_yet.contains(&"hooks.scan.url".to_owned()),
-        "{not_yet:?}"
-    );
-    assert!(
-        !not_yet.contains(&"hooks.off.url".to_owned()),
-        "{not_yet:?}"
     );
     assert!(!format!("{hook:?}").contains("value"));
 }
@@ -398,8 +400,6 @@ fn keys_that_this_version_only_checks_are_listed() {
         "account_http = {}\nmetrics_http = { enabled = false, port = 9 }\nwebapi_http = {}\nnat_ips = []\n[reports]\ndmarc = false\n",
     );
     assert!(config.not_yet().is_empty());
-    let config = statics("[hooks.scan]\nurl = \"http://127.0.0.1:1/\"\n");
-    assert_eq!(config.not_yet(), ["hooks.scan.url"]);
     let text = format!(
         "{}no_custom_password = true\nfailure_dsn = \"event\"\n",
         "[domains.\"example.org\"]\n[accounts.alice]\ndomain = \"example.org\"\n"
