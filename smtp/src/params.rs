@@ -135,6 +135,22 @@ impl FromStr for Notify {
     }
 }
 
+/// The value of ORCPT for a decoded `type;address` (RFC 3461 §4.2). None if the type is not an atom
+/// or the address is missing.
+pub(crate) fn orcpt(text: &str) -> Option<String> {
+    let (kind, address) = text.split_once(';')?;
+    let atom = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if kind.is_empty() || !kind.bytes().all(atom) || address.is_empty() {
+        return None;
+    }
+    let encoded = if kind.eq_ignore_ascii_case("utf-8") {
+        utf8_addr::encode(address)
+    } else {
+        xtext::encode(address)
+    };
+    Some(format!("{kind};{encoded}"))
+}
+
 /// The encoding of ENVID and ORCPT values (RFC 3461 §4).
 pub mod xtext {
     use super::InvalidParameter;

@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Envelope, Extensions};
 use crate::{
     BodyType, ByMode, DeliveryOptions, Priority,
-    params::{utf8_addr, xtext},
+    params::{orcpt, xtext},
 };
 
 /// The longest ENVID, encoded (RFC 3461 §4.4).
@@ -105,21 +105,6 @@ impl Envelope {
         }
         out.write_str("\r\n")
     }
-}
-
-/// The value of ORCPT. None if the type is not an atom or the address is missing.
-fn orcpt(text: &str) -> Option<String> {
-    let (kind, address) = text.split_once(';')?;
-    let atom = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    if kind.is_empty() || !kind.bytes().all(atom) || address.is_empty() {
-        return None;
-    }
-    let encoded = if kind.eq_ignore_ascii_case("utf-8") {
-        utf8_addr::encode(address)
-    } else {
-        xtext::encode(address)
-    };
-    Some(format!("{kind};{encoded}"))
 }
 
 #[cfg(test)]

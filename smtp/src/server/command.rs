@@ -8,6 +8,10 @@ use crate::{
     reason,
 };
 
+mod parameters;
+
+pub use self::parameters::Parameter;
+
 /// The fewest seconds in which a message must be delivered or fail (RFC 2852 §4).
 pub(super) const DELIVER_BY_MIN: i64 = 60;
 
