@@ -22,7 +22,7 @@
 //!   session, in the log, in metrics and in its trace.
 //! - [`reports`]: reports about our domains that come in.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
-//!   our own. `work`: work that takes long.
+//!   our own. `work`: work that takes long. `json`: a look over JSON from outside.
 //!
 //! Not here: the protocol (`postrider-smtp`), outgoing mail (`postrider-queue`), the files on disk
 //! (`postrider-store`).
@@ -36,6 +36,7 @@ pub mod forward;
 pub mod guards;
 pub mod hooks;
 pub mod intake;
+mod json;
 pub mod junk;
 pub mod local;
 pub mod login;

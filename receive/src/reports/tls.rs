@@ -12,6 +12,8 @@ use serde::{
     de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
+use crate::json::Parts;
+
 use super::fault::{COUNT_MAX, DEPTH_MAX, Limit, Patience, RECORDS_MAX, ReportFault};
 
 /// The most bytes of a value that are kept.
@@ -183,39 +185,18 @@ pub fn parse(json: &[u8], patience: Patience<'_>) -> Result<Report, ReportFault>
 
 /// Counts levels, objects and values before anybody makes values of them.
 fn look_over(json: &[u8], patience: Patience<'_>) -> Result<(), ReportFault> {
-    let (mut depth, mut objects, mut values) = (0_usize, 0_usize, 0_usize);
-    let (mut in_text, mut is_escaped) = (false, false);
+    let mut parts = Parts::default();
     for piece in json.chunks(PIECE) {
         patience.check()?;
-        for byte in piece {
-            if in_text {
-                match (is_escaped, byte) {
-                    (true, _) => is_escaped = false,
-                    (false, b'\\') => is_escaped = true,
-                    (false, b'"') => in_text = false,
-                    (false, _) => {}
-                }
-                continue;
-            }
-            match byte {
-                b'"' => in_text = true,
-                b'{' | b'[' => {
-                    depth += 1;
-                    objects += usize::from(*byte == b'{');
-                }
-                b'}' | b']' => depth = depth.saturating_sub(1),
-                b',' => values += 1,
-                _ => {}
-            }
-            if depth > DEPTH_MAX {
-                return Err(Limit::Depth.into());
-            }
-            if objects > OBJECTS_MAX {
-                return Err(Limit::Records.into());
-            }
-            if values > VALUES_MAX {
-                return Err(Limit::Values.into());
-            }
+        parts.read(piece);
+        if parts.levels > DEPTH_MAX {
+            return Err(Limit::Depth.into());
+        }
+        if parts.objects > OBJECTS_MAX {
+            return Err(Limit::Records.into());
+        }
+        if parts.commas > VALUES_MAX {
+            return Err(Limit::Values.into());
         }
     }
     Ok(())
