@@ -17,6 +17,8 @@ pub enum Edit {
     /// A field before the field with this index, counted over the whole section from 0. Beyond the
     /// end of the section: at its end.
     At(usize, NewField),
+    /// A field before the last so many fields of the section. Beyond its beginning: at the very top.
+    FromEnd(usize, NewField),
     /// A field before the n-th field of the same name, counted from 1, or before the last one if
     /// there are fewer. At the very top if there is none, and for 0.
     Before(usize, NewField),
@@ -194,6 +196,10 @@ impl Section {
                 }
                 Edit::AtEnd(field) => self.insert(usize::MAX, field),
                 Edit::At(at, field) => self.insert_among(&mut on_top, *at, field),
+                Edit::FromEnd(behind, field) => {
+                    let at = self.fields.len().saturating_sub(*behind);
+                    self.insert_among(&mut on_top, at, field);
+                }
                 Edit::Before(nth, field) => {
                     let at = self.place_before(*nth, field.name());
                     self.insert_among(&mut on_top, at, field);
@@ -312,6 +318,7 @@ mod tests {
         let on_top = |name: &str| Edit::OnTop(field(name, "n"));
         let before = |nth: usize, name: &str| Edit::Before(nth, field(name, "n"));
         let at = |at: usize| Edit::At(at, field("N", "n"));
+        let from_end = |behind: usize| Edit::FromEnd(behind, field("N", "n"));
         let set_top = |nth, name: &str, value: &str| set(nth, name, value, Missing::OnTopIfNone);
         let set_end = |nth, name: &str, value: &str| set(nth, name, value, Missing::AtEnd);
         let remove = |which| Edit::Remove(b"a".to_vec(), which);
@@ -332,6 +339,12 @@ mod tests {
             ),
             (vec![at(1)], format!("A: 1\r\nN: n\r\n{rest}")),
             (vec![at(99)], format!("{section}N: n\r\n")),
+            (vec![from_end(0)], format!("{section}N: n\r\n")),
+            (
+                vec![from_end(1)],
+                "A: 1\r\nB: 1\r\nA: 2\r\nN: n\r\na: 3\r\n".into(),
+            ),
+            (vec![from_end(9)], whole("N: n\r\n")),
             (
                 vec![before(2, "A")],
                 "A: 1\r\nB: 1\r\nA: n\r\nA: 2\r\na: 3\r\n".into(),

@@ -10,8 +10,18 @@
 //! | `asked` | what the programs are told of a session |
 //! | `draft` | a message as the programs see and change it |
 //! | `edit` | changes of its header section |
+//! | `envelope` | changes of its envelope, in the words of programs over HTTP |
+//! | `limits` | limits of an answer in JSON |
+//! | `raw` | the bytes of a message, piece by piece |
+//! | `stage` | the wire format of stage hooks |
 
 pub mod answer;
 pub mod asked;
 pub mod draft;
 pub mod edit;
+mod envelope;
+mod limits;
+pub mod raw;
+pub mod stage;
+#[cfg(test)]
+mod testing;
