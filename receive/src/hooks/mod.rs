@@ -14,6 +14,7 @@
 //! | `limits` | limits of an answer in JSON |
 //! | `raw` | the bytes of a message, piece by piece |
 //! | `stage` | the wire format of stage hooks |
+//! | `rspamd` | the wire format of rspamd |
 
 pub mod answer;
 pub mod asked;
@@ -22,6 +23,7 @@ pub mod edit;
 mod envelope;
 mod limits;
 pub mod raw;
+pub mod rspamd;
 pub mod stage;
 #[cfg(test)]
 mod testing;
