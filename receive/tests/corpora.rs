@@ -8,6 +8,8 @@
 
 #[path = "checks/header_section.rs"]
 mod header_section;
+#[path = "checks/hook_answers.rs"]
+mod hook_answers;
 #[path = "../../smtp/tests/checks/replay.rs"]
 mod replay;
 #[path = "checks/reports.rs"]
@@ -24,6 +26,11 @@ use replay::replay;
 #[test]
 fn header_sections() {
     replay("header_section", header_section::check);
+}
+
+#[test]
+fn answers_of_hooks() {
+    replay("hook_answers", hook_answers::check);
 }
 
 #[test]
