@@ -135,7 +135,7 @@ impl FromStr for Notify {
     }
 }
 
-/// The value of ORCPT for a decoded `type;address` (RFC 3461 §4.2). None if the type is not an atom
+/// The value of ORCPT for an original recipient as `type;address`. None if the type is not an atom
 /// or the address is missing.
 pub(crate) fn orcpt(text: &str) -> Option<String> {
     let (kind, address) = text.split_once(';')?;

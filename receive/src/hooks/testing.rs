@@ -98,14 +98,18 @@ pub(super) async fn changed(text: &str, changes: &[Change]) -> (String, String) 
     let mut draft = draft(text).await;
     draft.apply(changes, &LIMITS).unwrap();
     let mut envelope = format!("<{}>", draft.mail.reverse_path);
-    for (keyword, value) in draft.mail.parameters() {
-        envelope.push_str(&format!(" {keyword}={value}"));
-    }
+    envelope.push_str(&words(draft.mail.parameters()));
     for rcpt in &draft.recipients {
         envelope.push_str(&format!(", <{}>", rcpt.forward_path));
-        for (keyword, value) in rcpt.parameters() {
-            envelope.push_str(&format!(" {keyword}={value}"));
-        }
+        envelope.push_str(&words(rcpt.parameters()));
     }
     (text_of(&draft).await, envelope)
+}
+
+fn words(parameters: Vec<(&str, Option<String>)>) -> String {
+    let words = parameters.into_iter().map(|(keyword, value)| match value {
+        Some(value) => format!(" {keyword}={value}"),
+        None => format!(" {keyword}"),
+    });
+    words.collect()
 }

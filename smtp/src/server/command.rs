@@ -1,5 +1,7 @@
 //! Command lines: verbs, paths and parameters (RFC 5321 §4.1.1).
 
+mod given;
+
 use super::xclient::Xclient;
 use crate::{
     Address, AddressError, BodyType, ByMode, DeliverBy, DeliveryOptions, EnhancedCode, ForwardPath,
@@ -7,10 +9,6 @@ use crate::{
     params::{InvalidParameter, utf8_addr, xtext},
     reason,
 };
-
-mod parameters;
-
-pub use self::parameters::Parameter;
 
 /// The fewest seconds in which a message must be delivered or fail (RFC 2852 §4).
 pub(super) const DELIVER_BY_MIN: i64 = 60;

@@ -32,7 +32,7 @@ mod transaction;
 mod xclient;
 
 pub use client_auth::AnyClientCertificate;
-pub use command::{MailFrom, Parameter, RcptTo};
+pub use command::{MailFrom, RcptTo};
 pub use config::{SaslConfig, SessionConfig};
 pub use driver::{ServeError, serve, serve_secured};
 pub use event::{Event, Refused, RefusedLogin, Verb};

@@ -58,7 +58,7 @@ impl Fields {
     fn add_sender(&mut self, mail: &MailFrom) {
         self.add("from", Some(&format!("<{}>", mail.reverse_path)));
         for (keyword, value) in mail.parameters() {
-            let parameter = format!("{keyword}={value}");
+            let parameter = format!("{keyword}={}", value.unwrap_or_default());
             self.add("x-rspamd-mail-esmtp-args", Some(&parameter));
         }
     }
@@ -66,7 +66,7 @@ impl Fields {
     fn add_recipient(&mut self, number: usize, rcpt: &RcptTo) {
         self.add("rcpt", Some(&format!("<{}>", rcpt.forward_path)));
         for (keyword, value) in rcpt.parameters() {
-            let parameter = format!("{number}:{keyword}={value}");
+            let parameter = format!("{number}:{keyword}={}", value.unwrap_or_default());
             self.add("x-rspamd-rcpt-esmtp-args", Some(&parameter));
         }
     }
@@ -155,8 +155,8 @@ mod tests {
             "tls-version: TLSv1.3",
             "tls-cipher: TLS_AES_128_GCM_SHA256",
             "from: <>",
-            "x-rspamd-mail-esmtp-args: SMTPUTF8=",
             "x-rspamd-mail-esmtp-args: RET=FULL",
+            "x-rspamd-mail-esmtp-args: SMTPUTF8=",
             "rcpt: <\"a, b\"@xn--tda.test>",
             "x-rspamd-rcpt-esmtp-args: 0:NOTIFY=NEVER",
             "deliver-to: \"a, b\"@xn--tda.test",

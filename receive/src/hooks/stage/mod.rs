@@ -12,5 +12,5 @@ mod contents;
 pub mod request;
 pub mod response;
 
-pub use request::{RequestBody, RequestOptions};
+pub use request::{RequestBody, RequestOptions, fields};
 pub use response::read;

@@ -4,11 +4,9 @@ use std::{borrow::Cow, collections::VecDeque, net::IpAddr};
 
 use bytes::Bytes;
 use postrider_config::{Hook, HookBody, HookStage};
-use postrider_smtp::{
-    field::{self, Field},
-    server::Parameter,
-};
+use postrider_smtp::field::{self, Field};
 use postrider_store::StoreError;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Serialize;
 use serde_json::Map;
 
@@ -42,6 +40,12 @@ impl From<&Hook> for RequestOptions {
     }
 }
 
+/// The fields of the header of each call.
+#[must_use]
+pub fn fields() -> HeaderMap {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))])
+}
+
 /// The body of a call, as a run of pieces. The header section of a message is in one piece, and the
 /// body in many.
 #[derive(Clone, Debug)]
@@ -57,7 +61,8 @@ enum Part {
 }
 
 impl RequestBody {
-    /// The body of a call with this question.
+    /// The body of a call with this question. It tells of the draft as it is in the question: the
+    /// caller gives the draft before other programs changed it, as the contract has it.
     #[must_use]
     pub fn new(asked: &Asked<'_>, options: RequestOptions) -> Self {
         let draft = asked.draft.filter(|_| asked.stage == HookStage::Data);
@@ -273,10 +278,10 @@ impl Envelope {
 }
 
 impl EnvelopeAddress {
-    fn of(path: &impl ToString, parameters: Vec<Parameter>) -> Self {
+    fn of(path: &impl ToString, parameters: Vec<(&str, Option<String>)>) -> Self {
         let parameters = parameters
             .into_iter()
-            .map(|(keyword, value)| (keyword.to_owned(), value.into()));
+            .map(|(keyword, value)| (keyword.to_owned(), value.unwrap_or_default().into()));
         Self {
             address: path.to_string().to_lowercase(),
             parameters: parameters.collect(),

@@ -41,6 +41,12 @@ async fn a_call_before_ehlo_has_the_client_and_the_server() {
     assert_eq!(written(&asked, OPTIONS).await, expected);
 }
 
+#[test]
+fn a_call_says_that_it_is_json() {
+    assert_eq!(fields()["content-type"], "application/json");
+    assert_eq!(fields().len(), 1);
+}
+
 #[tokio::test]
 async fn each_stage_has_its_parts() {
     let client = client("192.0.2.7:47122");
