@@ -60,6 +60,8 @@ pub enum Which {
 pub struct NewField {
     name: Vec<u8>,
     value: Vec<u8>,
+    /// A space goes before a value that has no white space at its beginning.
+    spaced: bool,
 }
 
 /// A name or a value is none of a header field.
@@ -104,6 +106,20 @@ impl NewField {
         Ok(Self {
             name: name.to_owned(),
             value: folded,
+            spaced: true,
+        })
+    }
+
+    /// A field whose value stands right behind the colon, with the space that it has or has not.
+    /// Signatures may depend on that.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn exact(name: &[u8], value: &[u8]) -> Result<Self, InvalidField> {
+        let field = Self::new(name, value)?;
+        Ok(Self {
+            spaced: false,
+            ..field
         })
     }
 
@@ -124,7 +140,7 @@ impl NewField {
         let mut written = BytesMut::with_capacity(self.name.len() + self.value.len() + 4);
         written.put_slice(&self.name);
         written.put_u8(b':');
-        if !self.value.first().is_some_and(u8::is_ascii_whitespace) {
+        if self.spaced && !self.value.first().is_some_and(u8::is_ascii_whitespace) {
             written.put_u8(b' ');
         }
         written.put_slice(&self.value);
@@ -427,5 +443,15 @@ mod tests {
                 "{value:?}"
             );
         }
+        for (value, written) in [
+            ("v", "X:v\r\n"),
+            (" v", "X: v\r\n"),
+            ("  v\n w", "X:  v\r\n w\r\n"),
+            ("", "X:\r\n"),
+        ] {
+            let field = NewField::exact(b"X", value.as_bytes()).unwrap();
+            assert_eq!(field.written(), written, "{value:?}");
+        }
+        assert_eq!(NewField::exact(b"X", b"v\nw"), Err(Value));
     }
 }

@@ -15,6 +15,7 @@
 //! | `raw` | the bytes of a message, piece by piece |
 //! | `stage` | the wire format of stage hooks |
 //! | `rspamd` | the wire format of rspamd |
+//! | [`milter`] | filters that speak the protocol of Sendmail and Postfix |
 
 pub mod answer;
 pub mod asked;
@@ -27,3 +28,4 @@ pub mod rspamd;
 pub mod stage;
 #[cfg(test)]
 mod testing;
+pub mod milter;
