@@ -1,5 +1,8 @@
 //! A connection to a filter: the conversation over a socket, with time limits.
 
+#[cfg(test)]
+mod tests;
+
 use std::{io, time::Duration};
 
 use bytes::BytesMut;
@@ -217,12 +220,16 @@ impl Place {
     async fn open(&self) -> Result<MilterConnection, Failure> {
         let dialed = timeout(self.limit, self.dial()).await;
         let dialed = dialed.map_err(|_| Failure::Timeout)?;
-        let mut socket = dialed.map_err(|error| {
+        let socket = dialed.map_err(|error| {
             let place = self.shown();
             Failure::Unavailable(format!("the filter at {place} can't be reached: {error}"))
         })?;
-        let mut negotiation = Negotiation::default();
+        self.negotiate(socket).await
+    }
+
+    async fn negotiate(&self, mut socket: Box<dyn Socket>) -> Result<MilterConnection, Failure> {
         let end = Instant::now() + QUESTION_MAX;
+        let mut negotiation = Negotiation::default();
         let mut deadline = Instant::now() + self.limit;
         send(socket.as_mut(), &Negotiation::offer(), deadline).await?;
         loop {

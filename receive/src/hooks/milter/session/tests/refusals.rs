@@ -1,6 +1,9 @@
 //! A filter that refuses, drops, or does not keep to the protocol.
 
-use super::*;
+use super::{
+    super::replies::{CLOSING, LATER},
+    *,
+};
 
 fn reply(text: &str) -> Vote {
     Vote::Refuse(code::read(text.as_bytes()).unwrap())
