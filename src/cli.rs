@@ -10,6 +10,7 @@ mod delivery;
 mod destinations;
 mod dns;
 mod export;
+mod hooks;
 mod import;
 mod junk;
 mod listing;
@@ -41,6 +42,7 @@ pub use delivery::{Delivery, DeliveryCheck};
 pub use destinations::{DestinationOrder, Destinations, Terms};
 pub use dns::Dns;
 pub use export::{Export, ExportTarget};
+pub use hooks::{Hooks, HooksTest};
 pub use import::{ImportFolder, ImportHooks};
 pub use junk::{Classify, Junk, Kind, Train};
 pub use listing::{Listing, When};
@@ -148,6 +150,9 @@ pub enum Command {
     /// Find out whether and how mail for an address would be delivered.
     #[command(subcommand)]
     Delivery(Delivery),
+    /// See the hooks and milters that have a say in what is accepted, and try one.
+    #[command(subcommand)]
+    Hooks(Hooks),
     /// List mail that users deleted lately, and bring it back.
     #[command(subcommand)]
     Undelete(Undelete),

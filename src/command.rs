@@ -15,6 +15,7 @@ mod export;
 mod help;
 mod history;
 mod hold_rules;
+mod hooks;
 mod import;
 mod junk;
 mod log;
@@ -83,6 +84,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Tlspubkey(command) => tlspubkey::run(conf, command),
         Command::Totp(command) => apppassword::totp(&Desk::of(conf)?, command),
         Command::Delivery(command) => delivery::run(&Running::of(conf)?, command),
+        Command::Hooks(command) => hooks::run(&Running::of(conf)?, command),
         Command::Spf(command) => checks::spf(&Alone::of(conf)?, command),
         Command::Dkim(command) => checks::dkim(&Alone::of(conf)?, command),
         Command::Dmarc(command) => checks::dmarc(&Alone::of(conf)?, command),

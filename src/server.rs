@@ -412,6 +412,7 @@ impl Server {
             resolver,
             checks,
             dialer,
+            hooks: Arc::clone(&shared.hooks),
             reports: Arc::clone(&self.reports),
             webhooks: Arc::new(hooks.operator()),
             domains,
@@ -497,7 +498,7 @@ impl Server {
                 let on_https = services.is_submission_on_https(&listener);
                 let services = match services {
                     Services::Smtp(service) => {
-                        let sessions = self.sessions(&listener, service, tls, local);
+                        let sessions = self.sessions((&name, &listener), service, tls, local);
                         let entrance = self.entrance(&listener, service);
                         self.tasks.spawn(sessions.serve(socket, entrance, stop));
                         continue;
@@ -514,7 +515,7 @@ impl Server {
                 let submission = on_https.then(|| {
                     let service = Service::Submissions;
                     OnHttps {
-                        sessions: self.sessions(&listener, service, None, local),
+                        sessions: self.sessions((&name, &listener), service, None, local),
                         door: self.entrance(&listener, service).door,
                         refusals: self.refused_connections(service),
                     }
@@ -572,7 +573,7 @@ impl Server {
     /// The sessions of a service over SMTP.
     fn sessions(
         &self,
-        listener: &Listener,
+        (name, listener): (&str, &Listener),
         service: Service,
         tls: Option<Arc<rustls::ServerConfig>>,
         local: Option<&Local>,
@@ -581,9 +582,11 @@ impl Server {
         if local.is_some() && service == Service::Smtp {
             services::allow_logins(&mut config);
         }
+        config.ask_hello = self.shared.hooks.ask_about_hello(name);
         Sessions {
             shared: self.shared.clone(),
             service,
+            listener: name.into(),
             hostname: listener.hostname.ascii().to_owned(),
             config: Arc::new(config),
             tls,

@@ -632,6 +632,7 @@ pub fn session_config(statics: &Static, listener: &Listener, service: Service) -
         // Mail to the MX goes into mailboxes. Submitted mail goes to servers that may lack
         // BINARYMIME.
         binary_mime: !submission,
+        // The server sets it, if an outside program wants to be asked.
         ask_hello: false,
         max_recipients: limits.recipients_per_message,
         max_messages: limits.messages_per_connection,

@@ -47,6 +47,8 @@ pub(crate) fn reply(full: Full) -> Vec<u8> {
 pub(crate) struct Sessions {
     pub(crate) shared: SessionContext,
     pub(crate) service: Service,
+    /// The name of the listener in the configuration.
+    pub(crate) listener: Arc<str>,
     pub(crate) hostname: String,
     /// The rules of the MX.
     pub(crate) rules: MxRules,
@@ -110,13 +112,14 @@ impl Sessions {
         let (config, tls) = (Arc::clone(&self.config), self.tls.clone());
         match self.service {
             Service::Smtp if config.auth => {
-                let handler = LocalSession::new(shared, hostname);
+                let handler = LocalSession::new(shared, hostname).at_listener(&self.listener);
                 Box::pin(smtp::serve(
                     client, stream, config, tls, false, handler, stop,
                 ))
             }
             Service::Smtp => {
                 let handler = MxSession::new(shared, hostname).with_rules(self.rules.clone());
+                let handler = handler.at_listener(&self.listener);
                 Box::pin(smtp::serve(
                     client, stream, config, tls, false, handler, stop,
                 ))
@@ -124,6 +127,7 @@ impl Sessions {
             service => {
                 let implicit = service == Service::Submissions;
                 let handler = SubmissionSession::new(shared, hostname);
+                let handler = handler.at_listener(&self.listener);
                 let handler = match implicit {
                     true => handler.under_tls(),
                     false => handler,
@@ -163,7 +167,7 @@ impl OnHttps {
     ) {
         let sessions = &self.sessions;
         let handler = SubmissionSession::new(sessions.shared.clone(), sessions.hostname.clone());
-        let handler = handler.on_https();
+        let handler = handler.on_https().at_listener(&sessions.listener);
         let (client, config) = (sessions.client(ends), Arc::clone(&sessions.config));
         let name = client.session;
         let served = smtp::serve_secured(client, stream, proof, config, handler, stop);

@@ -7,7 +7,7 @@ use postrider_config::{Live, Static};
 use postrider_observe::Tracer;
 use postrider_queue::{DeliveryMode, Queue};
 use postrider_receive::{
-    Guards, Reports, ReportsParts, SessionContext,
+    Guards, Hooks, Reports, ReportsParts, SessionContext,
     login::{LoginLimiter, LoginLimits, Logins, Oauth, Rate},
     memory::TextMemory,
 };
@@ -56,6 +56,7 @@ pub(crate) fn session_context(
             Arc::clone(&options.clock),
             Arc::clone(&resolvers.zones),
         )),
+        hooks: Arc::new(Hooks::new(&statics, &options.metrics)?),
         metrics: options.metrics,
         clock: options.clock,
         simulate,

@@ -9,7 +9,7 @@ use postrider_dns::Resolver;
 use postrider_observe::{Metrics, log::Log, trace::Traces};
 use postrider_queue::{AccountHeld, Dialer, Queue};
 use postrider_receive::{
-    RefusalCounts, Reports,
+    Hooks, RefusalCounts, Reports,
     login::{LoginLimiter, Logins},
 };
 use postrider_store::{Actor, Clock, NewAuditEntry, Store, WebSessionOwner};
@@ -57,6 +57,8 @@ pub struct Context {
     pub checks: Arc<dyn Resolver>,
     /// Connects to mail servers, for checks.
     pub dialer: Arc<dyn Dialer>,
+    /// The outside programs that have a say in what is accepted.
+    pub hooks: Arc<Hooks>,
     /// The reports that came in.
     pub reports: Arc<Reports>,
     /// The calls of webhooks.

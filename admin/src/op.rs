@@ -26,6 +26,7 @@ pub mod events;
 pub mod export;
 pub mod history;
 pub mod hold_rules;
+pub mod hooks;
 pub mod inbox;
 pub mod junk;
 pub mod key_uses;
@@ -334,6 +335,8 @@ macro_rules! operations {
             RouteRemove($crate::op::config::routes::Remove) = "route.remove",
             SettingGet($crate::op::config::settings::Get) = "setting.get",
             SettingSet($crate::op::config::settings::Set) = "setting.set",
+            HooksList($crate::op::hooks::List) = "hooks.list",
+            HooksTest($crate::op::hooks::Test) = "hooks.test",
             HooksImport($crate::op::config::hooks::Import) = "hooks.import",
             TraceFind($crate::op::traces::Find) = "trace.find",
             TraceStory($crate::op::traces::Story) = "trace.story",

@@ -187,6 +187,7 @@ impl Desk {
             logs: Log::default(),
             figures: Arc::default(),
             verdicts: Arc::default(),
+            hooks: Arc::default(),
             refusals: Arc::default(),
             certificates: Arc::new(()),
             clock: clock.clone(),

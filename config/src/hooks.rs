@@ -174,6 +174,16 @@ pub enum MilterSocket {
     Unix(PathBuf),
 }
 
+/// As the configuration has it.
+impl fmt::Display for MilterSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(host, port) => write!(f, "inet:{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// `milters.NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Milter {

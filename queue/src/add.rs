@@ -47,6 +47,8 @@ pub struct Submission {
     pub require_tls: Option<bool>,
     /// The time of the first attempt. None: at once.
     pub not_before: Option<Time>,
+    /// The message waits until somebody releases it, whatever the hold rules say.
+    pub hold: bool,
     /// The submitter's words for `not_before` (`for;N` or `until;TIME`). Empty without any.
     pub future_release: String,
     /// The application's own data.
@@ -279,7 +281,7 @@ impl Queue {
                     orcpt: recipient.orcpt,
                     transport: String::new(),
                     route: String::new(),
-                    hold: false,
+                    hold: submission.hold,
                     next_attempt,
                 }
             })

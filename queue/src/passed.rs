@@ -32,6 +32,8 @@ pub struct Passed {
     pub recipients: Vec<SubmittedRecipient>,
     /// The transport that takes it. Empty: the routes decide.
     pub transport: String,
+    /// The message waits until somebody releases it.
+    pub hold: bool,
     /// The fields that stand before the text.
     pub top: Top,
     /// The size of the text in bytes.
@@ -132,7 +134,7 @@ impl Queue {
             orcpt: recipient.orcpt,
             transport: passed.transport.clone(),
             route: String::new(),
-            hold: false,
+            hold: passed.hold,
             next_attempt: now,
         });
         let recipients: Vec<NewRecipient> = recipients.collect();

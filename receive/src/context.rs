@@ -12,6 +12,7 @@ use postrider_store::{Clock, Store};
 use crate::{
     decide::{Policy, Role},
     guards::Guards,
+    hooks::Hooks,
     junk::Filter,
     login::{LoginLimiter, Logins},
     memory::TextMemory,
@@ -41,6 +42,8 @@ pub struct SessionContext {
     pub limiter: Arc<LoginLimiter>,
     /// What the sessions know of clients together.
     pub guards: Arc<Guards>,
+    /// The outside programs that have a say.
+    pub hooks: Arc<Hooks>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The time.

@@ -40,6 +40,7 @@ pub use self::{
 use crate::{
     checks::{self, sender::SenderDomain},
     facts::{Facts, LoginFacts, RecipientFacts, Resolution, Target},
+    hooks::answer::Vote,
     login::PasswordCheck,
     resolve::{is_disabled, reports_to},
 };
@@ -91,6 +92,8 @@ pub enum Stage<'a> {
     Mail(&'a MailFrom),
     /// RCPT names a recipient.
     Rcpt(&'a RcptTo, &'a RecipientFacts),
+    /// An outside program said this of a command or of the message.
+    Hook(&'a Vote),
     /// The header section is complete: [`Facts::header`] is set.
     Header,
     /// The end of the text was reached. What is refused here is refused for all recipients. Then
@@ -107,6 +110,9 @@ pub enum Verdict {
     Junk(Suspicion),
     /// The client gets the reply of this refusal.
     Refuse(Refusal),
+    /// The client gets this reply, which is positive, and the message is dropped. Only an outside
+    /// program can ask for that.
+    Discard(Reply),
 }
 
 impl Verdict {
@@ -116,7 +122,7 @@ impl Verdict {
     /// The reply of the refusal.
     pub(crate) fn answer(self) -> Result<(), Reply> {
         match self {
-            Self::Accept | Self::Junk(_) => Ok(()),
+            Self::Accept | Self::Junk(_) | Self::Discard(_) => Ok(()),
             Self::Refuse(refusal) => Err(refusal.reply()),
         }
     }
@@ -125,6 +131,8 @@ impl Verdict {
 /// Why a message goes to the junk mailboxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suspicion {
+    /// An outside program says so.
+    Hook,
     /// The message does not have exactly one From field of one domain.
     FromUnclear,
     /// The message failed the DMARC check.
@@ -153,6 +161,7 @@ impl Suspicion {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Hook => "hook",
             Self::FromUnclear => "from_unclear",
             Self::DmarcFail => "dmarc_fail",
             Self::NoAnswer => "no_answer",
@@ -170,6 +179,7 @@ impl Suspicion {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Hook => "an outside program says so",
             Self::FromUnclear => "not exactly one From of one domain",
             Self::DmarcFail => "DMARC failed",
             Self::NoAnswer => "no answer about DMARC",
@@ -191,8 +201,12 @@ pub fn decide(stage: Stage<'_>, facts: &Facts, policy: &Policy<'_>) -> Verdict {
         Stage::Login(login) => refuse_login(login, policy),
         Stage::Mail(mail) => refuse_mail(mail, facts, policy),
         Stage::Rcpt(rcpt, recipient) => refuse_rcpt(rcpt, recipient, facts, policy),
+        Stage::Hook(vote) => refuse_hook(vote),
         Stage::Header => refuse_header(facts, policy),
-        Stage::End(transaction) => refuse_end(transaction, policy),
+        Stage::End(transaction) => match &facts.hooks.discard {
+            Some(reply) => return Verdict::Discard(reply.clone()),
+            None => refuse_end(transaction, policy),
+        },
     };
     refusal.map_or(Verdict::Accept, Verdict::Refuse)
 }
@@ -390,6 +404,14 @@ fn refuse_header(facts: &Facts, policy: &Policy<'_>) -> Option<Refusal> {
             let other = named.find(|named| !policy.may_send_from(account, named));
             other.map(|other| Refusal::NameOfAnother(other.clone()))
         }),
+    }
+}
+
+/// Refuses what an outside program refuses.
+fn refuse_hook(vote: &Vote) -> Option<Refusal> {
+    match vote {
+        Vote::Refuse(reply) => Some(Refusal::Hook(reply.clone())),
+        Vote::Accept | Vote::Discard(_) | Vote::Quarantine(_) | Vote::Junk(_) => None,
     }
 }
 

@@ -142,6 +142,14 @@ impl Incoming<'_> {
         Top::new(fields).unwrap_or_default()
     }
 
+    /// The fields in front of a text that is held. The release of the message adds the others.
+    pub(crate) fn held_top(&self, differs: Option<&str>, received: &Received<'_>) -> Top {
+        let results = self.facts.authentication.as_deref();
+        let field = results.map(|results| results.field(self.hostname, differs));
+        let fields = field.unwrap_or_default() + &received.to_string();
+        Top::new(fields).unwrap_or_default()
+    }
+
     /// Our Received field.
     fn received(&self, now: Time) -> Received<'_> {
         let id = self.client.name().to_string();
@@ -259,6 +267,7 @@ impl SessionContext {
                     }
                 }
                 Outcome::Relay(_)
+                | Outcome::Held
                 | Outcome::Rejects { .. }
                 | Outcome::Refused(_)
                 | Outcome::Skipped(_) => {}

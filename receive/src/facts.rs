@@ -4,9 +4,9 @@
 //! carry no opinion: a fact says that a domain is not ours, and the decision says that its mail is
 //! refused.
 
-use postrider_config::{Account, Destination, DestinationAddress, Dynamic};
+use postrider_config::{Account, Destination, DestinationAddress, Dynamic, HookQuarantine};
 use postrider_queue::header::Header;
-use postrider_smtp::Address;
+use postrider_smtp::{Address, Reply};
 
 pub use crate::checks::{Author, AuthorFault};
 use crate::{
@@ -50,6 +50,19 @@ pub struct Facts {
     pub sender_was_proven: bool,
     /// The results of the checks of an incoming message. None before the end of its text.
     pub authentication: Option<Box<AuthenticationResults>>,
+    /// What outside programs said of the message, beside refusals.
+    pub hooks: HookFacts,
+}
+
+/// What outside programs said of a message, beside refusals.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookFacts {
+    /// The message is dropped, and the client gets this reply.
+    pub discard: Option<Reply>,
+    /// The message is taken, and nobody gets it as good mail.
+    pub quarantine: Option<HookQuarantine>,
+    /// The reply to a message that is taken. None: the usual one.
+    pub reply: Option<Reply>,
 }
 
 impl Facts {
@@ -83,6 +96,7 @@ impl Facts {
         self.is_our_report = false;
         self.sender_was_proven = false;
         self.authentication = None;
+        self.hooks = HookFacts::default();
     }
 }
 

@@ -22,7 +22,8 @@
 //!   session, in the log, in metrics and in its trace.
 //! - [`reports`]: reports about our domains that come in.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
-//!   our own. `work`: work that takes long. `json`: a look over JSON from outside.
+//!   our own. `roots`: CAs for calls over HTTP. `work`: work that takes long. `json`: a look over JSON
+//!   from outside.
 //!
 //! Not here: the protocol (`postrider-smtp`), outgoing mail (`postrider-queue`), the files on disk
 //! (`postrider-store`).
@@ -50,6 +51,7 @@ pub mod refusals;
 mod reply;
 pub mod reports;
 pub mod resolve;
+mod roots;
 pub mod shape;
 pub mod slow;
 pub mod submission;
@@ -57,6 +59,7 @@ mod work;
 
 pub use context::SessionContext;
 pub use guards::Guards;
+pub use hooks::Hooks;
 pub use local::LocalSession;
 pub use mailboxes::LocalMailboxes;
 pub use mx::{MxRules, MxSession};

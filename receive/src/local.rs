@@ -3,6 +3,8 @@
 //! The session begins as one with the MX, which takes any sender and recipient. After a login it is
 //! a submission, as on the other ports: the message is queued, and has events.
 
+use std::sync::Arc;
+
 use postrider_smtp::{
     Reply,
     sasl::{Login, ScramOffer, ScramRequest, Verdict},
@@ -31,9 +33,19 @@ impl LocalSession {
     }
 
     /// The session is one for others, whichever of the two answers. The one that does has the
-    /// observer of the session.
+    /// observer and the outside programs of the session.
     const fn swap_observers(&mut self) {
         std::mem::swap(&mut self.mx.observer, &mut self.submission.observer);
+        std::mem::swap(&mut self.mx.hooks, &mut self.submission.hooks);
+    }
+
+    /// The session is one of this listener.
+    #[must_use]
+    pub fn at_listener(self, listener: &Arc<str>) -> Self {
+        Self {
+            mx: self.mx.at_listener(listener),
+            ..self
+        }
     }
 }
 
@@ -50,6 +62,10 @@ macro_rules! pass {
 impl Handler for LocalSession {
     async fn greeting(&mut self, client: &Client) -> Result<(), Reply> {
         pass!(self.greeting(client))
+    }
+
+    async fn hello(&mut self, client: &Client, name: &str) -> Result<(), Reply> {
+        pass!(self.hello(client, name))
     }
 
     async fn scram_keys(

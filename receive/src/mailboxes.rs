@@ -276,7 +276,8 @@ fn way(facts: &Facts, deliveries: &[Delivery]) -> TakenWay {
             Outcome::Mailbox { .. } | Outcome::Lmtp { .. } | Outcome::Rejects { .. } => {
                 return TakenWay::Mailbox;
             }
-            Outcome::Refused(_) | Outcome::Skipped(_) => {}
+            // No outside program is asked about mail of our own queue.
+            Outcome::Refused(_) | Outcome::Skipped(_) | Outcome::Held => {}
         }
     }
     let is_list = facts.recipients.iter().any(|it| it.is_list());

@@ -4,6 +4,7 @@
 //! relayed.
 
 mod client;
+mod hooked;
 mod reported;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,7 @@ mod tests;
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use postrider_config::Dynamic;
+use postrider_config::{Dynamic, HookStage};
 use postrider_observe::metrics::{Listener, TimedCheck};
 use postrider_queue::header::Header;
 use postrider_smtp::{
@@ -31,12 +32,13 @@ use crate::{
     deliver::Incoming,
     facts::{Facts, LoginFacts, PlainField, RecipientFacts},
     forward::may_forward,
+    hooks::{Command, SessionHooks},
     intake::{HeaderEdit, Intake, ReceivedText},
     junk::IncomingMail,
     login::PasswordCheck,
     observer::{CameIn, Observer, count_incoming, count_time, count_verdicts, incoming_events},
     reply::{no_message_reply, store_reply},
-    resolve::{asks_for_fields, resolve},
+    resolve::asks_for_fields,
     slow::Mistakes,
     work::long_work,
 };
@@ -76,6 +78,8 @@ pub struct MxSession {
     /// transaction.
     met: HashMap<String, bool>,
     pub(crate) observer: Observer,
+    /// The outside programs.
+    pub(crate) hooks: SessionHooks,
 }
 
 impl MxSession {
@@ -95,6 +99,7 @@ impl MxSession {
             remote: None,
             met: HashMap::new(),
             observer: Observer::new(Listener::Smtp),
+            hooks: SessionHooks::default(),
         }
     }
 
@@ -224,6 +229,19 @@ impl MxSession {
         accepted
     }
 
+    /// Begins a text.
+    fn intake_for(&self, client: &Client, transaction: &Transaction) -> Intake {
+        let context = &self.context;
+        let limits = &context.statics.limits;
+        let memory = context.memory.share(client.remote.ip());
+        let intake = Intake::new(context.store.text_writer(), limits.header_size.0, memory);
+        let intake = intake.with_limits(limits.mime());
+        match transaction.mail.body {
+            BodyType::BinaryMime => intake.binary(),
+            BodyType::SevenBit | BodyType::EightBitMime => intake,
+        }
+    }
+
     /// Stores the message. The reply is positive only when the message is durable.
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
         let begun = self.context.clock.moment();
@@ -239,6 +257,13 @@ impl MxSession {
         self.observer
             .checked(&self.context, &checked.results, &checked.took);
         self.facts.authentication = Some(Box::new(checked.results));
+        let hooked = self.hooked(client, transaction, text, checked.chain);
+        let hooked = Box::pin(hooked).await?;
+        let (transaction, text) = (&*hooked.transaction, hooked.text);
+        if let Verdict::Discard(reply) = self.decide(Stage::End(transaction)) {
+            self.dropped(client, transaction, text.size, begun);
+            return Ok(reply);
+        }
         let reading = OnceCell::new();
         let learnt = self.learn_of_recipients(transaction, &text.text, &reading);
         learnt.await.map_err(|error| store_reply(&error))?;
@@ -260,7 +285,7 @@ impl MxSession {
             facts: &self.facts,
             text: &text,
             deliveries: &decision.deliveries,
-            chain: checked.chain.as_ref(),
+            chain: hooked.chain.as_ref(),
             reading: &reading,
             queued: None,
         };
@@ -309,7 +334,8 @@ impl MxSession {
             took,
         };
         self.observer.came_in(&self.context, client, &came_in);
-        Ok(reply_to_taken(&mails, &queue))
+        let reply = self.facts.hooks.reply.take();
+        Ok(reply.unwrap_or_else(|| reply_to_taken(&mails, &queue)))
     }
 }
 
@@ -406,23 +432,14 @@ fn read_header(
     section: &Bytes,
 ) -> Result<HeaderEdit, Reply> {
     let changed = long_work(section.len(), || {
-        let changed = without_forged(section, &context.host_names());
-        facts.header = Some(Header::scan(changed.as_deref().unwrap_or(section)));
-        changed
+        without_forged(section, &context.host_names())
     });
-    let config = context.dynamic();
-    let policy = context.policy(Role::Mx, &config);
-    decide(Stage::Header, facts, &policy).answer()?;
-    if asks_for_fields(&config, &facts.recipients) {
-        let read = || plain_fields(changed.as_deref().unwrap_or(section));
-        facts.fields = long_work(section.len(), read);
-    }
-    let held = facts.fields.iter().map(PlainField::size).sum::<usize>();
+    let held = read_clean(context, facts, changed.as_deref().unwrap_or(section))?;
     let has_id = facts
         .header
         .as_ref()
         .is_some_and(|header| !header.message_id().is_empty());
-    let now = context.clock.now();
+    let (config, now) = (context.dynamic(), context.clock.now());
     let forwards = may_forward(&config, &facts.recipients);
     let needs = checks.as_mut().map(|checks| {
         let trusted = &context.statics.policy.arc_trusted_sealers;
@@ -439,9 +456,28 @@ fn read_header(
     })
 }
 
+/// Adds a header section to the facts, and decides about it. Gives the bytes that the facts keep.
+fn read_clean(context: &SessionContext, facts: &mut Facts, section: &[u8]) -> Result<usize, Reply> {
+    facts.header = Some(long_work(section.len(), || Header::scan(section)));
+    let config = context.dynamic();
+    let policy = context.policy(Role::Mx, &config);
+    decide(Stage::Header, facts, &policy).answer()?;
+    if asks_for_fields(&config, &facts.recipients) {
+        facts.fields = long_work(section.len(), || plain_fields(section));
+    }
+    Ok(facts.fields.iter().map(PlainField::size).sum())
+}
+
 impl Handler for MxSession {
     async fn greeting(&mut self, client: &Client) -> Result<(), Reply> {
-        self.connected(client)
+        self.connected(client)?;
+        self.ask_about_client(client).await
+    }
+
+    async fn hello(&mut self, client: &Client, name: &str) -> Result<(), Reply> {
+        let command = Command::of_session(HookStage::Ehlo, client);
+        let helo = Some(name);
+        self.ask_hooks(Command { helo, ..command }).await
     }
 
     async fn login(&mut self, _: &Client, _: &Login) -> sasl::Verdict {
@@ -459,6 +495,12 @@ impl Handler for MxSession {
         let begun = self.begin(client, mail).await;
         // No transaction begins.
         begun.inspect_err(|_| self.reset())?;
+        let command = Command {
+            mail: Some(mail),
+            ..Command::of_session(HookStage::Mail, client)
+        };
+        let asked = self.ask_hooks(command).await;
+        asked.inspect_err(|_| self.reset())?;
         self.observer.mail(&self.context, client, mail);
         Ok(())
     }
@@ -471,15 +513,10 @@ impl Handler for MxSession {
     ) -> Result<(), Reply> {
         self.count_recipient(client)?;
         let config = self.context.dynamic();
+        let from = &transaction.mail.reverse_path;
+        let recipient = self.recipient(&config, from, rcpt, &self.facts.recipients);
+        let recipient = recipient.await?;
         let policy = self.context.policy(Role::Mx, &config);
-        let (from, path) = (&transaction.mail.reverse_path, &rcpt.forward_path);
-        let returned = self.context.returned(&config, from, path).await;
-        let mut recipient = returned
-            .map_err(|error| store_reply(&error))?
-            .unwrap_or_else(|| resolve(&policy, path))
-            .joined(&self.facts.recipients);
-        let learnt = add_usage(&self.context, &config, &mut recipient).await;
-        learnt.map_err(|error| store_reply(&error))?;
         match decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy) {
             Verdict::Refuse(refusal @ Refusal::UnknownRecipient(_)) => {
                 return Err(self.refuse_unknown(client, refusal).await);
@@ -487,7 +524,7 @@ impl Handler for MxSession {
             verdict => verdict.answer()?,
         }
         self.unknown.good();
-        let from = &transaction.mail.reverse_path;
+        self.ask_about_recipient(client, transaction, rcpt).await?;
         self.ask_greylist(client, from, &recipient, &config).await?;
         self.facts.recipients.push(recipient);
         self.observer.rcpt(&self.context, rcpt);
@@ -495,16 +532,7 @@ impl Handler for MxSession {
     }
 
     async fn data(&mut self, client: &Client, transaction: &Transaction) -> Result<(), Reply> {
-        let intake = Intake::new(
-            self.context.store.text_writer(),
-            self.context.statics.limits.header_size.0,
-            self.context.memory.share(client.remote.ip()),
-        );
-        let intake = intake.with_limits(self.context.statics.limits.mime());
-        let intake = match transaction.mail.body {
-            BodyType::BinaryMime => intake.binary(),
-            BodyType::SevenBit | BodyType::EightBitMime => intake,
-        };
+        let intake = self.intake_for(client, transaction);
         self.intake = Some(Box::new(intake));
         self.remote = Some(client.remote.ip());
         Ok(())
@@ -537,6 +565,7 @@ impl Handler for MxSession {
 
     fn reset(&mut self) {
         self.facts.reset();
+        self.hooks.reset();
         self.intake = None;
         self.checks = None;
         self.greylisted = 0;
@@ -546,6 +575,7 @@ impl Handler for MxSession {
 
     fn restart(&mut self) {
         self.reset();
+        self.hooks.restart();
         self.facts = Facts::default();
         self.unknown = Mistakes::default();
     }

@@ -4,12 +4,13 @@
 //! added.
 
 mod header_section;
+mod hooked;
 mod login;
 mod urgency;
 
 use std::collections::BTreeSet;
 
-use postrider_config::Dynamic;
+use postrider_config::{Dynamic, HookStage};
 use postrider_observe::{
     metrics::{By, Listener},
     trace::EventType,
@@ -24,7 +25,7 @@ use postrider_smtp::{
     sasl::{Login, ScramOffer, ScramRequest, Verdict},
     server::{Client, Event, Handler, MailFrom, RcptTo, Transaction},
 };
-use postrider_store::{Time, Top};
+use postrider_store::{Moment, Time, Top};
 
 use self::{
     header_section::{Fields, complete_header},
@@ -34,6 +35,7 @@ use crate::{
     SessionContext,
     decide::{self, Refusal, Role, Stage, decide},
     facts::{Facts, LoggedIn, RecipientFacts, Resolution},
+    hooks::{Command, SessionHooks},
     intake::{Intake, ReceivedText},
     observer::{Observer, TakenMessage},
     refusals::reason,
@@ -58,6 +60,8 @@ pub struct SubmissionSession {
     exchange: Option<ScramExchange>,
     message: Option<Message>,
     pub(crate) observer: Observer,
+    /// The outside programs.
+    pub(crate) hooks: SessionHooks,
 }
 
 /// A message that is coming in.
@@ -80,6 +84,7 @@ impl SubmissionSession {
             failed: Mistakes::default(),
             exchange: None,
             message: None,
+            hooks: SessionHooks::default(),
         }
     }
 
@@ -118,7 +123,6 @@ impl SubmissionSession {
     /// Queues the message. The reply is positive only when the message is durable.
     async fn take(&mut self, client: &Client, transaction: &Transaction) -> Result<Reply, Reply> {
         let begun = self.context.clock.moment();
-        self.decide(Stage::End(transaction)).answer()?;
         let Message { intake, mut fields } = self.message.take().ok_or_else(no_message_reply)?;
         let (context, facts) = (&self.context, &mut self.facts);
         let (text, _memory) = intake
@@ -127,10 +131,25 @@ impl SubmissionSession {
                 long_work(section.len(), complete)
             })
             .await?;
+        let hooked = self.hooked(client, transaction, text, fields);
+        let hooked = Box::pin(hooked).await?;
+        let (transaction, text, fields) = (&*hooked.transaction, hooked.text, hooked.fields);
+        match self.decide(Stage::End(transaction)) {
+            decide::Verdict::Discard(reply) => {
+                self.dropped(client, transaction, &fields, text.size, begun);
+                return Ok(reply);
+            }
+            verdict => verdict.answer()?,
+        }
         let login = self.logged_in()?;
         let top = self.trace(client, transaction);
         let now = self.context.clock.now();
         let submission = submission(login, transaction, top, text, fields, now);
+        let submission = postrider_queue::Submission {
+            // A message that leaves has no junk mailbox.
+            hold: self.facts.hooks.quarantine.is_some(),
+            ..submission
+        };
         let recipients = submission.recipients.iter();
         // The queue takes each of them once.
         let recipients: BTreeSet<_> = recipients.map(|to| to.address.clone()).collect();
@@ -167,7 +186,41 @@ impl SubmissionSession {
             self.observer.queued(&self.context, event, *id, to, &taken);
         }
         let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
-        Ok(Reply::ok(format!("queued as {}", ids.join(","))))
+        let reply = self.facts.hooks.reply.take();
+        Ok(reply.unwrap_or_else(|| Reply::ok(format!("queued as {}", ids.join(",")))))
+    }
+
+    /// A message is dropped, since a program wants that.
+    fn dropped(
+        &mut self,
+        client: &Client,
+        transaction: &Transaction,
+        fields: &Fields,
+        size: u64,
+        begun: Moment,
+    ) {
+        let login = self.facts.login.as_ref();
+        let taken = TakenMessage {
+            by: By::Submission,
+            transaction,
+            account: login.map_or_else(String::new, |login| login.account.clone()),
+            queue: &[],
+            mails: &[],
+            message_id: &fields.message_id,
+            size,
+            verdict: "discarded",
+            took: self.context.clock.moment().since(begun),
+        };
+        self.observer.dropped(&self.context, client, &taken);
+    }
+
+    /// Begins a text.
+    fn intake_for(&self, client: &Client) -> Intake {
+        let context = &self.context;
+        let limits = &context.statics.limits;
+        let memory = context.memory.share(client.remote.ip());
+        let intake = Intake::new(context.store.text_writer(), limits.header_size.0, memory);
+        intake.with_limits(limits.mime())
     }
 
     /// The trace field for the top of the message: Received (RFC 5321 §4.4).
@@ -235,6 +288,7 @@ fn submission(
         smtputf8: fields.smtputf8,
         require_tls: header::requested_tls(mail.require_tls, fields.waives_tls),
         not_before: urgency::not_before(&mail.delivery, now),
+        hold: false,
         future_release: mail
             .delivery
             .hold
@@ -295,10 +349,16 @@ impl Handler for SubmissionSession {
 
     async fn greeting(&mut self, client: &Client) -> Result<(), Reply> {
         // Behind XCLIENT comes another client.
-        match std::mem::take(&mut self.counted) {
-            true => Ok(()),
-            false => self.context.count_connection(client),
+        if !std::mem::take(&mut self.counted) {
+            self.context.count_connection(client)?;
         }
+        self.ask_about_client(client).await
+    }
+
+    async fn hello(&mut self, client: &Client, name: &str) -> Result<(), Reply> {
+        let command = Command::of_session(HookStage::Ehlo, client);
+        let helo = Some(name);
+        self.ask_hooks(Command { helo, ..command }).await
     }
 
     async fn scram_keys(
@@ -317,18 +377,24 @@ impl Handler for SubmissionSession {
             Ok(found) => found,
             Err(reply) => return Err(self.refuse_login(client, reply).await),
         };
-        self.observer
-            .logged_in(&self.context, client, login, &found);
         // The session has the name that the client gave.
         let user = match login.user.as_str() {
             "" => found.address.to_string(),
             user => user.to_owned(),
         };
+        self.ask_about_login(client, &user, login).await?;
+        self.observer
+            .logged_in(&self.context, client, login, &found);
         self.facts.login = Some(found);
         Ok(user)
     }
 
     async fn mail(&mut self, client: &Client, mail: &MailFrom) -> Result<(), Reply> {
+        let command = Command {
+            mail: Some(mail),
+            ..Command::of_session(HookStage::Mail, client)
+        };
+        self.ask_hooks(command).await?;
         self.decide(Stage::Mail(mail)).answer()?;
         urgency::check(&mail.delivery, self.context.clock.now())?;
         self.observer.mail(&self.context, client, mail);
@@ -337,7 +403,7 @@ impl Handler for SubmissionSession {
 
     async fn rcpt(
         &mut self,
-        _: &Client,
+        client: &Client,
         transaction: &Transaction,
         rcpt: &RcptTo,
     ) -> Result<(), Reply> {
@@ -354,18 +420,14 @@ impl Handler for SubmissionSession {
         };
         let verdict = decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy);
         verdict.answer()?;
+        self.ask_about_recipient(client, transaction, rcpt).await?;
         self.observer.rcpt(&self.context, rcpt);
         Ok(())
     }
 
     async fn data(&mut self, client: &Client, _: &Transaction) -> Result<(), Reply> {
         self.logged_in()?;
-        let intake = Intake::new(
-            self.context.store.text_writer(),
-            self.context.statics.limits.header_size.0,
-            self.context.memory.share(client.remote.ip()),
-        );
-        let intake = intake.with_limits(self.context.statics.limits.mime());
+        let intake = self.intake_for(client);
         self.message = Some(Message {
             intake,
             fields: Fields::default(),
@@ -399,11 +461,13 @@ impl Handler for SubmissionSession {
 
     fn reset(&mut self) {
         self.facts.reset();
+        self.hooks.reset();
         self.message = None;
     }
 
     fn restart(&mut self) {
         self.reset();
+        self.hooks.restart();
         self.facts = Facts::default();
         self.failed = Mistakes::default();
         self.exchange = None;

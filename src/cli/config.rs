@@ -8,7 +8,11 @@ use super::import::{ImportFolder, ImportHooks};
 #[derive(Debug, Subcommand)]
 pub enum Config {
     /// Check postrider.conf and domains.conf. Each error names the file, the line and the key.
-    Test,
+    Test {
+        /// Also connect to each hook and each milter that is in use. Nothing is asked.
+        #[arg(long)]
+        hooks: bool,
+    },
     /// Print all keys, each with its type, default and meaning.
     Describe,
     /// Write postrider.conf and domains.conf from the files of mox: mox.conf, domains.conf and the

@@ -15,20 +15,22 @@ use std::{
 };
 
 use anyhow::bail;
-use postrider_config::{Dynamic, Loaded, Static, describe_text};
+use postrider_config::{Dynamic, Hook, HookAuth, Loaded, Static, describe_text};
+use postrider_observe::Metrics;
+use postrider_receive::Hooks;
 
-use super::{desk::Desk, import, output::print, visible};
+use super::{desk::Desk, import, load_static, output::print, runtime, visible};
 use crate::{acme::Acme, cli::Config, files, privileges, services::all_certificates};
 
 pub(super) fn run(conf: &Path, command: Config) -> anyhow::Result<()> {
     match command {
-        Config::Test => test(conf),
+        Config::Test { hooks } => test(conf, hooks),
         Config::Describe => print(&describe_text()),
         // What was written is tested, and the errors are those of the command.
-        Config::ImportMox(options) => test(&import::from_mox(conf, &options)?),
-        Config::ImportPostfix(options) => test(&import::from_postfix(conf, &options)?),
+        Config::ImportMox(options) => test(&import::from_mox(conf, &options)?, false),
+        Config::ImportPostfix(options) => test(&import::from_postfix(conf, &options)?, false),
         Config::ImportStalwart(options) => match import::from_stalwart(conf, &options)? {
-            true => test(conf),
+            true => test(conf, false),
             false => Ok(()),
         },
         Config::Domain(command) => domains::run(&Desk::of(conf)?, command),
@@ -53,8 +55,12 @@ pub(super) struct Findings {
     pub(super) warnings: Vec<String>,
 }
 
-fn test(conf: &Path) -> anyhow::Result<()> {
-    let found = check(conf);
+fn test(conf: &Path, hooks: bool) -> anyhow::Result<()> {
+    let mut found = check(conf);
+    if hooks && found.errors.is_empty() {
+        let statics = load_static(conf)?;
+        runtime()?.block_on(found.reach_hooks(&statics))?;
+    }
     for warning in &found.warnings {
         print(&format!("warning: {warning}\n"))?;
     }
@@ -91,6 +97,14 @@ pub(super) fn check_backup(conf: &Path) -> Findings {
     found
 }
 
+/// The file with the secret of a hook that is in use.
+fn hook_secret(hook: &Hook) -> Option<PathBuf> {
+    match hook.auth.as_ref().filter(|_| hook.enabled)? {
+        HookAuth::Basic { password_file, .. } => Some(password_file.clone()),
+        HookAuth::Bearer(file) => Some(file.clone()),
+    }
+}
+
 /// Reads both files.
 fn check_files(conf: &Path) -> (Findings, Loaded) {
     let mut found = Findings::default();
@@ -113,6 +127,22 @@ fn check_files(conf: &Path) -> (Findings, Loaded) {
 }
 
 impl Findings {
+    /// Connects to all outside programs.
+    async fn reach_hooks(&mut self, statics: &Static) -> anyhow::Result<()> {
+        let hooks = Hooks::new(statics, &Metrics::default())?;
+        for program in hooks.programs() {
+            let (name, kind, place) = (program.name(), program.kind(), program.place());
+            match program.reach(statics).await {
+                Ok(()) => print(&format!("{kind} {name} at {place} takes connections\n"))?,
+                Err(error) => {
+                    let text = format!("{kind} {name} at {place} can't be reached: {error}");
+                    self.errors.push(text);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn without_effect(&mut self, keys: Vec<String>) {
         let sentence = |key| format!("{key} is set, but this version does not use it yet");
         self.warnings.extend(keys.into_iter().map(sentence));
@@ -125,6 +155,7 @@ impl Findings {
         if let Some(dynamic) = dynamic {
             needed.extend(dynamic.key_files().map(Path::to_owned));
         }
+        needed.extend(statics.hooks.values().filter_map(hook_secret));
         // It reads these later, or again when they change.
         let mut later: Vec<PathBuf> = statics.admin_password_file.iter().cloned().collect();
         for certificates in all_certificates(statics) {

@@ -220,6 +220,7 @@ fn context(conf: &Path) -> anyhow::Result<Context> {
         webhooks: Arc::new(webhooks.operator()),
         traces,
         // They are the running server's.
+        hooks: Arc::default(),
         logs: Log::default(),
         figures: Arc::default(),
         verdicts: Arc::default(),

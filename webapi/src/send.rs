@@ -179,6 +179,7 @@ async fn submission(
         smtputf8: message.smtputf8,
         require_tls: options.require_tls,
         not_before,
+        hold: false,
         future_release: not_before
             .map(|time| format!("until;{time}"))
             .unwrap_or_default(),

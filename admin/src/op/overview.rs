@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use postrider_observe::metrics::{ConfigFile, Label, LoadResult, RecordKind};
+use postrider_receive::hooks::health::Condition;
 use postrider_store::{HookFilter, Order, PointAmount, QueueFilter, Time};
 use serde::{Deserialize, Serialize};
 
@@ -157,8 +158,8 @@ pub struct GetAttention {}
 /// Something that needs attention.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attention {
-    /// What it is about: `stopped`, `hold_rules`, `destinations`, `webhooks`, `disk`,
-    /// `certificate`, `dns`, `config` or `dnsbl`.
+    /// What it is about: `stopped`, `hold_rules`, `destinations`, `webhooks`, `hooks`,
+    /// `disk`, `certificate`, `dns`, `config` or `dnsbl`.
     pub about: String,
     /// It hinders work now. Otherwise it will, or it is wanted.
     pub is_bad: bool,
@@ -176,6 +177,7 @@ impl Single for GetAttention {
         found.stops(context).await?;
         found.hold_rules(context).await;
         found.receivers(context).await?;
+        found.hooks(context);
         found.disk(context).await;
         found.certificates(context);
         found.dns(context);
@@ -251,6 +253,21 @@ impl Found {
             self.add("webhooks", true, text, Some(oldest.submitted));
         }
         Ok(())
+    }
+
+    /// Outside programs that do not answer, or answer late.
+    fn hooks(&mut self, context: &Context) {
+        for program in context.hooks.programs() {
+            let health = program.health();
+            let name = program.name();
+            let (is_bad, text) = match health.condition {
+                Condition::Up => continue,
+                Condition::Slow => (false, format!("The hook {name} is slow")),
+                Condition::Down => (true, format!("The hook {name} is down and left out")),
+            };
+            let text = format!("{text}: {}.", health.reason);
+            self.add("hooks", is_bad, text, health.since);
+        }
     }
 
     async fn disk(&mut self, context: &Context) {

@@ -3,9 +3,6 @@
 //! The names are Stalwart's where it has the same event (`crates/trc` of 0.15), so that its clients
 //! find what they know; what only we have begins with `postrider.`. The numbers are part of the
 //! format of the files of traces: a number never changes, and is never used again.
-//!
-//! No event has a type of hooks (`mta-hook.*` and `milter.*`) yet: the server calls no hooks for
-//! incoming mail so far. The numbers and names are reserved for them.
 
 use std::fmt;
 

@@ -236,6 +236,7 @@ impl Server {
                 Form::Plain | Form::Large | Form::EightBit => None,
             },
             not_before: Some(self.clock.now()),
+            hold: false,
             future_release: String::new(),
             extra: BTreeMap::new(),
             ret_full: None,

@@ -406,6 +406,7 @@ impl World {
             smtputf8: !header.is_ascii(),
             require_tls: message.require_tls,
             not_before: Some(self.now().after(Duration::from_secs(message.seconds))),
+            hold: false,
             future_release: String::new(),
             extra: BTreeMap::from([("K".into(), "v".into())]),
             ret_full: None,

@@ -60,6 +60,14 @@ impl ClientCheck {
     }
 }
 
+impl ClientCheck {
+    /// The name that leads back to the address. None also if it is not known after this time.
+    pub(crate) async fn name(&self, within: Duration) -> Option<String> {
+        let result = tokio::time::timeout(within, self.names.result.wait()).await;
+        result.ok().and_then(|(names, _)| names.name.clone())
+    }
+}
+
 /// Checks of a message under way.
 #[derive(Debug)]
 pub(super) struct EarlyChecks {

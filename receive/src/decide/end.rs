@@ -7,7 +7,7 @@
 
 use std::{borrow::Cow, collections::HashSet, ops::Deref};
 
-use postrider_config::{Account, Destination, DestinationAddress, Ruleset};
+use postrider_config::{Account, Destination, DestinationAddress, HookQuarantine, Ruleset};
 use postrider_smtp::{Address, Domain, server::Transaction};
 use postrider_store::DmarcOverride;
 
@@ -86,6 +86,9 @@ pub enum Outcome {
         /// Why it is junk. None if it is not.
         junk: Option<Suspicion>,
     },
+    /// The message waits in the queue, on hold, for somebody to release it. Then it goes to the
+    /// recipient.
+    Held,
     /// The message is a report about one that we forwarded. It goes to the sender of that one.
     Relay(Address),
     /// The target refuses the message, which stays apart from the account's other mail.
@@ -240,8 +243,9 @@ impl Judged {
 }
 
 /// The steps of a verdict. The first refusal wins. The first suspicion counts if no step refuses.
-const STEPS: [fn(&Case<'_>) -> Judged; 8] = [
+const STEPS: [fn(&Case<'_>) -> Judged; 9] = [
     |case| Judged::refusing(refuse_loop(case)),
+    judge_hooks,
     dmarc::judge,
     |case| Judged::refusing(refuse_unproved(case)),
     |case| Judged::refusing(list::refuse_author(case)),
@@ -302,6 +306,7 @@ impl Delivery {
             ),
             Outcome::Forward(_) | Outcome::Lmtp { .. } => true,
             Outcome::Relay(_)
+            | Outcome::Held
             | Outcome::Rejects { .. }
             | Outcome::Refused(_)
             | Outcome::Skipped(_) => false,
@@ -325,6 +330,14 @@ impl Delivery {
         let (_, target) = self.target(facts)?;
         policy.config.accounts.get(&target.account)
     }
+}
+
+/// What outside programs said of the message. Each of their refusals ended the transaction.
+fn judge_hooks(case: &Case<'_>) -> Judged {
+    Judged::plain(match case.facts.hooks.quarantine {
+        Some(HookQuarantine::Junk) => Verdict::Junk(Suspicion::Hook),
+        Some(HookQuarantine::Hold) | None => Verdict::Accept,
+    })
 }
 
 /// Refuses a message that this server delivered to the same address before (RFC 5321 §6.3), and one
@@ -524,7 +537,8 @@ fn judge(case: &Case<'_>) -> AllJudged {
     for step in STEPS {
         let judged = step(case);
         match judged.verdict {
-            Verdict::Accept => {}
+            // No step drops a message.
+            Verdict::Accept | Verdict::Discard(_) => {}
             Verdict::Junk(suspicion) => junk = junk.or(Some(suspicion)),
             Verdict::Refuse(refusal) if refusal.is_opinion() && case.takes_all() => {
                 junk = junk.or(Some(Suspicion::TakesAll));
@@ -562,6 +576,9 @@ fn taken(case: &Case<'_>, junk: Option<Suspicion>) -> Outcome {
     // The proof in the address says that it answers a message of ours, also if it looks like junk.
     if let Resolution::Return { to, .. } = &case.recipient.resolution {
         return Outcome::Relay(to.clone());
+    }
+    if case.facts.hooks.quarantine == Some(HookQuarantine::Hold) {
+        return Outcome::Held;
     }
     let destination = case.destination;
     if let Some(transport) = destination.and_then(lmtp) {
@@ -631,6 +648,7 @@ fn common_refusal(deliveries: &[Delivery]) -> Option<Refusal> {
             Outcome::Mailbox { .. }
             | Outcome::Forward(_)
             | Outcome::Lmtp { .. }
+            | Outcome::Held
             | Outcome::Relay(_) => return None,
             Outcome::Refused(refusal) => refusals.push(refusal),
             Outcome::Rejects { refusal, .. } => refusals.push(refusal),

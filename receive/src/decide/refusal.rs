@@ -123,6 +123,8 @@ pub enum Refusal {
     MailboxFull,
     /// All mailboxes of the recipients were removed since RCPT.
     MailboxGone,
+    /// An outside program refuses it with this reply.
+    Hook(Reply),
     /// An address asked localserve for this failure.
     Simulated(simulate::SimulatedFailure),
 }
@@ -151,6 +153,7 @@ impl Refusal {
         let reply = match self {
             Self::DestinationRefuses { code, text } => destination_reply(*code, text),
             Self::Simulated(failure) => failure.reply(),
+            Self::Hook(reply) => reply.clone(),
             other => {
                 let (code, enhanced) = other.codes();
                 Reply::new(code, Some(enhanced), other.text())
@@ -159,8 +162,8 @@ impl Refusal {
         reply.because(self.name())
     }
 
-    /// The codes of the reply. A destination's own reply and a simulated one have codes of their
-    /// own.
+    /// The codes of the reply. The replies of destinations and of outside programs, and simulated
+    /// ones, have codes of their own.
     const fn codes(&self) -> (ReplyCode, EnhancedCode) {
         use {EnhancedCode as Enhanced, ReplyCode as Code};
         match self {
@@ -219,6 +222,7 @@ impl Refusal {
             | Self::DisabledDomain(_)
             | Self::MailboxGone
             | Self::DestinationRefuses { .. }
+            | Self::Hook(_)
             | Self::Simulated(_) => (Code::LOCAL_ERROR, Enhanced::SYSTEM_TRANSIENT),
         }
     }
@@ -326,6 +330,7 @@ impl Refusal {
             Self::MailLoop => "too many Received fields: the message is in a mail loop".into(),
             Self::MailboxFull => "the mailbox is full, try again later".into(),
             Self::MailboxGone => "the mailbox is gone for now, try again later".into(),
+            Self::Hook(reply) => reply.text().to_owned().into(),
             Self::Simulated(_) => "as asked for".into(),
         }
     }

@@ -2,6 +2,7 @@
 
 mod dmarc;
 mod end;
+mod hooks;
 mod junk;
 mod onward;
 mod unanswered;
@@ -104,6 +105,7 @@ impl Case {
             Verdict::Accept => "ok".to_owned(),
             Verdict::Junk(suspicion) => format!("junk: {}", suspicion.as_str()),
             Verdict::Refuse(refusal) => refusal.reply().to_string(),
+            Verdict::Discard(reply) => format!("dropped: {reply}"),
         };
         assert!(reply.starts_with(expected), "{stage:?}: {reply}");
     }
@@ -172,6 +174,7 @@ fn shown(delivery: &Delivery) -> String {
             None => format!("by {transport}"),
             Some(suspicion) => format!("by {transport}: {}", suspicion.as_str()),
         },
+        Outcome::Held => "held".to_owned(),
         Outcome::Relay(to) => format!("back to {to}"),
         Outcome::Rejects { mailbox, refusal } => format!("{mailbox} {}", refusal.reply()),
         Outcome::Refused(refusal) => refusal.reply().to_string(),

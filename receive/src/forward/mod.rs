@@ -1,5 +1,5 @@
 //! Mail that goes on to other servers: forwards, the mailboxes of LMTP servers, and reports about
-//! forwards.
+//! forwards. Also mail for our own mailboxes that waits in the queue for somebody to release it.
 //!
 //! - [`srs`]: reverse-paths of our own for forwards. `senders`: the same with the store.
 //! - `seal`: our ARC set for a forward.
@@ -113,10 +113,9 @@ impl SessionContext {
             };
             let to = match &delivery.outcome {
                 Outcome::Forward(to) => to.clone(),
-                Outcome::Lmtp { .. } => {
-                    vec![target.member.as_ref().unwrap_or(&recipient.address).clone()]
-                }
+                Outcome::Lmtp { .. } => vec![mailbox_address(recipient, target)],
                 Outcome::Relay(to) => vec![to.clone()],
+                Outcome::Held => vec![mailbox_address(recipient, target)],
                 _ => continue,
             };
             // An address gets one copy of what comes to an account, as a mailbox does.
@@ -144,6 +143,11 @@ impl SessionContext {
                     let top = way.top(incoming, String::new(), "", trace);
                     way.passed(incoming, ReversePath::Null, "", top)
                 }
+                Outcome::Held => {
+                    let top = incoming.held_top(way.delivery.differs.as_deref(), received);
+                    let held = way.passed(incoming, sender.clone(), "", top);
+                    Passed { hold: true, ..held }
+                }
                 _ => {
                     let Some(domain) = forward_domain(config, &recipient.address) else {
                         continue;
@@ -166,6 +170,11 @@ impl SessionContext {
         }
         Ok(messages)
     }
+}
+
+/// The address of the mailbox that a target stands for.
+fn mailbox_address(recipient: &RecipientFacts, target: &Target) -> Address {
+    target.member.as_ref().unwrap_or(&recipient.address).clone()
 }
 
 impl Way<'_> {
@@ -231,6 +240,7 @@ impl Way<'_> {
             reverse_path,
             recipients: recipients.collect(),
             transport: transport.to_owned(),
+            hold: false,
             size: text.size,
             message_id: header.map_or("", Header::message_id).to_owned(),
             subject: header.map_or("", Header::subject).to_owned(),

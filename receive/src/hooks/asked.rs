@@ -50,7 +50,7 @@ pub struct KnownLogin {
     pub mechanism: Mechanism,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
     /// The address of the client.
     #[must_use]
     pub fn remote(&self) -> IpAddr {
@@ -59,14 +59,14 @@ impl Asked<'_> {
 
     /// The reverse-path. None before MAIL.
     #[must_use]
-    pub fn sender(&self) -> Option<&ReversePath> {
+    pub fn sender(&self) -> Option<&'a ReversePath> {
         let draft = self.draft.map(|draft| &draft.mail);
         draft.or(self.mail).map(|mail| &mail.reverse_path)
     }
 
     /// The recipients as they are now.
     #[must_use]
-    pub fn to(&self) -> &[RcptTo] {
+    pub fn to(&self) -> &'a [RcptTo] {
         self.draft
             .map_or(self.recipients, |draft| &draft.recipients)
     }

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use postrider_smtp::{
-    ReversePath,
+    Reply, ReversePath,
     server::{MailFrom, RcptTo, Transaction},
 };
 use postrider_store::{StoreError, Text};
@@ -11,6 +11,13 @@ use tracing::warn;
 use super::{
     answer::{Change, Failure},
     edit::{Edit, Section},
+    raw::BodyPieces,
+};
+use crate::{
+    SessionContext,
+    intake::{HeaderEdit, Intake, ReceivedText},
+    memory::TextShare,
+    reply::store_reply,
 };
 
 /// The most fields of a header section (as for a text that arrives).
@@ -118,6 +125,43 @@ impl Draft {
             },
             text_changed: false,
         })
+    }
+
+    /// Opens a message that came in.
+    ///
+    /// # Errors
+    /// The reply, if the text can't be read.
+    pub(crate) async fn of(
+        context: &SessionContext,
+        transaction: &Transaction,
+        text: &ReceivedText,
+    ) -> Result<Self, Reply> {
+        let section_max = context.statics.limits.header_size.0;
+        let opened = async {
+            let text = context.store.new_text(&text.text).await?;
+            Self::open(transaction, text, section_max).await
+        };
+        opened.await.map_err(|error| store_reply(&error))
+    }
+
+    /// Writes the text as it is now. `edit` gets its header section.
+    ///
+    /// # Errors
+    /// The reply, if the text is refused or can't be written.
+    pub(crate) async fn write(
+        &self,
+        mut intake: Intake,
+        mut edit: impl FnMut(&Bytes) -> Result<HeaderEdit, Reply>,
+    ) -> Result<(ReceivedText, TextShare), Reply> {
+        intake.write(&self.head(), &mut edit).await?;
+        let mut pieces = BodyPieces::of(self.body.clone());
+        loop {
+            let piece = pieces.next_piece().await;
+            match piece.map_err(|error| store_reply(&error))? {
+                Some(piece) => intake.write(&piece, &mut edit).await?,
+                None => return intake.finish(&mut edit).await,
+            }
+        }
     }
 
     /// The envelope as it is now.

@@ -1,31 +1,120 @@
 //! Hooks: outside programs that have a say in what is accepted.
 //!
-//! Three kinds of programs are asked: milters, rspamd over HTTP, and stage hooks over HTTP. Each
-//! gives an [`Answer`]: a [`Vote`] and changes of the message. What becomes of the mail is decided in
-//! [`decide`](crate::decide), as for any other fact.
+//! Three kinds of programs are asked, in this order: milters, rspamd over HTTP, and stage hooks over
+//! HTTP. Each gives an [`Answer`](answer::Answer): a vote and changes of the message. What becomes of
+//! the mail is decided in [`decide`](crate::decide), as for any other fact.
 //!
 //! | module | what is in it |
 //! |---|---|
 //! | `answer` | the answer of a program, of whatever kind |
 //! | `asked` | what the programs are told of a session |
+//! | `condition` | when a program is asked |
 //! | `draft` | a message as the programs see and change it |
 //! | `edit` | changes of its header section |
 //! | `envelope` | changes of its envelope, in the words of programs over HTTP |
+//! | `health` | whether a program answers; one that does not is left out for a while |
+//! | `http` | calls over HTTP |
 //! | `limits` | limits of an answer in JSON |
+//! | `milter` | the milter protocol |
+//! | `presence` | the open connections of each address |
+//! | `program` | one program of the configuration |
 //! | `raw` | the bytes of a message, piece by piece |
-//! | `stage` | the wire format of stage hooks |
-//! | `rspamd` | the wire format of rspamd |
-//! | [`milter`] | filters that speak the protocol of Sendmail and Postfix |
+//! | `replay` | the conversation of a session with a milter |
+//! | `rspamd` | the HTTP protocol of rspamd |
+//! | `session` | the programs of one SMTP session |
+//! | `stage` | the JSON of stage hooks |
+//! | `trial` | a question outside of any session, for administrators |
 
 pub mod answer;
 pub mod asked;
+mod condition;
 pub mod draft;
 pub mod edit;
 mod envelope;
+pub mod health;
+mod http;
 mod limits;
+pub mod milter;
+mod presence;
+mod program;
 pub mod raw;
+mod replay;
 pub mod rspamd;
+mod session;
 pub mod stage;
 #[cfg(test)]
 mod testing;
-pub mod milter;
+pub mod trial;
+
+use std::sync::Arc;
+
+use postrider_config::{HookKind, HookStage, Static};
+use postrider_observe::Metrics;
+
+use self::presence::Presence;
+pub(crate) use self::session::{Command, SessionHooks};
+pub(crate) use self::{
+    answer::{Failure, Vote},
+    asked::KnownLogin,
+    draft::Draft,
+    program::Told,
+};
+pub use self::{http::SetupError, program::Program};
+
+/// All programs of the configuration, in the order in which they are asked.
+#[derive(Debug, Default)]
+pub struct Hooks {
+    programs: Vec<Arc<Program>>,
+    presence: Presence,
+}
+
+impl Hooks {
+    /// The programs of a configuration. Their names are those in the metrics.
+    ///
+    /// # Errors
+    /// If a secret or a CA can't be read.
+    pub fn new(statics: &Static, metrics: &Metrics) -> Result<Self, SetupError> {
+        let names = statics.milters.keys().chain(statics.hooks.keys());
+        metrics.set_hooks(&names.cloned().collect::<Vec<_>>());
+        let roots = crate::roots::extra(statics).map_err(SetupError::Roots)?;
+        let milters = statics.milters.iter();
+        let milters = milters.map(|(name, milter)| Ok(Program::of_milter(name, milter, metrics)));
+        let hooks = |kind: HookKind| {
+            let hooks = statics.hooks.iter();
+            let hooks = hooks.filter(move |(_, hook)| hook.enabled && hook.kind == kind);
+            let roots = &roots;
+            hooks.map(move |(name, hook)| Program::of_hook(name, hook, roots, metrics))
+        };
+        let programs = milters
+            .chain(hooks(HookKind::Rspamd))
+            .chain(hooks(HookKind::Stage));
+        let programs: Result<Vec<Program>, SetupError> = programs.collect();
+        Ok(Self {
+            programs: programs?.into_iter().map(Arc::new).collect(),
+            presence: Presence::default(),
+        })
+    }
+
+    /// The programs, in the order in which they are asked.
+    #[must_use]
+    pub fn programs(&self) -> &[Arc<Program>] {
+        &self.programs
+    }
+
+    /// Whether a program is asked about EHLO at a listener.
+    #[must_use]
+    pub fn ask_about_hello(&self, listener: &str) -> bool {
+        let mut programs = self.at(listener);
+        programs.any(|program| program.stages().contains(&HookStage::Ehlo))
+    }
+
+    /// The programs that may be asked at a listener.
+    fn at(&self, listener: &str) -> impl Iterator<Item = &Arc<Program>> {
+        let programs = self.programs.iter();
+        programs.filter(move |program| program.is_at(listener))
+    }
+
+    const fn presence(&self) -> &Presence {
+        &self.presence
+    }
+}

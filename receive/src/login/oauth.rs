@@ -9,7 +9,7 @@ use std::{
 
 use postrider_config::{OauthConfig, Static};
 use postrider_store::Time;
-use reqwest::{Certificate, Client, Url, redirect};
+use reqwest::{Client, Url, redirect};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -174,13 +174,7 @@ impl Oauth {
         };
         let url = settings.introspection_url.parse();
         let url = url.map_err(|error| OauthError::Url(format!("{error}")))?;
-        let mut roots = Vec::new();
-        for file in &statics.tls.ca_files {
-            let wrong = |error: String| OauthError::Roots(format!("{}: {error}", file.display()));
-            let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
-            let read = Certificate::from_pem_bundle(&pem);
-            roots.extend(read.map_err(|error| wrong(error.to_string()))?);
-        }
+        let roots = crate::roots::extra(statics).map_err(OauthError::Roots)?;
         let builder = Client::builder()
             .user_agent(concat!("postrider/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())

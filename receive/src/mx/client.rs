@@ -31,7 +31,7 @@ const EXPLAINED_WITHIN: Duration = Duration::from_secs(5);
 /// the whole network known, so the others need no row of their own.
 const REMEMBERED: u32 = 20;
 /// How long a recipient waits for the results about its client and its sender.
-const RESULTS_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const RESULTS_WITHIN: Duration = Duration::from_secs(5);
 
 impl SessionContext {
     /// Counts a new connection.

@@ -125,7 +125,7 @@ fn done_for(delivery: &Delivery) -> Option<DmarcAction> {
             Refusal::DmarcFail { .. } => DmarcAction::Reject,
             _ => DmarcAction::None,
         },
-        Outcome::Forward(_) | Outcome::Relay(_) => DmarcAction::None,
+        Outcome::Forward(_) | Outcome::Relay(_) | Outcome::Held => DmarcAction::None,
     })
 }
 

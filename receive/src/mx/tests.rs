@@ -97,6 +97,7 @@ impl World {
             rng: StdRng::seed_from_u64(1),
         });
         let context = SessionContext {
+            hooks: Arc::default(),
             metrics: Arc::default(),
             config,
             queue: Arc::new(queue.unwrap()),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postrider_config::HookStage;
 use postrider_observe::{
     metrics::{Check, CheckResult, Metrics, TimedCheck},
     trace::{EventType, Key},
@@ -15,6 +16,7 @@ use crate::{
         dmarc::DmarcPolicy, questions::Took, results::AuthenticationResults, spf::SpfIdentity,
     },
     facts::{RecipientFacts, Target},
+    hooks::{Failure, Program, Told, Vote},
     junk::{JunkVerdict, Listed, verdict::judge},
 };
 
@@ -105,6 +107,35 @@ impl Observer {
             let word = |result: Option<&'static str>| result.unwrap_or("without an answer");
             let (iprev, spf) = (word(doubt.iprev), word(doubt.spf));
             data.display(Key::Details, format_args!("iprev {iprev}, SPF {spf}"));
+        });
+    }
+
+    /// A program was asked about a command or a message.
+    pub(crate) fn asked(
+        &mut self,
+        context: &SessionContext,
+        program: &Program,
+        stage: HookStage,
+        told: &Told,
+    ) {
+        let event = event_of(program, told);
+        self.add(context, event, |data| {
+            data.text(Key::Id, program.name());
+            data.text(Key::Type, stage.as_str());
+            match (&told.answer.vote, &told.failure) {
+                (_, Some(failure)) => data.display(Key::Reason, failure),
+                (Vote::Refuse(reply), None) => {
+                    data.number(Key::Code, reply.code().get().into());
+                    data.text(Key::Reason, reply.text());
+                }
+                (Vote::Quarantine(reason) | Vote::Junk(reason), None) => {
+                    data.text_if_any(Key::Reason, reason.as_str());
+                }
+                (Vote::Accept | Vote::Discard(_), None) => {}
+            }
+            if let Some(took) = told.took {
+                data.elapsed(took);
+            }
         });
     }
 
@@ -278,5 +309,26 @@ mod tests {
         ] {
             assert_eq!(result_of(word).text(), word);
         }
+    }
+}
+
+/// The type of the event of a program that was asked.
+fn event_of(program: &Program, told: &Told) -> EventType {
+    use EventType as Type;
+    let is_milter = program.kind() == "milter";
+    match (&told.failure, &told.answer.vote) {
+        (Some(Failure::Timeout), _) if is_milter => Type::MilterTimeout,
+        (Some(_), _) if is_milter => Type::MilterIoError,
+        (Some(_), _) => Type::MtaHookError,
+        (None, Vote::Accept) if is_milter => Type::MilterActionAccept,
+        (None, Vote::Accept) => Type::MtaHookActionAccept,
+        (None, Vote::Discard(_)) if is_milter => Type::MilterActionDiscard,
+        (None, Vote::Discard(_)) => Type::MtaHookActionDiscard,
+        (None, Vote::Refuse(reply)) if is_milter && reply.code().is_transient() => {
+            Type::MilterActionTempFail
+        }
+        (None, Vote::Refuse(_)) if is_milter => Type::MilterActionReject,
+        (None, Vote::Refuse(_)) => Type::MtaHookActionReject,
+        (None, Vote::Quarantine(_) | Vote::Junk(_)) => Type::MtaHookActionQuarantine,
     }
 }

@@ -206,6 +206,24 @@ impl Observer {
         }
     }
 
+    /// A message was dropped, since an outside program wants that. The client thinks that it was
+    /// taken.
+    pub(crate) fn dropped(
+        &mut self,
+        context: &SessionContext,
+        client: &Client,
+        taken: &TakenMessage<'_>,
+    ) {
+        self.keep = Keep::Always;
+        let verdicts = &context.metrics.verdicts_total;
+        verdicts.with(Outcomes::Discarded).inc();
+        self.taken(context, client, taken);
+        self.add(context, EventType::PostriderDecision, |data| {
+            data.text(Key::Result, Outcomes::Discarded.text());
+            data.text(Key::Rule, Suspicion::Hook.name());
+        });
+    }
+
     /// A message is in the queue.
     pub(crate) fn queued(
         &mut self,
@@ -289,6 +307,7 @@ fn verdict_of(delivery: &Delivery) -> Option<Outcomes> {
         | Outcome::Lmtp { .. }
         | Outcome::Forward(_)
         | Outcome::Relay(_) => Outcomes::Inbox,
+        Outcome::Held => Outcomes::Held,
         Outcome::Rejects { .. } => Outcomes::Rejects,
         Outcome::Refused(refusal) if refusal.reply().code().is_transient() => Outcomes::Deferred,
         Outcome::Refused(_) => Outcomes::Refused,
@@ -300,7 +319,12 @@ fn verdict_of(delivery: &Delivery) -> Option<Outcomes> {
 pub(crate) fn shown_verdict(deliveries: &[Delivery]) -> &'static str {
     let verdicts = || deliveries.iter().filter_map(verdict_of);
     let is_there = |wanted| verdicts().any(|verdict| verdict == wanted);
-    let shown = [Outcomes::Inbox, Outcomes::Junk, Outcomes::Rejects];
+    let shown = [
+        Outcomes::Inbox,
+        Outcomes::Junk,
+        Outcomes::Held,
+        Outcomes::Rejects,
+    ];
     let shown = shown.into_iter().find(|wanted| is_there(*wanted));
     shown.map_or("", Label::text)
 }
@@ -342,6 +366,11 @@ impl Decided {
             Outcome::Mailbox { .. } => good("inbox"),
             Outcome::Lmtp { .. } => good("lmtp"),
             Outcome::Forward(_) => good("forward"),
+            Outcome::Held => Self {
+                result: "held",
+                rule: Suspicion::Hook.name(),
+                details: Suspicion::Hook.as_str(),
+            },
             Outcome::Relay(_) => Self {
                 result: "relay",
                 rule: "return_address",

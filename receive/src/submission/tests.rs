@@ -97,6 +97,7 @@ impl World {
         let zones = Arc::clone(&resolver);
         let guards = crate::Guards::new(&statics, Arc::clone(&clock), zones);
         let context = SessionContext {
+            hooks: Arc::default(),
             metrics: Arc::default(),
             guards: Arc::new(guards),
             config,

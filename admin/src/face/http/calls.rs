@@ -5,6 +5,7 @@ pub(super) mod destinations;
 pub(super) mod dns;
 pub(super) mod events;
 pub(super) mod hold_rules;
+pub(super) mod hooks;
 pub(super) mod logs;
 pub(super) mod principals;
 pub(super) mod queue;

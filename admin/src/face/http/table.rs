@@ -9,9 +9,9 @@ use postrider_store::Scope;
 use super::{
     Answer, Asked,
     calls::{
-        account, destinations, dns, events, hold_rules, logs, principals, queue, received, reports,
-        retired, server, settings, spam, suppressions, telemetry, traces, troubleshoot, undelete,
-        webhooks,
+        account, destinations, dns, events, hold_rules, hooks, logs, principals, queue, received,
+        reports, retired, server, settings, spam, suppressions, telemetry, traces, troubleshoot,
+        undelete, webhooks,
     },
     problem::Problem,
 };
@@ -331,6 +331,12 @@ pub(super) static CALLS: &[Call] = calls! {
         => troubleshoot::dmarc;
     read GET "events/live" Observe all ["account,event,recipient,message_id,after,before"]
         ("" -> "stream") "Stream what webhooks tell, as it happens." => events::live;
+    read GET "hooks" Observe whole ["page,limit,cursor,sort"] ("" -> "[HookProgramItem]")
+        "List the hooks and milters that are in use, in the order in which they are asked, and whether they answer."
+        => hooks::list;
+    read POST "hooks/{name}/test" Observe whole [""] ("?HookTest" -> "HookTested")
+        "Ask a hook or a milter about a message that nobody sent. Nothing is queued or delivered."
+        => hooks::test;
     read GET "logs" Observe whole ["filter,page,limit,cursor,sort"] ("" -> "[LogEntry]")
         "List the last lines of the log, newest first." => logs::list;
     read GET "logs/levels" Observe whole ["page,limit,cursor,sort"] ("" -> "[LogLevelItem]")

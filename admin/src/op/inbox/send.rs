@@ -360,6 +360,7 @@ impl SendTest {
             needs,
             require_tls: None,
             not_before: None,
+            hold: false,
             future_release: String::new(),
             extra: Default::default(),
             ret_full: None,

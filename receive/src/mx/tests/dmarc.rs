@@ -266,6 +266,7 @@ pub(super) async fn ann_submits(world: &World, login: &str, envid: &str) -> Stri
         smtputf8: false,
         require_tls: None,
         not_before: None,
+        hold: false,
         future_release: String::new(),
         extra: BTreeMap::new(),
         ret_full: None,

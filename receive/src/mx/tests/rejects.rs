@@ -131,6 +131,7 @@ async fn refused_mail_goes_when_it_is_taken_after_all() {
     assert_eq!(mailboxes(&world, "bob").await, ["Rejects", "Inbox"]);
     let context = &world.context;
     let context = SessionContext {
+        hooks: Arc::default(),
         statics: Arc::new(quiet("[policy]\ndmarc = \"report\"\n")),
         ..context.clone()
     };

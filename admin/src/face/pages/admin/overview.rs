@@ -73,6 +73,7 @@ fn link(about: &str) -> (&'static str, &'static str) {
         "hold_rules" => ("hold-rules", "Hold rules"),
         "destinations" => ("queue/destinations?failing=1", "Destinations"),
         "webhooks" => ("webhooks", "Webhooks"),
+        "hooks" => ("logs", "Log"),
         "config" => ("config", "Configuration"),
         "stopped" => ("queue", "Queue"),
         _ => ("check", "Is it set up rightly?"),

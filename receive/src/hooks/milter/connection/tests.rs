@@ -5,7 +5,7 @@ use std::{
 
 use bytes::Bytes;
 use postrider_config::{
-    HookConditions, HookError,
+    HookBreaker, HookConditions, HookError,
     HookStage::{Auth, Connect, Data, Ehlo, Mail, Rcpt},
 };
 use postrider_smtp::{EnhancedCode, ReplyCode};
@@ -69,6 +69,10 @@ fn milter(socket: MilterSocket) -> Milter {
         socket,
         timeout: Duration::from_secs(30),
         on_error: HookError::Tempfail,
+        breaker: HookBreaker {
+            failures: 5,
+            pause: Duration::from_secs(30),
+        },
         conditions: HookConditions::default(),
     }
 }

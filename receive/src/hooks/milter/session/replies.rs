@@ -109,7 +109,7 @@ impl MilterSession {
         Answer {
             vote: quarantine.map_or(Vote::Accept, Vote::Quarantine),
             changes,
-            closes: false,
+            ..Answer::ACCEPT
         }
     }
 

@@ -1,0 +1,387 @@
+//! The programs of one SMTP session.
+//!
+//! At each stage they are asked one after the other. The first refusal ends the round, and so does a
+//! program that wants the message dropped. What they say of a message beside refusals is kept until
+//! its end.
+
+use std::{net::IpAddr, sync::Arc};
+
+use postrider_config::{HookQuarantine, HookStage, Static};
+use postrider_smtp::{
+    Reply,
+    server::{Client, MailFrom, RcptTo},
+};
+use postrider_store::StoreError;
+
+use super::{
+    Hooks,
+    answer::{Answer, Change, Vote},
+    asked::{Asked, KnownLogin},
+    draft::{Draft, DraftLimits},
+    edit::{Edit, NewField},
+    http::AnswerMemory,
+    presence::Present,
+    program::{NotTold, Program, Seen, Told},
+    replay::Replayed,
+};
+use crate::{SessionContext, facts::HookFacts, observer::Observer};
+
+/// The programs that a session asks. Without any it costs nothing.
+#[derive(Debug, Default)]
+pub(crate) struct SessionHooks {
+    asking: Option<Box<Asking>>,
+}
+
+/// A session with at least one program.
+#[derive(Debug)]
+struct Asking {
+    listener: Arc<str>,
+    hostname: String,
+    programs: Vec<Member>,
+    login: Option<KnownLogin>,
+    /// The first name that leads back to the client's address.
+    ptr: Option<String>,
+    /// The connections from the client's address.
+    present: Option<Present>,
+    limits: DraftLimits,
+    /// What was said before MAIL counts for all messages of the session.
+    of_session: HookFacts,
+    of_message: HookFacts,
+}
+
+/// A program, and how far the session with it is.
+#[derive(Debug)]
+struct Member {
+    program: Arc<Program>,
+    /// The conversation with a milter. None: the program is called over HTTP.
+    milter: Option<Replayed>,
+}
+
+/// A command that the programs are asked about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Command<'a> {
+    pub(crate) stage: HookStage,
+    pub(crate) client: &'a Client,
+    /// The name in EHLO or HELO, also the one in question.
+    pub(crate) helo: Option<&'a str>,
+    pub(crate) mail: Option<&'a MailFrom>,
+    /// The recipients, with the one in question.
+    pub(crate) recipients: &'a [RcptTo],
+}
+
+impl<'a> Command<'a> {
+    /// A command outside of a transaction.
+    pub(crate) fn of_session(stage: HookStage, client: &'a Client) -> Self {
+        Self {
+            stage,
+            client,
+            helo: client.helo.as_deref(),
+            mail: None,
+            recipients: &[],
+        }
+    }
+}
+
+impl SessionHooks {
+    /// The programs that are asked at a listener.
+    pub(crate) fn new(context: &SessionContext, listener: &Arc<str>, hostname: &str) -> Self {
+        let programs = context.hooks.at(listener);
+        let programs: Vec<Member> = programs
+            .map(|it| Member::new(it, &context.statics))
+            .collect();
+        let asking = (!programs.is_empty()).then(|| {
+            Box::new(Asking {
+                listener: Arc::clone(listener),
+                hostname: hostname.to_owned(),
+                programs,
+                login: None,
+                ptr: None,
+                present: None,
+                limits: limits_at(context, listener),
+                of_session: HookFacts::default(),
+                of_message: HookFacts::default(),
+            })
+        });
+        Self { asking }
+    }
+
+    /// Whether there is a program at all.
+    pub(crate) const fn has_programs(&self) -> bool {
+        self.asking.is_some()
+    }
+
+    /// Whether a program is asked at this stage.
+    pub(crate) fn asks_at(&self, stage: HookStage) -> bool {
+        let programs = self.asking.iter().flat_map(|asking| &asking.programs);
+        let mut stages = programs.flat_map(|member| member.program.stages());
+        stages.any(|asked| *asked == stage)
+    }
+
+    /// The client is there, and its names are known or not.
+    pub(crate) fn connected(&mut self, hooks: &Hooks, client: IpAddr, ptr: Option<String>) {
+        if let Some(asking) = &mut self.asking {
+            asking.present = Some(hooks.presence().enter(client));
+            asking.ptr = ptr;
+        }
+    }
+
+    /// The client logged in.
+    pub(crate) fn logged_in(&mut self, login: KnownLogin) {
+        if let Some(asking) = &mut self.asking {
+            asking.login = Some(login);
+        }
+    }
+
+    /// The client is not logged in.
+    pub(crate) fn logged_out(&mut self) {
+        if let Some(asking) = &mut self.asking {
+            asking.login = None;
+        }
+    }
+
+    /// What the programs said of the message so far, beside refusals.
+    pub(crate) fn facts(&self) -> HookFacts {
+        let Some(asking) = &self.asking else {
+            return HookFacts::default();
+        };
+        let (session, message) = (&asking.of_session, &asking.of_message);
+        HookFacts {
+            discard: session.discard.clone().or_else(|| message.discard.clone()),
+            quarantine: stricter(session.quarantine, message.quarantine),
+            reply: message.reply.clone().or_else(|| session.reply.clone()),
+        }
+    }
+
+    /// The transaction is over.
+    pub(crate) fn reset(&mut self) {
+        if let Some(asking) = &mut self.asking {
+            asking.of_message = HookFacts::default();
+            for milter in asking
+                .programs
+                .iter_mut()
+                .filter_map(|it| it.milter.as_mut())
+            {
+                milter.reset();
+            }
+        }
+    }
+
+    /// Another client takes the place of the one before.
+    pub(crate) fn restart(&mut self) {
+        if let Some(asking) = &mut self.asking {
+            asking.login = None;
+            asking.of_session = HookFacts::default();
+            asking.of_message = HookFacts::default();
+            for member in &mut asking.programs {
+                member.milter = member.milter.take().map(Replayed::anew);
+            }
+        }
+    }
+
+    /// Asks the programs about a command. Gives a refusal, or accepts.
+    ///
+    /// # Errors
+    /// If our own store fails.
+    pub(crate) async fn ask(
+        &mut self,
+        context: &SessionContext,
+        observer: &mut Observer,
+        command: Command<'_>,
+    ) -> Result<Vote, StoreError> {
+        let Some(asking) = self.asking.as_deref_mut() else {
+            return Ok(Vote::Accept);
+        };
+        if asking.is_dropped() {
+            return Ok(Vote::Accept);
+        }
+        for at in 0..asking.programs.len() {
+            let Some((program, told)) = asking.told(context, at, command, None, &[]).await? else {
+                continue;
+            };
+            observer.asked(context, &program, command.stage, &told);
+            let marks = match command.stage {
+                HookStage::Mail | HookStage::Rcpt | HookStage::Data => &mut asking.of_message,
+                HookStage::Connect | HookStage::Ehlo | HookStage::Auth => &mut asking.of_session,
+            };
+            match mark(marks, &program, told.answer) {
+                Marked::Refused(reply) => return Ok(Vote::Refuse(reply)),
+                Marked::Dropped => break,
+                Marked::GoesOn(_) => {}
+            }
+        }
+        Ok(Vote::Accept)
+    }
+
+    /// Asks the programs about a whole message, which they may change. `added` has the fields that
+    /// the server will put on top of it. Gives a refusal, or accepts.
+    ///
+    /// # Errors
+    /// If our own store fails.
+    pub(crate) async fn ask_message(
+        &mut self,
+        context: &SessionContext,
+        observer: &mut Observer,
+        client: &Client,
+        (draft, added): (&mut Draft, &[u8]),
+    ) -> Result<Vote, StoreError> {
+        let Some(asking) = self.asking.as_deref_mut() else {
+            return Ok(Vote::Accept);
+        };
+        if asking.is_dropped() {
+            return Ok(Vote::Accept);
+        }
+        let command = Command::of_session(HookStage::Data, client);
+        for at in 0..asking.programs.len() {
+            let about = Some(&*draft);
+            let Some((program, mut told)) = asking.told(context, at, command, about, added).await?
+            else {
+                continue;
+            };
+            if let Err(failure) = draft.apply(&told.answer.changes, &asking.limits) {
+                told = program.cannot(failure);
+            }
+            observer.asked(context, &program, HookStage::Data, &told);
+            match mark(&mut asking.of_message, &program, told.answer) {
+                Marked::Refused(reply) => return Ok(Vote::Refuse(reply)),
+                Marked::Dropped => return Ok(Vote::Accept),
+                Marked::GoesOn(IsQuarantined(true)) => {
+                    // A field that is too much is left out: the message has its place anyway.
+                    let _ = draft.apply(&quarantine_field(), &asking.limits);
+                }
+                Marked::GoesOn(IsQuarantined(false)) => {}
+            }
+        }
+        if draft.recipients.is_empty() {
+            let Vote::Discard(reply) = Vote::discard() else {
+                return Ok(Vote::Accept);
+            };
+            asking.of_message.discard = Some(reply);
+        }
+        Ok(Vote::Accept)
+    }
+}
+
+/// The limits of a message that programs change.
+fn limits_at(context: &SessionContext, listener: &str) -> DraftLimits {
+    let statics = &context.statics;
+    let listener = statics.listeners.get(listener);
+    DraftLimits {
+        section: statics.limits.header_size.0,
+        text: listener.map_or(u64::MAX, |listener| listener.max_message_size.0),
+        recipients: statics.limits.recipients_per_message,
+    }
+}
+
+impl Asking {
+    /// A program wants the message dropped.
+    const fn is_dropped(&self) -> bool {
+        self.of_session.discard.is_some() || self.of_message.discard.is_some()
+    }
+
+    /// Asks one program. None: it is not asked this.
+    async fn told(
+        &mut self,
+        context: &SessionContext,
+        at: usize,
+        command: Command<'_>,
+        draft: Option<&Draft>,
+        added: &[u8],
+    ) -> Result<Option<(Arc<Program>, Told)>, StoreError> {
+        let asked = Asked {
+            stage: command.stage,
+            listener: &self.listener,
+            hostname: &self.hostname,
+            client: command.client,
+            helo: command.helo,
+            ptr: self.ptr.as_deref(),
+            connections: self.present.as_ref().map_or(1, Present::count),
+            login: self.login.as_ref(),
+            mail: command.mail,
+            recipients: command.recipients,
+            draft,
+            added,
+        };
+        let Some(member) = self.programs.get_mut(at) else {
+            return Ok(None);
+        };
+        if !member.program.is_asked(&asked) {
+            return Ok(None);
+        }
+        let program = Arc::clone(&member.program);
+        let told = match &mut member.milter {
+            Some(milter) => {
+                let ask = async { milter.ask(&asked).await.map_err(NotTold::Failed) };
+                program.told(context, ask).await?
+            }
+            None => {
+                let mut memory = AnswerMemory::new(context.memory.share(asked.remote()));
+                let mut seen = Seen::default();
+                let call = program.call(&context.store, &asked, &mut memory, &mut seen);
+                program.told(context, call).await?
+            }
+        };
+        Ok(Some((program, told)))
+    }
+}
+
+impl Member {
+    fn new(program: &Arc<Program>, statics: &Static) -> Self {
+        Self {
+            milter: program
+                .milter()
+                .map(|milter| Replayed::new(milter, statics)),
+            program: Arc::clone(program),
+        }
+    }
+}
+
+/// What an answer means for the round.
+enum Marked {
+    Refused(Reply),
+    Dropped,
+    GoesOn(IsQuarantined),
+}
+
+struct IsQuarantined(bool);
+
+/// Keeps what an answer says beside a refusal.
+fn mark(marks: &mut HookFacts, program: &Program, answer: Answer) -> Marked {
+    let way = match answer.vote {
+        Vote::Accept => return Marked::GoesOn(IsQuarantined(false)),
+        Vote::Refuse(reply) => {
+            return Marked::Refused(match answer.closes {
+                true => reply.closing(),
+                false => reply,
+            });
+        }
+        Vote::Discard(reply) => {
+            marks.discard = Some(reply);
+            return Marked::Dropped;
+        }
+        Vote::Quarantine(_) => program.quarantine(),
+        Vote::Junk(_) => {
+            marks.quarantine = stricter(marks.quarantine, Some(HookQuarantine::Junk));
+            return Marked::GoesOn(IsQuarantined(false));
+        }
+    };
+    marks.quarantine = stricter(marks.quarantine, Some(way));
+    marks.reply = answer.reply;
+    Marked::GoesOn(IsQuarantined(true))
+}
+
+/// The stricter of two ways. A message on hold is with nobody.
+fn stricter(a: Option<HookQuarantine>, b: Option<HookQuarantine>) -> Option<HookQuarantine> {
+    match (a, b) {
+        (Some(HookQuarantine::Hold), _) | (_, Some(HookQuarantine::Hold)) => {
+            Some(HookQuarantine::Hold)
+        }
+        (a, b) => a.or(b),
+    }
+}
+
+/// The field by which a message shows that it was quarantined.
+fn quarantine_field() -> Vec<Change> {
+    let field = NewField::new(b"X-Quarantine", b"true");
+    let edit = field.map(|field| Change::Header(Edit::OnTop(field)));
+    edit.into_iter().collect()
+}
