@@ -21,6 +21,7 @@ mod dane;
 mod delivery;
 mod dns;
 mod forward;
+mod hooks;
 mod hostile;
 mod import;
 mod journey;
