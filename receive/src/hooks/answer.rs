@@ -31,7 +31,7 @@ pub enum Vote {
     Discard(Reply),
     /// The message is taken, and nobody gets it as good mail. The text is the program's reason.
     Quarantine(String),
-    /// The message is taken, and goes to the junk mailbox. The text is the program's reason.
+    /// The message is taken as junk, for the junk mailbox. The text is the program's reason.
     Junk(String),
 }
 
