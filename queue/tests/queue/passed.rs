@@ -47,6 +47,7 @@ pub(crate) async fn pass_text(
             orcpt: "rfc822;away@example.org".into(),
         }],
         transport: String::new(),
+        hold: false,
         top,
         size: text.len() as u64,
         message_id: "<1@example.org>".into(),

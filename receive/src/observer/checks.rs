@@ -282,6 +282,27 @@ fn result_of(word: &str) -> CheckResult {
     }
 }
 
+/// The type of the event of a program that was asked.
+fn event_of(program: &Program, told: &Told) -> EventType {
+    use EventType as Type;
+    let is_milter = program.kind() == "milter";
+    match (&told.failure, &told.answer.vote) {
+        (Some(Failure::Timeout), _) if is_milter => Type::MilterTimeout,
+        (Some(_), _) if is_milter => Type::MilterIoError,
+        (Some(_), _) => Type::MtaHookError,
+        (None, Vote::Accept) if is_milter => Type::MilterActionAccept,
+        (None, Vote::Accept) => Type::MtaHookActionAccept,
+        (None, Vote::Discard(_)) if is_milter => Type::MilterActionDiscard,
+        (None, Vote::Discard(_)) => Type::MtaHookActionDiscard,
+        (None, Vote::Refuse(reply)) if is_milter && reply.code().is_transient() => {
+            Type::MilterActionTempFail
+        }
+        (None, Vote::Refuse(_)) if is_milter => Type::MilterActionReject,
+        (None, Vote::Refuse(_)) => Type::MtaHookActionReject,
+        (None, Vote::Quarantine(_) | Vote::Junk(_)) => Type::MtaHookActionQuarantine,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use postrider_observe::metrics::Label;
@@ -309,26 +330,5 @@ mod tests {
         ] {
             assert_eq!(result_of(word).text(), word);
         }
-    }
-}
-
-/// The type of the event of a program that was asked.
-fn event_of(program: &Program, told: &Told) -> EventType {
-    use EventType as Type;
-    let is_milter = program.kind() == "milter";
-    match (&told.failure, &told.answer.vote) {
-        (Some(Failure::Timeout), _) if is_milter => Type::MilterTimeout,
-        (Some(_), _) if is_milter => Type::MilterIoError,
-        (Some(_), _) => Type::MtaHookError,
-        (None, Vote::Accept) if is_milter => Type::MilterActionAccept,
-        (None, Vote::Accept) => Type::MtaHookActionAccept,
-        (None, Vote::Discard(_)) if is_milter => Type::MilterActionDiscard,
-        (None, Vote::Discard(_)) => Type::MtaHookActionDiscard,
-        (None, Vote::Refuse(reply)) if is_milter && reply.code().is_transient() => {
-            Type::MilterActionTempFail
-        }
-        (None, Vote::Refuse(_)) if is_milter => Type::MilterActionReject,
-        (None, Vote::Refuse(_)) => Type::MtaHookActionReject,
-        (None, Vote::Quarantine(_) | Vote::Junk(_)) => Type::MtaHookActionQuarantine,
     }
 }
