@@ -27,6 +27,7 @@ mod events;
 mod examples;
 mod fuzz;
 mod haproxy;
+mod hooked;
 mod hooks_sink;
 mod http;
 mod introspection;

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 use nix::unistd::Uid;
 
+use crate::hooked::has_python_milter;
 use crate::programs::{present, program};
 use crate::test::Done;
 
@@ -24,6 +25,8 @@ const PACKAGES: &[&str] = &[
     "knot",
     "knot-dnsutils",
     "haproxy",
+    "opendkim",
+    "python3-milter",
 ];
 /// The programs that the checks run. Python is expected to be there.
 const PROGRAMS: &[&str] = &[
@@ -38,6 +41,7 @@ const PROGRAMS: &[&str] = &[
     "knotd",
     "kdig",
     "haproxy",
+    "opendkim",
 ];
 
 /// Programs that Debian's packages may start as services, and the commands that stop those. The
@@ -54,6 +58,7 @@ pub(super) fn install() -> Result<Done> {
         .iter()
         .filter(|name| !present(name))
         .chain((!perl_has_tls()).then_some(&"Net::SSLeay"))
+        .chain((!has_python_milter()).then_some(&"python3-milter"))
         .copied()
         .collect();
     install_missing(&missing, PACKAGES)

@@ -27,6 +27,7 @@ use logins::{
 use crate::dovecot;
 use crate::examples;
 use crate::haproxy;
+use crate::hooked;
 use crate::knot;
 use crate::postfix;
 use crate::programs::present;
@@ -123,6 +124,25 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
     });
     steps.step("HAProxy and swaks tell the addresses of clients", || {
         with(missing(&["haproxy", "swaks"]), require, haproxy::check)
+    });
+    for (name, peer) in [
+        ("python3", hooked::Peer::Python),
+        ("node", hooked::Peer::Node),
+    ] {
+        let what = format!("the hook server of docs/hooks.md in {name} has its say");
+        steps.step(&what, || {
+            with(missing(&["swaks", name]), require, || {
+                hooked::documented(peer)
+            })
+        });
+    }
+    steps.step("a milter in Python has its say", || {
+        let library =
+            (!hooked::has_python_milter()).then(|| "python3-milter is missing".to_owned());
+        with(missing(&["swaks"]).or(library), require, hooked::milter)
+    });
+    steps.step("OpenDKIM signs as a milter", || {
+        with(missing(&["swaks", "opendkim"]), require, hooked::opendkim)
     });
     steps.step("Dovecot gets mail by LMTP", || {
         let is_root = nix::unistd::Uid::effective().is_root();

@@ -7,6 +7,7 @@ use super::{Args, Done, Steps, generators, metrics, opinions, schemathesis, slow
 use crate::browser;
 use crate::check::{dependencies, prose};
 use crate::crash::{self, Via};
+use crate::hooked;
 use crate::mx;
 use crate::pebble;
 use crate::peers;
@@ -181,6 +182,12 @@ pub(super) const PARTS: &[Part] = &[
         proves: "all journeys in Chromium end as they should, and axe-core, a narrow window and the Tab key \
                  find nothing that keeps people from using a page",
         run: |steps, args| with_peers(steps, args, browser::all),
+    },
+    Part {
+        name: "rspamd",
+        level: Level::Full,
+        proves: "rspamd decides about incoming mail over HTTP",
+        run: |steps, args| with_peers(steps, args, hooked::with_rspamd),
     },
     Part {
         name: "load",
