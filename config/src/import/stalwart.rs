@@ -18,6 +18,9 @@ use crate::{
     quantity::{Size, format_duration},
 };
 
+/// The most further tries of a call.
+const RETRIES_MAX: i64 = 10;
+
 /// Tables for `postrider.conf`, and the files that they name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fragment {
@@ -237,7 +240,7 @@ impl Reading<'_> {
         }
         if let Some((item, place)) = settings.take("timeout.command") {
             let key = format!("{name}.timeout.command");
-            self.duration_of(item, place, &key, &mut table);
+            self.duration_of(item, place, &key, (&mut table, "timeout"));
         }
         self.rest(settings);
         self.document.push(table);
@@ -335,12 +338,30 @@ impl Reading<'_> {
     fn duration(&mut self, settings: &mut Settings<'_>, to: &mut Table) {
         if let Some((item, place)) = settings.take("timeout") {
             let key = format!("{}.timeout", settings.name);
-            self.duration_of(item, place, &key, to);
+            self.duration_of(item, place, &key, (to, "timeout"));
+        }
+        if let Some((item, place)) = settings.take("retry.delay") {
+            let key = format!("{}.retry.delay", settings.name);
+            self.duration_of(item, place, &key, (to, "retry.delay"));
+        }
+        if let Some((item, place)) = settings.take("retry.max") {
+            let key = format!("{}.retry.max", settings.name);
+            match number(item).map(|tries| (tries, tries.clamp(0, RETRIES_MAX))) {
+                Some((given, tries)) => {
+                    to.set("retry.max", tries);
+                    let (fate, text) = match given == tries {
+                        true => (Fate::Taken, to.name_of("retry.max")),
+                        false => (Fate::Changed, format!("{tries} further tries are the most")),
+                    };
+                    self.note(fate, place, &key, text);
+                }
+                None => self.condition(place, &key),
+            }
         }
     }
 
     /// A duration such as `"30s"`. A bare number means milliseconds.
-    fn duration_of(&mut self, item: &Item, at: usize, key: &str, to: &mut Table) {
+    fn duration_of(&mut self, item: &Item, at: usize, key: &str, (to, name): (&mut Table, &str)) {
         let text = match (item.as_str(), item.as_integer()) {
             (Some(text), _) => text.replace(' ', ""),
             (None, Some(millis)) => format!("{millis}ms"),
@@ -348,8 +369,8 @@ impl Reading<'_> {
         };
         match parse_duration(&text) {
             Ok(duration) => {
-                to.set("timeout", format_duration(duration));
-                self.note(Fate::Taken, at, key, to.name_of("timeout"));
+                to.set(name, format_duration(duration));
+                self.note(Fate::Taken, at, key, to.name_of(name));
             }
             Err(message) => self.note(Fate::NoCounterpart, at, key, message),
         }
@@ -483,10 +504,6 @@ impl Reading<'_> {
     fn rest(&mut self, settings: Settings<'_>) {
         for (name, item, place) in settings.values {
             let text = match name.as_str() {
-                "retry.max" | "retry.delay" => {
-                    "a hook is asked once for a command; after a temporary error the sender \
-                     tries again"
-                }
                 "tls" if boolean(item) == Some(false) => continue,
                 "allow-invalid-certs" | "tls.allow-invalid-certs" => match boolean(item) {
                     Some(false) => continue,
