@@ -394,3 +394,82 @@ async fn without_an_answer_the_configuration_decides() {
         world.server.stop().await;
     }
 }
+
+/// An administrator lists the programs, tries one without sending mail, and finds its answer in the
+/// trace of a message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrator_sees_and_tries_the_programs() {
+    let hook = HookServer::saying(verdict).await;
+    let world = world(hook.conf("scan", "sender_domains = [\"remote.test\"]")).await;
+    let conf = world.dir.path().join("postrider.conf");
+    let run = async |arguments: &[&str]| {
+        let ran = program::run(&conf, arguments).await;
+        let said = String::from_utf8(ran.stdout).unwrap();
+        (
+            ran.status.code(),
+            said + &String::from_utf8_lossy(&ran.stderr),
+        )
+    };
+    let (code, listed) = run(&["hooks", "list", "--json"]).await;
+    assert_eq!(code, Some(0), "{listed}");
+    let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
+    assert_eq!(
+        listed,
+        [
+            json!({"name": "scan", "kind": "stage", "place": hook.url, "stages": ["data"],
+            "state": "up", "since": null, "reason": ""})
+        ]
+    );
+    for (from, result, changes, is_asked) in [
+        ("changed@remote.test", "accept", 5, true),
+        ("reject@remote.test", "reject", 0, true),
+        ("temp_fail@elsewhere.test", "tempfail", 0, false),
+    ] {
+        let (code, said) = run(&["hooks", "test", "scan", "--from", from, "--json"]).await;
+        assert_eq!(code, Some(0), "{said}");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["result"], result, "{said:#}");
+        assert_eq!(
+            said["changes"].as_array().unwrap().len(),
+            changes,
+            "{said:#}"
+        );
+        assert_eq!(said["asked"], is_asked, "{said:#}");
+    }
+    let (code, said) = run(&["hooks", "test", "scan", "--from", "invalid@remote.test"]).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("result: tempfail after "), "{said}");
+    assert!(said.contains("scan gave no answer that counts: "), "{said}");
+    let (code, said) = run(&["hooks", "test", "other"]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("no hook and no milter named other is in use"),
+        "{said}"
+    );
+    let (code, said) = run(&["config", "test", "--hooks"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let expected = format!("stage scan at {} takes connections\nconfig OK\n", hook.url);
+    assert!(said.ends_with(&expected), "{said}");
+
+    let mut client = client(&world).await;
+    let reply = client
+        .submit(
+            "reject@remote.test",
+            &["app@example.org"],
+            &letter("traced"),
+        )
+        .await;
+    assert!(reply.starts_with("550"), "{reply}");
+    client.expect("QUIT", "221").await;
+    let traced = async {
+        loop {
+            let (_, said) = run(&["trace", "reject@remote.test"]).await;
+            if said.contains("scan") {
+                return said;
+            }
+        }
+    };
+    let said = crate::support::patience::patiently("the trace of the refusal", traced).await;
+    assert!(said.contains("the hook rejects"), "{said}");
+    world.server.stop().await;
+}
