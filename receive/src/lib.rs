@@ -22,8 +22,8 @@
 //!   session, in the log, in metrics and in its trace.
 //! - [`reports`]: reports about our domains that come in.
 //! - [`context`]: the parts of the server that each session uses. `reply`: replies for failures of
-//!   our own. `roots`: CAs for calls over HTTP. `work`: work that takes long. `json`: a look over JSON
-//!   from outside.
+//!   our own. `roots`: CAs for calls over HTTP. `work`: work that takes long. `json`: a look over
+//!   JSON from outside.
 //!
 //! Not here: the protocol (`postrider-smtp`), outgoing mail (`postrider-queue`), the files on disk
 //! (`postrider-store`).

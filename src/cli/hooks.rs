@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 /// The commands for outside programs that have a say. They ask the running server.
 #[derive(Debug, Subcommand)]
 pub enum Hooks {
-    /// List the hooks and milters that are in use, in the order in which they are asked, and whether
-    /// they answer.
+    /// List the hooks and milters that are in use, in the order in which they are asked, and
+    /// whether they answer.
     List {
         /// Print a JSON array.
         #[arg(long)]

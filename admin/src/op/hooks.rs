@@ -1,5 +1,5 @@
-//! The outside programs that have a say in what is accepted: how they are, and what one of them says
-//! to a message.
+//! The outside programs that have a say in what is accepted: how they are, and what one of them
+//! says to a message.
 
 use std::net::IpAddr;
 

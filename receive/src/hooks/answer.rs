@@ -124,7 +124,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// An answer that makes no sense, for this reason. The reason may have text of the answer in it.
+    /// An answer that makes no sense, for this reason. The reason may have text of the answer in
+    /// it.
     #[must_use]
     pub fn invalid(reason: impl fmt::Display) -> Self {
         Self::Invalid(shown(&reason.to_string(), FAILURE_MAX))

@@ -17,7 +17,8 @@ pub enum Edit {
     /// A field before the field with this index, counted over the whole section from 0. Beyond the
     /// end of the section: at its end.
     At(usize, NewField),
-    /// A field before the last so many fields of the section. Beyond its beginning: at the very top.
+    /// A field before the last so many fields of the section. Beyond its beginning: at the very
+    /// top.
     FromEnd(usize, NewField),
     /// A field before the n-th field of the same name, counted from 1, or before the last one if
     /// there are fewer. At the very top if there is none, and for 0.
@@ -79,8 +80,8 @@ pub enum InvalidField {
 const NAME_MAX: usize = 900;
 
 impl NewField {
-    /// A field with this value. A line end in the value is CRLF or LF, and white space follows it. A
-    /// line end at the end of the value does not count.
+    /// A field with this value. A line end in the value is CRLF or LF, and white space follows it.
+    /// A line end at the end of the value does not count.
     ///
     /// # Errors
     /// If the name or the value is none.

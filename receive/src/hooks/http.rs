@@ -1,7 +1,7 @@
 //! Calls of programs over HTTP.
 //!
-//! A call sends a body of known length, since simple servers know no chunks. It follows no redirect,
-//! uses no proxy, and reads no more of an answer than it may have.
+//! A call sends a body of known length, since simple servers know no chunks. It follows no
+//! redirect, uses no proxy, and reads no more of an answer than it may have.
 
 use std::{
     error::Error,

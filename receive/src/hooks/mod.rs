@@ -1,8 +1,8 @@
 //! Hooks: outside programs that have a say in what is accepted.
 //!
-//! Three kinds of programs are asked, in this order: milters, rspamd over HTTP, and stage hooks over
-//! HTTP. Each gives an [`Answer`](answer::Answer): a vote and changes of the message. What becomes of
-//! the mail is decided in [`decide`](crate::decide), as for any other fact.
+//! Three kinds of programs are asked, in this order: milters, rspamd over HTTP, and stage hooks
+//! over HTTP. Each gives an [`Answer`](answer::Answer): a vote and changes of the message. What
+//! becomes of the mail is decided in [`decide`](crate::decide), as for any other fact.
 //!
 //! | module | what is in it |
 //! |---|---|

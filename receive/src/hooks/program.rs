@@ -138,7 +138,8 @@ impl Program {
         })
     }
 
-    /// The program of `milters.NAME`. It is asked at all stages but AUTH, which milters do not know.
+    /// The program of `milters.NAME`. It is asked at all stages but AUTH, which milters do not
+    /// know.
     pub(super) fn of_milter(name: &str, milter: &Milter, metrics: &Metrics) -> Self {
         use HookStage::{Connect, Data, Ehlo, Mail, Rcpt};
         Self {

@@ -1,8 +1,8 @@
 //! The programs of one SMTP session.
 //!
-//! At each stage they are asked one after the other. The first refusal ends the round, and so does a
-//! program that wants the message dropped. What they say of a message beside refusals is kept until
-//! its end.
+//! At each stage they are asked one after the other. The first refusal ends the round, and so does
+//! a program that wants the message dropped. What they say of a message beside refusals is kept
+//! until its end.
 
 use std::{net::IpAddr, sync::Arc};
 

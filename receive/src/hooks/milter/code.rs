@@ -15,8 +15,8 @@ const LINES_MAX: usize = 64;
 /// The enhanced status code is that of the first line. Without one it is 4.7.1 or 5.7.1.
 ///
 /// # Errors
-/// If the code is none of 400 to 599, a line has another code, the class of the enhanced status code
-/// is another one, or the text is too long.
+/// If the code is none of 400 to 599, a line has another code, the class of the enhanced status
+/// code is another one, or the text is too long.
 pub(super) fn read(code: &[u8]) -> Result<Reply, Failure> {
     if code.len() > TEXT_MAX {
         return Err(wrong(&format!("more than {TEXT_MAX} bytes")));

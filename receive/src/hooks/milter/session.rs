@@ -46,7 +46,8 @@ pub struct Question<'a> {
 pub enum Output {
     /// Send what [`MilterSession::output`] has, and wait for bytes of the filter.
     Wait(Wait),
-    /// Send what [`MilterSession::output`] has, and [give](MilterSession::give) a piece of the body.
+    /// Send what [`MilterSession::output`] has, and [give](MilterSession::give) a piece of the
+    /// body.
     Piece {
         /// The place of the piece in the body.
         at: u64,

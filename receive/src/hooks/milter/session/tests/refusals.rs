@@ -118,7 +118,8 @@ fn a_message_may_be_refused_within_its_text() {
     }
 }
 
-/// The client was told that the earlier commands are accepted. So the message as a whole is refused.
+/// The client was told that the earlier commands are accepted. So the message as a whole is
+/// refused.
 #[test]
 fn a_refusal_of_the_past_refuses_the_message() {
     for (replies, is_connection) in [
