@@ -23,6 +23,9 @@ use crate::workspace::{Kept, Profile, build_postrider, serve, set_password};
 const APP: &str = "app@app.example";
 const PASSWORD: &str = "a password among hooks";
 
+/// Debian's Python, which has Debian's library for milters. Another one may come before it.
+const PYTHON: &str = "/usr/bin/python3";
+
 /// A program at the door of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -237,6 +240,6 @@ fn rspamd() -> Result<()> {
 
 /// Whether Python has the library for milters.
 pub(crate) fn has_python_milter() -> bool {
-    let imported = program("python3").args(["-c", "import Milter"]).output();
+    let imported = program(PYTHON).args(["-c", "import Milter"]).output();
     imported.is_ok_and(|imported| imported.status.success())
 }

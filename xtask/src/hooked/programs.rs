@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::Peer;
+use super::{PYTHON, Peer};
 use crate::ports::{free_port, wait_for_port};
 use crate::programs::program;
 use crate::workspace::{Kept, root};
@@ -63,7 +63,7 @@ fn documented(folder: &Path, language: &str, name: &str) -> Result<Programs> {
 fn milter(folder: &Path) -> Result<Programs> {
     let socket = folder.join("milter.socket");
     let script = root().join("xtask/peers/milter.py");
-    let child = program("python3").arg(script).arg(&socket).spawn()?;
+    let child = program(PYTHON).arg(script).arg(&socket).spawn()?;
     of_socket(Kept(child), &socket)
 }
 
