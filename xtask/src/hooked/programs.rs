@@ -62,7 +62,7 @@ fn documented(folder: &Path, language: &str, name: &str) -> Result<Programs> {
 
 fn milter(folder: &Path) -> Result<Programs> {
     let socket = folder.join("milter.socket");
-    let script = root().join("xtask/peers/milter.py");
+    let script = root().join("xtask/peers/decides.py");
     let child = program(PYTHON).arg(script).arg(&socket).spawn()?;
     of_socket(Kept(child), &socket)
 }

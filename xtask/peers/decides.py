@@ -1,6 +1,6 @@
 """A milter by python3-milter (Milter). It decides by the subject of a message.
 
-Usage: milter.py SOCKET
+Usage: decides.py SOCKET
 """
 
 import sys
