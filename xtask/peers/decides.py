@@ -20,12 +20,6 @@ class Decides(Milter.Base):
         self.queue_id = self.getsymval("i")
         return Milter.CONTINUE
 
-    def envrcpt(self, recipient, *words):
-        if recipient.startswith("<nobody@"):
-            self.setreply("550", "5.1.1", "the milter knows nobody")
-            return Milter.REJECT
-        return Milter.CONTINUE
-
     def header(self, name, value):
         if name.lower() == "subject":
             self.subject = value
