@@ -22,8 +22,8 @@
   // A form without an answer yet is not sent twice.
   document.addEventListener("submit", (event) => {
     if (event.defaultPrevented || event.target.method !== "post") return;
-    for (const button of event.target.querySelectorAll("button:not([name])")) {
-      setTimeout(() => { button.disabled = true; }, 0);
+    for (const field of event.target.elements) {
+      if (field.matches("button:not([name])")) setTimeout(() => { field.disabled = true; }, 0);
     }
   });
   // A page that comes back from the browser's memory has its buttons again.

@@ -255,6 +255,7 @@ macro_rules! operations {
             SuppressionImport($crate::op::suppression::import::Import) = "suppression.import",
             SuppressionLookup($crate::op::suppression::Lookup) = "suppression.lookup",
             HoldRuleList($crate::op::hold_rules::List) = "hold_rule.list",
+            HoldRuleCountHeld($crate::op::hold_rules::CountHeld) = "hold_rule.count_held",
             HoldRuleAdd($crate::op::hold_rules::Add) = "hold_rule.add",
             HoldRuleRemove($crate::op::hold_rules::Remove) = "hold_rule.remove",
             InboxList($crate::op::inbox::List) = "inbox.list",

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use postrider_config::Dynamic;
-use postrider_smtp::{Address, Domain};
+use postrider_smtp::Address;
 use postrider_store::{
     Change, Event, HoldFilter, HoldRuleId, Order, Page, QueueFilter, QueueId, Queued, Store,
     StoreError,
@@ -57,18 +57,6 @@ pub enum EndAs {
     Fail,
     /// Without a DSN: event `canceled`.
     Drop,
-}
-
-/// The messages that a rule can match, and some others.
-fn wide(rule: &HoldFilter, hold: bool) -> QueueFilter {
-    let domain = |domain: &Domain| format!("@{}", domain.unicode());
-    QueueFilter {
-        account: rule.account.clone(),
-        from: rule.sender_domain.as_ref().map(domain),
-        to: rule.recipient_domain.as_ref().map(domain),
-        hold: Some(hold),
-        ..QueueFilter::default()
-    }
 }
 
 impl Queue {
@@ -241,7 +229,7 @@ impl Queue {
         who: &str,
     ) -> Result<(HoldRuleId, u64), StoreError> {
         let id = store.add_hold_rule(rule.clone(), self.clock.now()).await?;
-        let filter = wide(&rule, false);
+        let filter = rule.candidates(false);
         let hold = Change {
             hold: Some(true),
             ..Change::default()
@@ -290,7 +278,7 @@ impl Queue {
             hold: Some(false),
             ..Change::default()
         };
-        let filter = wide(rule, true);
+        let filter = rule.candidates(true);
         let mut count = 0;
         let mut after = None;
         loop {

@@ -13,7 +13,7 @@ const STATICS: &str = "proxy_from = [\"127.0.0.0/8\"]\n\
     [listeners.admin]\nips = [\"127.0.0.1\"]\nadmin_http = { enabled = true, port = 0 }\n\
     [policy]\ngreylist = false\nfirst_time_sender_delay = \"0s\"\n";
 
-const DYNAMICS: &str = "[domains.\"example.org\".dmarc]\naccount = \"app\"\n\
+pub const DYNAMICS: &str = "[domains.\"example.org\".dmarc]\naccount = \"app\"\n\
     [domains.\"example.org\".tls_rpt]\naccount = \"app\"\n\
     [domains.\"tenant.test\".dmarc]\naccount = \"other\"\n";
 
@@ -27,7 +27,7 @@ fn yesterday() -> jiff::Timestamp {
 }
 
 /// A report about the day that begins at this time.
-fn xml(begin: jiff::Timestamp, id: &str, domain: &str) -> String {
+pub fn xml(begin: jiff::Timestamp, id: &str, domain: &str) -> String {
     let begin = begin.as_second();
     let end = begin + DAY - 1;
     format!(
@@ -45,7 +45,7 @@ fn xml(begin: jiff::Timestamp, id: &str, domain: &str) -> String {
     )
 }
 
-fn tls(begin: jiff::Timestamp) -> String {
+pub fn tls(begin: jiff::Timestamp) -> String {
     let end = jiff::Timestamp::from_second(begin.as_second() + DAY - 1).unwrap();
     format!(
         "{{\"organization-name\":\"Reporter Ltd\",\"date-range\":{{\
@@ -56,19 +56,19 @@ fn tls(begin: jiff::Timestamp) -> String {
     )
 }
 
-const COMPLAINT: &str = "--b\r\nContent-Type: text/plain\r\n\r\nA complaint.\r\n--b\r\n\
+pub const COMPLAINT: &str = "--b\r\nContent-Type: text/plain\r\n\r\nA complaint.\r\n--b\r\n\
     Content-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\nUser-Agent: Loop/1\r\n\
     Version: 1\r\nOriginal-Mail-From: <app@example.org>\r\nOriginal-Rcpt-To: <jo@reporter.test>\r\n\
     --b\r\nContent-Type: message/rfc822\r\n\r\nFrom: app@example.org\r\n\r\nBuy!\r\n--b--";
 
-fn mail(kind: &str, body: &str) -> String {
+pub fn mail(kind: &str, body: &str) -> String {
     format!(
         "From: <noreply@reporter.test>\r\nTo: <dmarcreports@example.org>\r\n\
          Subject: Report domain\r\nMIME-Version: 1.0\r\nContent-Type: {kind}\r\n\r\n{body}"
     )
 }
 
-const COMPLAINT_KIND: &str = "multipart/report; report-type=feedback-report; boundary=b";
+pub const COMPLAINT_KIND: &str = "multipart/report; report-type=feedback-report; boundary=b";
 
 async fn send(world: &World, client: &str, to: &str, text: &str) {
     let mut session = world.proxied("smtp", client).await;

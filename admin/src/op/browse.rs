@@ -15,6 +15,9 @@ use crate::{AdminError, Context};
 /// A search ends after this time, or when it looked at so many messages.
 const TIME: Duration = Duration::from_millis(40);
 const LOOKED_MAX: u64 = 20_000;
+/// A count ends after this time. Whoever is asked before something is done to many messages is told
+/// their number, and can wait for it.
+const COUNT_TIME: Duration = Duration::from_secs(2);
 /// How many messages are read at once.
 const PAGE: usize = 200;
 /// If an entry of the application's own data is in more messages than this, the search does without
@@ -108,7 +111,7 @@ impl Single for Browse {
             let (Some(next), Some((id, queued))) = (page.next, last) else {
                 return Ok(browsed);
             };
-            if looked >= LOOKED_MAX || begun.elapsed() >= TIME {
+            if self.is_long(looked, begun.elapsed()) {
                 browsed.reached = Some(Reached {
                     id: id.0,
                     queued: queued.to_string(),
@@ -143,6 +146,14 @@ impl Browse {
             return Ok((!by_index.ids.is_empty()).then_some(by_index));
         }
         Ok(Some(by_index))
+    }
+
+    /// Whether the search has looked for long enough.
+    const fn is_long(&self, looked: u64, elapsed: Duration) -> bool {
+        match self.count {
+            true => elapsed.as_millis() >= COUNT_TIME.as_millis(),
+            false => looked >= LOOKED_MAX || elapsed.as_millis() >= TIME.as_millis(),
+        }
     }
 
     /// No message from here on matches: they were queued later.
@@ -199,7 +210,28 @@ async fn with_extra(
 
 #[cfg(test)]
 mod tests {
-    use super::narrowed;
+    use super::*;
+
+    #[test]
+    fn a_count_takes_its_time() {
+        let browse = |count| Browse {
+            which: Selection::default(),
+            order: Order::Ascending,
+            after: None,
+            limit: 5,
+            count,
+        };
+        for (count, looked, millis, is_long) in [
+            (false, 200, 10, false),
+            (false, 200, 40, true),
+            (false, 20_000, 10, true),
+            (true, 900_000, 1999, false),
+            (true, 200, 2000, true),
+        ] {
+            let time = Duration::from_millis(millis);
+            assert_eq!(browse(count).is_long(looked, time), is_long, "{looked}");
+        }
+    }
 
     #[test]
     fn a_whole_address_is_looked_for_in_its_domain() {

@@ -56,6 +56,12 @@ pub struct DetailsItem {
     pub past_calls: Vec<RetiredHookItem>,
     /// There may be more calls.
     pub more_calls: bool,
+    /// When it left the queue, and until when its record is kept. None: it is queued.
+    #[serde(default)]
+    pub retired: Option<(String, String)>,
+    /// Its text is still there, so it can be sent again.
+    #[serde(default)]
+    pub has_text: bool,
 }
 
 /// Another recipient of the same submission.
@@ -73,7 +79,7 @@ impl Single for Details {
     async fn answer(self, context: &Context) -> Result<DetailsItem, AdminError> {
         let store = &context.store;
         let message = find(store, self.id).await?;
-        let message = message.ok_or_else(|| missing(self.id))?;
+        let (message, retired) = message.ok_or_else(|| missing(self.id))?;
         let mut details = DetailsItem {
             origin: origin(&message.common.origin).to_owned(),
             route: message.next_transport().to_owned(),
@@ -81,6 +87,8 @@ impl Single for Details {
             list: message.common.list.clone(),
             is_bulk: message.common.urgency.bulk,
             require_tls: message.common.require_tls,
+            retired,
+            has_text: store.queued_message(&message).await.is_ok(),
             ..DetailsItem::default()
         };
         details.add_calls(store, &message).await?;
@@ -92,12 +100,19 @@ fn missing(id: QueueId) -> AdminError {
     AdminError::not_found(format!("there is no message {id}")).at("id")
 }
 
-/// A message of the queue or of the history.
-async fn find(store: &Store, id: QueueId) -> Result<Option<Queued>, AdminError> {
+/// A message of the queue, or of the history with the time of its end and until when it is kept.
+async fn find(
+    store: &Store,
+    id: QueueId,
+) -> Result<Option<(Queued, Option<(String, String)>)>, AdminError> {
     if let Some(message) = store.queued(id).await? {
-        return Ok(Some(message));
+        return Ok(Some((message, None)));
     }
-    Ok(store.retired(id).await?.map(|retired| retired.message))
+    let retired = store.retired(id).await?;
+    Ok(retired.map(|it| {
+        let times = (it.last_activity.to_string(), it.keep_until.to_string());
+        (it.message, Some(times))
+    }))
 }
 
 const fn origin(origin: &Origin) -> &'static str {
@@ -117,7 +132,7 @@ async fn siblings(store: &Store, message: &Queued) -> Result<Vec<Sibling>, Admin
             continue;
         }
         match find(store, QueueId(number)).await? {
-            Some(other) if other.base == message.base => siblings.push(Sibling {
+            Some((other, _)) if other.base == message.base => siblings.push(Sibling {
                 id: number,
                 to: other.recipient.unicode(),
             }),

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use postrider_store::{Order, QueueId, Retired, RetiredFilter, StoreError};
+use postrider_queue::Allowance;
+use postrider_store::{Actor, Order, Origin, QueueId, Queued, Retired, RetiredFilter, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -178,7 +179,8 @@ impl Single for Search {
     }
 }
 
-/// Sends a message of the history again, as a new message to the same recipient.
+/// Sends a message of the history again, as a new message to the same recipient. For the holder of
+/// the account it is as if a program of the account sent it: with an own sender, within the limits.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SendAgain {
@@ -215,6 +217,10 @@ impl SendAgain {
             AdminError::not_found(text).at("id")
         };
         let retired = retired.ok_or_else(missing)?;
+        let _allowance = match context.caller.actor {
+            Actor::Account => allow(context, &retired.message).await?,
+            _ => None,
+        };
         let _held = context
             .hold_account(&retired.message.common.account)
             .await?;
@@ -231,4 +237,25 @@ impl SendAgain {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Checks that an account may send a message now.
+async fn allow(context: &Context, message: &Queued) -> Result<Option<Allowance>, AdminError> {
+    let account = &message.common.account;
+    if message.common.origin != Origin::Sent {
+        let text = "the account did not send the message, so it can't send it again";
+        return Err(AdminError::conflict(text).at("id"));
+    }
+    if let Some(address) = message.reverse_path.address() {
+        let config = context.config.load();
+        if !config.may_send_from(account, address) {
+            let text = format!(
+                "the account may not send from {} any more",
+                address.unicode()
+            );
+            return Err(AdminError::conflict(text).at("id"));
+        }
+    }
+    let recipients = vec![message.recipient.clone()];
+    Ok(context.queue.allow(account, recipients, None).await?)
 }

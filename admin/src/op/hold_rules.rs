@@ -1,10 +1,14 @@
 //! Hold rules: they hold the messages that match them.
 
-use std::{fmt::Display, str::FromStr};
+use std::{
+    fmt::Display,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use postrider_queue::describe;
 use postrider_smtp::{Address, Domain};
-use postrider_store::{HoldFilter, HoldRule, HoldRuleId};
+use postrider_store::{HoldFilter, HoldRule, HoldRuleId, Order};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -64,6 +68,74 @@ impl Operation for List {
         let rules = context.store.hold_rules().await?;
         let listed = rules.iter().map(HoldRuleItem::from).collect();
         items.send(listed).await
+    }
+}
+
+/// How long the messages of all rules are counted.
+const TIME: Duration = Duration::from_millis(40);
+/// How many messages are read at once.
+const PAGE: usize = 200;
+
+/// Counts the messages that each rule holds now: those that are held and match it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CountHeld {}
+
+/// How many messages a rule holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldCount {
+    /// The rule.
+    pub id: u64,
+    /// How many messages were counted.
+    pub held: u64,
+    /// The count did not come to its end: there may be more.
+    pub more: bool,
+}
+
+impl Operation for CountHeld {
+    type Item = HeldCount;
+
+    async fn run(
+        self,
+        context: &Context,
+        items: &mut impl Sink<HeldCount>,
+    ) -> Result<(), AdminError> {
+        let rules = context.store.hold_rules().await?;
+        let each = TIME / u32::try_from(rules.len().max(1)).unwrap_or(u32::MAX);
+        let mut counts = Vec::with_capacity(rules.len());
+        for rule in &rules {
+            counts.push(count_held(context, rule, each).await?);
+        }
+        items.send(counts).await
+    }
+}
+
+async fn count_held(
+    context: &Context,
+    rule: &HoldRule,
+    time: Duration,
+) -> Result<HeldCount, AdminError> {
+    let mut count = HeldCount {
+        id: rule.id.0,
+        held: 0,
+        more: false,
+    };
+    if rule.filter == HoldFilter::default() {
+        count.held = context.store.counts().await.held;
+        return Ok(count);
+    }
+    let (begun, filter) = (Instant::now(), rule.filter.candidates(true));
+    let mut after = None;
+    loop {
+        let store = &context.store;
+        let page = store.list(&filter, after, Order::Ascending, PAGE).await?;
+        let held = page.items.iter().filter(|it| rule.filter.matches(it));
+        count.held += held.count() as u64;
+        after = page.next;
+        count.more = after.is_some();
+        if after.is_none() || begun.elapsed() >= time {
+            return Ok(count);
+        }
     }
 }
 

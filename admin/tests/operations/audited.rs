@@ -131,6 +131,7 @@ suppression.import {"account": "none", "table": "a@remote.test"} => refused
 suppression.find {"which": {"text": "a+x@remote.test"}, "order": "descending", "after": null, "limit": 1} => read
 suppression.clear {"which": {"account": "jane"}} => done
 hold_rule.list {} => read
+hold_rule.count_held {} => read
 hold_rule.add {"account": "jane"} => done
 hold_rule.add {"sender": "no address"} => refused
 hold_rule.remove {"id": 1} => done

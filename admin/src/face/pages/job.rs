@@ -18,6 +18,7 @@ use super::{
     frame::Frame,
     live::{self, Live, Part, Shown},
     shown::{Count, When, counted},
+    site::Area,
 };
 use crate::{
     AdminError,
@@ -243,9 +244,9 @@ struct Page {
     title: String,
     back: String,
     id: String,
-    is_ended: bool,
 }
 
+/// The part that changes. Its button is of a form that stands outside of it.
 #[derive(Template)]
 #[template(path = "job_part.html")]
 struct Progress {
@@ -256,6 +257,7 @@ struct Progress {
     is_stopped: bool,
     /// Why it did not come to its end; empty: it did, or it goes on.
     failed: String,
+    is_admin: bool,
 }
 
 async fn part(asked: Arc<Asked>) -> Result<Part, Trouble> {
@@ -271,6 +273,7 @@ async fn part(asked: Arc<Asked>) -> Result<Part, Trouble> {
         failed: failed
             .map(|error| sentence(&error.text))
             .unwrap_or_default(),
+        is_admin: asked.area == Area::Admin,
     })?;
     Ok(part.ending(ended.is_some()))
 }
@@ -286,7 +289,6 @@ pub(super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble> {
             title: job.words.title.clone(),
             back: job.back.clone(),
             id: job.id.clone(),
-            is_ended: job.is_ended(),
         }),
     }
 }
@@ -300,4 +302,38 @@ pub(super) async fn stop(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     };
     job.is_stopped.store(true, Ordering::Relaxed);
     Ok(asked.done(told, &format!("work/{}", job.id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_can_be_stopped_until_it_ends() {
+        let mut progress = Progress {
+            done: Count(200),
+            told: "200 messages dropped.".to_owned(),
+            begun: When::new("", postrider_store::Time(0)),
+            is_ended: false,
+            is_stopped: false,
+            failed: String::new(),
+            is_admin: true,
+        };
+        let html = progress.render().unwrap();
+        assert!(html.contains("Working."), "{html}");
+        assert!(html.contains("<button class=\"danger\" form=\"stop\">Stop"));
+        progress.is_stopped = true;
+        let html = progress.render().unwrap();
+        assert!(
+            html.contains("Stopping.") && !html.contains("<button"),
+            "{html}"
+        );
+        progress.is_ended = true;
+        let html = progress.render().unwrap();
+        assert!(
+            html.contains("Done.") && !html.contains("<button"),
+            "{html}"
+        );
+        assert!(!html.contains("It goes on"), "{html}");
+    }
 }

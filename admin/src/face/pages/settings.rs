@@ -51,6 +51,9 @@ impl Of<'_> {
     }
 }
 
+/// How an empty text is typed. A field that is left empty leaves it to the default.
+const NOTHING: &str = "\"\"";
+
 /// How a field is typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Input {
@@ -70,6 +73,8 @@ pub(super) struct SettingField {
     /// The key below the account or the domain.
     pub(super) key: &'static str,
     pub(super) label: &'static str,
+    /// The title of the section that begins here; empty: none begins.
+    pub(super) section: &'static str,
     /// What the key does, and what holds without it.
     pub(super) hint: String,
     /// What is set, or what was typed.
@@ -140,6 +145,16 @@ impl SettingsForm {
             fields: fields.collect(),
             faults: Faults::default(),
         }
+    }
+
+    /// The same form, with the fields of these keys in a section of their own.
+    pub(super) fn section(mut self, keys: &[(&str, &str)], title: &'static str) -> Self {
+        let mut fields = self.fields.iter_mut();
+        let first = fields.find(|field| keys.iter().any(|(key, _)| *key == field.key));
+        if let Some(first) = first {
+            first.section = title;
+        }
+        self
     }
 
     /// The changes that a form asks for.
@@ -221,6 +236,7 @@ impl SettingField {
             Input::Text | Input::Choice(_) => match text {
                 text if text == self.value => None,
                 "" => Some(unset(self.key)),
+                NOTHING => set(String::new()),
                 text => set(text.to_owned()),
             },
         }
@@ -266,12 +282,18 @@ fn field(
             let elements: Vec<&str> = elements.iter().map(|(_, value)| *value).collect();
             elements.join("\n")
         }
+        (Input::Text, Some("")) => NOTHING.to_owned(),
         (_, one) => one.unwrap_or_default().to_owned(),
     };
     Some(SettingField {
         key,
         label,
-        hint: hint(described.meaning, described.default),
+        section: "",
+        hint: match &input {
+            // The list itself says what is usual.
+            Input::Choice(_) => described.meaning.replace('`', ""),
+            _ => hint(described.meaning, described.default),
+        },
         value,
         input,
         is_set: one.is_some() || !elements.is_empty(),
@@ -282,6 +304,7 @@ fn field(
 /// What a key does, and what holds without it.
 fn hint(meaning: &str, default: Default) -> String {
     let meaning = meaning.replace('`', "");
+    let meaning = meaning.replace("An empty array means", "Empty means");
     match default {
         Default::Value("\"\"" | "[]" | "{}") | Default::Required => meaning,
         Default::Value(value) => format!("{meaning} Empty: {}.", value.trim_matches('"')),
@@ -374,6 +397,39 @@ mod tests {
                 some("from_id_login_addresses", "[\"a@b.test\"]"),
             ]
         );
+    }
+
+    #[test]
+    fn an_empty_text_is_typed_as_in_the_file() {
+        let keys = [("rejects_mailbox", "Mailbox for refused mail")];
+        let empty = form(&keys, &[("rejects_mailbox", "")]);
+        assert_eq!(empty.fields[0].value, "\"\"");
+        let changed = |form: &SettingsForm, typed: &str| {
+            let changes = changes(form, typed);
+            changes
+                .into_iter()
+                .map(|(_, value)| value)
+                .collect::<Vec<_>>()
+        };
+        assert!(changed(&empty, "rejects_mailbox=%22%22").is_empty());
+        assert_eq!(changed(&empty, "rejects_mailbox="), [None]);
+        let usual = form(&keys, &[]);
+        assert_eq!(usual.fields[0].value, "");
+        assert!(changed(&usual, "rejects_mailbox=").is_empty());
+        let none = changed(&usual, "rejects_mailbox=%22%22");
+        assert_eq!(none, [Some(String::new())]);
+    }
+
+    #[test]
+    fn sections_begin_at_their_first_field() {
+        let keys = [
+            ("quota", "Quota"),
+            ("junk_filter", "Judge"),
+            ("junk_mailbox", "Junk"),
+        ];
+        let form = form(&keys, &[]).section(&keys[1..], "Junk");
+        let sections: Vec<&str> = form.fields.iter().map(|it| it.section).collect();
+        assert_eq!(sections, ["", "Junk", ""]);
     }
 
     #[test]

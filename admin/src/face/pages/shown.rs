@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use askama::filters::HtmlSafe;
+use askama::{Template, filters::HtmlSafe};
 use jiff::Timestamp;
 use postrider_store::Time;
 
@@ -45,6 +45,51 @@ impl Display for When {
         write!(f, "<time datetime=\"{at}\" title=\"{exact}\">{told}</time>")
     }
 }
+
+/// A sentence of an operation, with its times (RFC 3339) as people read them: "at TIME" by how far
+/// it is away, others in UTC.
+#[derive(Clone, Debug, Template)]
+#[template(
+    source = "{% for piece in pieces %}{% match piece %}{% when Piece::Text with (text) %}{{ text }}{% when Piece::Time with (when) %}{{ when }}{% endmatch %}{% endfor %}",
+    ext = "html"
+)]
+pub(super) struct Told {
+    pieces: Vec<Piece>,
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Text(String),
+    Time(When),
+}
+
+impl Told {
+    pub(super) fn new(text: &str, now: Time) -> Self {
+        let (mut pieces, mut before) = (Vec::new(), String::new());
+        for word in text.split_inclusive(' ') {
+            let core = word.trim_matches([' ', '(', ')', ',', ';', ':', '.']);
+            let at: Option<Timestamp> = core.parse().ok();
+            let told = before.strip_suffix("at ");
+            let told = told.filter(|rest| rest.is_empty() || rest.ends_with(' '));
+            match (at, told) {
+                (None, _) => before.push_str(word),
+                (Some(_), Some(rest)) => {
+                    pieces.push(Piece::Text(rest.to_owned()));
+                    pieces.push(Piece::Time(When::new(core, now)));
+                    before = word.replace(core, "");
+                }
+                (Some(at), None) => {
+                    let exact = at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
+                    before.push_str(&word.replace(core, &exact));
+                }
+            }
+        }
+        pieces.push(Piece::Text(before));
+        Self { pieces }
+    }
+}
+
+impl HtmlSafe for Told {}
 
 /// A time span of so many seconds, in its largest unit.
 pub(super) fn span(seconds: u64) -> String {
@@ -133,6 +178,37 @@ mod tests {
             assert_eq!(told(seconds), text);
         }
         assert_eq!(When::new("", now).to_string(), "never");
+    }
+
+    #[test]
+    fn times_in_sentences_are_told_as_people_read_them() {
+        let now: Timestamp = "2027-01-15T13:00:00Z".parse().unwrap();
+        let told = |text: &str| {
+            let html = Told::new(text, now.into()).to_string();
+            let mut parts = html.split("<time ");
+            let mut plain = parts.next().unwrap().to_owned();
+            for part in parts {
+                let rest = part.split_once('>').unwrap().1;
+                plain.push_str(&rest.replacen("</time>", "", 1));
+            }
+            plain
+        };
+        for (text, wanted) in [
+            ("", ""),
+            ("is held", "is held"),
+            (
+                "waits for its next attempt at 2027-01-15T13:15:25.111078Z (attempt 3 of 9); \
+                 last answer, at 2027-01-15T12:00:00Z: 451 <later>",
+                "waits for its next attempt in 15 min (attempt 3 of 9); last answer, 1 h ago: \
+                 451 &#60;later&#62;",
+            ),
+            (
+                "is due since 2027-01-15T12:00:00.5Z, at last",
+                "is due since 2027-01-15 12:00:00 UTC, at last",
+            ),
+        ] {
+            assert_eq!(told(text), wanted);
+        }
     }
 
     #[test]

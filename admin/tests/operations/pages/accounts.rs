@@ -1,6 +1,7 @@
 //! The pages of accounts, and how they log in.
 
 use postrider_admin::op::{credentials::ListAppPasswords, keys};
+use postrider_store::{LoginAttempt, LoginAttemptId, LoginOf};
 
 use super::{PASSWORD, Seen, Visitor};
 
@@ -136,6 +137,31 @@ async fn what_changes_secrets_needs_the_password_again_after_a_while() {
     assert_eq!(visitor.get(&remove).await.status, 404);
 }
 
+impl Visitor {
+    /// A program logs in with a key of this name.
+    async fn use_key(&self, key: &str, of: LoginOf, ip: &str) {
+        let now = self.desk.context.clock.now();
+        let login = LoginAttempt {
+            id: LoginAttemptId(0),
+            of,
+            result: "ok".to_owned(),
+            service: "webapi".to_owned(),
+            mechanism: "bearer".to_owned(),
+            client: String::new(),
+            network: ip.to_owned(),
+            key: key.to_owned(),
+            login: String::new(),
+            ip: ip.parse().unwrap(),
+            tls: String::new(),
+            first: now,
+            last: now,
+            count: 1,
+        };
+        let store = &self.desk.context.store;
+        store.note_logins(vec![login]).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn keys_are_made_shown_once_and_revoked() {
     const PATH: &str = "/admin/accounts/ann/keys";
@@ -168,6 +194,13 @@ async fn keys_are_made_shown_once_and_revoked() {
     ];
     let made = visitor.act(&all, "/admin/keys", &fields).await;
     assert_eq!(made.rows().len(), 2, "{}", made.html);
+    visitor.use_key("watch", LoginOf::Admin, "192.0.2.7").await;
+    // A key of another account has the same name.
+    let bob = LoginOf::Account("bob".to_owned());
+    visitor.use_key("<b>shop", bob, "192.0.2.8").await;
+    let used = visitor.get("/admin/keys").await;
+    let used: Vec<_> = used.rows().iter().map(|row| row[7].clone()).collect();
+    assert_eq!(used, ["never", "now from 192.0.2.7"]);
     let managing = visitor.get("/admin/keys?kind=management").await;
     assert_eq!(managing.rows()[0][4], "a.test", "{:?}", managing.rows());
     let remove = format!("/admin/keys/{id}/remove");

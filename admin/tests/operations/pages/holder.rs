@@ -233,10 +233,15 @@ async fn a_holder_changes_own_settings_only() {
     let path = "/account/settings";
     let page = visitor.get(path).await;
     assert!(!page.html.contains("name=\"quota\""));
+    assert!(page.text().contains("Junk and refused mail"));
+    assert!(!page.text().contains("For the administrator"));
     let wrong = [("keep_retired_message_period", "often")];
     assert_eq!(visitor.send(&page, path, &wrong).await.status, 422);
     let fields = [
         ("full_name", "Ann <b>"),
+        ("junk_filter", "false"),
+        ("junk_mailbox", "Spam"),
+        ("rejects_mailbox", "\"\""),
         ("keep_retired_message_period", "7d"),
         ("quota", "1GB"),
     ];
@@ -245,6 +250,9 @@ async fn a_holder_changes_own_settings_only() {
     let config = visitor.desk.context.config.load_full();
     let ann = &config.accounts["ann"];
     assert_eq!((ann.full_name.as_str(), ann.quota), ("Ann <b>", None));
+    let junk = (ann.junk_filter, &*ann.junk_mailbox, &*ann.rejects_mailbox);
+    assert_eq!(junk, (false, "Spam", ""));
+    assert!(!ann.keep_rejects);
     assert!(
         !visitor
             .get("/account/")

@@ -164,6 +164,19 @@ async fn one_box_and_filters_find_messages() {
     assert!(wrong.html.contains("aria-describedby=\"e-submitted\""));
     let none = visitor.get(&format!("{QUEUE}?q=99")).await;
     assert!(none.html.contains("href=\"/admin/messages/99\""));
+    // What is not queued any more is found among past messages.
+    for (search, past) in [
+        ("q=jo%40remote.test", "to=jo%40remote.test"),
+        ("q=%3C9%40a.test%3E", "message_id=%3C9%40a.test%3E"),
+        ("q=order%3D9", "extra=order%3D9"),
+        ("account=ann&q=%40a.test", "account=ann&#38;to=%40a.test"),
+    ] {
+        let none = visitor.get(&format!("{QUEUE}?{search}")).await;
+        let link = format!("href=\"/admin/history?{past}\"");
+        assert!(none.html.contains(&link), "{search}: {}", none.html);
+    }
+    let none = visitor.get(&format!("{QUEUE}?q=no-such-word")).await;
+    assert!(!none.html.contains("/admin/history?"), "{}", none.html);
 }
 
 #[tokio::test]
@@ -271,9 +284,22 @@ async fn a_hold_rule_goes_and_what_it_alone_held_is_released() {
     let page = visitor.get(RULES).await;
     visitor.act(&page, RULES, &[("account", "ann")]).await;
     assert_eq!(visitor.numbers("?chip=held").await, [1, 3]);
+    // Messages that somebody else holds are held by no rule.
+    let page = visitor.get(QUEUE).await;
+    visitor.tick(&page, &["2"], &[("do", "hold")]).await;
+    let rules = visitor.get(RULES).await;
+    let held: Vec<_> = rules.rows().iter().map(|row| row[2].clone()).collect();
+    assert_eq!(held, ["2 held by rule 1", "1 held by rule 2"]);
+    for query in ["hold=yes&#38;to=%40remote.test", "hold=yes&#38;account=ann"] {
+        assert!(rules.html.contains(query), "{query}: {}", rules.html);
+    }
+    assert_eq!(visitor.numbers("?hold=yes&to=%40remote.test").await, [1, 3]);
+    let page = visitor.get(QUEUE).await;
+    visitor.tick(&page, &["2"], &[("do", "release")]).await;
 
     let path = "/admin/hold-rules/1/remove";
     let ask = visitor.get(path).await;
+    assert!(ask.text().contains(": 2 now."), "{}", ask.text());
     assert!(ask.html.contains("hold-rules remove 1 --release"));
     let gone = visitor.act(&ask, path, &[("release", "1")]).await;
     let told = "Rule 1 is removed. 1 message is released.";
@@ -509,6 +535,43 @@ async fn a_page_follows_what_changes_and_gives_away_no_token() {
     visitor.stop();
     while events.next().await.is_some() {}
     while later.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn buttons_follow_what_can_be_done() {
+    let visitor = visitor().await;
+    let page = visitor.get("/admin/messages/1").await;
+    let mut message = visitor.events(&stream(&page), None).await;
+    let overview = visitor.get("/admin/").await;
+    let mut figures = visitor.events(&stream(&overview), None).await;
+    // Each event has buttons with these words, and none with those.
+    let changes = async |events: &mut Events, wanted: &str, gone: &str| {
+        let event = events.next().await.unwrap();
+        let (has, had) = (event.contains(wanted), event.contains(gone));
+        assert!(has && !had, "{wanted}, not {gone}: {event}");
+    };
+    assert!(page.html.contains("value=\"hold\">Hold"));
+    visitor.send(&page, ACT, &[("do", "hold")]).await;
+    changes(&mut message, "value=\"release\">Release", ">Hold<").await;
+    visitor
+        .send(&page, ACT, &[("do", "drop"), ("sure", "1")])
+        .await;
+    let mut gone = message.next().await.unwrap();
+    while gone.contains("value=\"release\"") {
+        gone = message.next().await.unwrap();
+    }
+    assert!(!gone.contains("value=\"drop\""), "{gone}");
+
+    assert!(overview.html.contains(">Stop deliveries<"));
+    let stop = "/admin/queue/stop/deliveries";
+    let asked = visitor.get(stop).await;
+    visitor.send(&asked, stop, &[]).await;
+    let mut stopped = figures.next().await.unwrap();
+    while !stopped.contains("form=\"start-deliveries\"") {
+        stopped = figures.next().await.unwrap();
+    }
+    assert!(!stopped.contains(">Stop deliveries<"), "{stopped}");
+    assert!(stopped.contains(">Stop webhooks<"), "{stopped}");
 }
 
 #[tokio::test]

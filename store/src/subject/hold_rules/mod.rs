@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{State, next};
 use crate::{
-    Queued, Store, StoreError, Time,
+    QueueFilter, Queued, Store, StoreError, Time,
     error::Fault,
     id::ids,
     table::{Table, tables, value::records, values},
@@ -47,6 +47,26 @@ pub struct HoldRule {
 }
 
 impl HoldFilter {
+    /// A filter for the messages that can match, held or not, and some others. The store has an
+    /// index for it.
+    #[must_use]
+    pub fn candidates(&self, hold: bool) -> QueueFilter {
+        let at = |domain: &Domain| format!("@{}", domain.unicode());
+        let domain_of = |address: &Option<Address>| {
+            let domain = address.as_ref().and_then(|address| address.host.domain());
+            domain.cloned()
+        };
+        let from = self.sender_domain.clone().or_else(|| domain_of(&self.sender));
+        let to = self.recipient_domain.clone().or_else(|| domain_of(&self.recipient));
+        QueueFilter {
+            account: self.account.clone(),
+            from: from.as_ref().map(at),
+            to: to.as_ref().map(at),
+            hold: Some(hold),
+            ..QueueFilter::default()
+        }
+    }
+
     /// Whether the filter matches a message.
     #[must_use]
     pub fn matches(&self, queued: &Queued) -> bool {

@@ -12,7 +12,7 @@ use super::super::{
     frame::Frame,
     owner::Owner,
     second_factor::FEW,
-    shown::{Count, When, counted},
+    shown::{Count, Told, When, counted},
 };
 use crate::op::{
     account_overview::{AccountOverview, Counted, Overview},
@@ -54,6 +54,8 @@ struct Notice {
 
 struct Waiting {
     message: QueueItem,
+    /// Why it waits.
+    state: Told,
     next: When,
 }
 
@@ -90,6 +92,7 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
     let now = asked.now();
     let waiting = |message: QueueItem| Waiting {
         next: When::new(&message.next_attempt, now),
+        state: Told::new(&message.state, now),
         message,
     };
     let failed = |message: RetiredItem| Failed {

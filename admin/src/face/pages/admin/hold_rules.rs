@@ -12,13 +12,13 @@ use super::super::{
     asked::Asked,
     command::AsCommand,
     confirm::{Confirm, check_typed},
-    form::{Faults, Fields},
+    form::{Faults, Fields, query},
     frame::Frame,
-    shown::{When, counted},
+    shown::{Count, When, counted},
 };
 use crate::{
     AdminError, Code,
-    op::hold_rules::{Add, HoldRuleItem, List, Remove},
+    op::hold_rules::{Add, CountHeld, HeldCount, HoldRuleItem, List, Remove},
 };
 
 /// The fields of a rule: name and label.
@@ -48,13 +48,49 @@ struct Rules {
 struct Row {
     rule: HoldRuleItem,
     created: When,
+    /// How many messages it holds now.
+    held: String,
+    /// The query that lists these messages, and perhaps some others.
+    query: String,
+}
+
+/// How many messages a rule holds now, in words.
+fn told(counts: &[HeldCount], rule: &HoldRuleItem) -> String {
+    let Some(count) = counts.iter().find(|count| count.id == rule.id) else {
+        return Count(0).to_string();
+    };
+    let held = Count(count.held);
+    match count.more {
+        true => format!("{held} or more"),
+        false => held.to_string(),
+    }
+}
+
+/// The query of the queue for the held messages that a rule can match.
+fn held_query(rule: &HoldRuleItem) -> String {
+    let one_of = |address: &str, domain: &str| match (address, domain) {
+        ("", "") => String::new(),
+        ("", domain) => format!("@{domain}"),
+        (address, _) => address.to_owned(),
+    };
+    let fields = [
+        ("hold", "yes".to_owned()),
+        ("account", rule.account.clone()),
+        ("from", one_of(&rule.sender, &rule.sender_domain)),
+        ("to", one_of(&rule.recipient, &rule.recipient_domain)),
+    ];
+    let given = fields.iter().filter(|(_, value)| !value.is_empty());
+    query(given.map(|(name, value)| (*name, value.as_str())))
 }
 
 async fn page(asked: &Asked, faults: Faults) -> Result<Rules, Trouble> {
     let rules = asked.list(List {}).await?;
+    let counts = asked.list(CountHeld {}).await?;
     let now = asked.now();
     let row = |rule: HoldRuleItem| Row {
         created: When::new(&rule.created, now),
+        held: told(&counts, &rule),
+        query: held_query(&rule),
         rule,
     };
     let command = AsCommand::cli(["queue", "hold-rules", "list"]).get("/api/queue/hold-rules");
@@ -148,6 +184,7 @@ pub(in super::super) async fn ask_remove(asked: Arc<Asked>) -> Result<Answer, Tr
     let rule = rules.into_iter().find(|rule| rule.id == id);
     let missing = || AdminError::not_found(format!("there is no hold rule {id}"));
     let rule = rule.ok_or_else(missing)?;
+    let held = told(&asked.list(CountHeld {}).await?, &rule);
     let action = asked.url(&format!("hold-rules/{id}/remove"));
     let question = format!("Remove hold rule {id}?");
     let text = id.to_string();
@@ -155,7 +192,7 @@ pub(in super::super) async fn ask_remove(asked: Arc<Asked>) -> Result<Answer, Tr
     let path = format!("/api/queue/hold-rules/{id}");
     let command = AsCommand::cli(words).call(&Method::DELETE, &path, None);
     let confirm = Confirm::new(&asked, &question, "Remove the rule", &action)
-        .effect(format!("The rule holds {}.", rule.holds))
+        .effect(format!("The rule holds {}: {held} now.", rule.holds))
         .effect("New messages are delivered again. Messages that it held stay held.")
         .choice(
             RELEASE,

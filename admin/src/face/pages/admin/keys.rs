@@ -14,7 +14,7 @@ use crate::{
             command::AsCommand,
             confirm::Confirm,
             credentials::{
-                keys::{KeyForm, KeyRow, asks_removal, described, made, removing},
+                keys::{KeyForm, KeyRow, asks_removal, described, made, manages, removing},
                 reveal, revealed,
             },
             form::Faults,
@@ -23,7 +23,10 @@ use crate::{
         },
         path::segment,
     },
-    op::keys::{Add, ApiKeyItem, List, Remove},
+    op::{
+        key_uses,
+        keys::{Add, ApiKeyItem, List, Remove},
+    },
 };
 
 #[derive(Template)]
@@ -48,11 +51,6 @@ struct Row {
     account_url: String,
 }
 
-/// The key manages something.
-fn manages(key: &ApiKeyItem) -> bool {
-    key.scopes.iter().any(|scope| scope.is_management())
-}
-
 async fn page(asked: &Asked, faults: Faults) -> Result<Keys, Trouble> {
     let all = asked.list(List { account: None }).await?;
     let total = all.len();
@@ -69,6 +67,7 @@ async fn page(asked: &Asked, faults: Faults) -> Result<Keys, Trouble> {
     let all = all.into_iter().filter(wanted).collect();
     // By number, in digits of one length.
     let (items, links) = Listing::new(&asked.query).part(all, |key| format!("{:020}", key.id));
+    let uses = asked.list(key_uses::List { account: None }).await?;
     let row = |key: ApiKeyItem| {
         let account_url = match key.account.as_str() {
             "" => String::new(),
@@ -76,7 +75,7 @@ async fn page(asked: &Asked, faults: Faults) -> Result<Keys, Trouble> {
         };
         let path = format!("keys/{}/remove", key.id);
         Row {
-            key: KeyRow::new(asked, key, &path),
+            key: KeyRow::new(asked, (key, &uses), &path),
             account_url,
         }
     };

@@ -30,10 +30,9 @@ const PLOT: (f64, f64) = (480.0, 64.0);
 struct Overview {
     frame: Frame,
     live: Live,
-    deliveries: bool,
-    webhooks: bool,
 }
 
+/// The part that changes. Its buttons are of forms that stand outside of it.
 #[derive(Template)]
 #[template(path = "admin/overview_part.html")]
 struct Now {
@@ -48,6 +47,10 @@ struct Now {
     delivered: Count,
     not_delivered: Count,
     plots: Vec<Plot>,
+    /// Deliveries are made.
+    deliveries: bool,
+    /// Webhooks are called.
+    webhooks: bool,
 }
 
 /// Something that needs attention.
@@ -118,6 +121,7 @@ async fn part(asked: Arc<Asked>) -> Result<Part, Trouble> {
     let figures: Figures = asked.run(GetFigures {}).await?;
     let attention = asked.run(GetAttention {}).await?;
     let day = asked.run(GetDay {}).await?;
+    let status = asked.run(GetStatus {}).await?;
     let now = asked.now();
     let item = |attention: Attention| Item {
         when: When::maybe(attention.time.as_ref(), now),
@@ -136,6 +140,8 @@ async fn part(asked: Arc<Asked>) -> Result<Part, Trouble> {
         delivered: Count(day.delivered),
         not_delivered: Count(day.not_delivered),
         plots: plots(&day),
+        deliveries: status.deliveries,
+        webhooks: status.webhooks,
     })
 }
 
@@ -144,13 +150,10 @@ pub(in super::super) async fn show(asked: Arc<Asked>) -> Result<Answer, Trouble>
         Shown::Part(answer) => return Ok(answer),
         Shown::Page(live) => live,
     };
-    let status = asked.run(GetStatus {}).await?;
     let command = AsCommand::cli(["queue", "status"]).get("/api/queue/status");
     Answer::page(&Overview {
         frame: asked.frame("Overview").with(command),
         live,
-        deliveries: status.deliveries,
-        webhooks: status.webhooks,
     })
 }
 

@@ -23,7 +23,7 @@ use super::super::{
     list::{Links, Listing, Reach},
     live::{self, Live, Part, Shown},
     past::message::class,
-    shown::{Bytes, Count, When, counted},
+    shown::{Bytes, Count, Told, When, counted},
 };
 use crate::op::{
     browse::{Browse, Browsed},
@@ -79,6 +79,8 @@ struct Messages {
     past: Option<u64>,
     /// The query that looks for senders in place of recipients.
     senders: Option<String>,
+    /// The query that looks for the same in the history.
+    history: Option<String>,
 }
 
 /// A message as a row.
@@ -88,7 +90,7 @@ pub(super) struct Row {
     pub(super) next: When,
     pub(super) size: Bytes,
     /// Why it waits.
-    pub(super) state: String,
+    pub(super) state: Told,
     /// How its state looks.
     pub(super) class: &'static str,
     /// The last result.
@@ -105,7 +107,7 @@ impl Row {
             age: When::new(&message.created, now),
             next: When::maybe(item.next_retry.as_ref(), now),
             size: Bytes(message.size),
-            state: state.unwrap_or_default().to_owned(),
+            state: Told::new(state.unwrap_or_default(), now),
             class: class(item.stage),
             result: result.unwrap_or_default(),
             item,
@@ -138,6 +140,7 @@ async fn part(asked: Arc<Asked>) -> Result<Part, Trouble> {
     };
     let senders = filter.by_sender(&asked.query);
     let senders = senders.filter(|_| messages.is_empty());
+    let history = filter.in_history().filter(|_| messages.is_empty());
     let (messages, links) = listing.arrange(messages, |item| item.message.id.to_string());
     let figures = asked.run(GetFigures {}).await?;
     let rows = messages.into_iter().map(|item| Row::new(item, &asked));
@@ -153,6 +156,7 @@ async fn part(asked: Arc<Asked>) -> Result<Part, Trouble> {
         searched,
         past,
         senders,
+        history,
     })
 }
 

@@ -19,7 +19,7 @@ use crate::{
         shown::When,
     },
     op::{
-        key_uses,
+        key_uses::{self, KeyUse},
         keys::{Add, Added, ApiKeyItem, List, Remove},
     },
 };
@@ -29,8 +29,7 @@ use crate::{
 struct Keys {
     frame: Frame,
     owner: Owner,
-    /// Each with its last use, and the address that was from.
-    rows: Vec<(KeyRow, When, String)>,
+    rows: Vec<KeyRow>,
     secret: Option<String>,
     form: KeyForm,
 }
@@ -41,18 +40,32 @@ pub(in crate::face::pages) struct KeyRow {
     pub(in crate::face::pages) created: When,
     pub(in crate::face::pages) expires: When,
     pub(in crate::face::pages) is_over: bool,
+    /// Its last use, and the address that was from.
+    pub(in crate::face::pages) used: When,
+    pub(in crate::face::pages) from: String,
     /// Where it is removed.
     pub(in crate::face::pages) url: String,
 }
 
 impl KeyRow {
-    /// The row of a key whose pages are at this path within the area.
-    pub(in crate::face::pages) fn new(asked: &Asked, key: ApiKeyItem, path: &str) -> Self {
+    /// The row of a key whose pages are at this path within the area. `uses` has the last uses.
+    pub(in crate::face::pages) fn new(
+        asked: &Asked,
+        (key, uses): (ApiKeyItem, &[KeyUse]),
+        path: &str,
+    ) -> Self {
         let now = asked.now();
+        let is_its = |used: &&KeyUse| {
+            let account = &used.account;
+            used.key == key.name && (*account == key.account || account.is_empty() && manages(&key))
+        };
+        let used = uses.iter().find(is_its);
         let end: Option<jiff::Timestamp> = key.expires.as_ref().and_then(|it| it.parse().ok());
         Self {
             created: When::new(&key.created, now),
             expires: When::maybe(key.expires.as_ref(), now),
+            used: When::maybe(used.map(|used| &used.last), now),
+            from: used.map_or_else(String::new, |used| format!("from {}", used.ip)),
             is_over: end.is_some_and(|end| end <= now.timestamp()),
             url: asked.url(path),
             key,
@@ -63,6 +76,11 @@ impl KeyRow {
         let names: Vec<&str> = self.key.scopes.iter().map(|scope| scope.name()).collect();
         names.join(", ")
     }
+}
+
+/// The key manages something.
+pub(in crate::face::pages) fn manages(key: &ApiKeyItem) -> bool {
+    key.scopes.iter().any(|scope| scope.is_management())
 }
 
 /// The form for a new key, as it was typed. It writes its fields as HTML.
@@ -173,10 +191,7 @@ async fn page(asked: &Asked, owner: Owner, faults: Faults) -> Result<Keys, Troub
     let uses = asked.list(uses).await?;
     let row = |key: ApiKeyItem| {
         let path = owner.path(&format!("keys/{}/remove", key.id));
-        let used = uses.iter().find(|used| used.key == key.name);
-        let last = When::maybe(used.map(|used| &used.last), asked.now());
-        let from = used.map_or_else(String::new, |used| format!("from {}", used.ip));
-        (KeyRow::new(asked, key, &path), last, from)
+        KeyRow::new(asked, (key, &uses), &path)
     };
     let rows = items(asked, &owner).await?.into_iter().map(row).collect();
     let mut frame = asked.frame(&owner.title("API keys"));

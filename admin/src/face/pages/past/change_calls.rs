@@ -54,8 +54,16 @@ impl Matching {
                 true => format!("More than {} calls", Count(found as u64)),
                 false => counted(found as u64, "call", "calls"),
             },
-            is_none: found == 0,
+            is_none: found == 0 && !is_more,
             examples: items.take(SHOWN).map(example).collect(),
+        }
+    }
+
+    /// The same, if there are any. `missing` says that there are none.
+    fn needed(self, missing: &str) -> Result<Self, AdminError> {
+        match self.is_none {
+            true => Err(AdminError::conflict(missing)),
+            false => Ok(self),
         }
     }
 }
@@ -114,6 +122,7 @@ fn command(asked: &Asked, word: &str, method: &Method, filter: &HookFilter) -> A
 /// Asks before several calls are made now.
 pub(in super::super) async fn ask_now(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let (filter, matching) = selected(&asked, &asked.query).await?;
+    let matching = matching.needed("no call that waits matches")?;
     let action = asked.url("webhooks/now");
     let confirm = Confirm::new(&asked, "Make these calls now?", "Make them now", &action)
         .effect(format!(
@@ -168,6 +177,7 @@ fn back(ids: &[HookId]) -> String {
 
 async fn cancel_question(asked: &Asked, fields: &Fields) -> Result<Confirm, Trouble> {
     let (filter, matching) = selected(asked, fields).await?;
+    let matching = matching.needed("no call that waits matches")?;
     let action = asked.url("webhooks/cancel");
     let mut confirm = Confirm::new(asked, "Cancel these calls?", "Cancel them", &action)
         .effect(format!(
@@ -242,6 +252,7 @@ async fn selected_past(
 /// Asks before past calls are made again.
 pub(in super::super) async fn ask_replay(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let (filter, matching) = selected_past(&asked, &asked.query).await?;
+    let matching = matching.needed("no past call matches; tick the calls to be made again")?;
     let action = asked.url("webhooks/replay");
     let mut confirm = Confirm::new(
         &asked,

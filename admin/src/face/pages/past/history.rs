@@ -122,6 +122,8 @@ struct Page {
     here: String,
     is_holder: bool,
     is_filtered: bool,
+    /// The query that looks for the same in the queue; empty: the queue can't be asked by it.
+    queued: String,
 }
 
 struct Row {
@@ -181,6 +183,18 @@ fn inputs(asked: &Asked) -> Filter {
     Filter::new(main, more, asked.url(path(asked)))
 }
 
+/// The query of the queue for what the filter asks for.
+fn queued(asked: &Asked) -> String {
+    let names = ["to", "from", "account", "message_id", "subject"];
+    let given = names
+        .iter()
+        .filter_map(|name| Some((*name, asked.query.text(name)?)));
+    match is_holder(asked) {
+        true => String::new(),
+        false => query(given),
+    }
+}
+
 fn page(asked: &Asked, listing: &Listing, wanted: Option<&Wanted>, faults: Faults) -> Page {
     let mut frame = asked.frame(match is_holder(asked) {
         true => "Past messages",
@@ -197,6 +211,7 @@ fn page(asked: &Asked, listing: &Listing, wanted: Option<&Wanted>, faults: Fault
         faults,
         found: Found::default(),
         query: listing.filters(),
+        queued: queued(asked),
         here: asked.url(path(asked)),
         is_holder: is_holder(asked),
     }
@@ -314,12 +329,15 @@ async fn ended(asked: &Asked) -> Result<(QueueId, String), Trouble> {
 pub(in super::super) async fn ask_send_again(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let (id, shown) = ended(&asked).await?;
     let question = format!("Send message {id} again?");
-    let action = asked.url(&format!("history/{id}/send-again"));
+    let action = asked.url(&format!("{}/{id}/send-again", path(&asked)));
     let confirm = Confirm::new(&asked, &question, "Send it again", &action)
         .effect("The recipient gets the same text once more, by a new message.")
-        .effect("It goes out at once. The account hears of it as of any other message.")
+        .effect(match is_holder(&asked) {
+            true => "It goes out at once, and counts as one more recipient of the day.",
+            false => "It goes out at once. The account hears of it as of any other message.",
+        })
         .examples(vec![shown])
-        .back(asked.url("history"));
+        .back(asked.url(path(&asked)));
     Answer::page(&confirm)
 }
 
@@ -328,7 +346,7 @@ pub(in super::super) async fn send_again(asked: Arc<Asked>) -> Result<Answer, Tr
     let (id, _) = ended(&asked).await?;
     let sent = asked.run(SendAgain { id }).await?;
     let told = format!("Message {id} is queued again as message {}.", sent.id);
-    Ok(asked.done(told, "history"))
+    Ok(asked.done(told, path(&asked)))
 }
 
 fn calls_of(asked: &Asked, id: QueueId) -> RetiredHookFilter {

@@ -24,7 +24,7 @@ use super::{
         form::Faults,
         frame::Frame,
         live::{self, Live, Part, Shown},
-        shown::{Bytes, When},
+        shown::{Bytes, Told, When},
         webapi,
     },
     filter::is_holder,
@@ -64,7 +64,6 @@ struct Page {
     id: u64,
     to: String,
     is_queued: bool,
-    is_held: bool,
     tab: String,
     tabs: Vec<(&'static str, &'static str)>,
     live: Option<Live>,
@@ -73,8 +72,6 @@ struct Page {
     delays: [(&'static str, &'static str); 6],
     /// The time that a holder typed for the next attempt.
     when: String,
-    /// The path of the history within the area.
-    history: &'static str,
     is_holder: bool,
     faults: Faults,
 }
@@ -99,7 +96,7 @@ pub(in super::super) const fn class(stage: Stage) -> &'static str {
     }
 }
 
-/// The part that changes.
+/// The part that changes. Its buttons are of forms that stand outside of it.
 #[derive(Template)]
 #[template(path = "past/message_part.html")]
 struct Now {
@@ -107,7 +104,7 @@ struct Now {
     item: MessageItem,
     class: &'static str,
     /// Where it stands, in words.
-    state: String,
+    state: Told,
     size: Bytes,
     created: When,
     next: When,
@@ -119,6 +116,8 @@ struct Now {
     rows: Vec<Row>,
     /// Where the rows of its beginning would stand, if traces are kept.
     has_traces: bool,
+    /// The path of the history within the area.
+    history: &'static str,
     is_holder: bool,
 }
 
@@ -202,7 +201,7 @@ async fn part_of(asked: &Asked, id: QueueId) -> Result<Part, Trouble> {
     let part = Part::new(&Now {
         frame: asked.frame("Message"),
         class: class(item.stage),
-        state,
+        state: Told::new(&state, now),
         size: Bytes(item.message.size),
         created: When::new(&item.message.created, now),
         next: When::maybe(item.next_retry.as_ref(), now),
@@ -212,6 +211,7 @@ async fn part_of(asked: &Asked, id: QueueId) -> Result<Part, Trouble> {
         suppression,
         rows,
         has_traces,
+        history: history::path(asked),
         is_holder: is_holder(asked),
         item,
     })?;
@@ -250,7 +250,6 @@ fn page(
         id,
         to: item.message.to,
         is_queued: !item.stage.is_end(),
-        is_held: item.stage == Stage::Held,
         tab: tab.to_owned(),
         tabs: TABS.into(),
         live,
@@ -258,7 +257,6 @@ fn page(
         transports: asked.context.statics.transports.keys().cloned().collect(),
         delays: DELAYS,
         when: asked.form.shown("when").to_owned(),
-        history: history::path(asked),
         is_holder: is_holder(asked),
         faults: Faults::default(),
     }

@@ -39,6 +39,14 @@ const OWN: Keys = &[
     ),
 ];
 
+/// What the holder may set of junk and refused mail.
+const JUNK: Keys = &[
+    ("junk_filter", "Judge mail by its words"),
+    ("junk_mailbox", "Mailbox for junk"),
+    ("rejects_mailbox", "Mailbox for refused mail"),
+    ("keep_rejects", "Keep refused mail"),
+];
+
 /// What only the administrator sets.
 const BY_ADMIN: Keys = &[
     ("description", "Description"),
@@ -46,10 +54,6 @@ const BY_ADMIN: Keys = &[
     ("suppression_period", "Suppress for"),
     ("source_pool", "Pool of addresses"),
     ("no_custom_password", "Generated passwords only"),
-    ("rejects_mailbox", "Mailbox for refused mail"),
-    ("keep_rejects", "Keep refused mail"),
-    ("junk_filter", "Judge mail by its words"),
-    ("junk_mailbox", "Mailbox for junk"),
     ("first_time_delay", "Let strangers wait"),
 ];
 
@@ -98,8 +102,10 @@ fn framed(asked: &Asked, owner: &Owner, title: &str) -> Frame {
 
 async fn form(asked: &Asked, owner: &Owner) -> Result<SettingsForm, Trouble> {
     let more = if owner.by_admin { BY_ADMIN } else { &[] };
-    let keys = [OWN, more].concat();
-    SettingsForm::read(asked, Of::Account(&owner.account), &keys).await
+    let keys = [OWN, JUNK, more].concat();
+    let form = SettingsForm::read(asked, Of::Account(&owner.account), &keys).await?;
+    let form = form.section(JUNK, "Junk and refused mail");
+    Ok(form.section(BY_ADMIN, "For the administrator"))
 }
 
 fn settings(asked: &Asked, owner: Owner, form: SettingsForm) -> Settings {

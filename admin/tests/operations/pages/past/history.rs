@@ -1,6 +1,10 @@
 //! History and events by their pages.
 
 use futures_util::StreamExt;
+use postrider_admin::op::{
+    Single,
+    config::{accounts, settings::Setting},
+};
 use postrider_queue::EndAs;
 use postrider_store::{Event, Order, QueueFilter, Urgency};
 
@@ -28,6 +32,9 @@ async fn the_history_is_searched_exported_and_sent_again() {
     assert_eq!(senders("?from=@a.test").await, both[1..]);
     assert_eq!(senders("?account=bob&after=1h").await, both[..1]);
     assert!(senders("?success=true").await.is_empty());
+    let none = visitor.get("/admin/history?to=jo%40remote.test").await;
+    let link = "href=\"/admin/queue?to=jo%40remote.test\"";
+    assert!(none.html.contains(link), "{}", none.html);
     assert!(senders("?code=250").await.is_empty());
     assert!(senders("?extra=order").await.is_empty());
     let wrong = visitor.get("/admin/history?after=soon").await;
@@ -130,6 +137,62 @@ async fn a_message_whose_text_is_there_is_sent_again() {
     assert_eq!((again.attempts, again.text), (0, queued.items[0].text));
     // A message that is queued is not in the history.
     assert_eq!(visitor.get("/admin/history/2/send-again").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_holder_sends_again_as_a_program_of_the_account_would() {
+    let visitor = visitor().await.entering_as("ann", "ann@a.test").await;
+    let (desk, store) = (&visitor.desk, &visitor.desk.context.store);
+    for (sender, recipients) in [
+        (("ann", "ann@a.test"), ["x@remote.test", "y@remote.test"]),
+        (("bob", "bob@b.test"), ["x@remote.test", "y@remote.test"]),
+        // The address is not of the account any more.
+        (("ann", "old@a.test"), ["x@remote.test", "y@remote.test"]),
+    ] {
+        queue_to(desk, sender, &recipients, Urgency::default()).await;
+    }
+    let first = QueueFilter {
+        to: Some("x@".to_owned()),
+        ..QueueFilter::default()
+    };
+    let ended = desk.context.queue.end_all(store, &first, EndAs::Fail, "x");
+    assert_eq!(ended.await.unwrap().ended, 3);
+    let page = visitor.get("/account/messages/1").await;
+    let path = "/account/messages/past/1/send-again";
+    assert!(page.html.contains(path), "{}", page.text());
+    let ask = visitor.get(path).await;
+    let told = visitor.act(&ask, path, &[]).await;
+    let sent = "Message 1 is queued again as message ";
+    assert!(told.text().contains(sent), "{}", told.text());
+    assert!(told.html.contains("<h1>Past messages</h1>"));
+
+    // What others sent is not there.
+    let foreign = "/account/messages/past/3/send-again";
+    assert_eq!(visitor.get(foreign).await.status, 404);
+    let refused = visitor.send(&ask, path, &[]).await;
+    assert_eq!(refused.status, 303, "the same form acts once");
+    let old = "/account/messages/past/5/send-again";
+    let ask = visitor.get(old).await;
+    let refused = visitor.send(&ask, old, &[]).await;
+    assert_eq!(refused.status, 409);
+    let why = "account may not send from old@a.test any more";
+    assert!(refused.text().contains(why), "{}", refused.text());
+
+    let limit = vec![Setting {
+        key: "max_outgoing_messages_per_day".to_owned(),
+        value: Some("1".to_owned()),
+    }];
+    let account = "ann".to_owned();
+    let set = accounts::Set {
+        account,
+        settings: limit,
+    };
+    set.answer(&desk.context).await.unwrap();
+    let ask = visitor.get(path).await;
+    let refused = visitor.send(&ask, path, &[]).await;
+    assert_eq!(refused.status, 409);
+    let text = refused.text();
+    assert!(text.contains("max_outgoing_messages_per_day"), "{text}");
 }
 
 #[tokio::test]

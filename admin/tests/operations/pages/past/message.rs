@@ -298,6 +298,8 @@ async fn the_page_of_a_message_is_live_until_it_ends() {
     let text = past.text();
     assert!(text.contains("Tell its events again"), "{text}");
     assert!(!text.contains("Send again") && !text.contains("Reschedule"));
+    let told = "Retired: it left the queue now What is known of it is removed in 7 d";
+    assert!(text.contains(told), "{text}");
     let gone = visitor.get(&format!("{PAGE}?tab=source")).await;
     assert!(gone.text().contains("left the queue"), "{}", gone.text());
     let replay = past.html.split("messages/past/1/replay").count();

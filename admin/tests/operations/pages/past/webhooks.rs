@@ -171,7 +171,7 @@ async fn a_test_sends_what_was_typed_and_tells_the_answer() {
     // Nobody listens any more.
     let refused = visitor.send(&form, path, &[("body", "{}")]).await;
     assert!(
-        refused.text().contains("The call failed. after"),
+        refused.text().contains("The call failed. It ended after"),
         "{}",
         refused.text()
     );
@@ -239,6 +239,11 @@ async fn commands_and_calls_select_what_the_page_selects() {
         called(&shown),
         format!("{path}/retired?success=false&before={coded}&limit=50&sort=-id")
     );
+    let ask = visitor.get("/admin/webhooks/cancel?failed=1").await;
+    assert_eq!(ask.status, 409, "nothing is asked about no calls");
+    assert!(ask.text().contains("No call that waits matches."));
+    let failed = hook(&visitor.desk, "app", "http://127.0.0.1:9/hook").await;
+    fail_once(&visitor.desk, failed).await;
     let ask = visitor.get("/admin/webhooks/cancel?failed=1").await;
     let shown = commands(&ask);
     assert_eq!(shown[0], "postrider queue webhook cancel --failed true");

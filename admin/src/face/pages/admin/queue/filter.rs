@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use postrider_config::parse_duration;
 use postrider_store::{QueueId, Time};
 
-use super::super::super::{command::AsCommand, form::Fields};
+use super::super::super::{
+    command::AsCommand,
+    form::{Fields, query},
+};
 use crate::{
     AdminError,
     op::messages::{Selection, Stage},
@@ -165,6 +168,25 @@ impl Filter {
         let search = fields.text("q")?;
         let is_recipient = self.which.filter.to.as_deref() == Some(search);
         is_recipient.then(|| fields.query(&["q", "from", "cursor", "told"], &[("from", search)]))
+    }
+
+    /// The query that looks for the same among past messages. None: they can't be looked for by it.
+    pub(super) fn in_history(&self) -> Option<String> {
+        let filter = &self.which.filter;
+        let given = [
+            ("account", &filter.account),
+            ("from", &filter.from),
+            ("to", &filter.to),
+            ("message_id", &filter.message_id),
+            ("subject", &filter.subject),
+            ("extra", &self.which.extra),
+        ];
+        let given = given
+            .iter()
+            .filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+        let query = query(given);
+        let is_all = self.which.text.is_none() && filter.ids.is_empty();
+        (is_all && !query.is_empty()).then_some(query)
     }
 
     fn to(&mut self, to: String) {

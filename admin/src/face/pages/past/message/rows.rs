@@ -26,6 +26,8 @@ pub(super) struct Row {
     pub(super) title: String,
     pub(super) class: &'static str,
     pub(super) text: String,
+    /// Until when something is kept.
+    pub(super) until: Option<When>,
     pub(super) transcript: Option<TranscriptItem>,
     /// The steps of a trace: when, and what.
     pub(super) steps: Vec<(When, String)>,
@@ -82,6 +84,7 @@ impl Row {
             title: title.into(),
             class: "",
             text: String::new(),
+            until: None,
             transcript: None,
             steps: Vec::new(),
             calls: Vec::new(),
@@ -94,6 +97,14 @@ impl Row {
         Self {
             text: format!("{}, account {account}", details.origin),
             ..Self::new(&item.message.created, "Accepted", asked)
+        }
+    }
+
+    /// It left the queue.
+    fn retired(ended: &str, until: &str, asked: &Asked) -> Self {
+        Self {
+            until: Some(When::new(until, asked.now())),
+            ..Self::new(ended, "Retired: it left the queue", asked)
         }
     }
 
@@ -208,6 +219,8 @@ impl Known<'_> {
         rows.extend(results.map(|it| Row::attempt(it, &item.transcripts, asked)));
         let mut told = self.told(asked);
         rows.append(&mut told);
+        let retired = details.retired.iter();
+        rows.extend(retired.map(|(ended, until)| Row::retired(ended, until, asked)));
         let suppression = self.suppression.iter();
         rows.extend(suppression.map(|entry| Row::suppressed(entry, asked)));
         // Times have different numbers of digits, so they are parsed to be compared.
