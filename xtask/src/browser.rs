@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha512};
 use crate::peers::{install_packages, missing, with};
 use crate::programs::{finish, program};
 use crate::test::{Done, Steps, install_from_registry, run_command};
-use crate::workspace::{cargo, target};
+use crate::workspace::{cargo, root, target};
 
 /// The browser, and the driver that takes WebDriver's commands.
 const PROGRAMS: &[&str] = &["chromium", "chromedriver"];
@@ -30,13 +30,13 @@ const AXE_HASH: &str =
 
 /// The tests that every run has, below `browser` in `tests/it`.
 const PLAIN: &[&str] = &["itself", "logins", "hold_rules"];
-/// The test that makes pictures of all pages.
-const PICTURES: &str = "pages::each_page_has_a_picture";
+/// The test that makes the pictures of the documentation.
+const PICTURES: &str = "docs::the_docs_have_pictures";
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {
-    /// Where the pictures go
-    #[arg(long, value_name = "FOLDER", default_value = "target/browser/pictures")]
+    /// Where the pictures go, from the root of the workspace
+    #[arg(long, value_name = "FOLDER", default_value = "docs/pictures")]
     folder: PathBuf,
 }
 
@@ -72,14 +72,13 @@ pub(crate) fn all(steps: &mut Steps, require: bool) {
     });
 }
 
-/// Makes a picture of each page.
+/// Makes the pictures of the documentation.
 pub(crate) fn take_pictures(args: &Args) -> Result<()> {
     if let Done::Skipped(why) = install_packages(PROGRAMS, PACKAGES)? {
         bail!("{why}");
     }
-    fs::create_dir_all(&args.folder)
-        .with_context(|| format!("failed to make {}", args.folder.display()))?;
-    let folder = fs::canonicalize(&args.folder)?;
+    let folder = root().join(&args.folder);
+    fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
     tests(&[PICTURES], None, &folder)?;
     println!("the pictures are in {}", folder.display());
     Ok(())
@@ -170,7 +169,6 @@ fn check_hash(file: &Path, hash: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::root;
 
     #[test]
     fn another_file_is_refused() {

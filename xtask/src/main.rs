@@ -93,7 +93,7 @@ enum Task {
     Crash(crash::Args),
     /// Fuzzes one target, and installs cargo-fuzz if it is missing
     Fuzz(fuzz::Args),
-    /// Makes pictures of the web pages
+    /// Makes the pictures of the documentation
     Docs(browser::Args),
     /// Runs the benchmarks
     Bench(bench::Args),

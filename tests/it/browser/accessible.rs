@@ -2,18 +2,37 @@
 
 use serde_json::{Value, json};
 
-use super::page::{Page, TAB};
+use super::page::{PHONE, Page, TAB};
+
+/// The widths of narrow windows, in pixels: small and usual phones, tablets, and small desktops.
+const WIDTHS: [u64; 4] = [320, PHONE, 768, 1000];
 
 impl Page {
-    /// What keeps some people from using the page. A sentence each.
+    /// What keeps some people from using the page. A sentence each. Without scripts, that is its
+    /// width: the rules and the way of the focus are then those of the page with scripts.
     pub async fn barriers(&self) -> Vec<String> {
-        let mut barriers = self.broken_rules().await;
-        let wide = self.overhang().await;
-        if wide > 0 {
-            barriers.push(format!("the page is {wide} px wider than the window"));
+        let mut barriers = self.too_wide().await;
+        if self.look.without_scripts {
+            return barriers;
         }
+        barriers.extend(self.broken_rules().await);
         let missed = self.missed_by_tab().await;
         barriers.extend(missed.iter().map(|one| format!("Tab never reaches {one}")));
+        barriers
+    }
+
+    /// Whether the page has to be scrolled sideways. A narrow window gets several widths.
+    async fn too_wide(&self) -> Vec<String> {
+        if !self.look.narrow {
+            return told_wide(self.overhang().await, "the window");
+        }
+        let mut barriers = Vec::new();
+        for width in WIDTHS {
+            self.resize(width).await;
+            let told = told_wide(self.overhang().await, &format!("a window of {width} px"));
+            barriers.extend(told);
+        }
+        self.resize(PHONE).await;
         barriers
     }
 
@@ -38,7 +57,8 @@ impl Page {
         // A group of radio buttons has one stop.
         let begin = "document.activeElement?.blur(); \
             const groups = new Set(); \
-            window.stops = Array.from(document.querySelectorAll('a[href], button, input, select, \
+            const within = document.querySelector('dialog[open]') ?? document; \
+            window.stops = Array.from(within.querySelectorAll('a[href], button, input, select, \
             textarea, summary, [tabindex]')).filter(one => !one.disabled && one.tabIndex >= 0 \
             && one.checkVisibility({visibilityProperty: true})) \
             .filter(one => one.type != 'radio' || !groups.has(one.name) && groups.add(one.name)); \
@@ -54,6 +74,11 @@ impl Page {
         let missed = self.driver.script(end, json!([])).await;
         serde_json::from_value(missed).unwrap()
     }
+}
+
+fn told_wide(overhang: u64, window: &str) -> Vec<String> {
+    let told = format!("the page is {overhang} px wider than {window}");
+    (overhang > 0).then_some(told).into_iter().collect()
 }
 
 /// A sentence for each place where a rule is broken: its weight, the rule, the place, the help.

@@ -217,6 +217,8 @@ fn capabilities(look: Look) -> Value {
                 "--disable-dev-shm-usage",
                 "--window-size=1280,900",
                 "--lang=en-US",
+                // Letters in shades of one colour make smaller pictures.
+                "--disable-lcd-text",
                 // A page that asks another host is found out, and nothing leaves the machine.
                 "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
             ],

@@ -114,9 +114,9 @@ async fn expect(page: &Page, subject: &str, said: &str) {
     assert!(!found.is_empty() && all, "{subject}: {found:?}");
 }
 
-/// Adds the records of a zone file whose lines have this part. Only types that the test server
+/// Adds to a zone the records of a zone file whose lines have this part. Only types that the test server
 /// knows are added.
-fn add(zone: Zone, records: &str, part: &str) -> Zone {
+pub fn add(zone: Zone, records: &str, part: &str) -> Zone {
     let lines = records.lines().filter(|line| line.contains(part));
     lines.fold(zone, |zone, line| {
         // Records that are needed later are comments.

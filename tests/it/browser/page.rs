@@ -19,12 +19,15 @@ use crate::support::patience::patiently;
 /// The Tab key (WebDriver, section 17.4.2).
 pub const TAB: &str = "\u{e004}";
 
+/// The width of a phone, in pixels.
+pub const PHONE: u64 = 390;
+
 /// A window of a browser.
 #[derive(Debug)]
 pub struct Page {
     pub(super) driver: Driver,
     base: String,
-    has_scripts: bool,
+    pub(super) look: Look,
     /// Parts of entries of the log that are no fault in this story.
     expected: RefCell<Vec<String>>,
 }
@@ -37,19 +40,24 @@ impl Page {
             let media = json!({"features": [scheme]});
             driver.devtools("Emulation.setEmulatedMedia", media).await;
         }
-        if look.narrow {
-            let screen =
-                json!({"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true});
-            driver
-                .devtools("Emulation.setDeviceMetricsOverride", screen)
-                .await;
-        }
-        Self {
+        let page = Self {
             driver,
             base: base.to_owned(),
-            has_scripts: !look.without_scripts,
+            look,
             expected: RefCell::default(),
+        };
+        if look.narrow {
+            page.resize(PHONE).await;
         }
+        page
+    }
+
+    /// Gives a narrow window another width, in pixels.
+    pub(super) async fn resize(&self, width: u64) {
+        let screen = json!({"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": true});
+        self.driver
+            .devtools("Emulation.setDeviceMetricsOverride", screen)
+            .await;
     }
 
     /// Goes to a path, and waits until the page is loaded.
@@ -61,6 +69,15 @@ impl Page {
     pub async fn leave_for(&self, url: &str) {
         let url = json!({"url": url});
         self.driver.post("/url", &url).await.unwrap();
+    }
+
+    /// Waits until parts that the page loads by itself are there.
+    pub async fn settle(&self) {
+        if !self.look.without_scripts {
+            let loaded = "/html[not(.//*[@hx-trigger='load'])]";
+            let found = self.driver.find(loaded).await.unwrap();
+            assert!(!found.is_empty(), "parts of the page did not come");
+        }
     }
 
     /// How many pixels the page is wider than the window.
@@ -118,17 +135,17 @@ impl Page {
     /// Waits until a live part of the page has a text. Without scripts the visitor loads the page
     /// again and again.
     pub async fn see_live(&self, text: &str) {
-        match self.has_scripts {
-            true => self.see(text).await,
-            false => self.see_later(text).await,
+        match self.look.without_scripts {
+            false => self.see(text).await,
+            true => self.see_later(text).await,
         }
     }
 
     /// The same for a row of a table that has another text too.
     pub async fn see_live_in(&self, row: &str, text: &str) {
-        match self.has_scripts {
-            true => self.see_in(row, text).await,
-            false => self.see_later_in(row, text).await,
+        match self.look.without_scripts {
+            false => self.see_in(row, text).await,
+            true => self.see_later_in(row, text).await,
         }
     }
 
@@ -158,6 +175,24 @@ impl Page {
     pub async fn press(&self, name: &str) {
         self.click(&format!("the button {name:?}"), &xpath::button("", name))
             .await;
+    }
+
+    /// Presses the button with this text, unless the page has another text first. Gives whether it
+    /// was pressed.
+    pub async fn press_unless(&self, name: &str, text: &str) -> bool {
+        let button = xpath::button("", name);
+        let either = format!("{button}|{}", xpath::text(text));
+        let what = format!("the button {name:?}, or the text {text:?}");
+        self.with(&what, &either, async |element| {
+            let tag = self.driver.get(&format!("{element}/name")).await?;
+            if tag != "button" {
+                return Ok(false);
+            }
+            let click = format!("{element}/click");
+            self.driver.post(&click, &json!({})).await?;
+            Ok(true)
+        })
+        .await
     }
 
     /// Presses a button of the question that the page asks, in a dialog or not.
@@ -375,8 +410,33 @@ impl Page {
 
     /// Makes a picture of the whole page.
     pub async fn picture(&self, file: &Path) {
-        let whole = json!({"captureBeyondViewport": true});
-        let picture = self.driver.devtools("Page.captureScreenshot", whole).await;
+        self.capture(json!({"captureBeyondViewport": true}), file)
+            .await;
+    }
+
+    /// Makes a picture of the beginning of the page, not higher than a screen.
+    pub async fn picture_of_top(&self, file: &Path) {
+        let height = "return Math.max(...Array.from(document.querySelectorAll('main > *'), \
+                      one => one.getBoundingClientRect().bottom)) + 32";
+        let height = self
+            .driver
+            .script(height, json!([]))
+            .await
+            .as_f64()
+            .unwrap();
+        let (width, height) = (1280, height.clamp(480.0, 1000.0));
+        let screen =
+            json!({"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": false});
+        self.driver
+            .devtools("Emulation.setDeviceMetricsOverride", screen)
+            .await;
+        let top = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
+        self.capture(json!({"captureBeyondViewport": true, "clip": top}), file)
+            .await;
+    }
+
+    async fn capture(&self, what: Value, file: &Path) {
+        let picture = self.driver.devtools("Page.captureScreenshot", what).await;
         let picture = picture["data"].as_str().unwrap();
         let engine = base64::engine::general_purpose::STANDARD;
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
