@@ -207,7 +207,7 @@ fn held(message: &Queued, rules: &[HoldRule]) -> String {
             rule.id,
             describe(&rule.filter)
         ),
-        None => "is held by an administrator, until it is released".to_owned(),
+        None => "is held until it is released; no hold rule matches it".to_owned(),
     }
 }
 

@@ -385,7 +385,7 @@ async fn hold_rules_are_for_what_is_queued_and_what_comes() {
     assert!(world.store.remove_hold_rule(id).await.unwrap());
     assert_eq!(
         world.queue.explain(&message(new).await).await.unwrap(),
-        "is held by an administrator, until it is released"
+        "is held until it is released; no hold rule matches it"
     );
     let released = world
         .queue

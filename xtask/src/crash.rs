@@ -90,6 +90,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let results = tempfile::Builder::new().prefix("crash-").tempdir()?;
     let sink = SinkProcess::start(false)?;
     let setup = Setup {
+        hook: None,
         work: Work::Relay,
         relay: sink.port,
         tls: false,

@@ -47,6 +47,8 @@ pub(crate) struct Setup {
     pub(crate) relay_tls: bool,
     /// What outgoing messages are signed with.
     pub(crate) dkim: Option<Dkim>,
+    /// The port of a stage hook that is asked about each message.
+    pub(crate) hook: Option<u16>,
     /// Mail goes straight to the hosts that this DNS server names.
     pub(crate) resolver: Option<SocketAddr>,
 }
@@ -141,6 +143,12 @@ impl Instance {
             ),
             None => more,
         };
+        let hook = match setup.hook {
+            Some(hook) => {
+                format!("[hooks.asked]\nurl = \"http://127.0.0.1:{hook}/\"\nstages = [\"data\"]\n")
+            }
+            None => String::new(),
+        };
         format!(
             r#"hostname = "load.example"
 user = ""
@@ -160,7 +168,8 @@ webapi_http = {{ enabled = true, port = {http} }}
 host = "127.0.0.1"
 port = {relay}
 {relay_tls}
-"#
+
+{hook}"#
         )
     }
 

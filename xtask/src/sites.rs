@@ -199,6 +199,7 @@ impl Internet {
 
     fn server(&self, binary: &std::path::Path) -> Result<Instance> {
         let setup = Setup {
+            hook: None,
             work: Work::Relay,
             relay: 9,
             tls: false,

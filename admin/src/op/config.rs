@@ -272,7 +272,7 @@ fn parse<T, E: Display>(
     })
 }
 
-fn parse_domain(text: &str) -> Result<Domain, AdminError> {
+pub(in crate::op) fn parse_domain(text: &str) -> Result<Domain, AdminError> {
     parse(text, "domain", Domain::parse)
 }
 

@@ -45,7 +45,7 @@ pub use self::{
     verdicts::{ListVerdicts, VerdictItem, Verdicts},
     watch::watch_records,
 };
-use super::{Operation, Single, Sink};
+use super::{Operation, Single, Sink, config::parse_domain};
 use crate::{AdminError, Context};
 
 /// How long to wait for DNS to tell whether it is secure.
@@ -65,6 +65,24 @@ pub struct Records {
 pub struct Check {
     /// The domain.
     pub domain: String,
+}
+
+/// Asks whether a zone of `dns_update` has a domain, so that its records can be published.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanPublish {
+    /// The domain.
+    pub domain: String,
+}
+
+impl Single for CanPublish {
+    type Output = bool;
+
+    async fn answer(self, context: &Context) -> Result<bool, AdminError> {
+        let domain = parse_domain(&self.domain)?;
+        let zone = publish::zone_of(&context.statics, domain.ascii());
+        Ok(zone.is_some())
+    }
 }
 
 /// Writes the records of a domain at the servers of `dns_update`. Records of others stay.

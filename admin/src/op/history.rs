@@ -179,6 +179,31 @@ impl Single for Search {
     }
 }
 
+/// Finds the messages of the history whose texts are still there, so that they can be sent again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WithText {
+    /// The messages.
+    pub ids: Vec<QueueId>,
+}
+
+impl Single for WithText {
+    type Output = Vec<u64>;
+
+    async fn answer(self, context: &Context) -> Result<Vec<u64>, AdminError> {
+        let store = &context.store;
+        let mut found = Vec::new();
+        for id in self.ids {
+            if let Some(retired) = store.retired(id).await?
+                && store.queued_message(&retired.message).await.is_ok()
+            {
+                found.push(id.0);
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// Sends a message of the history again, as a new message to the same recipient. For the holder of
 /// the account it is as if a program of the account sent it: with an own sender, within the limits.
 #[derive(Clone, Debug, Serialize, Deserialize)]

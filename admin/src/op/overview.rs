@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use postrider_observe::metrics::{ConfigFile, Label, LoadResult, RecordKind};
+use postrider_observe::metrics::{ConfigFile, LoadResult};
 use postrider_receive::hooks::health::Condition;
 use postrider_store::{HookFilter, Order, PointAmount, QueueFilter, Time};
 use serde::{Deserialize, Serialize};
 
-use super::Single;
+use super::{Single, dns::VerdictItem};
 use crate::{AdminError, Context};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -15,6 +15,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const FAILING: Duration = Duration::from_secs(60 * 60);
 /// A certificate that ends within this time needs attention.
 const EXPIRY: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// The most domains that are named.
+const DOMAINS: usize = 5;
 /// Each point of the last day has what came in so many microseconds.
 const PART: i64 = 30 * 60 * 1_000_000;
 
@@ -158,9 +160,12 @@ pub struct GetAttention {}
 /// Something that needs attention.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attention {
-    /// What it is about: `stopped`, `hold_rules`, `destinations`, `webhooks`, `hooks`,
+    /// What it is about: `stopped`, `hold_rules`, `held`, `destinations`, `webhooks`, `hooks`,
     /// `disk`, `certificate`, `dns`, `config` or `dnsbl`.
     pub about: String,
+    /// The domain that it is about; empty: it is about no domain.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub domain: String,
     /// It hinders work now. Otherwise it will, or it is wanted.
     pub is_bad: bool,
     /// A sentence.
@@ -197,6 +202,7 @@ impl Found {
     fn add(&mut self, about: &str, is_bad: bool, text: String, time: Option<Time>) {
         self.0.push(Attention {
             about: about.to_owned(),
+            domain: String::new(),
             is_bad,
             text,
             time: time.map(|time| time.to_string()),
@@ -217,11 +223,9 @@ impl Found {
         Ok(())
     }
 
+    /// Hold rules, and mail that is held without one.
     async fn hold_rules(&mut self, context: &Context) {
         let counts = context.store.counts().await;
-        if counts.hold_rules == 0 {
-            return;
-        }
         let rules = match counts.hold_rules {
             1 => "A hold rule is in force".to_owned(),
             rules => format!("{rules} hold rules are in force"),
@@ -230,7 +234,16 @@ impl Found {
             1 => "1 message is held".to_owned(),
             held => format!("{held} messages are held"),
         };
-        self.add("hold_rules", false, format!("{rules}; {held}."), None);
+        match (counts.hold_rules, counts.held) {
+            (0, 0) => {}
+            (0, _) => self.add(
+                "held",
+                false,
+                format!("{held}, and no hold rule is in force."),
+                None,
+            ),
+            _ => self.add("hold_rules", false, format!("{rules}; {held}."), None),
+        }
     }
 
     /// Destinations and webhooks that take nothing.
@@ -298,16 +311,27 @@ impl Found {
         }
     }
 
+    /// Domains whose records are wrong, as the daily check found them.
     fn dns(&mut self, context: &Context) {
-        for kind in RecordKind::ALL {
-            let wrong = context.metrics.dns_records_wrong.with(*kind).get();
-            if wrong > 0 {
-                let text = format!(
-                    "{wrong} records of DNS are wrong or missing: {}.",
-                    kind.text()
-                );
-                self.add("dns", true, text, None);
+        let config = context.config.load();
+        let verdicts = config.domains.keys();
+        let verdicts = verdicts.filter_map(|domain| context.verdicts.of(domain));
+        let wrong: Vec<VerdictItem> = verdicts.filter(|verdict| verdict.wrong > 0).collect();
+        for verdict in wrong.iter().take(DOMAINS) {
+            let records = match verdict.wrong {
+                1 => "1 record is".to_owned(),
+                wrong => format!("{wrong} records are"),
+            };
+            let domain = &verdict.domain;
+            let text = format!("{records} wrong or missing in the DNS of {domain}.");
+            self.add("dns", true, text, None);
+            if let Some(added) = self.0.last_mut() {
+                added.domain.clone_from(domain);
             }
+        }
+        if let more @ 1.. = wrong.len().saturating_sub(DOMAINS) {
+            let text = format!("So it is with {more} more domains.");
+            self.add("dns", true, text, None);
         }
     }
 

@@ -25,9 +25,11 @@ const MAILS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Makes a picture of what the browser shows. It is as high as what is in it, up to a limit.
+/// Makes a picture of what the browser shows. It is as high as what is in it, up to a limit. No
+/// column of a table is outside of it.
 async fn take(page: &Page, name: &str) {
     page.settle().await;
+    assert_eq!(page.cut_tables().await, [""; 0], "{name}");
     page.picture_of_top(&pictures().join(format!("{name}.png")))
         .await;
 }

@@ -46,6 +46,11 @@ async fn a_rule_holds_mail_until_it_is_removed() {
             page.press("Remove the rule").await;
             page.see("Rule 1 is removed. Messages that it held stay held")
                 .await;
+            page.see("no hold rule matches it").await;
+            page.follow("Overview").await;
+            page.see("1 message is held, and no hold rule is in force.")
+                .await;
+            page.follow("Hold rules").await;
             send("free").await;
             let received = remote.wait_for(1).await;
             assert!(received[0].text.contains("Subject: free"));

@@ -87,6 +87,15 @@ impl Page {
         self.driver.script(wide, json!([])).await.as_u64().unwrap()
     }
 
+    /// The captions of the tables of which a part can't be seen.
+    pub async fn cut_tables(&self) -> Vec<String> {
+        let cut = "return [...document.querySelectorAll('.wide-table')] \
+                   .filter(one => one.scrollWidth > one.clientWidth) \
+                   .map(one => one.querySelector('caption').innerText)";
+        let cut = self.driver.script(cut, json!([])).await;
+        serde_json::from_value(cut).unwrap()
+    }
+
     /// The path of the page, with its query.
     pub async fn path(&self) -> String {
         let url = self.driver.get("/url").await.unwrap();

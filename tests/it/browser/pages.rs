@@ -19,6 +19,8 @@ const OTHER_ADMIN: &[&str] = &[
     "/admin/queue?q=nobody",
     "/admin/history?to=nobody",
     "/admin/logs",
+    "/admin/check/example.org",
+    "/admin/sessions/end?account=app",
     "/admin/nothing",
 ];
 const OTHER_ACCOUNT: &[&str] = &[

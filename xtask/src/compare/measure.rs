@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::internet::{AUTHOR, Internet, MAILBOX_DOMAIN, MAILBOXES, check_refusal};
+use super::program::Program;
 use super::{Args, Peer, Target, Who, Work};
 use crate::milters;
 use crate::postfix::{self, Postfix};
@@ -109,15 +110,20 @@ impl<'a> Bench<'a> {
                 let server = Postfix::start(&self.dir, work, sink.port, tls, &more)?;
                 self.load(work, sessions, &server.target(), &sink)
             }
-            Who::Postrider | Who::Webapi | Who::Before | Who::WebapiBefore => {
+            Who::Postrider | Who::Hook | Who::Webapi | Who::Before | Who::WebapiBefore => {
                 let binary = if who.is_before() {
                     let before = self.args.before.as_deref();
                     before.context("--before names the earlier binary")?
                 } else {
                     self.binary.as_deref().context("no postrider binary")?
                 };
+                let program = match who {
+                    Who::Hook => Some(Program::start()?),
+                    _ => None,
+                };
                 let setup = postrider::Setup {
                     work,
+                    hook: program.as_ref().map(|program| program.port),
                     relay: sink.port,
                     tls: self.args.tls,
                     relay_tls: self.args.relay_tls,

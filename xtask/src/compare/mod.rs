@@ -8,6 +8,7 @@
 
 mod internet;
 mod measure;
+mod program;
 mod table;
 
 use std::collections::BTreeMap;
@@ -114,6 +115,8 @@ enum Who {
     /// The other server
     Peer,
     Postrider,
+    /// postrider that asks a stage hook over HTTP about each message, at data
+    Hook,
     /// postrider with messages over its webapi
     Webapi,
     /// An earlier postrider: the binary of --before
@@ -129,6 +132,7 @@ impl Who {
             (Self::Sink, _) => "sink",
             (Self::Peer, Peer::Postfix) => "postfix",
             (Self::Postrider, _) => "postrider",
+            (Self::Hook, _) => "with a hook",
             (Self::Webapi, _) => "its webapi",
             (Self::Before, _) => "before",
             (Self::WebapiBefore, _) => "webapi before",
@@ -137,7 +141,7 @@ impl Who {
 
     /// Whether this is postrider, which is compared with the others.
     fn is_ours(self) -> bool {
-        matches!(self, Self::Postrider | Self::Webapi)
+        matches!(self, Self::Postrider | Self::Hook | Self::Webapi)
     }
 
     /// Whether this is an earlier postrider.
@@ -155,7 +159,7 @@ impl Who {
         match self {
             Self::Sink => "nothing stored",
             Self::Disk => "A: synced, without SMTP",
-            Self::Peer | Self::Postrider | Self::Before => "A: synced before 250",
+            Self::Peer | Self::Postrider | Self::Hook | Self::Before => "A: synced before 250",
             Self::Webapi | Self::WebapiBefore => "A: synced before 200",
         }
     }
@@ -191,7 +195,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                         Who::Sink => work != Work::Accept || args.tls,
                         // The load driver speaks plain HTTP, and the internet sends no HTTP.
                         Who::Webapi | Who::WebapiBefore => args.tls || work == Work::Receive,
-                        Who::Peer | Who::Postrider | Who::Before => false,
+                        Who::Peer | Who::Postrider | Who::Hook | Who::Before => false,
                     };
                     if absent {
                         continue;

@@ -60,10 +60,10 @@ fn print_ratios(args: &Args, results: &BTreeMap<Cell, Vec<Figures>>) {
         if !who.is_ours() {
             continue;
         }
-        let before = if who.is_webapi() {
-            Who::WebapiBefore
-        } else {
-            Who::Before
+        let before = match who {
+            Who::Hook => Who::Postrider,
+            _ if who.is_webapi() => Who::WebapiBefore,
+            _ => Who::Before,
         };
         for other in [Who::Peer, Who::Sink, before] {
             let Some(others) = results.get(&(*work, *sessions, other)) else {

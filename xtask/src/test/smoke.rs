@@ -27,6 +27,7 @@ impl Relay {
     fn start(binary: &Path) -> Result<Self> {
         let sink = SinkProcess::start(false)?;
         let setup = Setup {
+            hook: None,
             work: Work::Relay,
             relay: sink.port,
             tls: false,

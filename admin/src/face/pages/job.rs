@@ -107,6 +107,18 @@ impl Words {
     }
 }
 
+impl Words {
+    /// Tells this too, when something was done.
+    pub(super) fn and(mut self, more: &'static str) -> Self {
+        let told = self.told;
+        self.told = Box::new(move |done, left| match done {
+            0 => told(done, left),
+            _ => format!("{} {more}", told(done, left)),
+        });
+        self
+    }
+}
+
 /// Work on many things.
 struct Job {
     id: String,

@@ -3,6 +3,7 @@
 mod rotate;
 mod selector;
 mod status;
+mod stop;
 
 use std::path::Path;
 
@@ -16,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::rotate::{Rotate, Rotated, Step};
 pub(super) use self::selector::next_selectors;
+pub(in crate::op) use self::selector::waiting;
 pub use self::status::{KeyState, Part, Rotation, Status};
+pub use self::stop::Stop;
 use super::{
     Edit, document,
     keyfile::{self, NewKey},

@@ -6,6 +6,7 @@ use postrider_dns::{Caa, Mx, Record, Srv, Tlsa, is_within};
 use postrider_smtp::{Domain, LocalPart};
 
 use super::{
+    super::config::dkim::waiting,
     facts::HostFacts,
     record::{Need, Purpose, Wanted},
 };
@@ -116,10 +117,14 @@ impl List<'_> {
         let dkim = &self.config.dkim;
         let signs = "The key signs mail of the domain (DKIM).";
         let waits = "The key does not sign yet. With the record in place, it can at any time.";
+        let idle =
+            "The key does not sign now. Add or keep the record if it signs soon or signed lately.";
+        let next = waiting(dkim);
         for (selector, settings) in &dkim.selectors {
-            let comment = match dkim.sign.contains(selector) {
-                true => signs,
-                false => waits,
+            let comment = match selector {
+                _ if dkim.sign.contains(selector) => signs,
+                _ if next.contains(selector) => waits,
+                _ => idle,
             };
             let name = self.at(&format!("{}._domainkey", selector.ascii()));
             let text = txt(&settings.record());

@@ -69,7 +69,7 @@ impl Verdicts {
         known.insert(domain.clone(), item);
     }
 
-    pub(super) fn of(&self, domain: &Domain) -> Option<VerdictItem> {
+    pub(in crate::op) fn of(&self, domain: &Domain) -> Option<VerdictItem> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(domain).cloned()
     }

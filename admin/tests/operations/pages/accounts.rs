@@ -1,5 +1,7 @@
 //! The pages of accounts, and how they log in.
 
+use std::time::Duration;
+
 use postrider_admin::op::{credentials::ListAppPasswords, keys};
 use postrider_store::{LoginAttempt, LoginAttemptId, LoginOf};
 
@@ -26,9 +28,17 @@ async fn an_account_is_added_disabled_and_removed() {
     let fields = [("account", "eve"), ("address", "eve@nowhere.test")];
     let again = visitor.send(&form, "/admin/accounts/@new", &fields).await;
     assert_eq!(again.status, 422, "{}", again.text());
-    let fields = [("account", "eve"), ("address", "eve@a.test")];
+    let fields = [
+        ("account", "eve"),
+        ("address", "eve@a.test"),
+        ("period", "168h"),
+    ];
     let added = visitor.act(&form, "/admin/accounts/@new", &fields).await;
     assert!(added.text().contains("Password of eve"), "{}", added.text());
+
+    let config = visitor.desk.context.config.load_full();
+    let period = config.accounts["eve"].keep_retired_message_period;
+    assert_eq!(period, Duration::from_hours(168));
 
     let path = "/admin/accounts/eve/suspend";
     let ask = visitor.get(path).await;

@@ -206,6 +206,44 @@ async fn keys_are_rotated_step_by_step() {
 }
 
 #[tokio::test]
+async fn a_key_signs_without_its_record_only_if_somebody_is_sure() {
+    const PATH: &str = "/admin/domains/a.test/dkim";
+    let visitor = Visitor::admin().await;
+    let made = [("selector", "one"), ("algorithm", "ed25519")];
+    let page = visitor.get(PATH).await;
+    let page = visitor.act(&page, PATH, &made).await;
+    let (sign, stop) = (format!("{PATH}/one/sign"), format!("{PATH}/one/stop"));
+    let part = async || keys(&visitor).await[0].part;
+
+    let ask = visitor.send(&page, &sign, &[]).await;
+    assert_eq!(ask.status, 200);
+    assert!(ask.text().contains("has no TXT record"), "{}", ask.text());
+    assert_eq!(part().await, Part::Idle);
+    let signs = visitor.act(&ask, &sign, &[("sure", "yes")]).await;
+    assert!(signs.text().contains("The key one signs now."));
+    assert_eq!(part().await, Part::Signs);
+
+    // The last key does not stop by one press of a button.
+    let ask = visitor.send(&signs, &stop, &[]).await;
+    assert!(
+        ask.text().contains("It is the only key that signs"),
+        "{}",
+        ask.text()
+    );
+    assert_eq!(part().await, Part::Signs);
+    let stopped = visitor.act(&ask, &stop, &[("sure", "yes")]).await;
+    assert!(stopped.text().contains("The key one signs no more."));
+    let key = keys(&visitor).await.remove(0);
+    assert_eq!(key.part, Part::Idle);
+    assert!(key.needed_until.is_some(), "{key:?}");
+
+    // With its record, it signs at once.
+    publish(&visitor, &key);
+    let signs = visitor.act(&stopped, &sign, &[]).await;
+    assert!(signs.text().contains("The key one signs now."));
+}
+
+#[tokio::test]
 async fn an_mta_sts_policy_ends_in_two_steps() {
     const PATH: &str = "/admin/domains/a.test/mta-sts";
     let visitor = Visitor::admin().await;

@@ -417,7 +417,7 @@ async fn the_page_of_a_message_acts_on_it() {
     let page = visitor.get("/admin/messages/1").await;
     let held = visitor.act(&page, ACT, &[("do", "hold")]).await;
     assert!(
-        held.text().contains("is held by an administrator"),
+        held.text().contains("is held until it is released"),
         "{}",
         held.text()
     );
@@ -463,6 +463,26 @@ async fn the_overview_tells_what_needs_attention() {
         .await;
     assert!(on.text().contains("Nothing needs attention."));
     assert_eq!(visitor.get("/admin/queue/stop/all").await.status, 404);
+
+    // Mail that is held without a rule is not forgotten.
+    let page = visitor.get(QUEUE).await;
+    visitor.tick(&page, &["1"], &[("do", "hold")]).await;
+    let page = visitor.get("/admin/").await;
+    let told = "1 message is held, and no hold rule is in force. Held messages";
+    assert!(page.text().contains(told), "{}", page.text());
+}
+
+#[tokio::test]
+async fn an_attempt_now_tells_that_deliveries_are_stopped() {
+    let visitor = visitor().await;
+    let path = "/admin/queue/stop/deliveries";
+    let asked = visitor.get(path).await;
+    visitor.act(&asked, path, &[]).await;
+    let page = visitor.get(QUEUE).await;
+    let told = visitor.tick(&page, &["1"], &[("do", "now")]).await;
+    let told = visitor.get(told.location()).await;
+    let wanted = "1 message due now. All deliveries are stopped, so nothing happens";
+    assert!(told.text().contains(wanted), "{}", told.text());
 }
 
 #[tokio::test]

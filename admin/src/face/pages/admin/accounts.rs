@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::domains::has_words;
 use crate::{
-    Code,
+    AdminError, Code,
     face::{
         pages::{
             answer::{Answer, Trouble},
@@ -22,7 +22,8 @@ use crate::{
         path::segment,
     },
     op::config::{
-        accounts::{AccountItem, Add, List},
+        accounts::{AccountItem, Add, List, Set},
+        settings::Setting,
         states::{AccountState, States},
     },
 };
@@ -111,8 +112,19 @@ struct NewAccount {
     frame: Frame,
     account: String,
     address: String,
+    /// The times for which a history can be kept: in the configuration, and in words.
+    periods: &'static [(&'static str, &'static str)],
+    /// The chosen one.
+    period: String,
     faults: Faults,
 }
+
+/// The times for which the history of a new account can be kept; the first one is offered.
+const PERIODS: &[(&str, &str)] = &[
+    ("168h", "7 days"),
+    ("720h", "30 days"),
+    ("0s", "no history: no past messages, no events"),
+];
 
 fn form(asked: &Asked, faults: Faults) -> NewAccount {
     let word = |name, example: &str| asked.form.text(name).unwrap_or(example).to_owned();
@@ -127,6 +139,8 @@ fn form(asked: &Asked, faults: Faults) -> NewAccount {
         frame: asked.frame("A new account").with(command),
         account: asked.form.shown("account").to_owned(),
         address: asked.form.shown("address").to_owned(),
+        periods: PERIODS,
+        period: asked.form.shown("period").to_owned(),
         faults,
     }
 }
@@ -145,6 +159,7 @@ pub(in crate::face::pages) async fn add(asked: Arc<Asked>) -> Result<Answer, Tro
     };
     match asked.run(add).await {
         Ok(()) => {
+            keep_history(&asked, &account).await?;
             let told = format!("The account {account} is added. Next: give it a password.");
             let next = format!("accounts/{}/password", segment(&account));
             Ok(asked.done(told, &next))
@@ -154,4 +169,23 @@ pub(in crate::face::pages) async fn add(asked: Arc<Asked>) -> Result<Answer, Tro
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Lets a new account keep its past messages and calls for the chosen time.
+async fn keep_history(asked: &Asked, account: &str) -> Result<(), AdminError> {
+    let chosen = asked.form.text("period");
+    let known = PERIODS.iter().find(|(period, _)| Some(*period) == chosen);
+    let Some((period, _)) = known.filter(|(period, _)| *period != "0s") else {
+        return Ok(());
+    };
+    let keys = ["keep_retired_message_period", "keep_retired_webhook_period"];
+    let setting = |key: &str| Setting {
+        key: key.to_owned(),
+        value: Some((*period).to_owned()),
+    };
+    let set = Set {
+        account: account.to_owned(),
+        settings: keys.map(setting).to_vec(),
+    };
+    asked.run(set).await
 }

@@ -18,7 +18,10 @@ use super::super::{
 };
 use crate::{
     AdminError, Code,
-    op::hold_rules::{Add, CountHeld, HeldCount, HoldRuleItem, List, Remove},
+    op::{
+        hold_rules::{Add, CountHeld, HeldCount, HoldRuleItem, List, Remove},
+        overview::GetFigures,
+    },
 };
 
 /// The fields of a rule: name and label.
@@ -221,5 +224,11 @@ pub(in super::super) async fn remove(asked: Arc<Asked>) -> Result<Answer, Troubl
         false => "Messages that it held stay held until you release them.".to_owned(),
     };
     let told = format!("Rule {id} is removed. {rest}");
-    Ok(asked.done(told, "hold-rules"))
+    // What stays held is shown, so that nobody forgets it.
+    let held = asked.run(GetFigures {}).await?.held;
+    let next = match release || held == 0 {
+        true => "hold-rules",
+        false => "queue?chip=held",
+    };
+    Ok(asked.done(told, next))
 }

@@ -15,9 +15,12 @@ use super::super::{
     live::{self, Live, Part, Shown},
     shown::{Count, When, counted},
 };
-use crate::op::{
-    overview::{Attention, Day, Figures, GetAttention, GetDay, GetFigures},
-    stops::{GetStatus, Start, Stop},
+use crate::{
+    face::path::segment,
+    op::{
+        overview::{Attention, Day, Figures, GetAttention, GetDay, GetFigures},
+        stops::{GetStatus, Start, Stop},
+    },
 };
 
 /// How often the page shows what changed.
@@ -58,7 +61,7 @@ struct Item {
     attention: Attention,
     when: When,
     /// The page that tells more, and what a link to it says.
-    link: (&'static str, &'static str),
+    link: (String, &'static str),
 }
 
 /// A line over the last day.
@@ -71,16 +74,22 @@ struct Plot {
 }
 
 /// The page that tells more of something: its path and its name.
-fn link(about: &str) -> (&'static str, &'static str) {
-    match about {
+fn link(attention: &Attention) -> (String, &'static str) {
+    let (path, name) = match attention.about.as_str() {
         "hold_rules" => ("hold-rules", "Hold rules"),
+        "held" => ("queue?chip=held", "Held messages"),
         "destinations" => ("queue/destinations?failing=1", "Destinations"),
         "webhooks" => ("webhooks", "Webhooks"),
         "hooks" => ("logs", "Log"),
         "config" => ("config", "Configuration"),
         "stopped" => ("queue", "Queue"),
+        "dns" if !attention.domain.is_empty() => {
+            let path = format!("domains/{}/dns", segment(&attention.domain));
+            return (path, "Its records");
+        }
         _ => ("check", "Is it set up rightly?"),
-    }
+    };
+    (path.to_owned(), name)
 }
 
 fn plot(title: &'static str, one: &str, many: &str, values: &[u64]) -> Plot {
@@ -125,7 +134,7 @@ async fn part(asked: Arc<Asked>) -> Result<Part, Trouble> {
     let now = asked.now();
     let item = |attention: Attention| Item {
         when: When::maybe(attention.time.as_ref(), now),
-        link: link(&attention.about),
+        link: link(&attention),
         attention,
     };
     Part::new(&Now {

@@ -79,6 +79,8 @@ struct Messages {
     past: Option<u64>,
     /// The query that looks for senders in place of recipients.
     senders: Option<String>,
+    /// The query that looks for a Message-ID in place of recipients.
+    by_message_id: Option<String>,
     /// The query that looks for the same in the history.
     history: Option<String>,
 }
@@ -140,6 +142,8 @@ async fn part(asked: Arc<Asked>) -> Result<Part, Trouble> {
     };
     let senders = filter.by_sender(&asked.query);
     let senders = senders.filter(|_| messages.is_empty());
+    let by_message_id = filter.by_message_id(&asked.query);
+    let by_message_id = by_message_id.filter(|_| messages.is_empty());
     let history = filter.in_history().filter(|_| messages.is_empty());
     let (messages, links) = listing.arrange(messages, |item| item.message.id.to_string());
     let figures = asked.run(GetFigures {}).await?;
@@ -156,6 +160,7 @@ async fn part(asked: Arc<Asked>) -> Result<Part, Trouble> {
         searched,
         past,
         senders,
+        by_message_id,
         history,
     })
 }

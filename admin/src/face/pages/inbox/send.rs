@@ -203,8 +203,8 @@ impl Settings {
         request.to_string()
     }
 
-    /// Writes the lines that do the same in other languages. The password is asked for, or is in
-    /// the environment.
+    /// Writes the lines that do the same in other languages. The password is that of a
+    /// new folder, or is in the environment.
     fn write(&mut self, asked: &Asked, foreseen: &Foreseen, subject: &str) {
         let scheme = if asked.browser.encrypted {
             "https"
@@ -216,7 +216,7 @@ impl Settings {
         let request = self.request(foreseen, subject);
         let quoted = request.replace('\'', "'\\''");
         self.curl = format!(
-            "curl --user {login}:$PASSWORD --data-urlencode request='{quoted}' {scheme}://{}/webapi/v0/Send",
+            "curl --user {login}:${{PASSWORD:-postrider}} --data-urlencode request='{quoted}' {scheme}://{}/webapi/v0/Send",
             asked.browser.host
         );
         let Some(port) = self.submission.or(self.smtp) else {
@@ -225,7 +225,7 @@ impl Settings {
         let words = |text: &str| json!(text).to_string();
         self.curl_smtp = format!(
             "printf 'From: <{from}>\\r\\nTo: <{to}>\\r\\nSubject: test\\r\\n\\r\\nHello.\\r\\n' | \
-             curl --url smtp://{host}:{port} --user {login}:$PASSWORD --mail-from {from} --mail-rcpt {to} --upload-file -"
+             curl --url smtp://{host}:{port} --user {login}:${{PASSWORD:-postrider}} --mail-from {from} --mail-rcpt {to} --upload-file -"
         );
         self.python = format!(
             "import os, smtplib\n\
@@ -237,7 +237,7 @@ impl Settings {
              message[\"Subject\"] = {subject}\n\
              message.set_content(\"Hello.\")\n\
              with smtplib.SMTP({host}, {port}) as server:\n\
-             \x20   server.login({login}, os.environ[\"PASSWORD\"])\n\
+             \x20   server.login({login}, os.environ.get(\"PASSWORD\", \"postrider\"))\n\
              \x20   server.send_message(message)\n",
             from = words(from),
             to = words(to),
@@ -250,7 +250,7 @@ impl Settings {
              \n\
              const transport = nodemailer.createTransport({{\n\
              \x20 host: {host}, port: {port}, secure: false, ignoreTLS: true,\n\
-             \x20 auth: {{ user: {login}, pass: process.env.PASSWORD }},\n\
+             \x20 auth: {{ user: {login}, pass: process.env.PASSWORD || \"postrider\" }},\n\
              }});\n\
              transport.sendMail({{ from: {from}, to: {to}, subject: {subject}, text: \"Hello.\" }});\n",
             from = words(from),

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     AdminError, csv,
     op::{
-        history::{Also, List, RetiredItem, Search, SendAgain},
+        history::{Also, List, RetiredItem, Search, SendAgain, WithText},
         webhook::Replay,
     },
 };
@@ -135,6 +135,8 @@ struct Row {
     text: String,
     /// The query that fills in the form for a suppression.
     suppress: String,
+    /// Its text is still there, so it can be sent again.
+    has_text: bool,
 }
 
 impl Row {
@@ -148,6 +150,7 @@ impl Row {
             code: code.unwrap_or_default().trim().to_owned(),
             text: last.map(|last| last.text.clone()).unwrap_or_default(),
             suppress,
+            has_text: false,
             item,
         }
     }
@@ -234,6 +237,11 @@ pub(in super::super) async fn list(asked: Arc<Asked>) -> Result<Answer, Trouble>
     };
     let (found, now) = (asked.run(search).await?, asked.now());
     page.found = listing.found(found, now, |item| item.id, |item| Row::new(item, &asked));
+    let ids = page.found.rows.iter().map(|row| QueueId(row.item.id));
+    let with_text = asked.run(WithText { ids: ids.collect() }).await?;
+    for row in &mut page.found.rows {
+        row.has_text = with_text.contains(&row.item.id);
+    }
     Answer::page(&page)
 }
 
@@ -325,9 +333,14 @@ async fn ended(asked: &Asked) -> Result<(QueueId, String), Trouble> {
     Ok((id, format!("To {}: {subject}", message.message.to)))
 }
 
-/// Asks before a message is sent again.
+/// Asks before a message is sent again. Without its text, the page of the message says what is left.
 pub(in super::super) async fn ask_send_again(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let (id, shown) = ended(&asked).await?;
+    if asked.run(WithText { ids: vec![id] }).await?.is_empty() {
+        let told = "Its text is gone, so it can't be sent again: the server keeps a text as long \
+                    as a message is to be delivered, or lies in a mailbox.";
+        return Ok(asked.done(told, &format!("messages/{id}")));
+    }
     let question = format!("Send message {id} again?");
     let action = asked.url(&format!("{}/{id}/send-again", path(&asked)));
     let confirm = Confirm::new(&asked, &question, "Send it again", &action)

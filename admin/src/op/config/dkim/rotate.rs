@@ -233,26 +233,39 @@ impl Turn {
         let below = |name| path.iter().copied().chain([name]).collect::<Vec<&str>>();
         let sign: Array = self.waiting.iter().map(Domain::ascii).collect();
         document::set(edit.document, &below("sign"), sign)?;
-        let selectors = below("selectors");
-        let today = self.now.timestamp().to_zoned(TimeZone::UTC).date();
-        for old in &dkim.sign {
-            let is_meant = |name: &str| Domain::parse(name).is_ok_and(|name| name == *old);
-            let Some(name) = document::spelled(edit.document, &selectors, is_meant) else {
-                continue;
-            };
-            let path: Vec<&str> = selectors.iter().copied().chain([name.as_str()]).collect();
-            let when = match until {
-                Some(until) => format!("After {}, remove it:", minute(until)),
-                None => "Its signatures have no end. To remove it:".to_owned(),
-            };
-            let lines = [
-                format!("Signs no more since {today}. {when}"),
-                removal(&self.domain, old),
-            ];
-            document::comment(edit.document, &path, &lines)?;
-        }
-        Ok(())
+        note_end(edit, &self.domain, &dkim.sign, self.now, until)
     }
+}
+
+/// Notes at keys that sign no more when they may go.
+pub(super) fn note_end(
+    edit: &mut Edit<'_>,
+    domain: &Domain,
+    selectors: &[Domain],
+    now: Time,
+    until: Option<Time>,
+) -> Result<(), AdminError> {
+    let path = dkim_path(edit, domain)?;
+    let path = path.iter().map(String::as_str);
+    let table: Vec<&str> = path.chain(["selectors"]).collect();
+    let today = now.timestamp().to_zoned(TimeZone::UTC).date();
+    for old in selectors {
+        let is_meant = |name: &str| Domain::parse(name).is_ok_and(|name| name == *old);
+        let Some(name) = document::spelled(edit.document, &table, is_meant) else {
+            continue;
+        };
+        let path: Vec<&str> = table.iter().copied().chain([name.as_str()]).collect();
+        let when = match until {
+            Some(until) => format!("After {}, remove it:", minute(until)),
+            None => "Its signatures have no end. To remove it:".to_owned(),
+        };
+        let lines = [
+            format!("Signs no more since {today}. {when}"),
+            removal(domain, old),
+        ];
+        document::comment(edit.document, &path, &lines)?;
+    }
+    Ok(())
 }
 
 /// A time without seconds.
@@ -264,7 +277,7 @@ fn minute(time: Time) -> String {
 /// Until when old keys are needed: a message that was just signed may wait in the queue for as long
 /// as all waits between attempts take, and its signature is valid for a time from then on. None: it
 /// is valid without end.
-fn needed_until(now: Time, dkim: &Dkim, statics: &Static) -> Option<Time> {
+pub(super) fn needed_until(now: Time, dkim: &Dkim, statics: &Static) -> Option<Time> {
     let lifetimes: Vec<Duration> = dkim
         .signing()
         .iter()

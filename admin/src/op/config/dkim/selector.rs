@@ -79,7 +79,7 @@ pub(in super::super) fn next_selectors(dkim: &Dkim, year: i16, count: usize) -> 
 
 /// The selectors that do not sign and come after all that sign: for each kind of key the first one.
 /// Empty if there are none.
-pub(super) fn waiting(dkim: &Dkim) -> Vec<Domain> {
+pub(in crate::op) fn waiting(dkim: &Dkim) -> Vec<Domain> {
     let last_signing = dkim.sign.iter().filter_map(Rank::of).max();
     let mut later: Vec<(Rank, &Domain)> = dkim
         .selectors

@@ -23,7 +23,7 @@ use crate::{
         path::segment,
     },
     op::config::{
-        dkim::{Add, Algorithm, KeyState, Part, Remove, Rotate, Rotation, Status, Step},
+        dkim::{Add, Algorithm, KeyState, Part, Remove, Rotate, Rotation, Status, Step, Stop},
         domains::Set,
         settings::Setting,
     },
@@ -115,7 +115,7 @@ fn steps(rotation: &Rotation, rows: &[Row]) -> Vec<StepShown> {
         step(
             "Make the next keys",
             made,
-            true,
+            !needed,
             "An Ed25519 key and an RSA key.",
         ),
         step(
@@ -141,7 +141,7 @@ fn steps(rotation: &Rotation, rows: &[Row]) -> Vec<StepShown> {
             !old.is_empty() && !needed,
             needed,
             "Mail that the old keys signed is still under way. Keep their records for 7 days, or \
-             as long as the list below says.",
+             as long as the list above says.",
         ),
         step(
             "Remove the old keys",
@@ -268,11 +268,15 @@ pub(in crate::face::pages) async fn add(asked: Arc<Asked>) -> Result<Answer, Tro
     }
 }
 
-/// The key of the path, and the selectors that sign.
-async fn found(asked: &Asked, domain: &Head) -> Result<(KeyState, Vec<String>), Trouble> {
+/// The key of the path, and the selectors that sign. With `look` DNS is asked for its record.
+async fn found(
+    asked: &Asked,
+    domain: &Head,
+    look: bool,
+) -> Result<(KeyState, Vec<String>), Trouble> {
     let status = Status {
         domain: domain.name().to_owned(),
-        look: false,
+        look,
     };
     let keys = asked.run(status).await?.keys;
     let signing = keys.iter().filter(|key| key.part == Part::Signs);
@@ -282,47 +286,74 @@ async fn found(asked: &Asked, domain: &Head) -> Result<(KeyState, Vec<String>), 
     Ok((found.ok_or(Trouble::NoPage)?, signing))
 }
 
-/// Sets which keys sign.
-async fn set_signing(asked: &Asked, domain: &Head, sign: &[String]) -> Result<(), Trouble> {
-    let setting = Setting {
-        key: "dkim.sign".to_owned(),
-        value: Some(json!(sign).to_string()),
-    };
-    let set = Set {
-        domain: domain.name().to_owned(),
-        settings: vec![setting],
-    };
-    Ok(asked.run(set).await?)
+/// The form was sent by the page that asks first.
+const SURE: &str = "sure";
+
+/// A page that asks first, and whose form says so.
+fn sure(asked: &Asked, domain: &Head, question: &str, (button, word): (&str, &str)) -> Confirm {
+    let path = format!("dkim/{}/{word}", segment(asked.element(1)));
+    let action = asked.url(&domain.path(&path));
+    let mut confirm = Confirm::new(asked, question, button, &action);
+    confirm.fields.push((SURE.to_owned(), "yes".to_owned()));
+    confirm.back(asked.url(&domain.path("dkim")))
 }
 
-/// Lets a key sign.
+/// Lets a key sign. If DNS does not have its record, the page asks first.
 pub(in crate::face::pages) async fn sign(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let domain = Head::of(&asked).await?;
-    let (key, mut signing) = found(&asked, &domain).await?;
+    let is_sure = asked.form.text(SURE).is_some();
+    let (key, mut signing) = found(&asked, &domain, !is_sure).await?;
     let selector = key.key.selector;
+    if key.published == Some(false) {
+        let question = format!("Sign with {selector} although DNS does not have its record?");
+        let confirm = sure(&asked, &domain, &question, ("Sign with it", "sign"))
+            .effect(format!("In DNS: {}.", key.problem))
+            .effect("Receivers can't check the signatures of this key, and may refuse the mail.");
+        return Answer::page(&confirm);
+    }
     if !signing.contains(&selector) {
         signing.push(selector.clone());
-        set_signing(&asked, &domain, &signing).await?;
+        let setting = Setting {
+            key: "dkim.sign".to_owned(),
+            value: Some(json!(signing).to_string()),
+        };
+        let set = Set {
+            domain: domain.name().to_owned(),
+            settings: vec![setting],
+        };
+        asked.run(set).await?;
     }
     let told = format!("The key {selector} signs now.");
     Ok(asked.done(told, &domain.path("dkim")))
 }
 
-/// Lets a key sign no more.
+/// Lets a key sign no more. Of the last one that signs, the page asks first.
 pub(in crate::face::pages) async fn stop(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let domain = Head::of(&asked).await?;
-    let (key, mut signing) = found(&asked, &domain).await?;
+    let (key, signing) = found(&asked, &domain, false).await?;
     let selector = key.key.selector;
-    signing.retain(|signs| *signs != selector);
-    set_signing(&asked, &domain, &signing).await?;
-    let told = format!("The key {selector} signs no more. Mail that it signed may be under way.");
+    if signing.len() == 1 && asked.form.text(SURE).is_none() {
+        let question = format!("Stop signing with {selector}?");
+        let confirm = sure(&asked, &domain, &question, ("Stop signing", "stop"))
+            .effect("It is the only key that signs: mail from the domain is signed no more.");
+        return Answer::page(&confirm);
+    }
+    let stop = Stop {
+        domain: domain.name().to_owned(),
+        selector: selector.clone(),
+    };
+    asked.run(stop).await?;
+    let told = format!(
+        "The key {selector} signs no more. Keep it and its record until mail that it signed has \
+         arrived."
+    );
     Ok(asked.done(told, &domain.path("dkim")))
 }
 
 /// Asks before a key is removed.
 pub(in crate::face::pages) async fn ask_remove(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let domain = Head::of(&asked).await?;
-    let (key, signing) = found(&asked, &domain).await?;
+    let (key, signing) = found(&asked, &domain, false).await?;
     let selector = &key.key.selector;
     let action = asked.url(&domain.path(&format!("dkim/{}/remove", segment(selector))));
     let question = format!("Remove the key {selector} of {}?", domain.name());
@@ -335,7 +366,8 @@ pub(in crate::face::pages) async fn ask_remove(asked: Arc<Asked>) -> Result<Answ
     }
     if let Some(until) = &key.needed_until {
         confirm = confirm.effect(format!(
-            "It signed before. Mail that it signed may be under way until {until}."
+            "It signed before. Mail that it signed may be under way until {until}: without the \
+             record, receivers can't check its signature."
         ));
     }
     let confirm = confirm
@@ -358,7 +390,7 @@ pub(in crate::face::pages) async fn ask_remove(asked: Arc<Asked>) -> Result<Answ
 /// Removes a key.
 pub(in crate::face::pages) async fn remove(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let domain = Head::of(&asked).await?;
-    let (key, _) = found(&asked, &domain).await?;
+    let (key, _) = found(&asked, &domain, false).await?;
     let remove = Remove {
         domain: domain.name().to_owned(),
         selector: key.key.selector.clone(),

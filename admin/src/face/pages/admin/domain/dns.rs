@@ -22,7 +22,7 @@ use crate::{
         },
         path::segment,
     },
-    op::dns::{Check, CheckItem, Publish, Published, RecordItem, Records, Verdict},
+    op::dns::{CanPublish, Check, CheckItem, Publish, Published, RecordItem, Records, Verdict},
 };
 
 #[derive(Template)]
@@ -38,6 +38,8 @@ struct Dns {
     /// All is right, or what the domain needs is right, or not.
     summary_state: &'static str,
     zone: String,
+    /// The server can write the records itself.
+    can_publish: bool,
 }
 
 /// What stands in DNS under one name and type, or what a service does.
@@ -246,6 +248,10 @@ pub(in crate::face::pages) async fn show(asked: Arc<Asked>) -> Result<Answer, Tr
             }
         }
     };
+    let can_publish = CanPublish {
+        domain: domain.name().to_owned(),
+    };
+    let can_publish = asked.run(can_publish).await?;
     let word = if checked { "check" } else { "records" };
     let call = format!("/api/dns/{word}/{}", segment(domain.name()));
     let command = AsCommand::cli(["dns", word, domain.name()]).get(&call);
@@ -257,6 +263,7 @@ pub(in crate::face::pages) async fn show(asked: Arc<Asked>) -> Result<Answer, Tr
         summary: told,
         summary_state: state,
         zone,
+        can_publish,
     })
 }
 

@@ -22,6 +22,7 @@ use crate::{
     op::{
         browse::{Browse, Browsed},
         messages::{ChangeSelected, EndSelected, MessageItem},
+        stops::GetStatus,
     },
 };
 
@@ -101,7 +102,10 @@ async fn done(asked: &Arc<Asked>) -> Result<Answer, Trouble> {
         return Answer::page(&ask(asked, &doing, &filter, everything, &back).await?);
     }
     let which = filter.which;
-    let words = Words::of_messages(format!("{} messages", doing.verb), doing.past);
+    let mut words = Words::of_messages(format!("{} messages", doing.verb), doing.past);
+    if doing.is_about_attempts() && !asked.run(GetStatus {}).await?.deliveries {
+        words = words.and("All deliveries are stopped, so nothing happens until they go on.");
+    }
     match doing.deed {
         Deed::Change(change) => {
             let operation = ChangeSelected { which, change };

@@ -63,6 +63,14 @@ impl Doing {
         }
     }
 
+    /// Whether it lets deliveries be attempted.
+    pub(super) fn is_about_attempts(&self) -> bool {
+        match &self.deed {
+            Deed::Change(change) => change.next_attempt.is_some() || change.hold == Some(false),
+            Deed::End(_) => false,
+        }
+    }
+
     /// Reads what a form wants.
     ///
     /// # Errors

@@ -170,6 +170,15 @@ impl Filter {
         is_recipient.then(|| fields.query(&["q", "from", "cursor", "told"], &[("from", search)]))
     }
 
+    /// The query that looks for a Message-ID, if the box looked for a recipient.
+    pub(super) fn by_message_id(&self, fields: &Fields) -> Option<String> {
+        let search = fields.text("q")?;
+        let is_recipient = self.which.filter.to.as_deref() == Some(search);
+        let bare = ["q", "message_id", "cursor", "told"];
+        let is_whole = !search.starts_with('@');
+        (is_recipient && is_whole).then(|| fields.query(&bare, &[("message_id", search)]))
+    }
+
     /// The query that looks for the same among past messages. None: they can't be looked for by it.
     pub(super) fn in_history(&self) -> Option<String> {
         let filter = &self.which.filter;
