@@ -87,11 +87,12 @@ impl Page {
         self.driver.script(wide, json!([])).await.as_u64().unwrap()
     }
 
-    /// The captions of the tables of which a part can't be seen.
+    /// The captions of the tables of which a part can't be seen, with the width of that part.
     pub async fn cut_tables(&self) -> Vec<String> {
         let cut = "return [...document.querySelectorAll('.wide-table')] \
                    .filter(one => one.scrollWidth > one.clientWidth) \
-                   .map(one => one.querySelector('caption').innerText)";
+                   .map(one => one.querySelector('caption').innerText \
+                   + ': ' + (one.scrollWidth - one.clientWidth) + ' px')";
         let cut = self.driver.script(cut, json!([])).await;
         serde_json::from_value(cut).unwrap()
     }
