@@ -111,7 +111,7 @@ async fn use_app_password(page: &Page, site: &Site) {
     let password = page.texts(".notice .line code").await.remove(0);
     assert!(log_in(site, &password).await.starts_with("235 "));
     page.follow("Logins").await;
-    page.see_in("sending mail", "password right, but not enough")
+    page.see_in("sending mail", "right password, without the code")
         .await;
 
     page.follow("App passwords").await;

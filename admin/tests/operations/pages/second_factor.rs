@@ -88,7 +88,7 @@ async fn a_login_asks_for_a_code_and_takes_a_recovery_code_once() {
     assert_eq!(entered.location(), "/account/logins");
     visitor.keep(&entered);
     let logins = visitor.get("/account/logins").await;
-    assert!(logins.text().contains("password right, but not enough"));
+    assert!(logins.text().contains("right password, without the code"));
     assert!(logins.text().contains("wrong password, code or key"));
     // The same login does not wait any longer, and the same code is taken no more.
     assert_eq!(visitor.get(path).await.location(), "/account/login?to=");

@@ -143,7 +143,7 @@ fn row(item: LoginItem, now: Time) -> Row {
         "ok" => ("good", "right"),
         "wrong" => ("bad", "wrong"),
         "disabled" => ("bad", "disabled"),
-        "weak" => ("bad", "not enough: there are one-time codes"),
+        "weak" => ("bad", "right password, without the code that is needed too"),
         "limited" => ("warn", "refused: too many failures"),
         "unavailable" => ("warn", "not checked: try again"),
         _ => ("bad", "malformed"),
