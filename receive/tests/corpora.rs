@@ -10,6 +10,8 @@
 mod header_section;
 #[path = "checks/hook_answers.rs"]
 mod hook_answers;
+#[path = "checks/milter.rs"]
+mod milter;
 #[path = "../../smtp/tests/checks/replay.rs"]
 mod replay;
 #[path = "checks/reports.rs"]
@@ -31,6 +33,11 @@ fn header_sections() {
 #[test]
 fn answers_of_hooks() {
     replay("hook_answers", hook_answers::check);
+}
+
+#[test]
+fn replies_of_milters() {
+    replay("milter", milter::check);
 }
 
 #[test]

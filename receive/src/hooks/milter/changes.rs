@@ -13,8 +13,7 @@ use super::{
     reply::Modification,
 };
 
-/// The most changes of a message, and the most bytes of all but the body.
-const CHANGES_MAX: usize = 10_000;
+/// The most bytes of all changes but the body.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The changes of a message so far.
@@ -50,7 +49,7 @@ impl Changes {
     ) -> Result<(), Failure> {
         let action = modification.action();
         if !terms.agreed.allows(action) {
-            return Err(Failure::Invalid(format!(
+            return Err(Failure::invalid(format_args!(
                 "the filter changes what it has not negotiated, {action:?}"
             )));
         }
@@ -121,22 +120,20 @@ impl Changes {
     /// Counts one change with so many bytes.
     fn spend(&mut self, bytes: usize) -> Result<(), Failure> {
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.changes.len() >= CHANGES_MAX {
-            let message = format!("the filter makes more than {CHANGES_MAX} changes");
-            return Err(Failure::Invalid(message));
-        }
         if self.bytes > BYTES_MAX {
-            let message = format!("the filter makes changes of more than {BYTES_MAX} bytes");
-            return Err(Failure::Invalid(message));
+            return Err(Failure::invalid(format_args!(
+                "the filter makes changes of more than {BYTES_MAX} bytes"
+            )));
         }
-        Ok(())
+        Failure::check_changes(self.changes.len() + 1)
     }
 
     fn add_body(&mut self, piece: &[u8], max: usize) -> Result<(), Failure> {
         let body = self.body.get_or_insert_default();
         if body.len().saturating_add(piece.len()) > max {
-            let message = format!("the filter makes a body of more than {max} bytes");
-            return Err(Failure::Invalid(message));
+            return Err(Failure::invalid(format_args!(
+                "the filter makes a body of more than {max} bytes"
+            )));
         }
         body.extend_from_slice(piece);
         Ok(())
@@ -151,7 +148,9 @@ impl Changes {
         };
         field.map_err(|error| {
             let name = String::from_utf8_lossy(name);
-            Failure::Invalid(format!("the filter makes a field {name:?}: {error}"))
+            Failure::invalid(format_args!(
+                "the filter makes a wrong field, {error}: {name:?}"
+            ))
         })
     }
 
@@ -161,8 +160,11 @@ impl Changes {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, Failure> {
         let address = self.text(address)?;
-        let no_address = || format!("the filter gives {address:?}, which is no address");
-        parse(unbracketed(address)).map_err(|_| Failure::Invalid(no_address()))
+        parse(unbracketed(address)).map_err(|_| {
+            Failure::invalid(format_args!(
+                "the filter gives an address that is none: {address:?}"
+            ))
+        })
     }
 
     fn parameters(&mut self, parameters: Option<Bytes>) -> Result<Option<String>, Failure> {
@@ -180,8 +182,8 @@ impl Changes {
             Ok(text) => Ok(text),
             Err(_) => {
                 let text = String::from_utf8_lossy(bytes);
-                Err(Failure::Invalid(format!(
-                    "the filter gives {text:?}, which is not UTF-8"
+                Err(Failure::invalid(format_args!(
+                    "the filter gives a text that is not UTF-8: {text:?}"
                 )))
             }
         }
@@ -200,6 +202,7 @@ fn unbracketed(address: &str) -> &str {
 mod tests {
     use super::{
         super::{
+            super::answer::CHANGES_MAX,
             options::{ACTIONS, PROTOCOL},
             packet::Packet,
             reply::FilterReply,
@@ -328,17 +331,23 @@ mod tests {
     fn wrong_changes_are_errors() {
         let long = [b"b".as_slice(), &[b'x'; BODY_MAX + 1]].concat();
         for (packets, text) in [
-            (&[b"h\0b\0".as_slice()] as &[&[u8]], "a field \"\""),
+            (
+                &[b"h\0b\0".as_slice()] as &[&[u8]],
+                "the name of a header field is not one: \"\"",
+            ),
             (&[b"hA B\0b\0"], "the name of a header field is not one"),
             (&[b"hA\0b\nc\0"], "a line break that is no folding"),
             (&[b"hA\0b\rc\0"], "a line break that is no folding"),
-            (&[b"i\0\0\0\0A:\0b\0"], "a field \"A:\""),
-            (&[b"m\0\0\0\x01\0\0"], "a field \"\""),
-            (&[b"ea\0"], "gives \"a\", which is no address"),
-            (&[b"e<a@b\0"], "no address"),
-            (&[b"+\0"], "no address"),
-            (&[b"+<>\0"], "no address"),
-            (&[b"2<a b@c>\0\0"], "no address"),
+            (&[b"i\0\0\0\0A:\0b\0"], "is not one: \"A:\""),
+            (
+                &[b"m\0\0\0\x01\0\0"],
+                "the name of a header field is not one: \"\"",
+            ),
+            (&[b"ea\0"], "an address that is none: \"a\""),
+            (&[b"e<a@b\0"], "an address that is none"),
+            (&[b"+\0"], "an address that is none"),
+            (&[b"+<>\0"], "an address that is none"),
+            (&[b"2<a b@c>\0\0"], "an address that is none"),
             (&[b"+<\xff@b>\0"], "not UTF-8"),
             (&[b"-\xff\0"], "not UTF-8"),
             (&[b"e<>\0\xff\0"], "not UTF-8"),
@@ -388,11 +397,7 @@ mod tests {
         let large = [b"hA\0".as_slice(), &value, b"\0"].concat();
         let reason = [b"q".as_slice(), &value].concat();
         for (packet, most, text) in [
-            (
-                b"hA\0b\0".as_slice(),
-                CHANGES_MAX,
-                "more than 10000 changes",
-            ),
+            (b"hA\0b\0".as_slice(), CHANGES_MAX, "and may have 5000"),
             (&large, BYTES_MAX / 100_000, "more than 4194304 bytes"),
             (&reason, BYTES_MAX / 100_000, "more than 4194304 bytes"),
         ] {

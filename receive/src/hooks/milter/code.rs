@@ -1,5 +1,7 @@
 //! The reply to the client that a filter gives.
 
+use std::fmt;
+
 use postrider_smtp::{EnhancedCode, Reply, ReplyCode};
 
 use super::super::answer::Failure;
@@ -19,13 +21,13 @@ const LINES_MAX: usize = 64;
 /// code is another one, or the text is too long.
 pub(super) fn read(code: &[u8]) -> Result<Reply, Failure> {
     if code.len() > TEXT_MAX {
-        return Err(wrong(&format!("more than {TEXT_MAX} bytes")));
+        return Err(wrong(format_args!("of more than {TEXT_MAX} bytes")));
     }
     let text = String::from_utf8_lossy(code);
     let text = text.strip_suffix("\r\n").unwrap_or(&text);
     let lines: Vec<&str> = text.split("\r\n").collect();
     if lines.len() > LINES_MAX {
-        return Err(wrong(&format!("more than {LINES_MAX} lines")));
+        return Err(wrong(format_args!("of more than {LINES_MAX} lines")));
     }
     let mut first: Option<(ReplyCode, Option<EnhancedCode>)> = None;
     let mut texts = Vec::with_capacity(lines.len());
@@ -36,16 +38,15 @@ pub(super) fn read(code: &[u8]) -> Result<Reply, Failure> {
             None => (None, text),
         };
         if enhanced.is_some_and(|enhanced| enhanced.class != code.class()) {
-            let line = shown(line);
-            return Err(wrong(&format!("{line:?}, whose codes are of two classes")));
+            return Err(wrong(format_args!("with codes of two classes: {line:?}")));
         }
         let (known, _) = *first.get_or_insert((code, enhanced));
         if known != code {
-            return Err(wrong(&format!("lines with {known} and {code}")));
+            return Err(wrong(format_args!("with two codes, {known} and {code}")));
         }
         texts.push(text.replace("%%", "%"));
     }
-    let (code, enhanced) = first.ok_or_else(|| wrong("no line"))?;
+    let (code, enhanced) = first.ok_or_else(|| wrong(format_args!("without a line")))?;
     let enhanced = enhanced.unwrap_or(EnhancedCode::NOT_AUTHORIZED);
     // A lone CR or LF would be a line break of the reply.
     let texts = texts.iter().map(|text| text.replace(['\r', '\n'], " "));
@@ -53,28 +54,23 @@ pub(super) fn read(code: &[u8]) -> Result<Reply, Failure> {
     Ok(Reply::new(code, Some(enhanced), text))
 }
 
-fn wrong(what: &str) -> Failure {
-    Failure::Invalid(format!("the filter gives a reply of {what}"))
-}
-
-/// The beginning of a line, for an error.
-fn shown(line: &str) -> &str {
-    line.get(..line.floor_char_boundary(60)).unwrap_or_default()
+fn wrong(what: fmt::Arguments<'_>) -> Failure {
+    Failure::invalid(format_args!("the filter gives a reply {what}"))
 }
 
 /// Splits a line into its code and its text.
 fn split(line: &str, is_last: bool) -> Result<(ReplyCode, &str), Failure> {
     let bad = || {
-        let line = shown(line);
-        wrong(&format!("{line:?}, and not such as \"550 5.7.1 text\""))
+        wrong(format_args!(
+            "that is not such as \"550 5.7.1 text\": {line:?}"
+        ))
     };
     let (digits, rest) = line.split_at_checked(3).ok_or_else(bad)?;
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     let code = digits.parse().ok().filter(|_| is_number);
     let code = code.and_then(ReplyCode::new).ok_or_else(bad)?;
     if !code.is_transient() && !code.is_permanent() {
-        let line = shown(line);
-        return Err(wrong(&format!("{line:?}, which is no refusal")));
+        return Err(wrong(format_args!("that is no refusal: {line:?}")));
     }
     // The last line may have a hyphen too: the text ends there in any case.
     let text = match (rest.chars().next(), is_last) {
@@ -144,12 +140,12 @@ mod tests {
             ("354 go", "no refusal"),
             ("550_no", "not such as"),
             ("\u{e9}50 no", "not such as"),
-            ("550-a\r\n551 b", "lines with 550 and 551"),
+            ("550-a\r\n551 b", "with two codes, 550 and 551"),
             ("550-a\r\nb", "not such as"),
             ("550\r\n550 b", "not such as"),
-            ("550 4.7.1 no", "of two classes"),
-            ("451 5.7.1 no", "of two classes"),
-            ("550-5.7.1 a\r\n550 4.7.1 b", "of two classes"),
+            ("550 4.7.1 no", "codes of two classes"),
+            ("451 5.7.1 no", "codes of two classes"),
+            ("550-5.7.1 a\r\n550 4.7.1 b", "codes of two classes"),
             (&long, "more than 32768 bytes"),
             (&many, "more than 64 lines"),
         ] {

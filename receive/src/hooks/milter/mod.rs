@@ -25,6 +25,8 @@ mod macros;
 mod negotiation;
 mod options;
 mod packet;
+#[cfg(test)]
+mod programs;
 mod reply;
 mod session;
 #[cfg(test)]

@@ -176,12 +176,12 @@ impl Agreed {
         } = reply
         else {
             let letter = reply.letter();
-            return Err(Failure::Invalid(format!(
+            return Err(Failure::invalid(format_args!(
                 "the filter answers the negotiation with \"{letter}\""
             )));
         };
         if !(VERSION_MIN..=VERSION).contains(&version) {
-            return Err(Failure::Invalid(format!(
+            return Err(Failure::invalid(format_args!(
                 "the filter speaks version {version} of the protocol, and not one from \
                  {VERSION_MIN} to {VERSION}"
             )));
@@ -192,7 +192,7 @@ impl Agreed {
         ] {
             let unknown = given & !offered;
             if unknown != 0 {
-                return Err(Failure::Invalid(format!(
+                return Err(Failure::invalid(format_args!(
                     "the filter wants {what} that were not offered, 0x{unknown:x}"
                 )));
             }

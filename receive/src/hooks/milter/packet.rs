@@ -133,7 +133,7 @@ impl Fields {
 
 impl From<PacketError> for Failure {
     fn from(error: PacketError) -> Self {
-        Self::Invalid(format!("the filter sends {error}"))
+        Self::invalid(format_args!("the filter sends {error}"))
     }
 }
 

@@ -142,7 +142,7 @@ impl std::fmt::Display for Shown {
 
 impl From<ReplyError> for Failure {
     fn from(error: ReplyError) -> Self {
-        Self::Invalid(format!("the filter sends {error}"))
+        Self::invalid(format_args!("the filter sends {error}"))
     }
 }
 

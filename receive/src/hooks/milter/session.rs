@@ -345,7 +345,7 @@ impl MilterSession {
             match FilterReply::read(packet)? {
                 FilterReply::Progress => {}
                 reply => {
-                    return Err(Failure::Invalid(format!(
+                    return Err(Failure::invalid(format_args!(
                         "the filter sends \"{}\" without being asked",
                         reply.letter()
                     )));

@@ -77,7 +77,7 @@ impl MilterSession {
                 self.modify(modification, question)?;
                 Ok(None)
             }
-            reply => Err(Failure::Invalid(format!(
+            reply => Err(Failure::invalid(format_args!(
                 "the filter replies with \"{}\" to \"{}\"",
                 reply.letter(),
                 char::from(todo.stage().command())
@@ -107,9 +107,8 @@ impl MilterSession {
         let message = self.message.take().unwrap_or_default();
         let (changes, quarantine) = message.changes.finish();
         Answer {
-            vote: quarantine.map_or(Vote::Accept, Vote::Quarantine),
             changes,
-            ..Answer::ACCEPT
+            ..Answer::of(quarantine.map_or(Vote::Accept, Vote::Quarantine))
         }
     }
 

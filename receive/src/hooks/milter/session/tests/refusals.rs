@@ -239,7 +239,7 @@ fn a_filter_that_speaks_out_of_turn_fails() {
             (Rcpt, 2),
             (Data, 0),
             at_end(b"ha b\0c\0"),
-            "a field \"a b\"",
+            "is not one: \"a b\"",
         ),
     ] {
         let (mut filter, world) = (Filter::new(0x400), world());
