@@ -50,6 +50,9 @@ const SERVICES: &[(&str, &str, &[&str])] = &[
     ("postfix", "postfix", &["stop"]),
     ("postgrey", "service", &["postgrey", "stop"]),
     ("prometheus", "service", &["prometheus", "stop"]),
+    ("opendkim", "service", &["opendkim", "stop"]),
+    ("opendmarc", "service", &["opendmarc", "stop"]),
+    ("rspamd", "service", &["rspamd", "stop"]),
 ];
 
 /// Installs the missing mail programs, if this is Debian and we are root.

@@ -3,6 +3,7 @@
 //! A part is a group of steps with a name and one sentence that says what it proves. The list is in
 //! [`parts`]. docs/testing.md shows the same list with the last run of each part.
 
+mod filters;
 mod generators;
 mod metrics;
 mod opinions;

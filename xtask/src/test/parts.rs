@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::steps::{cargo_step, run_command};
-use super::{Args, Done, Steps, generators, metrics, opinions, schemathesis, slow, smoke};
+use super::{Args, Done, Steps, filters, generators, metrics, opinions, schemathesis, slow, smoke};
 use crate::browser;
 use crate::check::{dependencies, prose};
 use crate::crash::{self, Via};
@@ -116,6 +116,13 @@ pub(super) const PARTS: &[Part] = &[
         level: Level::Full,
         proves: "promtool has nothing to say of the page of metrics and of the alerts, and each alert fires when it should and stays quiet when not",
         run: |steps, _| metrics::run(steps),
+    },
+    Part {
+        name: "milters",
+        level: Level::Full,
+        proves: "OpenDKIM signs for logins and verifies, OpenDMARC and rspamd judge, and a filter \
+                 made with python3-milter makes all changes that there are",
+        run: |steps, _| filters::run(steps),
     },
     Part {
         name: "docs",

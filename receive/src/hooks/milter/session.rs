@@ -79,7 +79,8 @@ pub struct MilterSession {
     awaits: Option<Todo>,
     waits: u32,
     told_connect: bool,
-    told_helo: bool,
+    /// The name in EHLO that the filter was told, and whether there was TLS.
+    told_helo: Option<(String, bool)>,
     /// What the filter has said of the whole connection.
     connection: Option<Vote>,
     message: Option<Message>,
@@ -141,7 +142,7 @@ impl MilterSession {
             awaits: None,
             waits: 0,
             told_connect: false,
-            told_helo: false,
+            told_helo: None,
             connection: None,
             message: None,
             failure: None,
@@ -225,7 +226,8 @@ impl MilterSession {
     }
 
     fn plan_mail(&mut self, asked: &Asked<'_>) {
-        if !self.told_helo && asked.helo.is_some() {
+        let helo = helo(asked);
+        if helo.is_some() && helo != self.told_helo {
             self.todo.push_back(Todo::Helo);
         }
         self.abort();
@@ -364,7 +366,7 @@ impl MilterSession {
                 self.send(todo, question, &command::connect(asked));
             }
             Todo::Helo => {
-                self.told_helo = true;
+                self.told_helo = helo(asked);
                 self.send(todo, question, &command::helo(asked));
             }
             Todo::Mail => {
@@ -457,6 +459,11 @@ impl MilterSession {
 /// Whether the command is about the last recipient.
 fn is_last_rcpt(todo: Todo, asked: &Asked<'_>) -> bool {
     matches!(todo, Todo::Rcpt(index) if index + 1 == asked.to().len())
+}
+
+/// The name in EHLO, and whether there is TLS.
+fn helo(asked: &Asked<'_>) -> Option<(String, bool)> {
+    Some((asked.helo?.to_owned(), asked.client.tls.is_some()))
 }
 
 /// The command MAIL of the message.

@@ -360,6 +360,20 @@ fn a_filter_may_be_asked_from_any_stage_on() {
 }
 
 #[test]
+fn another_ehlo_is_told_before_the_next_message() {
+    let (mut filter, mut world) = (Filter::new(0), world());
+    filter.up_to(&world, (Mail, 0));
+    filter.go_on(&world, (Mail, 0));
+    assert_eq!(filter.letters(), "AM");
+    // Nobody asked the filter about the EHLO under TLS.
+    world.log_in();
+    filter.go_on(&world, (Mail, 0));
+    world.helo = Some("other.test".into());
+    filter.go_on(&world, (Mail, 0));
+    assert_eq!(filter.letters(), "AHMAHM");
+}
+
+#[test]
 fn another_transaction_is_another_message() {
     let (mut filter, mut world) = (Filter::new(0), world());
     filter.up_to(&world, (Rcpt, 1));
