@@ -28,7 +28,7 @@ use tracing::warn;
 use crate::{
     SessionContext,
     checks::{Checked, ClientCheck, MessageChecks, plain_fields, results::without_forged},
-    decide::{EndDecision, Refusal, Role, Stage, Verdict, decide, decide_end},
+    decide::{EndDecision, Role, Stage, Verdict, decide, decide_end},
     deliver::Incoming,
     facts::{Facts, LoginFacts, PlainField, RecipientFacts},
     forward::may_forward,
@@ -511,18 +511,15 @@ impl Handler for MxSession {
         transaction: &Transaction,
         rcpt: &RcptTo,
     ) -> Result<(), Reply> {
-        self.count_recipient(client)?;
         let config = self.context.dynamic();
         let from = &transaction.mail.reverse_path;
-        let recipient = self.recipient(&config, from, rcpt, &self.facts.recipients);
-        let recipient = recipient.await?;
-        let policy = self.context.policy(Role::Mx, &config);
-        match decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy) {
-            Verdict::Refuse(refusal @ Refusal::UnknownRecipient(_)) => {
-                return Err(self.refuse_unknown(client, refusal).await);
+        let recipient = match self.known_recipient(client, &config, from, rcpt).await {
+            Ok(recipient) => recipient,
+            Err(reply) => {
+                let refused = self.refused_recipient(client, transaction, rcpt, reply);
+                return Err(refused.await);
             }
-            verdict => verdict.answer()?,
-        }
+        };
         self.unknown.good();
         self.ask_about_recipient(client, transaction, rcpt).await?;
         self.ask_greylist(client, from, &recipient, &config).await?;

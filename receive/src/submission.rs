@@ -419,7 +419,10 @@ impl Handler for SubmissionSession {
             false => resolve(&policy, &rcpt.forward_path),
         };
         let verdict = decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy);
-        verdict.answer()?;
+        if let Err(reply) = verdict.answer() {
+            let refused = self.refused_recipient(client, transaction, rcpt, reply);
+            return Err(refused.await);
+        }
         self.ask_about_recipient(client, transaction, rcpt).await?;
         self.observer.rcpt(&self.context, rcpt);
         Ok(())

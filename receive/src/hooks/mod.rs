@@ -19,7 +19,6 @@
 //! | `presence` | the open connections of each address |
 //! | `program` | one program of the configuration |
 //! | `raw` | the bytes of a message, piece by piece |
-//! | `replay` | the conversation of a session with a milter |
 //! | `rspamd` | the HTTP protocol of rspamd |
 //! | `session` | the programs of one SMTP session |
 //! | `stage` | the JSON of stage hooks |
@@ -38,7 +37,6 @@ pub mod milter;
 mod presence;
 mod program;
 pub mod raw;
-mod replay;
 pub mod rspamd;
 mod session;
 pub mod stage;

@@ -21,8 +21,8 @@ use super::{
     condition,
     health::{Condition, ConditionChange, Health, Watch},
     http::{AnswerMemory, Endpoint, SetupError},
+    milter::MilterClient,
     raw::RawPieces,
-    replay::Replayed,
     rspamd,
     stage::{self, RequestBody},
 };
@@ -191,7 +191,7 @@ impl Program {
     pub async fn reach(&self, statics: &Static) -> Result<(), Failure> {
         let reached = async {
             match &self.kind {
-                Kind::Milter(milter) => Replayed::new(milter, statics).reach().await,
+                Kind::Milter(milter) => MilterClient::new(milter, statics).reach().await,
                 Kind::Rspamd(endpoint) | Kind::Stage(endpoint, _) => endpoint.reach().await,
             }
         };

@@ -9,7 +9,7 @@ use std::{net::IpAddr, sync::Arc};
 use postrider_config::{HookQuarantine, HookStage, Static};
 use postrider_smtp::{
     Reply,
-    server::{Client, MailFrom, RcptTo},
+    server::{Client, MailFrom, RcptTo, Transaction},
 };
 use postrider_store::StoreError;
 
@@ -20,9 +20,9 @@ use super::{
     draft::{Draft, DraftLimits},
     edit::{Edit, NewField},
     http::AnswerMemory,
+    milter::MilterClient,
     presence::Present,
     program::{NotTold, Program, Seen, Told},
-    replay::Replayed,
 };
 use crate::{SessionContext, facts::HookFacts, observer::Observer};
 
@@ -54,7 +54,7 @@ struct Asking {
 struct Member {
     program: Arc<Program>,
     /// The conversation with a milter. None: the program is called over HTTP.
-    milter: Option<Replayed>,
+    milter: Option<MilterClient>,
 }
 
 /// A command that the programs are asked about.
@@ -152,17 +152,10 @@ impl SessionHooks {
         }
     }
 
-    /// The transaction is over.
+    /// The transaction is over. A milter hears of that before the next one.
     pub(crate) fn reset(&mut self) {
         if let Some(asking) = &mut self.asking {
             asking.of_message = HookFacts::default();
-            for milter in asking
-                .programs
-                .iter_mut()
-                .filter_map(|it| it.milter.as_mut())
-            {
-                milter.reset();
-            }
         }
     }
 
@@ -172,8 +165,9 @@ impl SessionHooks {
             asking.login = None;
             asking.of_session = HookFacts::default();
             asking.of_message = HookFacts::default();
-            for member in &mut asking.programs {
-                member.milter = member.milter.take().map(Replayed::anew);
+            let milters = asking.programs.iter_mut();
+            for milter in milters.filter_map(|member| member.milter.as_mut()) {
+                milter.restart();
             }
         }
     }
@@ -210,6 +204,53 @@ impl SessionHooks {
             }
         }
         Ok(Vote::Accept)
+    }
+
+    /// Tells the milters that want to know it of a recipient that we refused with this reply. They
+    /// have no say.
+    ///
+    /// # Errors
+    /// If our own store fails.
+    pub(crate) async fn tell_refused(
+        &mut self,
+        context: &SessionContext,
+        observer: &mut Observer,
+        client: &Client,
+        (transaction, rcpt): (&Transaction, &RcptTo),
+        reply: &Reply,
+    ) -> Result<(), StoreError> {
+        let Some(asking) = self.asking.as_deref_mut() else {
+            return Ok(());
+        };
+        if asking.is_dropped() || !asking.programs.iter().any(Member::may_want_refused) {
+            return Ok(());
+        }
+        let mut recipients = transaction.recipients.clone();
+        recipients.push(rcpt.clone());
+        let command = Command {
+            mail: Some(&transaction.mail),
+            recipients: &recipients,
+            ..Command::of_session(HookStage::Rcpt, client)
+        };
+        for at in 0..asking.programs.len() {
+            let (member, asked) = asking.question(at, command, None, &[]);
+            let Some(member) = member.filter(|it| it.may_want_refused() && it.is_asked(&asked))
+            else {
+                continue;
+            };
+            let Some(milter) = &mut member.milter else {
+                continue;
+            };
+            let tell = async {
+                let told = milter.tell_rejected(&asked, reply).await;
+                Ok(told.map(|()| Answer::ACCEPT)?)
+            };
+            let told = member.program.told(context, tell).await?;
+            if told.failure.is_some() {
+                observer.asked(context, &member.program, command.stage, &told);
+            }
+        }
+        Ok(())
     }
 
     /// Asks the programs about a whole message, which they may change. `added` has the fields that
@@ -278,15 +319,14 @@ impl Asking {
         self.of_session.discard.is_some() || self.of_message.discard.is_some()
     }
 
-    /// Asks one program. None: it is not asked this.
-    async fn told(
-        &mut self,
-        context: &SessionContext,
+    /// A program, and what it may be asked.
+    fn question<'a>(
+        &'a mut self,
         at: usize,
-        command: Command<'_>,
-        draft: Option<&Draft>,
-        added: &[u8],
-    ) -> Result<Option<(Arc<Program>, Told)>, StoreError> {
+        command: Command<'a>,
+        draft: Option<&'a Draft>,
+        added: &'a [u8],
+    ) -> (Option<&'a mut Member>, Asked<'a>) {
         let asked = Asked {
             stage: command.stage,
             listener: &self.listener,
@@ -301,12 +341,22 @@ impl Asking {
             draft,
             added,
         };
-        let Some(member) = self.programs.get_mut(at) else {
+        (self.programs.get_mut(at), asked)
+    }
+
+    /// Asks one program. None: it is not asked this.
+    async fn told(
+        &mut self,
+        context: &SessionContext,
+        at: usize,
+        command: Command<'_>,
+        draft: Option<&Draft>,
+        added: &[u8],
+    ) -> Result<Option<(Arc<Program>, Told)>, StoreError> {
+        let (member, asked) = self.question(at, command, draft, added);
+        let Some(member) = member.filter(|member| member.is_asked(&asked)) else {
             return Ok(None);
         };
-        if !member.program.is_asked(&asked) {
-            return Ok(None);
-        }
         let program = Arc::clone(&member.program);
         let told = match &mut member.milter {
             Some(milter) => {
@@ -325,11 +375,22 @@ impl Asking {
 }
 
 impl Member {
+    /// Whether the program is asked this question.
+    fn is_asked(&self, asked: &Asked<'_>) -> bool {
+        self.program.is_asked(asked)
+    }
+
+    /// Whether the program may want to be told of recipients that we refused.
+    fn may_want_refused(&self) -> bool {
+        let milter = self.milter.as_ref();
+        milter.is_some_and(MilterClient::may_want_rejected)
+    }
+
     fn new(program: &Arc<Program>, statics: &Static) -> Self {
         Self {
             milter: program
                 .milter()
-                .map(|milter| Replayed::new(milter, statics)),
+                .map(|milter| MilterClient::new(milter, statics)),
             program: Arc::clone(program),
         }
     }

@@ -18,8 +18,8 @@ use super::{
     draft::{Draft, DraftLimits},
     edit::{Edit, Missing, NewField, Which},
     http::AnswerMemory,
+    milter::MilterClient,
     program::{NotTold, Program, Seen},
-    replay::Replayed,
 };
 use crate::memory::TextMemory;
 
@@ -109,8 +109,8 @@ impl Program {
         let asking = async {
             match self.milter() {
                 Some(milter) => {
-                    let mut conversation = Replayed::new(milter, statics);
-                    conversation.ask(&asked).await.map_err(NotTold::Failed)
+                    let mut client = MilterClient::new(milter, statics);
+                    client.ask(&asked).await.map_err(NotTold::Failed)
                 }
                 None => {
                     let memory = TextMemory::new(MEMORY).share(trial.remote);

@@ -6,7 +6,7 @@ use postrider_config::Dynamic;
 use postrider_observe::metrics::{Greylisted, Label};
 use postrider_smtp::{
     Domain, Reply, ReversePath,
-    server::{Client, MailFrom},
+    server::{Client, MailFrom, RcptTo},
 };
 use postrider_store::Greyness;
 
@@ -16,7 +16,7 @@ use crate::{
     checks::{
         ClientCheck, MessageChecks, greylist::is_doubtful, questions::Questions, spf::SpfCheck,
     },
-    decide::{Refusal, Role, Stage},
+    decide::{Refusal, Role, Stage, Verdict, decide},
     facts::{RecipientFacts, Target},
     junk::{Listed, senders::Senders},
     observer::{Doubt, Observer},
@@ -160,6 +160,29 @@ impl MxSession {
         match self.context.punish(client, &mut self.unknown).await {
             true => Refusal::TooManyUnknown.reply(),
             false => refusal.reply(),
+        }
+    }
+
+    /// The meaning of a recipient that we would take.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) async fn known_recipient(
+        &mut self,
+        client: &Client,
+        config: &Dynamic,
+        from: &ReversePath,
+        rcpt: &RcptTo,
+    ) -> Result<RecipientFacts, Reply> {
+        self.count_recipient(client)?;
+        let recipient = self.recipient(config, from, rcpt, &self.facts.recipients);
+        let recipient = recipient.await?;
+        let policy = self.context.policy(Role::Mx, config);
+        match decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy) {
+            Verdict::Refuse(refusal @ Refusal::UnknownRecipient(_)) => {
+                Err(self.refuse_unknown(client, refusal).await)
+            }
+            verdict => verdict.answer().map(|()| recipient),
         }
     }
 

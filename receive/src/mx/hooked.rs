@@ -91,6 +91,23 @@ impl MxSession {
         self.ask_hooks(command).await
     }
 
+    /// Tells milters of a recipient that we refused. Gives the refusal.
+    pub(super) async fn refused_recipient(
+        &mut self,
+        client: &Client,
+        transaction: &Transaction,
+        rcpt: &RcptTo,
+        reply: Reply,
+    ) -> Reply {
+        let (context, observer) = (&self.context, &mut self.observer);
+        let about = (transaction, rcpt);
+        let told = self
+            .hooks
+            .tell_refused(context, observer, client, about, &reply);
+        told.await
+            .map_or_else(|error| store_reply(&error), |()| reply)
+    }
+
     /// Asks the programs about a whole message, and makes the changes that they want.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ const APP: &str = "app@app.example";
 const PASSWORD: &str = "a password among hooks";
 
 /// Debian's Python, which has Debian's library for milters. Another one may come before it.
-const PYTHON: &str = "/usr/bin/python3";
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
 /// A program at the door of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,6 +36,9 @@ const CONTENT_FACTOR: u32 = 10;
 const QUESTION_MAX: Duration = Duration::from_secs(3600);
 
 /// A connection to a filter about one client. Another client needs another connection.
+///
+/// Dropping it tells the filter that the client is gone, as far as the socket takes that at once:
+/// nobody waits for a filter at the end of a session.
 #[derive(Debug)]
 pub struct MilterConnection {
     place: Place,
@@ -93,7 +96,7 @@ impl MilterConnection {
     /// # Errors
     /// As for [`ask`](Self::ask).
     pub async fn tell_rejected(&mut self, asked: &Asked<'_>, reply: &Reply) -> Result<(), Failure> {
-        if asked.stage != HookStage::Rcpt || !self.session.wants_rejected() {
+        if asked.stage != HookStage::Rcpt || !self.wants_rejected() {
             return Ok(());
         }
         let refused = Some(reply);
@@ -101,33 +104,10 @@ impl MilterConnection {
         Ok(())
     }
 
-    /// The transaction of the client ended without its data: by RSET, by another EHLO, or since its
-    /// data was refused by somebody else. The filter forgets the message.
-    pub async fn abort(&mut self) {
-        if self.session.is_waiting() {
-            self.fail(broken_off());
-            return;
-        }
-        self.session.abort();
-        // The filter may have closed the connection meanwhile. The next question makes another one.
-        if self.flush(Instant::now() + self.place.limit).await.is_err() {
-            self.socket = None;
-        }
-    }
-
-    /// The client is gone.
-    pub async fn quit(mut self) {
-        if self.session.is_waiting() {
-            return;
-        }
-        self.session.quit();
-        let deadline = Instant::now() + self.place.limit;
-        if self.flush(deadline).await.is_ok()
-            && let Some(socket) = &mut self.socket
-        {
-            // The filter may be gone already.
-            let _ = timeout_at(deadline, socket.shutdown()).await;
-        }
+    /// Whether the filter wants to be told of recipients that were refused.
+    #[must_use]
+    pub const fn wants_rejected(&self) -> bool {
+        self.session.wants_rejected()
     }
 
     async fn question(&mut self, question: &Question<'_>) -> Result<Answer, Failure> {
@@ -216,6 +196,22 @@ impl MilterConnection {
     }
 }
 
+impl Drop for MilterConnection {
+    fn drop(&mut self) {
+        let Some(socket) = &mut self.socket else {
+            return;
+        };
+        if self.session.is_waiting() {
+            return;
+        }
+        self.session.quit();
+        let bytes = self.session.output();
+        // The filter may be gone already. A socket that takes no more has a filter that does not
+        // listen.
+        let _ = socket.write_all(&bytes).now_or_never();
+    }
+}
+
 impl Place {
     async fn open(&self) -> Result<MilterConnection, Failure> {
         let dialed = timeout(self.limit, self.dial()).await;
@@ -299,10 +295,6 @@ async fn receive(socket: &mut dyn Socket, deadline: Instant) -> Result<BytesMut,
 
 fn closed() -> Failure {
     Failure::Unavailable("the filter closed the connection".to_owned())
-}
-
-fn broken_off() -> Failure {
-    Failure::Unavailable("an earlier question to the filter was broken off".to_owned())
 }
 
 fn lost(error: &io::Error) -> Failure {

@@ -13,11 +13,13 @@
 //! | `code`, `changes` | a reply to the client, and the changes of a message, by a filter |
 //! | `session` | the conversation about one client, without I/O |
 //! | `connection` | the same over a socket, with time limits |
+//! | `client` | the connection of an SMTP session, made when it is needed |
 //!
 //! Not here: TLS to the filter, which no filter has; commands that the server does not know (`U`);
 //! connections that serve one client after the other (`K`).
 
 mod changes;
+mod client;
 mod code;
 mod command;
 mod connection;
@@ -32,6 +34,7 @@ mod session;
 #[cfg(test)]
 mod support;
 
+pub use client::MilterClient;
 pub use connection::MilterConnection;
 pub use negotiation::Negotiation;
 pub use options::Agreed;

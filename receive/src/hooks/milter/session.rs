@@ -317,6 +317,7 @@ impl MilterSession {
 
     /// The client is gone.
     pub fn quit(&mut self) {
+        self.abort();
         packet::write(&mut self.output, b'Q', &[]);
     }
 
