@@ -180,6 +180,7 @@ impl Server {
             limiter: Arc::clone(&shared.limiter),
             clock: Arc::clone(&shared.clock),
             metrics: Arc::clone(&shared.metrics),
+            hooks: Arc::clone(&shared.hooks),
             unsubscribe_key: UnsubscribeKey::load(&shared.statics.data_dir)?,
             stopping: shutdown.subscribe(),
             statics: Arc::clone(&shared.statics),

@@ -113,6 +113,15 @@ pub enum HookAuth {
     Bearer(PathBuf),
 }
 
+/// `hooks.NAME.controller`: the part of rspamd that learns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookController {
+    /// Its URL. None: port 11334 at the host of the hook's URL.
+    pub url: Option<String>,
+    /// The file whose first line is its password. None: it wants none.
+    pub password_file: Option<PathBuf>,
+}
+
 /// `hooks.NAME`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hook {
@@ -152,6 +161,8 @@ pub struct Hook {
     pub breaker: HookBreaker,
     /// When the hook is asked.
     pub conditions: HookConditions,
+    /// The part of rspamd that learns from users. None: nothing is learnt.
+    pub learns: Option<HookController>,
 }
 
 /// The values of header fields may be secrets.
@@ -237,8 +248,22 @@ pub(crate) fn read_hook<T>(reader: &Reader<'_>, listeners: &BTreeMap<String, T>)
         retry_delay: retry.get("delay"),
         breaker: read_breaker(reader),
         conditions: read_conditions(reader, listeners),
+        learns: read_controller(reader, kind),
         url: reader.url("url", &["http", "https"])?,
     })
+}
+
+fn read_controller(reader: &Reader<'_>, kind: HookKind) -> Option<HookController> {
+    let learns: bool = reader.get("learn");
+    let controller = reader.section("controller");
+    let read = HookController {
+        url: controller.url("url", &["http", "https"]),
+        password_file: controller.opt("password_file"),
+    };
+    if learns && kind != HookKind::Rspamd {
+        reader.wrong("learn", "is for a hook of kind rspamd");
+    }
+    learns.then_some(read)
 }
 
 fn read_auth(reader: &Reader<'_>) -> Option<HookAuth> {

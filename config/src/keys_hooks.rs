@@ -146,6 +146,24 @@ static HOOK: &[Key] = &[
         "The wait before each further try.",
     )
     .range("\"0s\"", "\"1m\""),
+    key(
+        "hooks.<name>.learn",
+        Bool,
+        Value("false"),
+        "For the kind rspamd: tell its controller of mail that users call junk, or not junk.",
+    ),
+    key(
+        "hooks.<name>.controller.url",
+        Url,
+        Absent("port 11334 at the host of url"),
+        "The URL of rspamd's controller, which learns.",
+    ),
+    key(
+        "hooks.<name>.controller.password_file",
+        Path,
+        Absent("none"),
+        "The file with the password of rspamd's controller, as its first line.",
+    ),
 ];
 
 static MILTER: &[Key] = &[

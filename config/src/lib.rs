@@ -86,8 +86,8 @@ pub use dynamics::{
 pub use error::{ConfigError, Errors};
 pub use file::{replace, replace_private};
 pub use hooks::{
-    Hook, HookAuth, HookBody, HookBreaker, HookConditions, HookError, HookKind, HookQuarantine,
-    HookStage, Milter, MilterSocket,
+    Hook, HookAuth, HookBody, HookBreaker, HookConditions, HookController, HookError, HookKind,
+    HookQuarantine, HookStage, Milter, MilterSocket,
 };
 pub use last_good::{LastGood, keep_good, last_good};
 pub use loaded::Loaded;

@@ -382,6 +382,7 @@ mod tests {
         "domains.<domain>.tls_rpt.account",
         "domains.<domain>.tls_rpt.mailbox",
         "hooks.<name>.auth.username",
+        "hooks.<name>.controller.url",
         "hooks.<name>.listeners",
         "hooks.<name>.url",
         "host_tls_rpt.account",

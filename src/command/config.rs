@@ -97,12 +97,16 @@ pub(super) fn check_backup(conf: &Path) -> Findings {
     found
 }
 
-/// The file with the secret of a hook that is in use.
-fn hook_secret(hook: &Hook) -> Option<PathBuf> {
-    match hook.auth.as_ref().filter(|_| hook.enabled)? {
-        HookAuth::Basic { password_file, .. } => Some(password_file.clone()),
-        HookAuth::Bearer(file) => Some(file.clone()),
-    }
+/// The files with the secrets of a hook that is in use.
+fn hook_secrets(hook: &Hook) -> impl Iterator<Item = PathBuf> {
+    let secret = hook.auth.as_ref().map(|auth| match auth {
+        HookAuth::Basic { password_file, .. } => password_file,
+        HookAuth::Bearer(file) => file,
+    });
+    let controller = hook.learns.as_ref();
+    let password = controller.and_then(|controller| controller.password_file.as_ref());
+    let secrets = secret.into_iter().chain(password);
+    secrets.filter(|_| hook.enabled).cloned()
 }
 
 /// Reads both files.
@@ -155,7 +159,7 @@ impl Findings {
         if let Some(dynamic) = dynamic {
             needed.extend(dynamic.key_files().map(Path::to_owned));
         }
-        needed.extend(statics.hooks.values().filter_map(hook_secret));
+        needed.extend(statics.hooks.values().flat_map(hook_secrets));
         // It reads these later, or again when they change.
         let mut later: Vec<PathBuf> = statics.admin_password_file.iter().cloned().collect();
         for certificates in all_certificates(statics) {

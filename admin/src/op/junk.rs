@@ -158,7 +158,10 @@ impl TrainMailbox {
                 let before = store.trained(mail.id).await?;
                 let changed = store.learn_mail(&self.account, mail.id, change, lesson);
                 mails += u64::from(changed.await?);
-                learnt += u64::from(store.trained(mail.id).await? != before);
+                if store.trained(mail.id).await? != before {
+                    learnt += 1;
+                    context.hooks.teach(store, &context.clock, mail, self.junk);
+                }
             }
             match page.next {
                 None => break,

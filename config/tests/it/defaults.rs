@@ -6,9 +6,9 @@ use std::{
 
 use postrider_config::{
     CertificateSource, DmarcHandling, Dynamic, FailureDsn, HookAuth, HookBody, HookBreaker,
-    HookConditions, HookError, HookKind, HookQuarantine, HookStage, KeepTranscripts, Lmtp,
-    LogFormat, LogLevel, MilterSocket, OnBlock, ReportsTls, RequireTls, Size, Static, TlsVersion,
-    Transport, TsigAlgorithm, describe,
+    HookConditions, HookController, HookError, HookKind, HookQuarantine, HookStage,
+    KeepTranscripts, Lmtp, LogFormat, LogLevel, MilterSocket, OnBlock, ReportsTls, RequireTls,
+    Size, Static, TlsVersion, Transport, TsigAlgorithm, describe,
     keys::{DYNAMIC, STATIC},
     replace_private,
     schema::{Default, Key, Section},
@@ -147,7 +147,7 @@ fn defaults_of_hooks_and_milters() {
     };
     assert_eq!(hook.breaker, breaker);
     let rspamd = &config.hooks["r"];
-    assert_eq!(rspamd.kind, HookKind::Rspamd);
+    assert_eq!((rspamd.kind, &rspamd.learns), (HookKind::Rspamd, &None));
     assert_eq!(
         [rspamd.on_unavailable, rspamd.on_timeout, rspamd.on_invalid],
         [HookError::Accept; 3]
@@ -189,6 +189,11 @@ fn keys_of_hooks_are_read_into_their_fields() {
     let remote: Vec<String> = conditions.remote.iter().map(ToString::to_string).collect();
     assert_eq!(remote, ["192.0.2.0/24", "2001:db8::1/128"]);
     assert!(conditions.sender_domains[0].subdomains && !conditions.recipient_domains[0].subdomains);
+    let controller = HookController {
+        url: Some("http://127.0.0.1:11334/".to_owned()),
+        password_file: Some(folder.join("hooks/controller.secret")),
+    };
+    assert_eq!(config.hooks["rspamd"].learns, Some(controller));
     let off = &config.hooks["off"];
     assert_eq!(off.auth, Some(HookAuth::Bearer(folder.join("token"))));
     assert_eq!(

@@ -33,6 +33,7 @@ use crate::memory::TextShare;
 const PIECE: u64 = 64 * 1024;
 
 /// A program that is called over HTTP.
+#[derive(Clone)]
 pub(super) struct Endpoint {
     client: Client,
     url: Url,
@@ -130,6 +131,22 @@ impl Endpoint {
             self.url.set_path(path);
         }
         self
+    }
+
+    /// The same program at another port, without a path.
+    pub(super) fn at_port(mut self, port: u16) -> Self {
+        // A URL of HTTP has a host, so it may have a port.
+        let _ = self.url.set_port(Some(port));
+        self.url.set_path("");
+        self
+    }
+
+    /// The same program. It is called at this path below that of its URL.
+    pub(super) fn below(&self, path: &str) -> Self {
+        let mut below = self.clone();
+        let parent = below.url.path().trim_end_matches('/').to_owned();
+        below.url.set_path(&(parent + path));
+        below
     }
 
     /// The URL, without a password and a query, which may be secret.
@@ -422,4 +439,4 @@ impl Body for InPieces {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -22,6 +22,7 @@
 //! | `rspamd` | the HTTP protocol of rspamd |
 //! | `session` | the programs of one SMTP session |
 //! | `stage` | the JSON of stage hooks |
+//! | `teacher` | what users say about their mail, for rspamd |
 //! | `trial` | a question outside of any session, for administrators |
 
 pub mod answer;
@@ -40,6 +41,7 @@ pub mod raw;
 pub mod rspamd;
 mod session;
 pub mod stage;
+mod teacher;
 #[cfg(test)]
 mod testing;
 pub mod trial;
@@ -48,8 +50,8 @@ use std::sync::Arc;
 
 use postrider_config::{HookKind, HookStage, Static};
 use postrider_observe::Metrics;
+use postrider_store::{Clock, Mail, Store};
 
-use self::presence::Presence;
 pub(crate) use self::session::{Command, SessionHooks};
 pub(crate) use self::{
     answer::{Failure, Vote},
@@ -58,11 +60,13 @@ pub(crate) use self::{
     program::Told,
 };
 pub use self::{http::SetupError, program::Program};
+use self::{presence::Presence, rspamd::learn::Lesson, teacher::Teacher};
 
 /// All programs of the configuration, in the order in which they are asked.
 #[derive(Debug, Default)]
 pub struct Hooks {
     programs: Vec<Arc<Program>>,
+    teachers: Vec<Arc<Teacher>>,
     presence: Presence,
 }
 
@@ -87,8 +91,12 @@ impl Hooks {
             .chain(hooks(HookKind::Rspamd))
             .chain(hooks(HookKind::Stage));
         let programs: Result<Vec<Program>, SetupError> = programs.collect();
+        let learning = statics.hooks.iter().filter(|(_, hook)| hook.enabled);
+        let teachers = learning.map(|(name, hook)| Teacher::of_hook(name, hook, &roots));
+        let teachers: Result<Vec<Option<Teacher>>, SetupError> = teachers.collect();
         Ok(Self {
             programs: programs?.into_iter().map(Arc::new).collect(),
+            teachers: teachers?.into_iter().flatten().map(Arc::new).collect(),
             presence: Presence::default(),
         })
     }
@@ -97,6 +105,17 @@ impl Hooks {
     #[must_use]
     pub fn programs(&self) -> &[Arc<Program>] {
         &self.programs
+    }
+
+    /// Tells programs that learn that a user calls a mail junk, or not junk. Nobody waits for that.
+    pub fn teach(&self, store: &Store, clock: &Arc<dyn Clock>, mail: &Mail, is_junk: bool) {
+        let lesson = match is_junk {
+            true => Lesson::Spam,
+            false => Lesson::Ham,
+        };
+        for teacher in &self.teachers {
+            teacher.teach(store, clock, (mail, lesson));
+        }
     }
 
     /// Whether a program is asked about EHLO at a listener.

@@ -74,6 +74,27 @@ pub fn said_by_move(habits: Habits<'_>, from: &str, to: &str) -> Option<bool> {
     (taken_out || !neutral).then_some(false)
 }
 
+/// What a change of a mail says that its flags do not say yet: junk, or not junk. None: nothing.
+#[must_use]
+pub fn news(habits: Habits<'_>, mail: &Mail, change: &MailChange) -> Option<bool> {
+    let to = change.mailbox.as_ref();
+    let moved = to.and_then(|to| said_by_move(habits, &mail.mailbox, to));
+    let flagged = || {
+        let adds = |flag: &str| change.add_flags.iter().any(|added| added == flag);
+        match (adds(JUNK_FLAG), adds(NOT_JUNK_FLAG)) {
+            (true, false) => Some(true),
+            (false, true) => Some(false),
+            _ => None,
+        }
+    };
+    let junk = moved.or_else(flagged)?;
+    let flag = match junk {
+        true => JUNK_FLAG,
+        false => NOT_JUNK_FLAG,
+    };
+    (!mail.flags.iter().any(|has| has == flag)).then_some(junk)
+}
+
 /// Whether a mailbox is this one, or below it.
 fn is_within(mailbox: &str, other: &str) -> bool {
     let below = mailbox.strip_prefix(other);
@@ -299,6 +320,31 @@ mod tests {
         assert_eq!(good.flags, ["$notjunk"]);
         assert_eq!(marks(&store).await, [false]);
         assert_eq!((counts().await.spam, counts().await.ham), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn news_is_said_once() {
+        let mut mail = brings(&Store::memory()).await;
+        let flags = |add: &[&str]| MailChange {
+            add_flags: add.iter().map(|flag| (*flag).to_owned()).collect(),
+            ..MailChange::default()
+        };
+        for (has, mailbox, change, expected) in [
+            ("", "Inbox", to("Junk"), Some(true)),
+            ("$notjunk", "Inbox", to("Junk"), Some(true)),
+            ("$junk", "Inbox", to("Junk"), None),
+            ("$junk", "Junk", to("Inbox"), Some(false)),
+            ("", "Junk", to("Trash"), None),
+            ("", "Inbox", flags(&["$junk"]), Some(true)),
+            ("$junk", "Inbox", flags(&["$junk"]), None),
+            ("$junk", "Inbox", flags(&["$notjunk"]), Some(false)),
+            ("", "Inbox", flags(&["$junk", "$notjunk"]), None),
+            ("", "Inbox", flags(&["\\seen"]), None),
+        ] {
+            mail.flags = vec![has.to_owned()];
+            mail.mailbox = mailbox.to_owned();
+            assert_eq!(news(HABITS, &mail, &change), expected, "{has} {change:?}");
+        }
     }
 
     #[tokio::test]

@@ -7,7 +7,10 @@ use axum::{extract::Request, http::StatusCode, response::Response};
 use postrider_config::{Dynamic, Live, Static};
 use postrider_observe::Metrics;
 use postrider_queue::Queue;
-use postrider_receive::login::{LoginLimiter, Logins};
+use postrider_receive::{
+    Hooks,
+    login::{LoginLimiter, Logins},
+};
 use postrider_smtp::Domain;
 use postrider_store::{Clock, Store};
 use tokio::sync::watch;
@@ -38,6 +41,8 @@ pub struct WebapiParts {
     pub logins: Arc<Logins>,
     /// Counts failed logins.
     pub limiter: Arc<LoginLimiter>,
+    /// The outside programs that learn what is junk.
+    pub hooks: Arc<Hooks>,
     /// Signs the links by which recipients unsubscribe.
     pub unsubscribe_key: UnsubscribeKey,
     /// True when the server stops. Event streams, which have no other end, then end.
@@ -134,6 +139,7 @@ pub(crate) struct CallContext {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) logins: Arc<Logins>,
     pub(crate) limiter: Arc<LoginLimiter>,
+    pub(crate) hooks: Arc<Hooks>,
     pub(crate) unsubscribe_key: UnsubscribeKey,
     pub(crate) stopping: watch::Receiver<bool>,
     /// All listeners share them.
@@ -152,6 +158,7 @@ impl CallContext {
             metrics,
             logins,
             limiter,
+            hooks,
             unsubscribe_key,
             stopping,
         } = parts;
@@ -164,6 +171,7 @@ impl CallContext {
             metrics,
             logins,
             limiter,
+            hooks,
             unsubscribe_key,
             stopping,
             bounds,

@@ -188,7 +188,7 @@ pub(super) async fn relocate(
     changed(context, user, &mail, change).await
 }
 
-/// Changes a message. What the change says about the message, the junk filter learns.
+/// Changes a message. What the change says about the message, the junk filter and rspamd learn.
 async fn changed(
     context: &CallContext,
     user: &User,
@@ -202,7 +202,13 @@ async fn changed(
             let (limits, now) = (context.statics.limits.mime(), context.clock.now());
             let read = mail.size.min(READ_MAX as u64) * PARSED;
             let _share = context.bounds.memory.take(&user.account, read).await;
-            learn::change_mail(store, limits, account.into(), mail, change, now).await?
+            let news = learn::news(account.into(), mail, &change);
+            let changed =
+                learn::change_mail(store, limits, account.into(), mail, change, now).await?;
+            if let Some(is_junk) = news.filter(|_| changed) {
+                context.hooks.teach(store, &context.clock, mail, is_junk);
+            }
+            changed
         }
         // It was removed since the login.
         None => store.change_mail(&user.account, mail.id, change).await?,

@@ -122,6 +122,7 @@ impl World {
             clock: Arc::<ManualClock>::clone(&clock),
             logins: Arc::new(Logins::new(store.clone())),
             limiter: Arc::new(LoginLimiter::new(LoginLimits::default())),
+            hooks: Arc::default(),
             unsubscribe_key: [7; 32].into(),
             stopping,
         });

@@ -17,7 +17,7 @@ use crate::memory::TextMemory;
 
 /// What a server does with a request.
 #[derive(Clone, Debug)]
-enum Does {
+pub(in crate::hooks) enum Does {
     /// Answers with these bytes, and keeps the connection.
     Says(String),
     /// The same, and closes the connection.
@@ -29,9 +29,9 @@ enum Does {
 }
 
 /// A server with a script. Each request takes the next entry, the last one for good.
-struct Server {
-    url: String,
-    requests: Arc<Mutex<Vec<String>>>,
+pub(in crate::hooks) struct Server {
+    pub(in crate::hooks) url: String,
+    pub(in crate::hooks) requests: Arc<Mutex<Vec<String>>>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -58,7 +58,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
     }
 }
 
-async fn server(script: impl IntoIterator<Item = Does>) -> Server {
+pub(in crate::hooks) async fn server(script: impl IntoIterator<Item = Does>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = Server {
         url: format!("http://{}/hook", listener.local_addr().unwrap()),
@@ -101,12 +101,12 @@ async fn server(script: impl IntoIterator<Item = Does>) -> Server {
     server
 }
 
-fn answer(status: &str, body: &str) -> String {
+pub(in crate::hooks) fn answer(status: &str, body: &str) -> String {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
-fn ok(body: &str) -> Does {
+pub(in crate::hooks) fn ok(body: &str) -> Does {
     Does::Says(answer("200 OK", body))
 }
 
@@ -126,7 +126,7 @@ impl Server {
         Endpoint::new("scan", &statics.hooks["scan"], &[])
     }
 
-    fn count(&self) -> usize {
+    pub(in crate::hooks) fn count(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 }
