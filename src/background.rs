@@ -43,9 +43,8 @@ impl Background<'_> {
         );
         let stop = shutdown.subscribe();
         tasks.spawn(async move { logins.keep_attempts(clock, stop).await });
-        let (statics, metrics) = (&self.shared.statics, &self.shared.metrics);
-        loads::at_start(metrics, statics);
-        let metrics = Arc::clone(metrics);
+        let metrics = Arc::clone(&self.shared.metrics);
+        loads::at_start(&metrics);
         tasks.spawn(loads::count(metrics, self.outcomes, shutdown.subscribe()));
     }
 }

@@ -34,7 +34,8 @@ pub fn prepare(statics: &Static) -> anyhow::Result<usize> {
     let (before, limit) = raise()?;
     let configured = statics.limits.connections;
     let outgoing = statics.queue.max_concurrency + statics.webhook.max_concurrency;
-    let connections = connections(limit, configured, outgoing)?;
+    let programs = programs(statics);
+    let connections = connections(limit, configured, (outgoing, programs))?;
     info!(
         open_files = limit,
         raised_from = before,
@@ -48,6 +49,13 @@ pub fn prepare(statics: &Static) -> anyhow::Result<usize> {
         );
     }
     Ok(connections)
+}
+
+/// The connections that a session has to the programs that it asks: one to each milter, and one for
+/// the calls over HTTP, which come one after the other.
+fn programs(statics: &Static) -> usize {
+    let calls = statics.hooks.values().any(|hook| hook.enabled);
+    statics.milters.len() + usize::from(calls)
 }
 
 /// Gives the soft limit before and after.
@@ -67,15 +75,21 @@ fn raise() -> io::Result<(rlim_t, rlim_t)> {
 
 /// The number of connections to allow under a limit of open files. `outgoing` is the most
 /// deliveries and calls of webhooks at once. They get what they need, but at most half: without a
-/// file they wait, and no attempt is lost. Of five files for connections one is for a large text.
-fn connections(limit: u64, configured: usize, outgoing: usize) -> Result<usize, TooFew> {
+/// file they wait, and no attempt is lost. Each connection has its own file and those to so many
+/// `programs`. One connection in four has a large text.
+fn connections(
+    limit: u64,
+    configured: usize,
+    (outgoing, programs): (usize, usize),
+) -> Result<usize, TooFew> {
     let shared = limit.saturating_sub(STORE + OTHER);
     let outgoing = (outgoing as u64).min(shared / 2);
-    let connections = (shared - outgoing) / 5 * 4;
+    let of_four = 5 + 4 * programs as u64;
+    let connections = (shared - outgoing) / of_four * 4;
     if connections < FEWEST {
         return Err(TooFew {
             limit,
-            needed: STORE + OTHER + FEWEST * 5 / 4 * 2,
+            needed: STORE + OTHER + FEWEST / 4 * of_four * 2,
         });
     }
     Ok(usize::try_from(connections).map_or(configured, |most| most.min(configured)))
@@ -99,19 +113,23 @@ mod tests {
             (400, 56),
             (336, 32),
         ] {
-            assert_eq!(connections(limit, 20_000, 600), Ok(expected), "{limit}");
+            let found = connections(limit, 20_000, (600, 0));
+            assert_eq!(found, Ok(expected), "{limit}");
         }
-        assert_eq!(connections(4096, 100, 600), Ok(100));
+        assert_eq!(connections(4096, 100, (600, 0)), Ok(100));
+        for (programs, expected) in [(1, 1440), (2, 996), (100, 32)] {
+            assert_eq!(connections(4096, 20_000, (600, programs)), Ok(expected));
+        }
     }
 
     #[test]
     fn a_limit_that_is_far_too_low_is_an_error_that_says_what_to_do() {
-        let error = connections(300, 20_000, 600).unwrap_err();
+        let error = connections(300, 20_000, (600, 0)).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("only 300 files"), "{text}");
         assert!(text.contains("LimitNOFILE"), "{text}");
         // The number that it asks for suffices.
-        assert_eq!(connections(error.needed, 20_000, 600), Ok(32));
-        assert!(connections(0, 1, 0).is_err());
+        assert_eq!(connections(error.needed, 20_000, (600, 0)), Ok(32));
+        assert!(connections(0, 1, (0, 3)).is_err());
     }
 }

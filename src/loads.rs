@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use postrider_config::{Outcome, Static};
+use postrider_config::Outcome;
 use postrider_observe::{
     Metrics,
     metrics::{ConfigFile, LoadResult},
 };
 use tokio::sync::watch;
 
-/// Counts that both files were read at the start, and gives the metrics the names of the hooks.
-pub(crate) fn at_start(metrics: &Metrics, statics: &Static) {
-    let hooks = statics.hooks.keys().chain(statics.milters.keys());
-    metrics.set_hooks(&hooks.cloned().collect::<Vec<_>>());
+/// Counts that both files were read at the start.
+pub(crate) fn at_start(metrics: &Metrics) {
     note(metrics, ConfigFile::Postrider, true);
     // If a copy stands for a file with errors, the first look of the watcher tells so.
     note(metrics, ConfigFile::Domains, true);

@@ -26,11 +26,17 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::answer::Failure;
+use super::{
+    answer::Failure,
+    names::{FewAtOnce, look_up},
+};
 use crate::memory::TextShare;
 
 /// The bytes of a piece of a body. A file gives so many at once.
 const PIECE: u64 = 64 * 1024;
+
+/// The connections to a program that are kept between calls.
+const IDLE_MAX: usize = 32;
 
 /// A program that is called over HTTP.
 #[derive(Clone)]
@@ -102,6 +108,8 @@ impl Endpoint {
         let builder = Client::builder()
             .user_agent(concat!("postrider/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
+            .dns_resolver(FewAtOnce)
+            .pool_max_idle_per_host(IDLE_MAX)
             .no_proxy();
         let builder = match roots.is_empty() {
             true => builder,
@@ -164,7 +172,8 @@ impl Endpoint {
         // An IPv6 address stands in brackets.
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = self.url.port_or_known_default().unwrap_or(80);
-        match TcpStream::connect((host, port)).await {
+        let connected = async { TcpStream::connect(&*look_up(host, port).await?).await };
+        match connected.await {
             Ok(_) => Ok(()),
             Err(error) => Err(Failure::Unavailable(error.to_string())),
         }

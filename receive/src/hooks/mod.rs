@@ -16,6 +16,7 @@
 //! | `http` | calls over HTTP |
 //! | `limits` | limits of an answer in JSON |
 //! | `milter` | the milter protocol |
+//! | `names` | the addresses of programs |
 //! | `presence` | the open connections of each address |
 //! | `program` | one program of the configuration |
 //! | `raw` | the bytes of a message, piece by piece |
@@ -35,6 +36,7 @@ pub mod health;
 mod http;
 mod limits;
 pub mod milter;
+mod names;
 mod presence;
 mod program;
 pub mod raw;
@@ -76,14 +78,15 @@ impl Hooks {
     /// # Errors
     /// If a secret or a CA can't be read.
     pub fn new(statics: &Static, metrics: &Metrics) -> Result<Self, SetupError> {
-        let names = statics.milters.keys().chain(statics.hooks.keys());
+        let enabled = statics.hooks.iter().filter(|(_, hook)| hook.enabled);
+        let names = enabled.clone().map(|(name, _)| name);
+        let names = statics.milters.keys().chain(names);
         metrics.set_hooks(&names.cloned().collect::<Vec<_>>());
         let roots = crate::roots::extra(statics).map_err(SetupError::Roots)?;
         let milters = statics.milters.iter();
         let milters = milters.map(|(name, milter)| Ok(Program::of_milter(name, milter, metrics)));
         let hooks = |kind: HookKind| {
-            let hooks = statics.hooks.iter();
-            let hooks = hooks.filter(move |(_, hook)| hook.enabled && hook.kind == kind);
+            let hooks = enabled.clone().filter(move |(_, hook)| hook.kind == kind);
             let roots = &roots;
             hooks.map(move |(name, hook)| Program::of_hook(name, hook, roots, metrics))
         };
@@ -91,8 +94,7 @@ impl Hooks {
             .chain(hooks(HookKind::Rspamd))
             .chain(hooks(HookKind::Stage));
         let programs: Result<Vec<Program>, SetupError> = programs.collect();
-        let learning = statics.hooks.iter().filter(|(_, hook)| hook.enabled);
-        let teachers = learning.map(|(name, hook)| Teacher::of_hook(name, hook, &roots));
+        let teachers = enabled.map(|(name, hook)| Teacher::of_hook(name, hook, &roots));
         let teachers: Result<Vec<Option<Teacher>>, SetupError> = teachers.collect();
         Ok(Self {
             programs: programs?.into_iter().map(Arc::new).collect(),
@@ -133,5 +135,34 @@ impl Hooks {
 
     const fn presence(&self) -> &Presence {
         &self.presence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_observe::metrics::Process;
+
+    use super::*;
+
+    #[test]
+    fn hooks_that_are_switched_off_have_no_series() {
+        let text = "hostname = \"mail.example.org\"\npostmaster.account = \"alice\"\n\
+                    [listeners.a]\nips = [\"127.0.0.1\"]\nsmtp = {}\n\
+                    [hooks.one]\nurl = \"http://127.0.0.1/\"\n\
+                    [hooks.two]\nurl = \"http://127.0.0.1/\"\nenabled = false\n\
+                    [milters.three]\nsocket = \"unix:three\"\n";
+        let statics = Static::parse(text, "postrider.conf").unwrap();
+        let metrics = Metrics::default();
+        let hooks = Hooks::new(&statics, &metrics).unwrap();
+        let names: Vec<&str> = hooks.programs().iter().map(|it| it.name()).collect();
+        assert_eq!(names, ["three", "one"]);
+        for (name, expected) in [("one", true), ("two", false), ("three", true)] {
+            let page = metrics.text(&Process::default());
+            assert_eq!(
+                page.contains(&format!("hook=\"{name}\"")),
+                expected,
+                "{name}"
+            );
+        }
     }
 }

@@ -19,6 +19,7 @@ use super::{
     super::{
         answer::{Answer, Failure},
         asked::Asked,
+        names::look_up,
     },
     negotiation::Negotiation,
     session::{MilterSession, Output, Question, Wait},
@@ -250,7 +251,7 @@ impl Place {
             MilterSocket::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
             MilterSocket::Inet(Host::Literal(ip), port) => TcpStream::connect((*ip, *port)).await?,
             MilterSocket::Inet(Host::Domain(name), port) => {
-                TcpStream::connect((name.ascii(), *port)).await?
+                TcpStream::connect(&*look_up(name.ascii(), *port).await?).await?
             }
         };
         // Each command waits for its reply.

@@ -93,7 +93,8 @@ macros! {
 /// The macros before a command if the filter did not choose.
 ///
 /// Two more names are usual with TLS, `{cert_subject}` and `{cert_issuer}`. They have no values
-/// here: sessions do not keep what is in the certificate of a client.
+/// here. Filters trust them, and no CA vouches for the certificate of a client: nothing of it but
+/// its key counts.
 #[must_use]
 pub(super) const fn usual(stage: Stage) -> &'static [Macro] {
     match stage {
