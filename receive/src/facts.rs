@@ -61,8 +61,23 @@ pub struct HookFacts {
     pub discard: Option<Reply>,
     /// The message is taken, and nobody gets it as good mail.
     pub quarantine: Option<HookQuarantine>,
+    /// The message gets the field by which it shows that a program wanted it in quarantine.
+    pub is_marked: bool,
     /// The reply to a message that is taken. None: the usual one.
     pub reply: Option<Reply>,
+    /// The connection closes behind the reply to a message that is taken.
+    pub closes: bool,
+}
+
+impl HookFacts {
+    /// The reply to a message that is taken. `usual` is that without any program.
+    pub(crate) fn reply_or(&mut self, usual: impl FnOnce() -> Reply) -> Reply {
+        let reply = self.reply.take().unwrap_or_else(usual);
+        match self.closes {
+            true => reply.closing(),
+            false => reply,
+        }
+    }
 }
 
 impl Facts {

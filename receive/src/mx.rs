@@ -334,8 +334,8 @@ impl MxSession {
             took,
         };
         self.observer.came_in(&self.context, client, &came_in);
-        let reply = self.facts.hooks.reply.take();
-        Ok(reply.unwrap_or_else(|| reply_to_taken(&mails, &queue)))
+        let hooks = &mut self.facts.hooks;
+        Ok(hooks.reply_or(|| reply_to_taken(&mails, &queue)))
     }
 }
 

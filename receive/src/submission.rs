@@ -186,8 +186,8 @@ impl SubmissionSession {
             self.observer.queued(&self.context, event, *id, to, &taken);
         }
         let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
-        let reply = self.facts.hooks.reply.take();
-        Ok(reply.unwrap_or_else(|| Reply::ok(format!("queued as {}", ids.join(",")))))
+        let usual = || Reply::ok(format!("queued as {}", ids.join(",")));
+        Ok(self.facts.hooks.reply_or(usual))
     }
 
     /// A message is dropped, since a program wants that.
@@ -394,9 +394,12 @@ impl Handler for SubmissionSession {
             mail: Some(mail),
             ..Command::of_session(HookStage::Mail, client)
         };
-        self.ask_hooks(command).await?;
-        self.decide(Stage::Mail(mail)).answer()?;
-        urgency::check(&mail.delivery, self.context.clock.now())?;
+        let asked = self.ask_hooks(command).await.and_then(|()| {
+            self.decide(Stage::Mail(mail)).answer()?;
+            urgency::check(&mail.delivery, self.context.clock.now())
+        });
+        // No transaction begins.
+        asked.inspect_err(|_| self.reset())?;
         self.observer.mail(&self.context, client, mail);
         Ok(())
     }

@@ -164,6 +164,16 @@ impl Draft {
         }
     }
 
+    /// This text with the envelope of another draft.
+    #[must_use]
+    pub fn with_envelope_of(&self, other: &Self) -> Self {
+        Self {
+            mail: other.mail.clone(),
+            recipients: other.recipients.clone(),
+            ..self.clone()
+        }
+    }
+
     /// The envelope as it is now.
     #[must_use]
     pub fn transaction(&self) -> Transaction {

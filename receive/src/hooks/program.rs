@@ -220,6 +220,12 @@ impl Program {
         }
     }
 
+    /// Whether the program sees the text of a message as it came, and not as programs before it
+    /// have changed it.
+    pub(super) const fn sees_received(&self) -> bool {
+        matches!(self.kind, Kind::Stage(..))
+    }
+
     /// What quarantine means to the program.
     pub(super) const fn quarantine(&self) -> HookQuarantine {
         self.quarantine

@@ -4,7 +4,7 @@
 //! a program that wants the message dropped. What they say of a message beside refusals is kept
 //! until its end.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use postrider_config::{HookQuarantine, HookStage, Static};
 use postrider_smtp::{
@@ -117,6 +117,12 @@ impl SessionHooks {
         stages.any(|asked| *asked == stage)
     }
 
+    /// Whether the programs see whole messages, or mark one.
+    pub(crate) fn see_messages(&self) -> bool {
+        let is_marked = self.asking.as_ref().is_some_and(|it| it.is_marked());
+        is_marked || self.asks_at(HookStage::Data)
+    }
+
     /// The client is there, and its names are known or not.
     pub(crate) fn connected(&mut self, hooks: &Hooks, client: IpAddr, ptr: Option<String>) {
         if let Some(asking) = &mut self.asking {
@@ -148,7 +154,9 @@ impl SessionHooks {
         HookFacts {
             discard: session.discard.clone().or_else(|| message.discard.clone()),
             quarantine: stricter(session.quarantine, message.quarantine),
+            is_marked: session.is_marked || message.is_marked,
             reply: message.reply.clone().or_else(|| session.reply.clone()),
+            closes: session.closes || message.closes,
         }
     }
 
@@ -200,7 +208,7 @@ impl SessionHooks {
             match mark(marks, &program, told.answer) {
                 Marked::Refused(reply) => return Ok(Vote::Refuse(reply)),
                 Marked::Dropped => break,
-                Marked::GoesOn(_) => {}
+                Marked::GoesOn => {}
             }
         }
         Ok(Vote::Accept)
@@ -272,10 +280,16 @@ impl SessionHooks {
             return Ok(Vote::Accept);
         }
         let command = Command::of_session(HookStage::Data, client);
+        let received = draft.clone();
+        let mut is_marked = false;
         for at in 0..asking.programs.len() {
-            let about = Some(&*draft);
-            let Some((program, mut told)) = asking.told(context, at, command, about, added).await?
-            else {
+            asking.write_mark(draft, &mut is_marked);
+            let about = match asking.sees_received(at) && draft.text_changed {
+                true => Cow::Owned(received.with_envelope_of(draft)),
+                false => Cow::Borrowed(&*draft),
+            };
+            let told = asking.told(context, at, command, Some(&about), added);
+            let Some((program, mut told)) = told.await? else {
                 continue;
             };
             if let Err(failure) = draft.apply(&told.answer.changes, &asking.limits) {
@@ -285,13 +299,10 @@ impl SessionHooks {
             match mark(&mut asking.of_message, &program, told.answer) {
                 Marked::Refused(reply) => return Ok(Vote::Refuse(reply)),
                 Marked::Dropped => return Ok(Vote::Accept),
-                Marked::GoesOn(IsQuarantined(true)) => {
-                    // A field that is too much is left out: the message has its place anyway.
-                    let _ = draft.apply(&quarantine_field(), &asking.limits);
-                }
-                Marked::GoesOn(IsQuarantined(false)) => {}
+                Marked::GoesOn => {}
             }
         }
+        asking.write_mark(draft, &mut is_marked);
         if draft.recipients.is_empty() {
             let Vote::Discard(reply) = Vote::discard() else {
                 return Ok(Vote::Accept);
@@ -317,6 +328,25 @@ impl Asking {
     /// A program wants the message dropped.
     const fn is_dropped(&self) -> bool {
         self.of_session.discard.is_some() || self.of_message.discard.is_some()
+    }
+
+    /// A program wants the message marked.
+    const fn is_marked(&self) -> bool {
+        self.of_session.is_marked || self.of_message.is_marked
+    }
+
+    /// Writes the field by which a message shows that it was quarantined, once.
+    fn write_mark(&self, draft: &mut Draft, is_written: &mut bool) {
+        if self.is_marked() && !std::mem::replace(is_written, true) {
+            // A field that is too much is left out: the message has its place anyway.
+            let _ = draft.apply(&quarantine_field(), &self.limits);
+        }
+    }
+
+    /// Whether a program sees the text of a message as it came.
+    fn sees_received(&self, at: usize) -> bool {
+        let member = self.programs.get(at);
+        member.is_some_and(|member| member.program.sees_received())
     }
 
     /// A program, and what it may be asked.
@@ -400,34 +430,39 @@ impl Member {
 enum Marked {
     Refused(Reply),
     Dropped,
-    GoesOn(IsQuarantined),
+    GoesOn,
 }
-
-struct IsQuarantined(bool);
 
 /// Keeps what an answer says beside a refusal.
 fn mark(marks: &mut HookFacts, program: &Program, answer: Answer) -> Marked {
-    let way = match answer.vote {
-        Vote::Accept => return Marked::GoesOn(IsQuarantined(false)),
-        Vote::Refuse(reply) => {
-            return Marked::Refused(match answer.closes {
-                true => reply.closing(),
-                false => reply,
-            });
-        }
+    let Answer {
+        vote,
+        closes,
+        reply,
+        changes: _,
+    } = answer;
+    let last = |reply: Reply| match closes {
+        true => reply.closing(),
+        false => reply,
+    };
+    match vote {
+        Vote::Accept => {}
+        Vote::Refuse(reply) => return Marked::Refused(last(reply)),
         Vote::Discard(reply) => {
-            marks.discard = Some(reply);
+            marks.discard = Some(last(reply));
             return Marked::Dropped;
         }
-        Vote::Quarantine(_) => program.quarantine(),
         Vote::Junk(_) => {
             marks.quarantine = stricter(marks.quarantine, Some(HookQuarantine::Junk));
-            return Marked::GoesOn(IsQuarantined(false));
         }
-    };
-    marks.quarantine = stricter(marks.quarantine, Some(way));
-    marks.reply = answer.reply;
-    Marked::GoesOn(IsQuarantined(true))
+        Vote::Quarantine(_) => {
+            marks.quarantine = stricter(marks.quarantine, Some(program.quarantine()));
+            marks.is_marked = true;
+            marks.reply = reply.or_else(|| marks.reply.take());
+            marks.closes |= closes;
+        }
+    }
+    Marked::GoesOn
 }
 
 /// The stricter of two ways. A message on hold is with nobody.

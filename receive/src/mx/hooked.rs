@@ -125,7 +125,7 @@ impl MxSession {
             chain,
             _memory: None,
         };
-        if !self.hooks.asks_at(HookStage::Data) {
+        if !self.hooks.see_messages() {
             self.facts.hooks = self.hooks.facts();
             return Ok(unchanged(text, chain));
         }

@@ -129,7 +129,7 @@ impl SubmissionSession {
             fields,
             _memory: None,
         };
-        if self.hooks.asks_at(HookStage::Data) {
+        if self.hooks.see_messages() {
             let context = self.context.clone();
             let mut draft = Draft::of(&context, transaction, &hooked.text).await?;
             let added = self.trace(client, transaction);

@@ -199,7 +199,10 @@ impl Session {
         }
         self.errors = 0;
         self.write(&reply.named(self.client.name()), utf8);
-        next
+        match reply.closes() {
+            true => State::Closing,
+            false => next,
+        }
     }
 }
 

@@ -290,6 +290,8 @@ fn decide(question: Question<'_>, text: &mut Vec<u8>) -> Answer {
                 refused()
             } else if text.contains("close") {
                 Reply::fixed(ReplyCode::UNAVAILABLE, None, "closing")
+            } else if text.contains("part") {
+                Reply::ok("took the last one").closing()
             } else {
                 Reply::ok(format!("took {}", text.len()))
             })

@@ -40,7 +40,7 @@ pub fn read(stage: HookStage, body: &[u8]) -> Result<Answer, Failure> {
     let closes = action != Action::Accept && response.disconnect.unwrap_or_default();
     let changes = match action {
         Action::Accept | Action::Quarantine if stage == HookStage::Data => {
-            changes(body.modifications.unwrap_or_default(), action)?
+            changes(body.modifications.unwrap_or_default())?
         }
         _ => Vec::new(),
     };
@@ -72,16 +72,6 @@ fn reject(stage: HookStage) -> Vote {
             "Message rejected.",
         )),
     }
-}
-
-/// The field of a message that a hook wants in quarantine.
-///
-/// At the stage data [`read`] adds it. A message that another stage put into quarantine needs it
-/// too.
-#[must_use]
-pub fn quarantine_mark() -> Option<Change> {
-    let field = NewField::new(b"X-Quarantine", b"true").ok()?;
-    Some(Change::Header(Edit::OnTop(field)))
 }
 
 /// The JSON of an answer. Other fields do not count.
@@ -213,7 +203,7 @@ enum Modification {
 }
 
 /// The changes of these modifications. Those that change nothing are left out.
-fn changes(modifications: Vec<Modification>, action: Action) -> Result<Vec<Change>, Failure> {
+fn changes(modifications: Vec<Modification>) -> Result<Vec<Change>, Failure> {
     Failure::check_changes(modifications.len())?;
     let mut contents = String::new();
     let mut changes = Vec::with_capacity(modifications.len());
@@ -222,9 +212,6 @@ fn changes(modifications: Vec<Modification>, action: Action) -> Result<Vec<Chang
     }
     if !contents.is_empty() {
         changes.push(Change::Body(in_lines(contents.as_bytes())));
-    }
-    if action == Action::Quarantine {
-        changes.extend(quarantine_mark());
     }
     Ok(changes)
 }
