@@ -1,6 +1,11 @@
 //! Outside programs that are asked over HTTP, from the first connection to the mailbox or the next
 //! server.
 
+mod answers;
+mod learning;
+mod many;
+mod milters;
+
 use std::sync::{Arc, Mutex};
 
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::post};
