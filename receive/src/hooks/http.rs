@@ -48,6 +48,8 @@ pub(super) struct Endpoint {
     response_max: u64,
     retry_max: u32,
     retry_delay: Duration,
+    /// A status beside those of 2xx that an answer may have.
+    also: Option<StatusCode>,
 }
 
 /// A program cannot be set up.
@@ -130,6 +132,7 @@ impl Endpoint {
             response_max: hook.max_response_size.0,
             retry_max: hook.retry_max,
             retry_delay: hook.retry_delay,
+            also: None,
         })
     }
 
@@ -157,6 +160,12 @@ impl Endpoint {
         below
     }
 
+    /// The same program. Its answers may have this status, too.
+    pub(super) fn also_with(mut self, status: StatusCode) -> Self {
+        self.also = Some(status);
+        self
+    }
+
     /// The URL, without a password and a query, which may be secret.
     pub(super) fn shown_url(&self) -> String {
         let mut url = self.url.clone();
@@ -179,7 +188,7 @@ impl Endpoint {
         }
     }
 
-    /// Posts a body, and gives the body of the answer, which has a 2xx status.
+    /// Posts a body, and gives the body of the answer, which has a 2xx status or the one in `also`.
     ///
     /// A further try follows if there was no connection, no answer in time or a 5xx. All tries
     /// together take no longer than the time limit.
@@ -227,7 +236,7 @@ impl Endpoint {
         };
         let response = response.map_err(|error| NoAnswer::unavailable(chain(&error)))?;
         let status = response.status();
-        if !status.is_success() {
+        if !status.is_success() && self.also != Some(status) {
             return Err(NoAnswer::of_status(status));
         }
         self.read(response, memory).await

@@ -13,7 +13,7 @@ use std::{
 use postrider_config::{Hook, HookBreaker, HookController};
 use postrider_smtp::Address;
 use postrider_store::{Clock, Mail, Scratch, Store, StoreError};
-use reqwest::Certificate;
+use reqwest::{Certificate, StatusCode};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
@@ -85,7 +85,8 @@ impl Teacher {
         called.retry_max = 0;
         called.max_response_size = postrider_config::Size(ANSWER_MAX);
         called.url = url.clone().unwrap_or(called.url);
-        let controller = Endpoint::new(name, &called, roots)?;
+        // rspamd refuses a lesson that it knows with 404, and says why.
+        let controller = Endpoint::new(name, &called, roots)?.also_with(StatusCode::NOT_FOUND);
         let controller = match url {
             Some(_) => controller,
             None => controller.at_port(CONTROLLER_PORT),

@@ -158,6 +158,14 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        // The workers of rspamd end with it only if it has the time to end them.
+        let _ = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -131,10 +131,14 @@ async fn without_a_url_the_controller_is_beside_the_scanner() {
 #[tokio::test]
 async fn a_lesson_is_given_again_until_it_has_an_answer() {
     let no = || Does::Says(answer("500 No", ""));
+    let known = r#"{"error":"<1@x.test> has been already learned as spam, ignore it"}"#;
+    let not_found = |body: &str| Does::Says(answer("404 Not Found", body));
     for (script, requests, condition) in [
         (vec![no(), no(), ok(LEARNED)], 3, Condition::Up),
         // rspamd has an answer: it knows the message.
-        (vec![ok(r#"{"error":"already learned"}"#)], 1, Condition::Up),
+        (vec![ok(known)], 1, Condition::Up),
+        (vec![not_found(known)], 1, Condition::Up),
+        (vec![not_found("<html>")], 1, Condition::Down),
         (vec![ok("")], 1, Condition::Up),
         (vec![no()], TRIES as usize, Condition::Down),
         (vec![ok("pong")], 1, Condition::Down),

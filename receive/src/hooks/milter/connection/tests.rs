@@ -7,6 +7,7 @@ use bytes::Bytes;
 use postrider_config::{
     HookBreaker, HookConditions, HookError,
     HookStage::{Auth, Connect, Data, Ehlo, Mail, Rcpt},
+    Static,
 };
 use postrider_smtp::{EnhancedCode, ReplyCode};
 use postrider_store::{NewText, Store};
@@ -23,6 +24,7 @@ use super::{
             draft::Draft,
             edit::{Edit, NewField},
         },
+        client::MilterClient,
         options::ACTIONS,
         packet::{Packet, PacketReader},
         support::{World, framed, options},
@@ -367,6 +369,32 @@ async fn a_connection_that_was_closed_between_questions_is_made_anew() {
     assert_eq!(answer, Ok(Answer::ACCEPT));
     drop(connection);
     assert_eq!(filter.letters().await, ["OCHMR", "OCHMRRAQ"]);
+}
+
+/// A session that asks again after a failure tells another connection all that it must know.
+#[tokio::test]
+async fn after_a_failure_and_for_another_client_the_conversation_begins_anew() {
+    let mut first = script(0, "CH");
+    first.push(('M', framed(b"z")));
+    let others = [script(0, "CHMR"), script(0, "C")];
+    let filter = Scripted::tcp([vec![first], others.to_vec()].concat()).await;
+    let text = "hostname = \"mail.test\"\npostmaster.account = \"a\"\n\
+                [listeners.a]\nips = [\"127.0.0.1\"]\nsmtp = {}\n";
+    let statics = Static::parse(text, "postrider.conf").unwrap();
+    let mut client = MilterClient::new(&filter.milter, &statics);
+    let world = world();
+    // Nobody knows yet.
+    assert!(client.may_want_rejected());
+    client.ask(&world.asked(Connect, 0)).await.unwrap();
+    client.ask(&world.asked(Ehlo, 0)).await.unwrap();
+    assert!(!client.may_want_rejected());
+    client.ask(&world.asked(Mail, 0)).await.unwrap_err();
+    let answer = client.ask(&world.asked(Rcpt, 1)).await;
+    assert_eq!(answer, Ok(Answer::ACCEPT));
+    client.restart();
+    client.ask(&world.asked(Connect, 0)).await.unwrap();
+    drop(client);
+    assert_eq!(filter.letters().await, ["OCHM", "OCHMRAQ", "OCQ"]);
 }
 
 #[tokio::test]
