@@ -53,6 +53,7 @@ pub mod reports;
 pub mod resolve;
 mod roots;
 pub mod shape;
+pub mod sieve;
 pub mod slow;
 pub mod submission;
 mod work;
