@@ -9,6 +9,8 @@ use super::limits::{Effort, Exhausted};
 
 /// The most bytes of a compiled regular expression, and of its memory while it runs.
 const REGEX_MAX: usize = 256 << 10;
+/// The sizes of compiled regular expressions, and the work for each byte of a value.
+const SIZES: [(usize, usize); 3] = [(16 << 10, 64), (64 << 10, 256), (REGEX_MAX, 1024)];
 /// The most groups of `:regex` and wildcards of `:matches` that are kept, the whole text included.
 pub(super) const MATCHES_MAX: usize = 32;
 
@@ -234,41 +236,57 @@ fn wildcards(
     Ok(Some(matched.collect()))
 }
 
-/// Compiles a pattern of `:regex`. The error is the reason in one line.
-pub(super) fn regex(comparator: Comparator, pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(pattern)
-        .case_insensitive(comparator == Comparator::AsciiCasemap)
-        .dot_matches_new_line(true)
-        .size_limit(REGEX_MAX)
-        .dfa_size_limit(REGEX_MAX)
-        .nest_limit(50)
-        .build()
-        .map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => "the pattern is too large".to_owned(),
-            other => {
-                // The last line has the reason. The others repeat the pattern.
-                let text = other.to_string();
-                let last = text.lines().last().unwrap_or_default();
-                last.trim().trim_start_matches("error: ").to_owned()
-            }
-        })
+/// A compiled regular expression.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern {
+    regex: Regex,
+    /// The work for each byte of a value. It grows with the size of the expression.
+    weight: usize,
 }
 
-/// Finds a pattern of `:regex` in a value.
-pub(super) fn find(
-    regex: &Regex,
-    value: &str,
-    effort: &mut Effort,
-) -> Result<Option<Matched>, Exhausted> {
-    let weight = 1 + regex.as_str().len() / 8;
-    effort.spend(value.len().saturating_add(1).saturating_mul(weight))?;
-    let Some(captures) = regex.captures(value) else {
-        return Ok(None);
-    };
-    let groups = captures.iter().take(MATCHES_MAX);
-    let text =
-        |group: Option<regex::Match<'_>>| group.map_or("", |group| group.as_str()).to_owned();
-    Ok(Some(groups.map(text).collect()))
+impl Pattern {
+    /// Compiles a pattern of `:regex`. The error is the reason in one line.
+    pub(super) fn new(comparator: Comparator, pattern: &str) -> Result<Self, String> {
+        let mut last = String::new();
+        // The smallest size that is enough tells how much work the expression makes.
+        for (size, weight) in SIZES {
+            let built = RegexBuilder::new(pattern)
+                .case_insensitive(comparator == Comparator::AsciiCasemap)
+                .dot_matches_new_line(true)
+                .size_limit(size)
+                .dfa_size_limit(REGEX_MAX)
+                .nest_limit(50)
+                .build();
+            match built {
+                Ok(regex) => return Ok(Self { regex, weight }),
+                Err(regex::Error::CompiledTooBig(_)) => {
+                    "the pattern is too large".clone_into(&mut last);
+                }
+                Err(other) => {
+                    // The last line has the reason. The others repeat the pattern.
+                    let text = other.to_string();
+                    let reason = text.lines().last().unwrap_or_default();
+                    return Err(reason.trim().trim_start_matches("error: ").to_owned());
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Finds the pattern in a value.
+    pub(super) fn find(
+        &self,
+        value: &str,
+        effort: &mut Effort,
+    ) -> Result<Option<Matched>, Exhausted> {
+        effort.spend(value.len().saturating_add(1).saturating_mul(self.weight))?;
+        let Some(captures) = self.regex.captures(value) else {
+            return Ok(None);
+        };
+        let groups = captures.iter().take(MATCHES_MAX);
+        let groups = groups.map(|group| group.map_or("", |group| group.as_str()).to_owned());
+        Ok(Some(groups.collect()))
+    }
 }
 
 #[cfg(test)]
@@ -374,20 +392,25 @@ mod tests {
     #[test]
     fn regular_expressions_have_groups_and_limits() {
         let found = |pattern: &str, value: &str| {
-            let regex = regex(Comparator::AsciiCasemap, pattern).unwrap();
-            find(&regex, value, &mut effort()).unwrap()
+            let regex = Pattern::new(Comparator::AsciiCasemap, pattern).unwrap();
+            regex.find(value, &mut effort()).unwrap()
         };
         assert_eq!(found("(b)(x)?(.)", "ABC").unwrap(), ["BC", "B", "", "C"]);
         assert_eq!(found("^b", "abc"), None);
         assert_eq!(found("[[:digit:]]+", "a42b").unwrap(), ["42"]);
-        let octet = regex(Comparator::Octet, "b").unwrap();
-        assert_eq!(find(&octet, "B", &mut effort()).unwrap(), None);
+        let octet = Pattern::new(Comparator::Octet, "b").unwrap();
+        assert_eq!(octet.find("B", &mut effort()).unwrap(), None);
         assert_eq!(
-            regex(Comparator::Octet, "(a").unwrap_err(),
+            Pattern::new(Comparator::Octet, "(a").unwrap_err(),
             "unclosed group"
         );
-        let large = regex(Comparator::Octet, "(\\w{200}){200}").unwrap_err();
+        let large = Pattern::new(Comparator::Octet, "(\\w{200}){200}").unwrap_err();
         assert_eq!(large, "the pattern is too large");
-        assert!(regex(Comparator::Octet, &"(".repeat(5000)).is_err());
+        assert!(Pattern::new(Comparator::Octet, &"(".repeat(5000)).is_err());
+        let weight = |pattern| Pattern::new(Comparator::Octet, pattern).unwrap().weight;
+        assert_eq!(weight("^a.*(b|c)[0-9]{2,4}$"), 64);
+        assert!(weight("^\\w+ <\\w+@\\w+\\.\\w+>$") > 64);
+        let text = "a".repeat(1 << 16);
+        assert!(octet.find(&text, &mut effort()).is_err());
     }
 }

@@ -1,11 +1,9 @@
 //! A script whose arguments are checked, ready to run.
 
-use regex::Regex;
-
 use super::{
     error::{Position, SieveError},
     flags::Change,
-    matching::{Comparator, MatchKind},
+    matching::{Comparator, MatchKind, Pattern},
 };
 
 /// A script that compiled.
@@ -174,7 +172,7 @@ pub(super) struct Matcher {
 pub(super) struct Key {
     pub(super) text: Text,
     /// The pattern of `:regex`, if the text is constant.
-    pub(super) regex: Option<Regex>,
+    pub(super) regex: Option<Pattern>,
 }
 
 /// The part of an address that is compared (RFC 5228 §2.7.4, RFC 5233).

@@ -100,7 +100,13 @@ pub(super) fn decoded(text: &str) -> Result<String, String> {
 /// Reads encoded characters behind `${`, and gives the text behind them. None for a text that has
 /// another form.
 fn encoded(inside: &str) -> Result<Option<(Vec<u8>, &str)>, String> {
-    let Some((written, after)) = inside.split_once('}') else {
+    // Only letters, digits, the colon and white space stand before the brace that closes.
+    let ends = |letter: char| {
+        !letter.is_ascii_alphanumeric() && !letter.is_ascii_whitespace() && letter != ':'
+    };
+    let length = inside.find(ends).unwrap_or(inside.len());
+    let (written, after) = inside.split_at_checked(length).unwrap_or((inside, ""));
+    let Some(after) = after.strip_prefix('}') else {
         return Ok(None);
     };
     let Some((kind, digits)) = written.split_once(':') else {

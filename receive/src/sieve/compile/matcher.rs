@@ -8,7 +8,7 @@ use crate::sieve::{
     error::{Position, SieveError, shown},
     extension::Extension,
     limits::REGEXES_MAX,
-    matching::{Comparator, MatchKind, Relation, regex},
+    matching::{Comparator, MatchKind, Pattern, Relation},
     program::{AddressPart, Key, Matcher},
 };
 
@@ -131,7 +131,7 @@ impl Compiler {
         let pattern = text.constant().filter(|_| kind == MatchKind::Regex);
         let regex = match pattern {
             Some(pattern) => {
-                let regex = regex(comparator, pattern).map_err(|fault| {
+                let regex = Pattern::new(comparator, pattern).map_err(|fault| {
                     let pattern = shown(pattern);
                     at.error(format!(
                         "The regular expression {pattern} is wrong: {fault}."

@@ -8,7 +8,7 @@ use crate::sieve::{
     Script,
     fields::{FieldError, Fields},
     flags, mailbox,
-    matching::{Comparator, regex},
+    matching::{Comparator, Pattern},
 };
 
 /// The most conditions of a rule.
@@ -143,7 +143,7 @@ fn condition(fields: &mut Fields<'_>) -> Option<Condition> {
         _ => text_value(fields)?,
     };
     if operator == Operator::Regex
-        && let Err(fault) = regex(Comparator::Octet, &value)
+        && let Err(fault) = Pattern::new(Comparator::Octet, &value)
     {
         fields.error(
             "value",

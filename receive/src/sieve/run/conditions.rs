@@ -12,7 +12,7 @@ use crate::sieve::{
     error::{SieveError, shown},
     facts::READ_MAX,
     mailbox,
-    matching::{MatchKind, Matched, find, matches, regex},
+    matching::{MatchKind, Matched, Pattern, matches},
     program::{
         AddressPart, BodyContent, DatePart, DateSource, EnvelopePart, Key, Matcher, Test, TestAt,
         Text, Zone,
@@ -21,10 +21,12 @@ use crate::sieve::{
 
 /// The most bytes of a field that a test looks at.
 const FIELD_MAX: usize = 64 << 10;
+/// The work of reading a byte of a list of addresses.
+const ADDRESS_WORK: usize = 50;
 /// The work of making a regular expression while the script runs.
 const REGEX_WORK: usize = 100_000;
 
-impl Runner<'_> {
+impl<'a> Runner<'a> {
     pub(super) fn test(&mut self, test: &TestAt) -> Result<bool, SieveError> {
         self.step(test.at)?;
         match &test.test {
@@ -107,7 +109,7 @@ impl Runner<'_> {
     }
 
     /// The values of the fields with these names, as they are written.
-    fn raw_values(&mut self, names: &[Text]) -> Result<Vec<&[u8]>, SieveError> {
+    fn raw_values(&mut self, names: &[Text]) -> Result<Vec<&'a [u8]>, SieveError> {
         let names = self.expand_all(names)?;
         self.spend(self.fields.len().saturating_mul(names.len()))?;
         let mut values = Vec::new();
@@ -134,6 +136,14 @@ impl Runner<'_> {
     ) -> Result<Vec<String>, SieveError> {
         let separator = self.facts.separator;
         let values = self.raw_values(names)?;
+        let length: usize = values.iter().map(|value| value.len()).sum();
+        if self
+            .effort
+            .spend(length.saturating_mul(ADDRESS_WORK))
+            .is_err()
+        {
+            return Err(self.exhausted());
+        }
         let mailboxes = values.into_iter().flat_map(field::mailboxes);
         let addresses = mailboxes.map(|mailbox| mailbox.address);
         let addresses = addresses.filter(|address| !address.is_empty());
@@ -326,17 +336,17 @@ impl Runner<'_> {
     ) -> Result<Option<Matched>, SieveError> {
         let (comparator, kind) = (matcher.comparator, matcher.kind);
         let found = if let Some(regex) = &key.regex {
-            find(regex, value, &mut self.effort)
+            regex.find(value, &mut self.effort)
         } else if kind == MatchKind::Regex {
             self.spend(REGEX_WORK)?;
             let pattern = self.expand(&key.text)?;
-            let regex = regex(comparator, &pattern).map_err(|fault| {
+            let regex = Pattern::new(comparator, &pattern).map_err(|fault| {
                 let pattern = shown(&pattern);
                 self.fault(format!(
                     "The regular expression {pattern} is wrong: {fault}."
                 ))
             })?;
-            find(&regex, value, &mut self.effort)
+            regex.find(value, &mut self.effort)
         } else {
             let key = self.expand(&key.text)?;
             matches(comparator, kind, value, &key, &mut self.effort)

@@ -193,3 +193,16 @@ fn hostile_texts_are_errors_or_bounded() {
         &fields,
     );
 }
+
+#[test]
+fn hostile_bodies_are_read_once() {
+    for piece in [
+        "<", "<!--", "<a ", "&", "&amp", "<style>", "</p", "<p>", "<script", "\u{e9}&#",
+    ] {
+        for kind in ["text/html", "text/plain", "message/rfc822"] {
+            let body = piece.repeat((300 << 10) / piece.len());
+            let message = format!("Content-Type: {kind}\r\n\r\n{body}");
+            try_script(b"if body :contains \"x\" { keep; }", &message);
+        }
+    }
+}

@@ -17,7 +17,48 @@ const REQUIRE: &str = "require [\"body\", \"comparator-i;ascii-numeric\", \"copy
 
 /// The pairs of a script and a message, or `*` for all messages, about which we differ, each with
 /// the reason.
-const DIFFERENCES: &[(&str, &str, &str)] = &[];
+const DIFFERENCES: &[(&str, &str, &str)] = &[
+    (
+        "copy and file",
+        "*",
+        "a command without :copy cancels the implicit keep (RFC 3894), also for the same mailbox",
+    ),
+    (
+        "flags of both",
+        "*",
+        "a mailbox that gets a message twice has the flags of both commands",
+    ),
+    (
+        "string",
+        "*",
+        "the default comparator is i;ascii-casemap for each test (RFC 5228 section 2.7.3)",
+    ),
+    (
+        "variables of address",
+        "plain",
+        "the domain of an address is in lower case here",
+    ),
+    (
+        "variables of the whole",
+        "plain",
+        "the domain of an address is in lower case here",
+    ),
+    (
+        "vacation and discard",
+        "*",
+        "a discarded message gets no answer here",
+    ),
+    (
+        "fault: date part",
+        "*",
+        "a wrong part of a date is an error here",
+    ),
+    (
+        "fault: namespace",
+        "*",
+        "an unknown namespace is an error (RFC 5229 section 3)",
+    ),
+];
 
 /// A script or a message of `testdata/sieve`.
 struct Entry {
@@ -128,13 +169,13 @@ fn theirs(program: &str, folder: &Path, script: usize, message: usize, of: &Entr
     if stderr.contains("failed to compile") {
         return "no script".to_owned();
     }
+    // After a fault only the message is kept, and no actions are listed.
+    if stderr.contains("final result: failed; resolved with successful implicit keep") {
+        return "fault; keep".to_owned();
+    }
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(stdout.contains("Performed actions:"), "{stdout}{stderr}");
-    let mut found = read(&stdout);
-    if stderr.contains("execution of script") || stderr.contains("final result: failed") {
-        found.push("fault".to_owned());
-    }
-    lines(found)
+    lines(read(&stdout))
 }
 
 /// The actions in the output of Pigeonhole's program.
