@@ -18,6 +18,8 @@ mod replay;
 mod reports;
 #[path = "checks/results.rs"]
 mod results;
+#[path = "checks/sieve.rs"]
+mod sieve;
 #[path = "checks/srs.rs"]
 mod srs;
 #[path = "checks/tokens.rs"]
@@ -48,6 +50,11 @@ fn fields_with_results() {
 #[test]
 fn reports_that_come_in() {
     replay("reports", reports::check);
+}
+
+#[test]
+fn scripts_of_users() {
+    replay("sieve", sieve::check);
 }
 
 #[test]
