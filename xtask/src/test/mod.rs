@@ -8,6 +8,7 @@ mod generators;
 mod metrics;
 mod opinions;
 mod parts;
+mod pigeonhole;
 mod record;
 mod schemathesis;
 mod slow;

@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use super::steps::{cargo_step, run_command};
-use super::{Args, Done, Steps, filters, generators, metrics, opinions, schemathesis, slow, smoke};
+use super::{
+    Args, Done, Steps, filters, generators, metrics, opinions, pigeonhole, schemathesis, slow, smoke,
+};
 use crate::browser;
 use crate::check::{dependencies, prose};
 use crate::crash::{self, Via};
@@ -195,6 +197,12 @@ pub(super) const PARTS: &[Part] = &[
         level: Level::Full,
         proves: "rspamd decides about incoming mail over HTTP",
         run: |steps, args| with_peers(steps, args, hooked::with_rspamd),
+    },
+    Part {
+        name: "sieve",
+        level: Level::Full,
+        proves: "Pigeonhole, the Sieve of Dovecot, does the same as we do for 149 scripts and 7 messages",
+        run: |steps, args| with_peers(steps, args, pigeonhole::run),
     },
     Part {
         name: "load",
