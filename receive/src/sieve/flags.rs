@@ -19,8 +19,8 @@ pub(super) enum Change {
     Remove,
 }
 
-/// The flag in the form in which a mailbox has it. None for a text that is no flag, and for a system
-/// flag that no message may get.
+/// The flag in the form in which a mailbox has it. None for a text that is no flag, and for a
+/// system flag that no message may get.
 pub(super) fn canonical(flag: &str) -> Option<&str> {
     if flag.starts_with('\\') {
         let mut system = SYSTEM.iter();

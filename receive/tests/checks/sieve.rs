@@ -1,8 +1,8 @@
 //! Sieve scripts of users, run for messages of strangers:
 //!
 //! - No script makes the compiler panic. An error has a place in the script and is one line.
-//! - A script that compiles runs to its end within its limits, whatever the message is. It fails with
-//!   an error of one line and then keeps the message, or its results are within the limits.
+//! - A script that compiles runs to its end within its limits, whatever the message is. It fails
+//!   with an error of one line and then keeps the message, or its results are within the limits.
 //! - An answer to the message has one header section with the fields of an answer.
 //! - A rule and an auto-responder that are read become scripts that compile.
 //!

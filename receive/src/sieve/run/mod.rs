@@ -72,8 +72,8 @@ enum Flow {
 
 /// Runs the scripts of an account for a message.
 ///
-/// A script that fails leaves no trace but its failure and the implicit keep, and only the answering
-/// script runs after it.
+/// A script that fails leaves no trace but its failure and the implicit keep, and only the
+/// answering script runs after it.
 #[must_use]
 pub fn run(scripts: &[NamedScript], facts: &Facts<'_>, limits: &Limits) -> Outcome {
     let mut ordered: Vec<&NamedScript> = scripts.iter().collect();

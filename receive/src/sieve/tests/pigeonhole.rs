@@ -1,7 +1,7 @@
 //! The same scripts run for the same messages by us and by Pigeonhole, the Sieve of Dovecot.
 //!
-//! `cargo xtask test --full sieve` installs Pigeonhole and runs the comparison. Scripts and messages
-//! are in `testdata/sieve`.
+//! `cargo xtask test --full sieve` installs Pigeonhole and runs the comparison. Scripts and
+//! messages are in `testdata/sieve`.
 
 use std::{fs, path::Path, process::Command, thread};
 
