@@ -61,7 +61,7 @@ mod tests {
         let last = metrics
             .config_last_load_successful
             .with(ConfigFile::Domains);
-        let errors = Static::parse("", "postrider.conf").unwrap_err();
+        let errors = postrider_config::Static::parse("", "postrider.conf").unwrap_err();
         for (outcome, expected, result) in [
             (Outcome::Applied, 1, LoadResult::Ok),
             (Outcome::Refused(errors), 0, LoadResult::Refused),

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use super::steps::{cargo_step, run_command};
 use super::{
-    Args, Done, Steps, filters, generators, metrics, opinions, pigeonhole, schemathesis, slow, smoke,
+    Args, Done, Steps, filters, generators, metrics, opinions, pigeonhole, schemathesis, slow,
+    smoke,
 };
 use crate::browser;
 use crate::check::{dependencies, prose};

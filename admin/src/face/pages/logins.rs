@@ -19,7 +19,11 @@ use crate::op::login_attempts::{List, LoginItem, Whose};
 const RESULTS: [(&str, &str, &str); 7] = [
     ("ok", "logged in", "good"),
     ("wrong", "wrong password, code or key", "bad"),
-    ("weak", "right password, without the code that is needed too", "warn"),
+    (
+        "weak",
+        "right password, without the code that is needed too",
+        "warn",
+    ),
     ("disabled", "login is disabled", "warn"),
     ("limited", "not checked: too many wrong ones", "bad"),
     ("unavailable", "not checked: the server could not", "warn"),

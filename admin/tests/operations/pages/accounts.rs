@@ -129,7 +129,7 @@ async fn what_changes_secrets_needs_the_password_again_after_a_while() {
     visitor
         .desk
         .clock
-        .advance(std::time::Duration::from_secs(16 * 60));
+        .advance(Duration::from_secs(16 * 60));
     let page = visitor.get(PATH).await;
     let again = visitor.send(&page, PATH, &[("name", "phone")]).await;
     assert_eq!(again.status, 422);
