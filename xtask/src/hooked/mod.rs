@@ -9,10 +9,10 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
-use self::programs::Programs;
+use self::programs::{Programs, RSPAMD_PASSWORD};
 use crate::peers::{install_packages, missing, with};
 use crate::ports::{free_port, wait_for_port};
 use crate::programs::{finish, program};
@@ -66,7 +66,7 @@ impl Place {
         fs::write(
             &conf,
             format!(
-                "hostname = \"mail.app.example\"\nuser = \"\"\nlog.level = \"warn\"\n\
+                "hostname = \"mail.app.example\"\nuser = \"\"\ndata_dir = \"data\"\nlog.level = \"warn\"\n\
                  postmaster.account = \"app\"\n\
                  policy = {{ greylist = false, first_time_sender_delay = \"0s\" }}\n\
                  resolver = {{ servers = [\"127.0.0.1:9\"], timeout = \"100ms\" }}\n\
@@ -132,6 +132,26 @@ impl Place {
         let text = fs::read_to_string(&file)?;
         let mails = text.split("\nFrom ").map(str::to_owned);
         Ok(mails.collect())
+    }
+
+    /// rspamd must come to have learned from so many messages.
+    fn rspamd_has_learned(&self, expected: u32) -> Result<()> {
+        let host = fs::read_to_string(&self.conf)?;
+        let host = host.split_once("controller = { url = \"http://");
+        let host = host.and_then(|(_, rest)| rest.split('"').next());
+        let host = host.context("the configuration has no controller")?;
+        let expected = format!("Messages learned: {expected}\n");
+        let mut said = String::new();
+        for _ in 0..100 {
+            let mut rspamc = program("rspamc");
+            let stat = rspamc.args(["-h", host, "-P", RSPAMD_PASSWORD, "stat"]);
+            said = String::from_utf8_lossy(&stat.output()?.stdout).into_owned();
+            if said.contains(&expected) {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        bail!("no {expected:?} in {said}")
     }
 
     /// A mail of the mailbox must have this text.
@@ -223,7 +243,7 @@ pub(crate) fn with_rspamd(steps: &mut Steps, require: bool) {
     });
 }
 
-/// rspamd refuses its test message, and takes another one.
+/// rspamd refuses its test message, takes another one, and learns from it.
 fn rspamd() -> Result<()> {
     let place = Place::start(Peer::Rspamd)?;
     let gtube = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X";
@@ -232,6 +252,20 @@ fn rspamd() -> Result<()> {
     let tested = place.postrider(&["hooks", "test", "peer"]).output()?;
     let said = String::from_utf8_lossy(&tested.stdout);
     ensure!(said.contains("\"required_score\""), "hooks test: {said}");
+    // It learns what is called junk, once, and what is called good after that.
+    for (kind, learned) in [("--spam", 1), ("--spam", 1), ("--ham", 2)] {
+        let train = [
+            "junk",
+            "train",
+            kind,
+            "--account",
+            "app",
+            "--mailbox",
+            "Inbox",
+        ];
+        finish(&mut place.postrider(&train))?;
+        place.rspamd_has_learned(learned)?;
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -16,11 +17,26 @@ use crate::workspace::{Kept, root};
 /// How long a program has to open its socket.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The password of rspamd's controller.
+pub(super) const RSPAMD_PASSWORD: &str = "lessons";
+
 /// A program that runs until it is dropped.
 pub(super) struct Programs {
     /// Its lines of `postrider.conf`.
     pub(super) conf: String,
-    _child: Kept,
+    child: Kept,
+}
+
+impl Drop for Programs {
+    /// The workers of rspamd end with it only if it has the time to end them.
+    fn drop(&mut self) {
+        let Kept(child) = &mut self.child;
+        let _ = program("kill").arg(child.id().to_string()).status();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 /// The hook server of docs/hooks.md in this language.
@@ -56,7 +72,7 @@ fn documented(folder: &Path, language: &str, name: &str) -> Result<Programs> {
     wait_for_port(port)?;
     Ok(Programs {
         conf: format!("[hooks.peer]\nurl = \"http://127.0.0.1:{port}/\"\n"),
-        _child: child,
+        child,
     })
 }
 
@@ -100,11 +116,11 @@ fn of_socket(child: Kept, socket: &Path) -> Result<Programs> {
             "{} is not there",
             socket.display()
         );
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     }
     Ok(Programs {
         conf: format!("[milters.peer]\nsocket = \"unix:{}\"\n", socket.display()),
-        _child: child,
+        child,
     })
 }
 
@@ -116,17 +132,26 @@ fn ensure_runs(child: &mut Child) -> Result<()> {
 }
 
 fn rspamd(folder: &Path) -> Result<Programs> {
-    let port = free_port()?;
+    let (port, controller) = (free_port()?, free_port()?);
     let conf = folder.join("rspamd.conf");
     let data = folder.join("rspamd");
     fs::create_dir(&data)?;
+    // The real list takes it half a minute.
+    fs::write(data.join("tld"), "example\n")?;
+    fs::write(data.join("secret"), RSPAMD_PASSWORD)?;
     fs::write(
         &conf,
         format!(
             "options {{ pidfile = \"{data}/pid\"; dns {{ nameserver = [\"127.0.0.1:9\"]; timeout = 0.1s; \
-             retransmits = 1; }} cache_file = \"\"; }}\n\
+             retransmits = 1; }} cache_file = \"\"; url_tld = \"{data}/tld\"; }}\n\
              logging {{ type = \"console\"; level = \"error\"; }}\n\
              worker \"normal\" {{ bind_socket = \"127.0.0.1:{port}\"; count = 1; }}\n\
+             worker \"controller\" {{ bind_socket = \"127.0.0.1:{controller}\"; count = 1; \
+             password = \"{RSPAMD_PASSWORD}\"; secure_ip = []; }}\n\
+             classifier \"bayes\" {{ tokenizer {{ name = \"osb\"; }} backend = \"sqlite3\"; \
+             min_tokens = 1; cache {{ path = \"{data}/learned\"; }} \
+             statfile {{ symbol = \"BAYES_HAM\"; path = \"{data}/ham\"; spam = false; }} \
+             statfile {{ symbol = \"BAYES_SPAM\"; path = \"{data}/spam\"; spam = true; }} }}\n\
              actions {{ reject = 15; add_header = 6; greylist = 4; }}\n\
              gtube_patterns = \"reject\";\n",
             data = data.display()
@@ -141,11 +166,15 @@ fn rspamd(folder: &Path) -> Result<Programs> {
         .spawn()?;
     let child = Kept(child);
     wait_for_port(port)?;
+    wait_for_port(controller)?;
     Ok(Programs {
         conf: format!(
             "[hooks.peer]\nkind = \"rspamd\"\nurl = \"http://127.0.0.1:{port}\"\n\
-             on_error = \"tempfail\"\n"
+             on_error = \"tempfail\"\nlearn = true\n\
+             controller = {{ url = \"http://127.0.0.1:{controller}\", \
+             password_file = \"{}\" }}\n",
+            data.join("secret").display()
         ),
-        _child: child,
+        child,
     })
 }

@@ -196,7 +196,7 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "rspamd",
         level: Level::Full,
-        proves: "rspamd decides about incoming mail over HTTP",
+        proves: "rspamd decides about incoming mail over HTTP, and learns what users call junk",
         run: |steps, args| with_peers(steps, args, hooked::with_rspamd),
     },
     Part {
