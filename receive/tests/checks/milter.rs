@@ -7,8 +7,8 @@
 //! - After a failure there are only failures.
 //!
 //! The first byte chooses the size of the pieces. With its highest bit the rest is all that the
-//! filter sends. Without it the filter agrees, the next four bytes are the bits of the protocol that
-//! it takes, and the rest comes after that.
+//! filter sends. Without it the filter agrees, the next four bytes are the bits of the protocol
+//! that it takes, and the rest comes after that.
 
 use bytes::Bytes;
 use postrider_config::HookStage;

@@ -114,8 +114,8 @@ async fn expect(page: &Page, subject: &str, said: &str) {
     assert!(!found.is_empty() && all, "{subject}: {found:?}");
 }
 
-/// Adds to a zone the records of a zone file whose lines have this part. Only types that the test server
-/// knows are added.
+/// Adds to a zone the records of a zone file whose lines have this part. Only types that the test
+/// server knows are added.
 pub fn add(zone: Zone, records: &str, part: &str) -> Zone {
     let lines = records.lines().filter(|line| line.contains(part));
     lines.fold(zone, |zone, line| {

@@ -1,5 +1,5 @@
-//! An outside program that a measured postrider asks about each message: a stage hook over HTTP that
-//! accepts everything.
+//! An outside program that a measured postrider asks about each message: a stage hook over HTTP
+//! that accepts everything.
 
 use std::thread;
 

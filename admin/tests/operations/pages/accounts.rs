@@ -126,10 +126,7 @@ async fn a_password_is_set_or_made() {
 async fn what_changes_secrets_needs_the_password_again_after_a_while() {
     const PATH: &str = "/admin/accounts/ann/app-passwords";
     let visitor = Visitor::admin().await;
-    visitor
-        .desk
-        .clock
-        .advance(Duration::from_secs(16 * 60));
+    visitor.desk.clock.advance(Duration::from_secs(16 * 60));
     let page = visitor.get(PATH).await;
     let again = visitor.send(&page, PATH, &[("name", "phone")]).await;
     assert_eq!(again.status, 422);

@@ -63,8 +63,8 @@ pub fn fields(password: Option<&str>, recipient: Option<&Address>) -> Result<Hea
     Ok(fields.0)
 }
 
-/// Reads the answer, which came with a status of 2xx, or with 404 if rspamd knows the message. It is
-/// empty with 204.
+/// Reads the answer, which came with a status of 2xx, or with 404 if rspamd knows the message. It
+/// is empty with 204.
 ///
 /// # Errors
 /// If the answer is not one.

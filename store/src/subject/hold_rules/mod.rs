@@ -56,8 +56,14 @@ impl HoldFilter {
             let domain = address.as_ref().and_then(|address| address.host.domain());
             domain.cloned()
         };
-        let from = self.sender_domain.clone().or_else(|| domain_of(&self.sender));
-        let to = self.recipient_domain.clone().or_else(|| domain_of(&self.recipient));
+        let from = self
+            .sender_domain
+            .clone()
+            .or_else(|| domain_of(&self.sender));
+        let to = self
+            .recipient_domain
+            .clone()
+            .or_else(|| domain_of(&self.recipient));
         QueueFilter {
             account: self.account.clone(),
             from: from.as_ref().map(at),

@@ -333,7 +333,7 @@ async fn ended(asked: &Asked) -> Result<(QueueId, String), Trouble> {
     Ok((id, format!("To {}: {subject}", message.message.to)))
 }
 
-/// Asks before a message is sent again. Without its text, the page of the message says what is left.
+/// Asks before a message is sent again. If its text is gone, the page of the message says so.
 pub(in super::super) async fn ask_send_again(asked: Arc<Asked>) -> Result<Answer, Trouble> {
     let (id, shown) = ended(&asked).await?;
     if asked.run(WithText { ids: vec![id] }).await?.is_empty() {
