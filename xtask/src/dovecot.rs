@@ -157,7 +157,7 @@ impl Server {
         fs::write(
             folder.join("postrider.conf"),
             format!(
-                "hostname = \"mail.app.example\"\nuser = \"\"\nlog.level = \"warn\"\n\
+                "hostname = \"mail.app.example\"\nuser = \"\"\ndata_dir = \"data\"\nlog.level = \"warn\"\n\
                  resolver = {{ servers = [\"127.0.0.1:9\"], timeout = \"100ms\" }}\n\
                  postmaster.account = \"app\"\n\
                  [listeners.test]\nips = [\"127.0.0.1\"]\n\

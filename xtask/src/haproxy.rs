@@ -254,6 +254,7 @@ fn postrider_conf(ports: &Ports, dns: SocketAddr) -> String {
     format!(
         r#"hostname = "mail.app.example"
 user = ""
+data_dir = "data"
 log.level = "warn"
 postmaster.account = "app"
 webhook.allow_private_addresses = true

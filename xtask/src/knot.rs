@@ -91,6 +91,7 @@ impl Knot {
             &conf,
             format!(
                 "hostname = \"mail.example.org\"\npostmaster.account = \"app\"\nuser = \"\"\n\
+                data_dir = \"data\"\n\
                 resolver = {{ servers = [\"127.0.0.1:{port}\"], dnssec = false }}\n\
                 [listeners.l]\nips = [\"192.0.2.10\"]\nsmtp = {{}}\n\
                 [dns_update.\"example.org\"]\nserver = \"127.0.0.1:{port}\"\n\

@@ -33,6 +33,10 @@ pub(crate) struct Args {
     /// How many domains the recipients have
     #[arg(long, default_value_t = 100_000)]
     domains: u64,
+    /// How many recipients the messages of the history have, all in one domain; with more of them
+    /// the history is there sooner
+    #[arg(long, default_value_t = 1)]
+    recipients: u64,
     /// How often each page is got
     #[arg(long, default_value_t = 11)]
     times: usize,
@@ -127,7 +131,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     server.run(&["queue", "stop"])?;
     for (count, ends) in [(args.ended, true), (args.queued, false)] {
         let begun = Instant::now();
-        server.queue(count, args.domains)?;
+        let recipients = if ends { args.recipients.max(1) } else { 1 };
+        server.queue(count, recipients, args.domains)?;
         if ends && count > 0 {
             server.run(&["queue", "drop", "--account", "app"])?;
         }
@@ -230,8 +235,9 @@ impl Server {
         Ok(())
     }
 
-    /// Queues messages for this number of domains.
-    fn queue(&self, count: u64, domains: u64) -> Result<()> {
+    /// Queues messages for this number of recipients.
+    fn queue(&self, count: u64, recipients: u64, domains: u64) -> Result<()> {
+        let count = count / recipients;
         if count == 0 {
             return Ok(());
         }
@@ -239,7 +245,10 @@ impl Server {
         load.args(["load", "smtp", "--json", "--size=512", "--sessions=64"]);
         load.arg(format!("--port={}", self.smtp));
         load.arg(format!("--messages={count}"));
-        load.arg(format!("--domains={domains}"));
+        load.arg(match recipients {
+            1 => format!("--domains={domains}"),
+            _ => format!("--recipients={recipients}"),
+        });
         load.args(["--to=x@pages.test", "--from", LOGIN]);
         load.args(["--login", LOGIN, "--password", PASSWORD]);
         let report: Value = serde_json::from_slice(&finish(&mut load)?.stdout)?;

@@ -136,6 +136,7 @@ fn postrider_conf(mx: u16, submission: u16, peer: u16) -> String {
     format!(
         r#"hostname = "mail.app.example"
 user = ""
+data_dir = "data"
 log.level = "warn"
 resolver = {{ servers = ["127.0.0.1:9"], timeout = "100ms" }}
 postmaster.account = "app"

@@ -52,7 +52,7 @@ pub(crate) fn check() -> Result<()> {
 fn start(dir: &Path, mx: u16, smarthost: u16) -> Result<Kept> {
     let binary = build_postrider(Profile::Dev)?;
     let mut statics = format!(
-        "hostname = \"mail.app.example\"\nuser = \"\"\nlog.level = \"warn\"\n\
+        "hostname = \"mail.app.example\"\nuser = \"\"\ndata_dir = \"data\"\nlog.level = \"warn\"\n\
          resolver = {{ servers = [\"127.0.0.1:9\"], timeout = \"100ms\" }}\n\
          postmaster.account = \"app\"\n\
          [listeners.test]\nips = [\"127.0.0.1\"]\n\
