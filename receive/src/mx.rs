@@ -516,7 +516,9 @@ impl Handler for MxSession {
         let recipient = match self.known_recipient(client, &config, from, rcpt).await {
             Ok(recipient) => recipient,
             Err(reply) => {
-                let refused = self.refused_recipient(client, transaction, rcpt, reply);
+                let (context, observer) = (&self.context, &mut self.observer);
+                let about = (transaction, rcpt);
+                let refused = self.hooks.refused(context, observer, client, about, reply);
                 return Err(refused.await);
             }
         };

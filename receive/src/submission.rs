@@ -423,7 +423,9 @@ impl Handler for SubmissionSession {
         };
         let verdict = decide(Stage::Rcpt(rcpt, &recipient), &self.facts, &policy);
         if let Err(reply) = verdict.answer() {
-            let refused = self.refused_recipient(client, transaction, rcpt, reply);
+            let (context, observer) = (&self.context, &mut self.observer);
+            let about = (transaction, rcpt);
+            let refused = self.hooks.refused(context, observer, client, about, reply);
             return Err(refused.await);
         }
         self.ask_about_recipient(client, transaction, rcpt).await?;

@@ -54,7 +54,7 @@ use postrider_config::{HookKind, HookStage, Static};
 use postrider_observe::Metrics;
 use postrider_store::{Clock, Mail, Store};
 
-pub(crate) use self::session::{Command, SessionHooks};
+pub(crate) use self::session::{Command, SessionHooks, with_recipient};
 pub(crate) use self::{
     answer::{Failure, Vote},
     asked::KnownLogin,

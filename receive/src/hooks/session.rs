@@ -24,7 +24,7 @@ use super::{
     presence::Present,
     program::{NotTold, Program, Seen, Told},
 };
-use crate::{SessionContext, facts::HookFacts, observer::Observer};
+use crate::{SessionContext, facts::HookFacts, observer::Observer, reply::store_reply};
 
 /// The programs that a session asks. Without any it costs nothing.
 #[derive(Debug, Default)]
@@ -80,6 +80,25 @@ impl<'a> Command<'a> {
             recipients: &[],
         }
     }
+
+    /// A recipient of a transaction. `recipients` are those of [`with_recipient`].
+    pub(crate) fn of_recipient(
+        client: &'a Client,
+        transaction: &'a Transaction,
+        recipients: &'a [RcptTo],
+    ) -> Self {
+        Self {
+            mail: Some(&transaction.mail),
+            recipients,
+            ..Self::of_session(HookStage::Rcpt, client)
+        }
+    }
+}
+
+/// The recipients of a transaction, and the one in question.
+pub(crate) fn with_recipient(transaction: &Transaction, rcpt: &RcptTo) -> Vec<RcptTo> {
+    let recipients = transaction.recipients.iter();
+    recipients.chain([rcpt]).cloned().collect()
 }
 
 impl SessionHooks {
@@ -215,11 +234,23 @@ impl SessionHooks {
     }
 
     /// Tells the milters that want to know it of a recipient that we refused with this reply. They
-    /// have no say.
-    ///
-    /// # Errors
-    /// If our own store fails.
-    pub(crate) async fn tell_refused(
+    /// have no say. Gives the reply, or that for a failure of our own store.
+    pub(crate) async fn refused(
+        &mut self,
+        context: &SessionContext,
+        observer: &mut Observer,
+        client: &Client,
+        about: (&Transaction, &RcptTo),
+        reply: Reply,
+    ) -> Reply {
+        let told = self.tell_refused(context, observer, client, about, &reply);
+        match told.await {
+            Ok(()) => reply,
+            Err(error) => store_reply(&error),
+        }
+    }
+
+    async fn tell_refused(
         &mut self,
         context: &SessionContext,
         observer: &mut Observer,
@@ -233,13 +264,8 @@ impl SessionHooks {
         if asking.is_dropped() || !asking.programs.iter().any(Member::may_want_refused) {
             return Ok(());
         }
-        let mut recipients = transaction.recipients.clone();
-        recipients.push(rcpt.clone());
-        let command = Command {
-            mail: Some(&transaction.mail),
-            recipients: &recipients,
-            ..Command::of_session(HookStage::Rcpt, client)
-        };
+        let recipients = with_recipient(transaction, rcpt);
+        let command = Command::of_recipient(client, transaction, &recipients);
         for at in 0..asking.programs.len() {
             let (member, asked) = asking.question(at, command, None, &[]);
             let Some(member) = member.filter(|it| it.may_want_refused() && it.is_asked(&asked))

@@ -21,7 +21,7 @@ use crate::{
     },
     decide::{Role, Stage, decide},
     facts::RecipientFacts,
-    hooks::{Command, Draft},
+    hooks::{Command, Draft, with_recipient},
     intake::{HeaderEdit, ReceivedText},
     memory::TextShare,
     observer::TakenMessage,
@@ -81,31 +81,9 @@ impl MxSession {
         if !self.hooks.asks_at(HookStage::Rcpt) {
             return Ok(());
         }
-        let mut recipients = transaction.recipients.clone();
-        recipients.push(rcpt.clone());
-        let command = Command {
-            mail: Some(&transaction.mail),
-            recipients: &recipients,
-            ..Command::of_session(HookStage::Rcpt, client)
-        };
+        let recipients = with_recipient(transaction, rcpt);
+        let command = Command::of_recipient(client, transaction, &recipients);
         self.ask_hooks(command).await
-    }
-
-    /// Tells milters of a recipient that we refused. Gives the refusal.
-    pub(super) async fn refused_recipient(
-        &mut self,
-        client: &Client,
-        transaction: &Transaction,
-        rcpt: &RcptTo,
-        reply: Reply,
-    ) -> Reply {
-        let (context, observer) = (&self.context, &mut self.observer);
-        let about = (transaction, rcpt);
-        let told = self
-            .hooks
-            .tell_refused(context, observer, client, about, &reply);
-        told.await
-            .map_or_else(|error| store_reply(&error), |()| reply)
     }
 
     /// Asks the programs about a whole message, and makes the changes that they want.
