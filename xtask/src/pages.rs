@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::http::{Connection, Message};
 use crate::ports::{free_port, wait_for_port};
-use crate::programs::finish;
+use crate::programs::{finish, finish_within};
 use crate::workspace::{
     Kept, Profile, build_postrider, serve, set_admin_password, set_password, warn_of_debug_build,
 };
@@ -44,6 +44,9 @@ pub(crate) struct Args {
     #[arg(long)]
     binary: Option<PathBuf>,
 }
+
+/// The time limit of a command that fills the store, or ends all that is queued.
+const COMMAND_LIMIT: Duration = Duration::from_secs(3600);
 
 const LOGIN: &str = "app@pages.example";
 const PASSWORD: &str = "a password for a server that is measured";
@@ -231,7 +234,7 @@ impl Server {
         let mut command = Command::new(&self.binary);
         command.arg("--config");
         command.arg(self.folder.path().join("config/postrider.conf"));
-        finish(command.args(arguments))?;
+        finish_within(COMMAND_LIMIT, command.args(arguments))?;
         Ok(())
     }
 
@@ -251,7 +254,8 @@ impl Server {
         });
         load.args(["--to=x@pages.test", "--from", LOGIN]);
         load.args(["--login", LOGIN, "--password", PASSWORD]);
-        let report: Value = serde_json::from_slice(&finish(&mut load)?.stdout)?;
+        let report: Value =
+            serde_json::from_slice(&finish_within(COMMAND_LIMIT, &mut load)?.stdout)?;
         let accepted = report.get("accepted").and_then(Value::as_u64);
         ensure!(accepted == Some(count), "not all were taken: {report}");
         Ok(())

@@ -33,14 +33,19 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// Runs a command to its end. The error holds the output of the command.
 pub(crate) fn finish(command: &mut Command) -> Result<Output> {
+    finish_within(LIMIT, command)
+}
+
+/// As [`finish`], with this time limit.
+pub(crate) fn finish_within(limit: Duration, command: &mut Command) -> Result<Output> {
     let name = command.get_program().to_owned();
     let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("failed to run {name:?}"))?;
-    let Some(output) = within(LIMIT, child.id(), || child.wait_with_output()) else {
-        bail!("{name:?} did not end within {LIMIT:?} and was killed");
+    let Some(output) = within(limit, child.id(), || child.wait_with_output()) else {
+        bail!("{name:?} did not end within {limit:?} and was killed");
     };
     let output = output.with_context(|| format!("failed to run {name:?}"))?;
     if !output.status.success() {

@@ -137,12 +137,17 @@ pub(super) async fn seen(asked: &Asked, id: QueueId) -> Result<MessageItem, Trou
 }
 
 /// The events of a message, newest first.
+///
+/// The store finds them by the Message-ID: an account has few messages with the same one, but may
+/// have sent very many to the recipient.
 async fn events(asked: &Asked, item: &MessageItem) -> Result<Vec<EventItem>, Trouble> {
+    let message_id = &item.message.message_id;
     let search = Search {
         which: Wanted {
             filter: EventFilter {
                 account: Some(item.message.account.clone()),
                 recipient: Some(item.message.to.clone()),
+                message_id: (!message_id.is_empty()).then(|| message_id.clone()),
                 ..EventFilter::default()
             },
             message: Some(QueueId(item.message.id)),
