@@ -141,6 +141,7 @@ impl Queue {
             received: now,
             flags: Vec::new(),
             dsn: false,
+            summary: None,
             smtp: Some(Arrival {
                 mail_from: message.reverse_path.clone(),
                 rcpt_to: message.recipient.clone(),

@@ -113,6 +113,7 @@ impl Queue {
             flags: Vec::new(),
             dsn: false,
             smtp: None,
+            summary: None,
         })
     }
 

@@ -18,8 +18,9 @@ use postrider_smtp::{
 };
 use postrider_store::{
     Accept, Arrival, NewMail, NewReject, NewText, Queued, RejectKey, RejectLimit, StoreError,
-    TakenMail, TextSource, Time, Top,
+    Summary, TakenMail, TextSource, Time, Top,
 };
+use postrider_webhook::message::{SUMMARY_READ, summary};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tracing::{debug, warn};
@@ -206,6 +207,8 @@ struct Records<'a> {
     incoming: Incoming<'a>,
     trace: Trace,
     now: Time,
+    /// The parts of the message that lists show.
+    summary: Summary,
     report: bool,
     effects: ReturnEffects,
     /// The mailboxes that get the message.
@@ -247,6 +250,7 @@ impl SessionContext {
             incoming,
             trace: Trace::whole(&received),
             now,
+            summary: self.summary_of(&incoming).await,
             report: facts.header.as_ref().is_some_and(Header::is_report),
             effects: ReturnEffects::default(),
             seen: HashSet::new(),
@@ -378,6 +382,7 @@ impl<'a> Records<'a> {
             flags: Vec::new(),
             dsn: self.report,
             smtp: Some(self.incoming.arrival(&recipient.address)),
+            summary: Some(Box::new(self.summary.clone())),
         }
     }
 
@@ -455,6 +460,34 @@ impl<'a> Records<'a> {
 }
 
 impl SessionContext {
+    /// The parts of a message that lists show. They are empty if no mailbox gets it.
+    async fn summary_of(&self, incoming: &Incoming<'_>) -> Summary {
+        let mut deliveries = incoming.deliveries.iter();
+        let is_kept = deliveries.any(|delivery| {
+            matches!(
+                delivery.outcome,
+                Outcome::Mailbox { .. } | Outcome::Rejects { .. }
+            )
+        });
+        if !is_kept {
+            return Summary::default();
+        }
+        match self
+            .store
+            .beginning(&incoming.text.text, SUMMARY_READ)
+            .await
+        {
+            Ok(text) => {
+                let limits = self.statics.limits.mime();
+                long_work(text.len(), || summary(&text, limits))
+            }
+            Err(error) => {
+                warn!(%error, "failed to read a mail for its summary");
+                Summary::default()
+            }
+        }
+    }
+
     /// Reads a mail as a report about messages sent earlier. The beginning of the text is enough.
     pub(crate) async fn read_report(&self, path: &ReversePath, text: &NewText) -> Reading {
         let beginning = match self.store.beginning(text, READ_MAX).await {

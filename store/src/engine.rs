@@ -13,7 +13,7 @@ pub(crate) mod journal;
 pub(crate) mod model;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -141,6 +141,56 @@ pub(crate) struct Changes {
     pub(crate) reports: watch::Sender<u64>,
     /// The lanes of the queue whose heads changed.
     pub(crate) lanes: LaneChanges,
+    /// The mailboxes of an account changed.
+    pub(crate) mail: MailChanges,
+}
+
+/// Counts that go up when the mailboxes of an account changed. An account has one as long as
+/// somebody follows it.
+#[derive(Debug, Default)]
+pub(crate) struct MailChanges(Mutex<HashMap<Name, watch::Sender<u64>>>);
+
+impl MailChanges {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Name, watch::Sender<u64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows an account.
+    pub(crate) fn follow(&self, account: &str) -> watch::Receiver<u64> {
+        let mut counts = self.counts();
+        match counts.get(account) {
+            Some(count) => count.subscribe(),
+            None => {
+                // Those that nobody follows any more make room for new ones.
+                if counts.len() == counts.capacity() {
+                    counts.retain(|_, count| !count.is_closed());
+                }
+                let count = counts.entry(account.into()).or_default();
+                count.subscribe()
+            }
+        }
+    }
+
+    /// Tells those who follow these accounts.
+    pub(crate) fn tell(&self, accounts: &BTreeSet<Name>) {
+        if accounts.is_empty() {
+            return;
+        }
+        let counts = self.counts();
+        for account in accounts {
+            if let Some(count) = counts.get(account) {
+                count.send_modify(|count| *count += 1);
+            }
+        }
+    }
+
+    /// Tells all.
+    #[cfg(any(test, feature = "memory"))]
+    pub(crate) fn tell_all(&self) {
+        for count in self.counts().values() {
+            count.send_modify(|count| *count += 1);
+        }
+    }
 }
 
 /// The lanes whose heads changed, until somebody takes them. Each lane is in it once, with its head

@@ -37,6 +37,18 @@ pub enum StoreError {
     /// A unit that is done once was done before: see [`Once`](crate::Once).
     #[error("this was done before")]
     DoneBefore,
+    /// The account has no such mailbox.
+    #[error("there is no such mailbox")]
+    NoFolder,
+    /// The account has a mailbox of this name.
+    #[error("there is a mailbox of this name")]
+    FolderExists,
+    /// The mailbox has mail in it.
+    #[error("the mailbox is not empty")]
+    FolderNotEmpty,
+    /// The mailbox has too much mail to change all of it in one step.
+    #[error("the mailbox has too many messages")]
+    FolderTooLarge,
     /// The caller asked for something that makes no sense.
     #[error("{0}")]
     Invalid(&'static str),

@@ -371,6 +371,7 @@ subjects! {
     36 login_attempts LoginAttempts,
     37 config_versions ConfigVersions,
     38 second_factors SecondFactors,
+    39 folders Folders,
 }
 
 #[cfg(test)]
@@ -450,6 +451,10 @@ mod tests {
                 "undelete Undelete(Restore(",
                 "login_attempts LoginAttempts(NoteLogins(",
                 "config_versions ConfigVersions(KeepVersion(",
+                "folders Folders(Make(",
+                "folders Folders(Rename(",
+                "folders Folders(ChangeMails(",
+                "folders Folders(Summarize(",
             ]
         );
     }

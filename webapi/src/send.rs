@@ -18,6 +18,7 @@ use postrider_observe::metrics::By;
 use postrider_queue::{AddError, Submission, Submitted, SubmittedRecipient, header::Received};
 use postrider_smtp::{Address, ReversePath, server::SessionName};
 use postrider_store::{Accept, Moment, NewMail, Notify, TextSource, Time, Top};
+use postrider_webhook::message::{SUMMARY_READ, summary};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -266,6 +267,8 @@ async fn keep_copy(
     let Some(_held) = context.queue.hold_account(&user.account).await else {
         return Ok(());
     };
+    let beginning = context.store.beginning(&copy.body, SUMMARY_READ).await;
+    let shown = beginning.map(|text| summary(&text, context.statics.limits.mime()));
     let accept = Accept {
         text: Some(copy.body),
         mails: vec![NewMail {
@@ -278,6 +281,7 @@ async fn keep_copy(
             flags: vec!["$notjunk".to_owned(), "\\seen".to_owned()],
             dsn: false,
             smtp: None,
+            summary: shown.ok().map(Box::new),
         }],
         ..Accept::default()
     };

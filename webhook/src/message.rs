@@ -1,11 +1,13 @@
 //! Describes a received message as the v0 contract does: addresses, texts, structure.
 //!
-//! `part` reads the header of a part and undoes its encoding, `readable` finds the texts.
+//! `part` reads the header of a part and undoes its encoding, `readable` finds the texts, and
+//! `summary` has the parts that lists show.
 
 mod part;
 mod readable;
+mod summary;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use mail_parser::{Message, PartType};
 use postrider_smtp::{
@@ -15,6 +17,7 @@ use postrider_smtp::{
 use serde::{Deserialize, Serialize};
 
 use self::part::PartView;
+pub use self::summary::{SUMMARY_READ, summary};
 
 /// A name and an address from the header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +27,17 @@ pub struct NameAddress {
     pub name: String,
     /// `user@host`, with the domain in Unicode and lower case. Empty for a name without an address.
     pub address: String,
+}
+
+/// `Name <address>`, or one of both alone.
+impl fmt::Display for NameAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.name.is_empty(), self.address.is_empty()) {
+            (true, _) => f.write_str(&self.address),
+            (false, true) => f.write_str(&self.name),
+            (false, false) => write!(f, "{} <{}>", self.name, self.address),
+        }
+    }
 }
 
 /// A part of a message, with the parts inside it.

@@ -110,6 +110,7 @@ fn mail_of_mira(received: Time) -> NewMail {
         flags: Vec::new(),
         dsn: false,
         smtp: None,
+        summary: None,
     }
 }
 

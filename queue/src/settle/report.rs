@@ -6,6 +6,7 @@ use postrider_smtp::{
     dsn::{self, Action, Report, Reported, Returned},
 };
 use postrider_store::{NewMail, NewText, Queued, Settle, TextSource, Time, Top};
+use postrider_webhook::message::summary;
 
 use crate::{
     Queue, header,
@@ -30,7 +31,7 @@ impl Queue {
         };
         let mut queued = None;
         if is_sent(message) {
-            let mail = self.dsn_mail(config, message, text.len() as u64, now);
+            let mail = self.dsn_mail(config, message, &text, now);
             settle.mails.push(mail);
         } else {
             let account = &message.common.account;
@@ -116,7 +117,7 @@ impl Queue {
 
     /// A DSN goes to the Inbox of the sending account. If the account is gone, the postmaster gets
     /// it.
-    fn dsn_mail(&self, config: &Dynamic, message: &Queued, size: u64, now: Time) -> NewMail {
+    fn dsn_mail(&self, config: &Dynamic, message: &Queued, text: &[u8], now: Time) -> NewMail {
         let sender = &message.common.account;
         let (account, mailbox) = if config.accounts.contains_key(sender) {
             (sender.clone(), "Inbox".to_owned())
@@ -131,11 +132,12 @@ impl Queue {
             mailbox,
             top: Top::EMPTY,
             text: TextSource::New,
-            size,
+            size: text.len() as u64,
             received: now,
             flags: Vec::new(),
             dsn: true,
             smtp: None,
+            summary: Some(Box::new(summary(text, self.statics.limits.mime()))),
         }
     }
 }

@@ -235,6 +235,7 @@ mod tests {
             received: Time(86_400_000_000),
             flags: Vec::new(),
             dsn: false,
+            summary: None,
             smtp: Some(Arrival {
                 mail_from: "b@shop.example"
                     .parse()

@@ -20,13 +20,14 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 19] = [
+        let checks: [Check; 20] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,
             Self::check_references,
             Self::check_segments,
             Self::check_mail,
+            Self::check_folders,
             Self::check_rejects,
             Self::check_lists,
             Self::check_junk,

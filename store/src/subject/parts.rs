@@ -11,7 +11,7 @@ use crate::{
     Accepted, StoreError, Time,
     error::Fault,
     journal::{Space, TextPlace},
-    table::{Layered, value::Unreadable},
+    table::{Layered, key::Name, value::Unreadable},
     textfile::TextFilePlace,
 };
 #[cfg(any(test, feature = "memory"))]
@@ -159,6 +159,20 @@ outputs! {
     (): Applied::Done => (), |()| Applied::Done;
 }
 
+/// The output of an operation that may make no sense in the state of the store.
+impl<T: Output> Output for Result<T, StoreError> {
+    fn from_applied(applied: Applied) -> Option<Self> {
+        match applied {
+            Applied::Refused(error) => Some(Err(error)),
+            applied => T::from_applied(applied).map(Ok),
+        }
+    }
+
+    fn into_applied(self) -> Applied {
+        self.map_or_else(Applied::Refused, T::into_applied)
+    }
+}
+
 impl Applied {
     /// Whether something is different now.
     pub(crate) const fn has_effect(&self) -> bool {
@@ -246,6 +260,8 @@ pub(crate) struct Effects {
     pub(crate) keys_removed: bool,
     /// A mail came that may be a report.
     pub(crate) reports_arrived: bool,
+    /// The accounts whose mailboxes changed.
+    pub(crate) mail_changed: BTreeSet<Name>,
 }
 
 /// The next number of a sequence.

@@ -37,6 +37,16 @@ impl Key for u64 {
     }
 }
 
+impl Key for u32 {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend(self.to_be_bytes());
+    }
+
+    fn decode(bytes: &mut &[u8]) -> Option<Self> {
+        Some(Self::from_be_bytes(*split(bytes, 4)?.first_chunk()?))
+    }
+}
+
 impl Key for u8 {
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(*self);
@@ -140,6 +150,7 @@ mod tests {
     #[test]
     fn the_bytes_of_keys_are_fixed() {
         assert_eq!(bytes(&7_u64), [0, 0, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(bytes(&258_u32), [0, 0, 1, 2]);
         assert_eq!(bytes(&Time(-1)), [0x7f, 255, 255, 255, 255, 255, 255, 255]);
         assert_eq!(bytes(&Time(1)), [0x80, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(bytes(&Name::from("a\0b")), *b"a\0\xffb\0\0");

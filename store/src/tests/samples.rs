@@ -87,6 +87,7 @@ pub(crate) fn mail(mailbox: &str, text: TextSource) -> NewMail {
         flags: vec!["\\seen".into()],
         dsn: false,
         smtp: None,
+        summary: None,
     }
 }
 

@@ -282,8 +282,8 @@ fn flag(name: &str) -> Result<String, ApiError> {
     )))
 }
 
-/// Whether the account has a mailbox: a default one, one that its mail is sorted into, or one with
-/// mail.
+/// Whether the account has a mailbox: a default one, one that its mail is sorted into, or one that
+/// was made.
 async fn exists(context: &CallContext, user: &User, name: &str) -> Result<bool, ApiError> {
     let config = context.config.load();
     let account = config.accounts.get(&user.account);
@@ -292,11 +292,8 @@ async fn exists(context: &CallContext, user: &User, name: &str) -> Result<bool, 
     if name == "Inbox" || sorted || usual.into_iter().any(|usual| usual == name) {
         return Ok(true);
     }
-    let mails = context
-        .store
-        .list_mails(&user.account, Some(name), None, 1)
-        .await?;
-    Ok(!mails.items.is_empty())
+    let folder = context.store.folder(&user.account, name).await?;
+    Ok(folder.is_some())
 }
 
 fn sorts_into(account: &Account, name: &str) -> bool {

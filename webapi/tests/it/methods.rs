@@ -28,6 +28,7 @@ pub(crate) async fn receive(world: &World, account: &str, text: &str) -> MailId 
             received: Time(0),
             flags: vec!["zebra".into()],
             dsn: false,
+            summary: None,
             smtp: Some(Arrival {
                 mail_from: "j@example.com".parse().unwrap(),
                 rcpt_to: "ann@example.org".parse().unwrap(),

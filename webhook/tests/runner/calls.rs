@@ -84,6 +84,7 @@ async fn a_call_for_a_received_message_has_its_text_even_if_it_is_long() {
             flags: Vec::new(),
             dsn: false,
             smtp: None,
+            summary: None,
         }],
         hooks: vec![NewHook {
             account: "ann".into(),

@@ -145,6 +145,7 @@ async fn a_mailbox_teaches_its_account_once() {
         flags: vec!["$notjunk".into()],
         dsn: false,
         smtp: None,
+        summary: None,
     };
     let accept = Accept {
         text: Some(NewText::Inline(OFFER.into())),

@@ -24,6 +24,7 @@ async fn deleted(site: &Site, account: &str, count: usize) -> Vec<MailId> {
         flags: Vec::new(),
         dsn: false,
         smtp: None,
+        summary: None,
     };
     let accept = Accept {
         text: Some(NewText::Inline(TEXT.into())),

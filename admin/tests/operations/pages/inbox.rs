@@ -49,6 +49,7 @@ impl Visitor {
             received: context.clock.now(),
             flags: Vec::new(),
             dsn: false,
+            summary: None,
             smtp: Some(Arrival {
                 mail_from: ReversePath::Mailbox(address("bounce@a.test")),
                 rcpt_to: address("x@b.test"),

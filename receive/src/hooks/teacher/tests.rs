@@ -52,6 +52,7 @@ impl World {
             flags: Vec::new(),
             dsn: false,
             smtp: None,
+            summary: None,
         };
         let accept = Accept {
             text: Some(NewText::Inline(TEXT.into())),

@@ -3,6 +3,7 @@
 mod learn;
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
+pub(crate) mod older;
 mod usage;
 
 use std::{net::IpAddr, ops::Bound, sync::Arc};
@@ -15,7 +16,7 @@ use self::learn::{Learn, TrainedV1};
 pub use self::usage::MailUsage;
 use super::{Listing, Reader, State, next};
 use crate::{
-    Message, Order, Page, Store, StoreError, TextId, TextSource, Time, Top,
+    Message, Order, Page, Store, StoreError, Summary, TextId, TextSource, Time, Top,
     error::Fault,
     filter::page,
     id::ids,
@@ -95,6 +96,8 @@ pub struct NewMail {
     pub flags: Vec<String>,
     pub dsn: bool,
     pub smtp: Option<Arrival>,
+    /// The parts that lists show. None: they are made later.
+    pub summary: Option<Box<Summary>>,
 }
 
 /// A change of a mail in a mailbox.
@@ -169,20 +172,31 @@ tables! {
 }
 
 subject!(
-    counters Counters, keys 1,
+    // Version 2: each mail has a place in its mailbox, see the subject `folders`.
+    counters Counters, keys 2,
+    const KEYS_SINCE: u8 = 1;,
     fn skip_ids(&mut self, by: u64) {
         self.counters.last = self.counters.last.saturating_add(by);
+    },
+    fn renew_keys(state: &mut State) -> Result<(), Fault> {
+        state.place_all()
     }
 );
 
 impl Tables {
-    /// Makes a record of a new mail, which has this text. It is not in the mailbox yet.
-    pub(super) fn number(&mut self, mail: NewMail, text: TextId) -> Mail {
+    /// Makes a record of a new mail, which has this text, and gives it with its summary. It is not
+    /// in the mailbox yet.
+    pub(super) fn number(
+        &mut self,
+        mut mail: NewMail,
+        text: TextId,
+    ) -> (Mail, Option<Box<Summary>>) {
         let id = MailId(next(&mut self.counters.last));
-        mail.mail(id, text)
+        let summary = mail.summary.take();
+        (mail.mail(id, text), summary)
     }
 
-    pub(super) fn add(&mut self, mail: Mail) {
+    fn add(&mut self, mail: Mail) {
         let account: Name = mail.account.as_str().into();
         let mailbox = mail.mailbox.as_str().into();
         self.by_mailbox
@@ -202,6 +216,20 @@ impl Tables {
         self.counters.mails -= 1;
     }
 
+    /// A mail is in a mailbox of this name now, since the mailbox has another name.
+    pub(super) fn rename_mailbox(&mut self, id: MailId, mailbox: &str) -> Result<(), Fault> {
+        let Some(mut mail) = self.mails.get(&id)? else {
+            return Ok(());
+        };
+        let account: Name = mail.account.as_str().into();
+        let from = (Arc::clone(&account), mail.mailbox.as_str().into(), id);
+        self.by_mailbox.remove(&from);
+        self.by_mailbox.put((account, mailbox.into(), id), ());
+        mailbox.clone_into(&mut mail.mailbox);
+        self.mails.put(id, mail);
+        Ok(())
+    }
+
     /// A mail of an account.
     pub(super) fn of_account(&self, account: &str, id: MailId) -> Result<Option<Mail>, Fault> {
         let mail = self.mails.get(&id)?;
@@ -212,7 +240,7 @@ impl Tables {
 impl State {
     /// Changes a mail of an account, and gives it as it is then. A refused mail that is moved is an
     /// ordinary one. None: the account has no such mail.
-    fn change_mail(
+    pub(super) fn change_mail(
         &mut self,
         account: &str,
         id: MailId,
@@ -222,6 +250,7 @@ impl State {
         let Some(mut mail) = tables.of_account(account, id)? else {
             return Ok(None);
         };
+        let before = mail.clone();
         let name: Name = account.into();
         let from = (Arc::clone(&name), mail.mailbox.as_str().into(), id);
         change.apply(&mut mail);
@@ -232,6 +261,7 @@ impl State {
             tables.by_mailbox.put(to, ());
         }
         tables.mails.put(id, mail.clone());
+        self.change_place(&before, &mail)?;
         // The sums are changed first: as long as they are not known, they are counted.
         if is_moved && self.rejects.is_kept(id)? {
             self.change_usage(account, |usage| usage.add(mail.size))?;

@@ -27,12 +27,6 @@ impl ModelPart for Model {
 }
 
 impl Model {
-    pub(crate) fn add(&mut self, mail: NewMail, text: TextId) -> MailId {
-        let id = MailId(next(&mut self.last));
-        self.mails.insert(id, mail.mail(id, text));
-        id
-    }
-
     pub(super) fn list(&self, asked: &List) -> Page<Mail, MailId> {
         let items = self.mails.values().filter(|mail| {
             let mailbox = asked.mailbox.as_ref();
@@ -53,8 +47,18 @@ impl Model {
 }
 
 impl ModelState {
+    /// Puts a new mail into its mailbox.
+    pub(crate) fn add_mail(&mut self, mut mail: NewMail, text: TextId) -> MailId {
+        let id = MailId(next(&mut self.mail.last));
+        let summary = mail.summary.take();
+        let mail = mail.mail(id, text);
+        self.folders.add(&mail, summary);
+        self.mail.mails.insert(id, mail);
+        id
+    }
+
     /// Changes a mail of an account, and gives it as it is then.
-    pub(super) fn change_mail(
+    pub(crate) fn change_mail(
         &mut self,
         account: &str,
         id: MailId,
@@ -62,9 +66,10 @@ impl ModelState {
     ) -> Option<Mail> {
         let mail = self.mail.mails.get_mut(&id);
         let mail = mail.filter(|mail| mail.account == account)?;
-        let before = mail.mailbox.clone();
+        let before = mail.clone();
         change.apply(mail);
-        if mail.mailbox != before {
+        self.folders.refile(&before, mail);
+        if mail.mailbox != before.mailbox {
             self.rejects.rejects.remove(&id);
         }
         Some(mail.clone())

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Mail, MailId, PORTION, Trained};
 use crate::{
-    Store, StoreError,
+    Store, StoreError, Summary,
     error::Fault,
     subject::{Reader, State},
     table::{Faults, Table, key::Name, value::records},
@@ -125,8 +125,22 @@ impl State {
     }
 
     /// Puts a mail into its mailbox.
-    pub(crate) fn add_mail(&mut self, mail: Mail) -> Result<(), Fault> {
+    pub(crate) fn add_mail(
+        &mut self,
+        mail: Mail,
+        summary: Option<Box<Summary>>,
+    ) -> Result<(), Fault> {
         self.change_usage(&mail.account, |usage| usage.add(mail.size))?;
+        self.add_uncounted(mail, summary)
+    }
+
+    /// The same for refused mail, which counts in no sum.
+    pub(crate) fn add_uncounted(
+        &mut self,
+        mail: Mail,
+        summary: Option<Box<Summary>>,
+    ) -> Result<(), Fault> {
+        self.enter_folder(&mail, summary)?;
         self.mail.add(mail);
         Ok(())
     }
@@ -144,6 +158,7 @@ impl State {
             true => {}
             false => self.change_usage(&mail.account, |usage| usage.subtract(mail.size))?,
         }
+        self.leave_folder(mail)?;
         self.mail.take_out(mail);
         self.mail.trained.take(&mail.id)
     }

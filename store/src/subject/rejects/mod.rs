@@ -6,6 +6,7 @@
 
 #[cfg(any(test, feature = "memory"))]
 pub(crate) mod model;
+pub(crate) mod older;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{NoOperation, State, tag};
 use crate::{
-    MailId, MailUsage, NewMail, Store, StoreError, Time,
+    MailId, MailUsage, NewMail, Store, StoreError, Summary, Time,
     error::Fault,
     table::{Table, key::Name, tables, value::records},
 };
@@ -157,7 +158,11 @@ impl State {
     }
 
     /// Keeps a mail that is not in its mailbox yet.
-    pub(super) fn keep(&mut self, mail: crate::Mail, new: &NewReject) -> Result<(), Fault> {
+    pub(super) fn keep(
+        &mut self,
+        (mail, summary): (crate::Mail, Option<Box<Summary>>),
+        new: &NewReject,
+    ) -> Result<(), Fault> {
         let (id, account): (_, Name) = (mail.id, mail.account.as_str().into());
         let tables = &mut self.rejects;
         tables.by_key.put((Name::clone(&account), new.key.0), id);
@@ -175,7 +180,7 @@ impl State {
         if let Some(until) = new.until {
             self.history.add(until, tag::rejects, id.0);
         }
-        self.mail.add(mail);
+        self.add_uncounted(mail, summary)?;
         match new.limit {
             Some(limit) => self.trim(&account, limit),
             None => Ok(()),

@@ -75,7 +75,7 @@ impl ModelState {
             size: new.mail.size,
             until: new.until,
         };
-        let id = self.mail.add(new.mail, text);
+        let id = self.add_mail(new.mail, text);
         self.rejects.rejects.insert(id, reject);
         if let Some(limit) = new.limit {
             self.trim_rejects(&account, limit);
@@ -119,6 +119,7 @@ impl ModelState {
         self.rejects.rejects.remove(&id);
         self.mail.trained.remove(&id);
         if let Some(mail) = self.mail.mails.remove(&id) {
+            self.folders.remove(&mail);
             self.drop_unused(mail.text);
         }
     }

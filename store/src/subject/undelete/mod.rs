@@ -144,49 +144,19 @@ pub(crate) struct Purge {
     max: u64,
 }
 
-impl Delete {
-    /// Whether a mail of this size stays.
-    const fn keeps(&self, size: u64) -> bool {
-        self.keep.until.0 > self.now.0 && size <= self.keep.bytes
+impl KeepDeleted {
+    /// Whether a mail of this size stays that is deleted now.
+    const fn keeps(self, now: Time, size: u64) -> bool {
+        self.until.0 > now.0 && size <= self.bytes
     }
+}
 
+impl Delete {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        let Some(mail) = state.mail.of_account(&self.account, self.id)? else {
-            return Ok(false);
-        };
-        if !self.keeps(mail.size) {
-            state.remove_mail(&mail)?;
-            return Ok(true);
+        match state.mail.of_account(&self.account, self.id)? {
+            Some(mail) => state.delete_mail(mail, self.now, self.keep).map(|()| true),
+            None => Ok(false),
         }
-        let (id, trained) = (mail.id, state.take_mail(&mail)?);
-        let account: Name = self.account.as_str().into();
-        let tables = &mut state.undelete;
-        if let Some(trained) = trained {
-            tables.trained.put(id, trained);
-        }
-        let key = (Name::clone(&account), self.now, id);
-        tables.by_account.put_new(key, ());
-        tables
-            .totals
-            .change_total(&account, |total| total.add(mail.size))?;
-        let deletion = Deletion {
-            account: self.account,
-            size: mail.size,
-            deleted: self.now,
-            until: self.keep.until,
-            text: Some(mail.text),
-        };
-        tables.deletions.put(id, deletion);
-        tables.mails.put(id, mail);
-        state.history.add(self.keep.until, tag::undelete, id.0);
-        while state.undelete.totals.total(&account)?.bytes > self.keep.bytes {
-            let oldest = state.undelete.oldest(Some(&account), 1)?;
-            let Some(oldest) = oldest.first() else {
-                break;
-            };
-            state.end_deleted(*oldest)?;
-        }
-        Ok(true)
     }
 }
 
@@ -209,7 +179,7 @@ impl Restore {
         state.history.remove(until, tag::undelete, self.id.0);
         mail.mailbox = self.mailbox;
         mail.received = self.received.unwrap_or(mail.received);
-        state.add_mail(mail)?;
+        state.add_mail(mail, None)?;
         if let Some(trained) = trained {
             state.mail.trained.put(self.id, trained);
         }
@@ -274,6 +244,47 @@ impl Tables {
 }
 
 impl State {
+    /// Deletes a mail that is there.
+    pub(super) fn delete_mail(
+        &mut self,
+        mail: Mail,
+        now: Time,
+        keep: KeepDeleted,
+    ) -> Result<(), Fault> {
+        if !keep.keeps(now, mail.size) {
+            return self.remove_mail(&mail);
+        }
+        let (id, trained) = (mail.id, self.take_mail(&mail)?);
+        let account: Name = mail.account.as_str().into();
+        let tables = &mut self.undelete;
+        if let Some(trained) = trained {
+            tables.trained.put(id, trained);
+        }
+        let key = (Name::clone(&account), now, id);
+        tables.by_account.put_new(key, ());
+        tables
+            .totals
+            .change_total(&account, |total| total.add(mail.size))?;
+        let deletion = Deletion {
+            account: mail.account.clone(),
+            size: mail.size,
+            deleted: now,
+            until: keep.until,
+            text: Some(mail.text),
+        };
+        tables.deletions.put(id, deletion);
+        tables.mails.put(id, mail);
+        self.history.add(keep.until, tag::undelete, id.0);
+        while self.undelete.totals.total(&account)?.bytes > keep.bytes {
+            let oldest = self.undelete.oldest(Some(&account), 1)?;
+            let Some(oldest) = oldest.first() else {
+                break;
+            };
+            self.end_deleted(*oldest)?;
+        }
+        Ok(())
+    }
+
     /// Removes a deleted mail for good whose end is not in the history any more. Gives what was
     /// known of it. None: there is none, or it can't go.
     fn drop_deleted(&mut self, id: MailId) -> Result<Option<Deletion>, Fault> {

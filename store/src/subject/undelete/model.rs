@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Delete, DeletedMail, DeletedPlace, ListDeleted, Purge, Restore, place};
+use super::{Delete, DeletedMail, DeletedPlace, KeepDeleted, ListDeleted, Purge, Restore, place};
 use crate::{
     MailId, MailUsage, Page, TextId, Time, Trained,
     filter::page,
@@ -65,6 +65,32 @@ impl ModelState {
         }
     }
 
+    /// Deletes a mail that is there.
+    pub(crate) fn delete_mail(&mut self, id: MailId, now: Time, keep: KeepDeleted) {
+        let Some(mail) = self.mail.mails.get(&id).cloned() else {
+            return;
+        };
+        let (account, is_kept) = (mail.account.clone(), keep.keeps(now, mail.size));
+        let deleted = DeletedMail {
+            deleted: now,
+            until: keep.until,
+            mail,
+        };
+        if is_kept {
+            let kept = (deleted, self.mail.trained.get(&id).copied());
+            self.undelete.deleted.insert(id, kept);
+        }
+        self.remove_mail(id);
+        loop {
+            let all = self.undelete.of(Some(&account));
+            let bytes: u64 = all.iter().map(|it| it.mail.size).sum();
+            match all.first() {
+                Some(oldest) if bytes > keep.bytes => self.end_deleted(oldest.mail.id),
+                _ => return,
+            }
+        }
+    }
+
     fn end_deleted(&mut self, id: MailId) {
         if let Some((ended, _)) = self.undelete.deleted.remove(&id) {
             self.drop_unused(ended.mail.text);
@@ -75,28 +101,11 @@ impl ModelState {
 impl Delete {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
         let mail = model.mail.mails.get(&self.id);
-        let Some(mail) = mail.filter(|mail| mail.account == self.account).cloned() else {
-            return false;
-        };
-        let trained = model.mail.trained.get(&self.id).copied();
-        let deleted = DeletedMail {
-            deleted: self.now,
-            until: self.keep.until,
-            mail,
-        };
-        if self.keeps(deleted.mail.size) {
-            let kept = (deleted, trained);
-            model.undelete.deleted.insert(self.id, kept);
+        let is_there = mail.is_some_and(|mail| mail.account == self.account);
+        if is_there {
+            model.delete_mail(self.id, self.now, self.keep);
         }
-        model.remove_mail(self.id);
-        loop {
-            let all = model.undelete.of(Some(&self.account));
-            let bytes: u64 = all.iter().map(|it| it.mail.size).sum();
-            match all.first() {
-                Some(oldest) if bytes > self.keep.bytes => model.end_deleted(oldest.mail.id),
-                _ => return true,
-            }
-        }
+        is_there
     }
 }
 
@@ -113,6 +122,7 @@ impl Restore {
         let mut mail = restored.mail;
         mail.mailbox = self.mailbox;
         mail.received = self.received.unwrap_or(mail.received);
+        model.folders.add(&mail, None);
         model.mail.mails.insert(self.id, mail);
         model.mail.trained.extend(trained.map(|it| (self.id, it)));
         true

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use self::older::{OpV1, OpV2, OpV3, OpV5, OpV6};
+use self::older::{OpV1, OpV2, OpV3, OpV5, OpV6, OpV7};
 pub use self::record::*;
 #[cfg(any(test, feature = "memory"))]
 use super::ModelState;
@@ -163,7 +163,8 @@ impl Operations for Op {
     /// Version 5 says what the text of a message needs, in the byte that only said 8-bit or not.
     /// Version 6 has the routes of messages.
     /// Version 7 has mails that may be reports.
-    const VERSION: u8 = 7;
+    /// Version 8 has summaries of mails.
+    const VERSION: u8 = 8;
 
     fn older(version: u8, bytes: &[u8]) -> Result<Self, Unreadable> {
         match version {
@@ -172,6 +173,7 @@ impl Operations for Op {
             3 => exactly(bytes).map(|old: OpV3| old.into()),
             4 | 5 => exactly(bytes).map(|old: OpV5| old.into()),
             6 => exactly(bytes).map(|old: OpV6| old.into()),
+            7 => exactly(bytes).map(|old: OpV7| old.into()),
             _ => Err(Unreadable::Older(version)),
         }
     }
@@ -312,7 +314,7 @@ impl State {
             let text = mail.text.resolve(new);
             self.mail.number(mail, text)
         });
-        let mails: Vec<Mail> = mails.collect();
+        let (mails, summaries): (Vec<Mail>, Vec<_>) = mails.unzip();
         accepted.mails = mails.iter().map(|mail| mail.id).collect();
         for note in unit.notes {
             self.queue.note(note)?;
@@ -334,8 +336,8 @@ impl State {
             };
             self.add_new_hook(hook, mail)?;
         }
-        for mail in mails {
-            self.add_mail(mail)?;
+        for (mail, summary) in mails.into_iter().zip(summaries) {
+            self.add_mail(mail, summary)?;
         }
         for taken in &unit.taken {
             self.drop_taken(taken)?;
@@ -343,7 +345,7 @@ impl State {
         for reject in unit.rejects {
             let text = reject.mail.text.resolve(new);
             let mail = self.mail.number(reject.mail.clone(), text);
-            accepted.rejects.push(mail.id);
+            accepted.rejects.push(mail.0.id);
             self.keep(mail, &reject)?;
         }
         for report in unit.reports {

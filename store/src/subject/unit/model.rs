@@ -176,7 +176,7 @@ impl ModelState {
         let mut mails = Vec::new();
         for mail in unit.mails {
             let text = mail.text.resolve(new);
-            mails.push(self.mail.add(mail, text));
+            mails.push(self.add_mail(mail, text));
         }
         for report in unit.reports {
             let text = report.text.resolve(new);

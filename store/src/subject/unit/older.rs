@@ -1,4 +1,6 @@
-//! The operations before version 7, in which a unit had no mail that may be a report.
+//! The operations before version 8, in which mails had no summaries.
+//!
+//! Before version 7 a unit had no mail that may be a report.
 //!
 //! Before version 6 messages had no route.
 //!
@@ -13,10 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Op, Outcome, Party, Unit};
 use crate::{
-    Attempt, NewEvent, NewHook, NewMail, NewMessage, NewReject, NewSuppression, Note, Once,
-    QueueId, TakenMail,
+    Attempt, NewArrivedReport, NewEvent, NewHook, NewMessage, NewSuppression, Note, Once, QueueId,
+    TakenMail,
     subject::{
+        mail::older::NewMailV7,
         queue::older::{AttemptV1, NewMessageV1, NewMessageV2, NewMessageV3, NewMessageV5, NoteV1},
+        rejects::older::NewRejectV7,
         suppression::older::NewSuppressionV1,
         texts::OpText,
     },
@@ -28,10 +32,13 @@ pub(super) type OpV2 = Older<NewMessageV2, Attempt, OlderUnit<NewMessageV2, Note
 pub(super) type OpV3 = Older<NewMessageV3, Attempt, UnitWith<NewMessageV3>>;
 pub(super) type OpV5 = Older<NewMessageV5, Attempt, UnitWith<NewMessageV5>>;
 
-/// The operations of version 6.
+pub(super) type OpV6 = Routed<UnitWith<NewMessage>>;
+pub(super) type OpV7 = Routed<UnitV7>;
+
+/// The operations since version 6, with this shape of a unit.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum OpV6 {
-    Accept(UnitWith<NewMessage>),
+pub(super) enum Routed<U> {
+    Accept(U),
     AcceptAll {
         messages: Vec<NewMessage>,
         once: Option<Box<Once>>,
@@ -43,18 +50,18 @@ pub(super) enum OpV6 {
         attempt: Option<Attempt>,
         outcome: Outcome,
         delay_told: bool,
-        unit: UnitWith<NewMessage>,
+        unit: U,
         route: Option<String>,
     },
     Start,
 }
 
-impl From<OpV6> for Op {
-    fn from(old: OpV6) -> Self {
+impl<U: Into<Unit>> From<Routed<U>> for Op {
+    fn from(old: Routed<U>) -> Self {
         match old {
-            OpV6::Accept(unit) => Self::Accept(unit.into()),
-            OpV6::AcceptAll { messages, once } => Self::AcceptAll { messages, once },
-            OpV6::Settle {
+            Routed::Accept(unit) => Self::Accept(unit.into()),
+            Routed::AcceptAll { messages, once } => Self::AcceptAll { messages, once },
+            Routed::Settle {
                 id,
                 fence,
                 party,
@@ -73,7 +80,7 @@ impl From<OpV6> for Op {
                 unit: unit.into(),
                 route,
             },
-            OpV6::Start => Self::Start,
+            Routed::Start => Self::Start,
         }
     }
 }
@@ -83,13 +90,13 @@ impl From<OpV6> for Op {
 pub(super) struct UnitWith<M> {
     text: Option<OpText>,
     queue: Vec<M>,
-    mails: Vec<NewMail>,
+    mails: Vec<NewMailV7>,
     hooks: Vec<NewHook>,
     notes: Vec<Note>,
     suppress: Vec<NewSuppression>,
     events: Vec<NewEvent>,
     once: Option<Box<Once>>,
-    rejects: Vec<NewReject>,
+    rejects: Vec<NewRejectV7>,
     taken: Vec<TakenMail>,
 }
 
@@ -98,15 +105,31 @@ impl<M: Into<NewMessage>> From<UnitWith<M>> for Unit {
         Self {
             text: old.text,
             queue: old.queue.into_iter().map(M::into).collect(),
-            mails: old.mails,
+            mails: old.mails.into_iter().map(Into::into).collect(),
             hooks: old.hooks,
             notes: old.notes,
             suppress: old.suppress,
             events: old.events,
             once: old.once,
-            rejects: old.rejects,
+            rejects: old.rejects.into_iter().map(Into::into).collect(),
             taken: old.taken,
             reports: Vec::new(),
+        }
+    }
+}
+
+/// The unit of version 7.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct UnitV7 {
+    before: UnitWith<NewMessage>,
+    reports: Vec<NewArrivedReport>,
+}
+
+impl From<UnitV7> for Unit {
+    fn from(old: UnitV7) -> Self {
+        Self {
+            reports: old.reports,
+            ..old.before.into()
         }
     }
 }
@@ -136,7 +159,7 @@ pub(super) enum Older<M, A, U> {
 pub(super) struct OlderUnit<M, N, S> {
     text: Option<OpText>,
     queue: Option<M>,
-    mails: Vec<NewMail>,
+    mails: Vec<NewMailV7>,
     hooks: Vec<NewHook>,
     notes: Vec<N>,
     suppress: Vec<S>,
@@ -190,7 +213,7 @@ where
         Self {
             text: old.text,
             queue: old.queue.into_iter().map(M::into).collect(),
-            mails: old.mails,
+            mails: old.mails.into_iter().map(Into::into).collect(),
             hooks: old.hooks,
             notes: old.notes.into_iter().map(N::into).collect(),
             suppress: old.suppress.into_iter().map(S::into).collect(),
@@ -227,13 +250,13 @@ mod tests {
         UnitWith {
             text: None,
             queue: Vec::new(),
-            mails: Vec::new(),
+            mails: vec![NewMailV7::sample()],
             hooks: Vec::new(),
             notes: Vec::new(),
             suppress: Vec::new(),
             events: Vec::new(),
             once: None,
-            rejects: Vec::new(),
+            rejects: vec![NewRejectV7::sample()],
             taken: Vec::new(),
         }
     }
@@ -272,30 +295,42 @@ mod tests {
         assert!(Op::older(0, &[]).is_err());
     }
 
-    #[test]
-    fn operations_without_reports_are_read() {
+    fn check_routed<U>(version: u8, unit: impl Fn() -> U)
+    where
+        U: Into<Unit> + Serialize + Debug,
+    {
         let all = || {
-            let settle = OpV6::Settle {
+            let settle = Routed::Settle {
                 id: QueueId(1),
                 fence: 2,
                 party: Party::Claimant,
                 attempt: None,
                 outcome: Outcome::Release,
                 delay_told: true,
-                unit: unit_with(),
+                unit: unit(),
                 route: Some("relay".into()),
             };
-            let accept_all = OpV6::AcceptAll {
+            let accept_all = Routed::AcceptAll {
                 messages: Vec::new(),
                 once: None,
             };
-            [OpV6::Accept(unit_with()), accept_all, settle, OpV6::Start]
+            [Routed::Accept(unit()), accept_all, settle, Routed::Start]
         };
         for (old, expected) in all().into_iter().zip(all()) {
             let mut bytes = Vec::new();
             append(&old, &mut bytes);
-            let read = Op::older(6, &bytes).unwrap();
+            let read = Op::older(version, &bytes).unwrap();
             assert_eq!(format!("{read:?}"), format!("{:?}", Op::from(expected)));
         }
+    }
+
+    #[test]
+    fn operations_with_routes_are_read() {
+        check_routed::<UnitWith<NewMessage>>(6, unit_with);
+        let unit = || UnitV7 {
+            before: unit_with(),
+            reports: Vec::new(),
+        };
+        check_routed(7, unit);
     }
 }

@@ -6,13 +6,14 @@ use std::{collections::BTreeSet, ops::AsyncFn};
 
 use bytes::Bytes;
 
-use super::steps::{DOMAINS, ONCE, senders};
+use super::steps::{DOMAINS, FOLDERS, ONCE, senders};
 use crate::tests::samples::{at, common};
 use crate::{
     Answered, ApiKey, AuditEntry, AuditFilter, Counted, Counts, Credential, DeletedMail, Event,
-    EventFilter, HoldRule, Hook, HookFilter, JunkCounts, LoggedEvent, Mail, MailUsage, Mark, Order,
-    Page, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter, RetiredHook,
-    RetiredHookFilter, Sent, Store, StoreError, Suppression, Time, Trained,
+    EventFilter, Folder, HoldRule, Hook, HookFilter, JunkCounts, LoggedEvent, Mail, MailUsage,
+    Mark, Order, Page, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter,
+    RetiredHook, RetiredHookFilter, RowFilter, RowPage, Sent, Store, StoreError, Suppression, Time,
+    Trained,
 };
 
 /// All that a store shows.
@@ -25,6 +26,8 @@ pub(super) struct Shown {
     mails: Vec<Mail>,
     archived: Vec<Mail>,
     deleted: Vec<DeletedMail>,
+    /// The mailboxes of each account, and what is in those of one.
+    folders: (Vec<Vec<Folder>>, Vec<Option<RowPage>>),
     /// How much mail each account has, how much refused mail, and how much deleted mail.
     usage: Vec<[MailUsage; 3]>,
     last_text: u64,
@@ -162,6 +165,29 @@ pub(super) async fn found(store: &Store) -> Result<Vec<BTreeSet<QueueId>>, Store
     Ok(all)
 }
 
+/// The mailboxes of each account, and their mails in pages.
+async fn folders(store: &Store) -> Result<(Vec<Vec<Folder>>, Vec<Option<RowPage>>), StoreError> {
+    let (mut all, mut pages) = (Vec::new(), Vec::new());
+    for account in ["ann", "bob"] {
+        all.push(store.folders(account).await?);
+        for mailbox in FOLDERS {
+            let folder = (account, mailbox);
+            let unseen = RowFilter {
+                unseen: true,
+                ..RowFilter::default()
+            };
+            for (filter, below, part) in [
+                (RowFilter::default(), None, (0, 1000)),
+                (RowFilter::default(), Some(6), (1, 2)),
+                (unseen, None, (1, 3)),
+            ] {
+                pages.push(store.list_rows(folder, filter, below, part).await?);
+            }
+        }
+    }
+    Ok((all, pages))
+}
+
 pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
     let queued = store
         .list(&QueueFilter::default(), None, Order::Ascending, 10_000)
@@ -264,6 +290,7 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
         hooks,
         archived: archived?.items,
         deleted,
+        folders: folders(store).await?,
         usage,
         last_text: store.last_text(),
         api_keys: store.api_keys().await?,

@@ -205,6 +205,7 @@ impl Writer {
         if effects.events_changed {
             self.shared.changes.events.send_modify(|count| *count += 1);
         }
+        self.shared.changes.mail.tell(&effects.mail_changed);
         if effects.reports_arrived {
             self.shared.changes.reports.send_modify(|count| *count += 1);
         }
