@@ -88,8 +88,12 @@ impl From<StoreError> for AdminError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full | StoreError::Closed => Self::unavailable(error),
-            StoreError::NoText(_) => Self::not_found(error),
-            StoreError::FromIdInUse(_) | StoreError::DoneBefore => Self::conflict(error),
+            StoreError::NoText(_) | StoreError::NoFolder => Self::not_found(error),
+            StoreError::FromIdInUse(_)
+            | StoreError::DoneBefore
+            | StoreError::FolderExists
+            | StoreError::FolderNotEmpty
+            | StoreError::FolderTooLarge => Self::conflict(error),
             StoreError::Invalid(_) => Self::invalid(error),
             StoreError::Write(_)
             | StoreError::Read(_)

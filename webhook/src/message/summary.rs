@@ -6,8 +6,9 @@ use postrider_store::{Summary, Time};
 
 use super::{NameAddress, Parsed, Structure, parse};
 
-/// How much of a message is read for its summary.
-pub const SUMMARY_READ: usize = 32 << 10;
+/// How many bytes of a message are read for its summary.
+pub const SUMMARY_READ: u64 = READ as u64;
+const READ: usize = 32 << 10;
 
 /// The most bytes of each part. All together are about 1 KiB.
 const ADDRESS_MAX: usize = 254;
@@ -24,7 +25,7 @@ const HTML_READ: usize = 8 << 10;
 /// read.
 #[must_use]
 pub fn summary(beginning: &[u8], limits: Limits) -> Summary {
-    let beginning = beginning.get(..SUMMARY_READ).unwrap_or(beginning);
+    let beginning = beginning.get(..READ).unwrap_or(beginning);
     summary_of(parse(beginning, limits))
 }
 
