@@ -41,7 +41,7 @@ async fn a_table_with_wrong_rows_is_imported_and_its_export_has_nothing_new() {
             assert!(!is_suppressed(&site, "ann@remote.test").await);
             page.tick("Leave out 2 wrong rows").await;
             page.press("Add 3 addresses").await;
-            page.see("3 addresses are suppressed for app.").await;
+            page.see_live("3 addresses are suppressed for app.").await;
             page.see_in("bob@remote.test", "angry, and loud").await;
             page.see_in("bob@remote.test", "news").await;
             page.see_in("eve@remote.test", "=HYPERLINK(1)").await;

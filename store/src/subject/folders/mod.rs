@@ -20,11 +20,11 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+pub use self::{change::RENAME_MAX, read::*, record::*};
 use self::{
     change::{ChangeMails, DeleteMails, Make, RemoveFolder, Rename, Summarize, weigh},
     record::{At, Spot},
 };
-pub use self::{change::RENAME_MAX, read::*, record::*};
 use super::State;
 use crate::{
     MailId,
