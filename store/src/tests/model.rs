@@ -9,6 +9,7 @@
 //! Claims go into the next batch, and the last unit may be there or not.
 
 mod crashes;
+mod mailboxes;
 mod runs;
 mod sample;
 mod shown;
@@ -21,8 +22,8 @@ use super::samples::*;
 use crate::{
     Accept, ApiKeyId, Claim, ClaimHooks, Credential, DeliveryClass, HoldRuleId, Hook, HookFilter,
     HookId, KeepDeleted, Lane, MailChange, MailId, NewApiKey, NewMessage, NewText, NextAttempt,
-    Options, Order, Party, QueueId, Queued, Reroute, Scope, Settle, Store, StoreError, Summary,
-    TextId, TextSource, Time, Transaction, Which,
+    Options, Order, Party, QueueId, Queued, Reroute, Scope, Settle, Store, StoreError, TextId,
+    TextSource, Time, Transaction, Which,
     disk::sim::{Calls, SimDisk},
     engine::journal::Mode,
 };
@@ -144,6 +145,7 @@ impl World {
         let taken = self.take_queue(step).await
             || self.take_hooks(step).await
             || self.take_texts(step).await
+            || self.take_mailboxes(step).await
             || self.take_other(step).await
             || self.take_upkeep(step).await
             || self.take_disk(step).await;
@@ -444,66 +446,6 @@ impl World {
             Step::PurgeDeleted { all, max } => {
                 let (account, max) = ((!all).then_some("ann"), (*max).into());
                 self.durable(async |store| store.purge_deleted(account, max).await)
-                    .await;
-            }
-            Step::MakeFolder(at) => {
-                let name = FOLDERS[*at];
-                self.durable(async |store| store.make_folder("ann", name, None).await)
-                    .await;
-            }
-            Step::RenameFolder { from, to } => {
-                let (from, to) = (FOLDERS[*from], FOLDERS[*to]);
-                self.durable(async |store| store.rename_folder("ann", from, to).await)
-                    .await;
-            }
-            Step::RemoveFolder(at) => {
-                let name = FOLDERS[*at];
-                self.durable(async |store| store.remove_folder("ann", name).await)
-                    .await;
-            }
-            Step::ChangeMails { of, uids, to } => {
-                let flag = || vec!["\\seen".to_owned()];
-                let change = MailChange {
-                    add_flags: to.map_or_else(flag, |_| Vec::new()),
-                    remove_flags: to.map_or_else(Vec::new, |_| flag()),
-                    mailbox: to.map(|at| FOLDERS[at].to_owned()),
-                };
-                let folder = FOLDERS[*of];
-                self.durable(async |store| {
-                    let change = change.clone();
-                    store
-                        .change_mails("ann", folder, uids.clone(), change)
-                        .await
-                })
-                .await;
-            }
-            Step::DeleteMails { of, uids, keep } => {
-                let (folder, now) = (FOLDERS[*of], self.now);
-                let keep = KeepDeleted {
-                    until: now.after(Duration::from_secs((*keep).into())),
-                    bytes: 300,
-                };
-                self.durable(async |store| {
-                    store
-                        .delete_mails("ann", folder, uids.clone(), now, keep)
-                        .await
-                })
-                .await;
-            }
-            Step::Summarize(ids) => {
-                if ids.is_empty() {
-                    // Nothing would be written.
-                    return true;
-                }
-                let summaries = ids.iter().map(|id| {
-                    let summary = Summary {
-                        subject: format!("number {id}"),
-                        ..Summary::default()
-                    };
-                    (MailId(*id), summary)
-                });
-                let summaries: Vec<_> = summaries.collect();
-                self.durable(async |store| store.summarize(summaries.clone()).await)
                     .await;
             }
             Step::Stage => {

@@ -372,14 +372,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (1..10_u64, any::<bool>(), any::<bool>())
             .prop_map(|(id, seen, archive)| Step::ChangeMail { id, seen, archive }),
         2 => (1..10_u64).prop_map(Step::RemoveMail),
-        1 => (0..3_usize).prop_map(Step::MakeFolder),
-        2 => (0..3_usize, 0..3_usize).prop_map(|(from, to)| Step::RenameFolder { from, to }),
-        2 => (0..3_usize).prop_map(Step::RemoveFolder),
-        4 => (0..3_usize, prop::collection::vec(1..6_u32, 0..3), prop::option::of(0..3_usize))
-            .prop_map(|(of, uids, to)| Step::ChangeMails { of, uids, to }),
-        2 => (0..3_usize, prop::collection::vec(1..6_u32, 0..3), 0..300_u16)
-            .prop_map(|(of, uids, keep)| Step::DeleteMails { of, uids, keep }),
-        1 => prop::collection::vec(1..10_u64, 0..3).prop_map(Step::Summarize),
+        12 => super::mailboxes::steps(),
         4 => (1..10_u64, 0..300_u16, 0..400_u16)
             .prop_map(|(id, keep, bytes)| Step::DeleteMail { id, keep, bytes }),
         3 => (1..10_u64).prop_map(Step::RestoreMail),
