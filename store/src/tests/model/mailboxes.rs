@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{World, steps::*};
-use crate::{KeepDeleted, MailChange, MailId, Summary};
+use crate::{HistoryKey, HistoryKind, KeepDeleted, Lesson, MailChange, MailId, Summary, Time};
 
 /// Any step of mailboxes.
 pub(super) fn steps() -> impl Strategy<Value = Step> {
@@ -19,6 +19,29 @@ pub(super) fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(of, uids, keep)| Step::DeleteMails { of, uids, keep }),
         1 => prop::collection::vec(1..10_u64, 0..3).prop_map(Step::Summarize),
     ]
+}
+
+/// The senders that mail comes from.
+pub(super) fn senders() -> Vec<HistoryKey> {
+    let kinds = [HistoryKind::FromAddress, HistoryKind::Network];
+    let sender = |kind| HistoryKey {
+        kind,
+        name: "a sender".into(),
+        validated: true,
+    };
+    kinds.map(sender).into()
+}
+
+/// What there is to learn from a mail with these tokens.
+pub(super) fn lesson(tokens: u8, now: Time) -> Lesson {
+    let count = usize::from(tokens % 2) + 1;
+    Lesson {
+        tokenizer: tokens % 3,
+        tokens: (0..u64::from(tokens)).collect(),
+        senders: senders().into_iter().take(count).collect(),
+        author: 1,
+        today: now.day(),
+    }
 }
 
 impl World {

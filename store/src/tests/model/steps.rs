@@ -8,11 +8,10 @@ use proptest::prelude::*;
 use crate::disk::sim::Calls;
 use crate::tests::samples::*;
 use crate::{
-    Accept, AppHash, AppPassword, Change, Common, CredentialChange, Event, HistoryKey, HistoryKind,
-    HoldFilter, INLINE_TEXT_MAX, Lesson, NewAuditEntry, NewEvent, NewHookKind, NewMessage,
-    NewRecipient, NewReject, NewSuppression, NewText, NextAttempt, Note, Once, Origin, Otp,
-    OtpAlgorithm, Outcome, QueueId, Queued, RejectKey, RejectLimit, Settle, Store, StoreError,
-    TakenMail, TextSource, Time, Top,
+    Accept, AppHash, AppPassword, Change, Common, CredentialChange, Event, HoldFilter,
+    INLINE_TEXT_MAX, NewAuditEntry, NewEvent, NewHookKind, NewMessage, NewRecipient, NewReject,
+    NewSuppression, NewText, NextAttempt, Note, Once, Origin, Otp, OtpAlgorithm, Outcome, QueueId,
+    Queued, RejectKey, RejectLimit, Settle, Store, StoreError, TakenMail, TextSource, Time, Top,
 };
 
 pub(super) const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -413,28 +412,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The senders that mail comes from.
-pub(super) fn senders() -> Vec<HistoryKey> {
-    let kinds = [HistoryKind::FromAddress, HistoryKind::Network];
-    let sender = |kind| HistoryKey {
-        kind,
-        name: "a sender".into(),
-        validated: true,
-    };
-    kinds.map(sender).into()
-}
-
-/// What there is to learn from a mail with these tokens.
-pub(super) fn lesson(tokens: u8, now: Time) -> Lesson {
-    let count = usize::from(tokens % 2) + 1;
-    Lesson {
-        tokenizer: tokens % 3,
-        tokens: (0..u64::from(tokens)).collect(),
-        senders: senders().into_iter().take(count).collect(),
-        author: 1,
-        today: now.day(),
-    }
-}
+pub(super) use super::mailboxes::{lesson, senders};
 
 #[expect(clippy::too_many_arguments, reason = "they are the fields of a step")]
 pub(super) async fn accept(
