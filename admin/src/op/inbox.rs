@@ -221,14 +221,6 @@ fn limits(context: &Context) -> mime::Limits {
 
 /// Who wrote a message, as the header says it.
 fn author(parsed: &Parsed) -> String {
-    parsed.from.first().map(person).unwrap_or_default()
-}
-
-/// A name and an address as a person reads them.
-fn person(person: &postrider_webhook::message::NameAddress) -> String {
-    match (person.name.as_str(), person.address.as_str()) {
-        ("", address) => address.to_owned(),
-        (name, "") => name.to_owned(),
-        (name, address) => format!("{name} <{address}>"),
-    }
+    let author = parsed.from.first();
+    author.map(ToString::to_string).unwrap_or_default()
 }

@@ -282,7 +282,7 @@ impl Entry {
 impl InboxRow {
     pub(super) fn new(entry: &Entry, facts: &Facts<'_>, parsed: &Parsed, place: Place) -> Self {
         let by_header = author(parsed);
-        let to = parsed.to.iter().map(super::person);
+        let to = parsed.to.iter().map(ToString::to_string);
         Self {
             id: entry.id().to_string(),
             state: facts.state,

@@ -15,7 +15,7 @@ use super::{
     hints::{self, HintItem},
     limits,
     links::{self, LinkItem},
-    missing, person, read,
+    missing, read,
 };
 use crate::{AdminError, Context};
 
@@ -163,7 +163,12 @@ impl Single for Get {
             rcpt_to: facts.recipient,
             remote_ip: entry.remote_ip(),
             people: people
-                .map(|(name, people)| (name.to_owned(), people.iter().map(person).collect()))
+                .map(|(name, people)| {
+                    (
+                        name.to_owned(),
+                        people.iter().map(ToString::to_string).collect(),
+                    )
+                })
                 .collect(),
             message_id: match gone {
                 true => entry.message_id().to_owned(),

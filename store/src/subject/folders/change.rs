@@ -9,7 +9,9 @@ use super::{
     record::{SPOTS_MAX, is_seen},
 };
 use crate::{
-    KeepDeleted, Mail, MailChange, MailId, Store, StoreError, Time, error::Fault, subject::State,
+    KeepDeleted, Mail, MailChange, MailId, Store, StoreError, Time,
+    error::Fault,
+    subject::{PORTION, State},
     table::key::Name,
 };
 
@@ -49,6 +51,13 @@ impl Tables {
         Ok(self.uids.get(&(folder, uid))?.map(|at| at.0))
     }
 
+    /// The mails of a mailbox, by UID.
+    fn all_at(&self, folder: FolderId) -> Result<Vec<(Spot, At)>, Fault> {
+        let (from, to) = ((folder, 0), (folder, u32::MAX));
+        let range = (Bound::Included(&from), Bound::Included(&to));
+        self.uids.range(range.0, range.1)?.collect()
+    }
+
     /// Takes the next UID of a mailbox. If it has no more, it begins anew under another number, so
     /// that its UIDs are valid with another value.
     fn take_uid(&mut self, record: &mut Record) -> Result<u32, Fault> {
@@ -64,10 +73,7 @@ impl Tables {
             size: record.size,
             ..fresh
         };
-        let (from, to) = ((before, 0), (before, u32::MAX));
-        let range = (Bound::Included(&from), Bound::Included(&to));
-        let all: Result<Vec<_>, _> = self.uids.range(range.0, range.1)?.collect();
-        for (spot, at) in all? {
+        for (spot, at) in self.all_at(before)? {
             self.uids.remove(&spot);
             let uid = record.take_uid(skipped).unwrap_or(u32::MAX);
             self.uids.put((id, uid), at);
@@ -220,9 +226,6 @@ impl State {
     }
 }
 
-/// Mails that are looked at in one portion.
-const PORTION: usize = 1000;
-
 /// Makes a mailbox. False: it is there already.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Make {
@@ -310,10 +313,7 @@ impl Rename {
         }
         tables.folders.remove(&from);
         tables.changed(to, record);
-        let (from, to) = ((record.id, 0), (record.id, u32::MAX));
-        let range = (Bound::Included(&from), Bound::Included(&to));
-        let all: Result<Vec<_>, _> = tables.uids.range(range.0, range.1)?.collect();
-        for (_, at) in all? {
+        for (_, at) in state.folders.all_at(record.id)? {
             state.mail.rename_mailbox(at.0, &self.to)?;
         }
         state.tell_of_mail(&self.account);

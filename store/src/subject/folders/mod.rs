@@ -20,6 +20,8 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 pub use self::{change::RENAME_MAX, read::*, record::*};
 use self::{
     change::{ChangeMails, DeleteMails, Make, RemoveFolder, Rename, Summarize, weigh},
@@ -65,8 +67,6 @@ operations! {
 impl State {
     /// Compares mailboxes and places with the mails.
     pub(super) fn check_folders(&self, faults: &mut Faults) -> Result<(), Fault> {
-        use std::collections::BTreeMap;
-
         let tables = &self.folders;
         let (mut names, mut counted) = (BTreeMap::new(), BTreeMap::new());
         tables.folders.for_each(|(account, name), record| {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ChangeMails, Counters, DeleteMails, Folder, FolderId, ListRows, Located, MailRow, Make, Record,
-    RemoveFolder, Rename, RowPage, SpecialUse, Summarize, Summary,
+    ChangeMails, Counters, DeleteMails, Entry, Folder, FolderId, ListRows, Located, MailRow, Make,
+    Record, RemoveFolder, Rename, RowPage, SpecialUse, Summarize, Summary,
     change::RENAME_MAX,
     read::{Collected, ROWS_LOOKED_AT},
     record::{SPOTS_MAX, Spot, is_seen},
@@ -20,15 +20,7 @@ type Name = (String, String);
 pub(crate) struct Model {
     counters: Counters,
     folders: BTreeMap<Name, Record>,
-    placed: BTreeMap<MailId, Placed>,
-}
-
-/// The place of a mail, those that it had, and its summary.
-#[derive(Clone, Debug)]
-struct Placed {
-    spot: Spot,
-    was: Vec<Spot>,
-    summary: Option<Box<Summary>>,
+    entries: BTreeMap<MailId, Entry>,
 }
 
 impl ModelPart for Model {
@@ -71,7 +63,7 @@ impl Model {
         let uid = record.take_uid(self.counters.skipped).unwrap_or(u32::MAX);
         record.count_in(mail);
         let spot = (record.id, uid);
-        self.placed.insert(mail.id, Placed { spot, was, summary });
+        self.entries.insert(mail.id, Entry { spot, was, summary });
         self.changed(name, record);
     }
 
@@ -83,21 +75,21 @@ impl Model {
     /// A mail is in no mailbox any more.
     pub(crate) fn remove(&mut self, mail: &Mail) {
         self.change(mail, |record| record.count_out(mail));
-        self.placed.remove(&mail.id);
+        self.entries.remove(&mail.id);
     }
 
     /// A mail was changed.
     pub(crate) fn refile(&mut self, before: &Mail, after: &Mail) {
         if before.mailbox != after.mailbox {
             self.change(before, |record| record.count_out(before));
-            let placed = self.placed.remove(&before.id);
+            let entry = self.entries.remove(&before.id);
             let (mut was, mut summary) = (Vec::new(), None);
-            if let Some(placed) = placed {
-                was = placed.was;
-                was.push(placed.spot);
+            if let Some(entry) = entry {
+                was = entry.was;
+                was.push(entry.spot);
                 let too_many = was.len().saturating_sub(SPOTS_MAX);
                 was.drain(..too_many);
-                summary = placed.summary;
+                summary = entry.summary;
             }
             self.enter(after, was, summary);
         } else if before.flags != after.flags {
@@ -123,21 +115,21 @@ impl Model {
     }
 
     /// The mail that is at a place, or was.
-    fn find(&self, folder: FolderId, uid: u32) -> Option<(MailId, &Placed)> {
-        let mut all = self.placed.iter();
+    fn find(&self, folder: FolderId, uid: u32) -> Option<(MailId, &Entry)> {
+        let mut all = self.entries.iter();
         let spot = (folder, uid);
-        let found = all.find(|(_, placed)| placed.spot == spot || placed.was.contains(&spot));
-        found.map(|(id, placed)| (*id, placed))
+        let found = all.find(|(_, entry)| entry.spot == spot || entry.was.contains(&spot));
+        found.map(|(id, entry)| (*id, entry))
     }
 }
 
 impl ModelState {
     pub(super) fn row(&self, id: MailId) -> Option<MailRow> {
-        let placed = self.folders.placed.get(&id)?;
+        let entry = self.folders.entries.get(&id)?;
         Some(MailRow {
-            uid: placed.spot.1,
+            uid: entry.spot.1,
             mail: self.mail.mails.get(&id)?.clone(),
-            summary: placed.summary.clone(),
+            summary: entry.summary.clone(),
         })
     }
 
@@ -145,12 +137,12 @@ impl ModelState {
         let Some(record) = self.folders.folders.get(&name(account, mailbox)) else {
             return Located::NoFolder;
         };
-        let Some((id, placed)) = self.folders.find(record.id, uid) else {
+        let Some((id, entry)) = self.folders.find(record.id, uid) else {
             return Located::Nowhere;
         };
         match self.row(id) {
             None => Located::Nowhere,
-            Some(row) if placed.spot == (record.id, uid) => Located::Here(Box::new(row)),
+            Some(row) if entry.spot == (record.id, uid) => Located::Here(Box::new(row)),
             Some(row) => Located::Moved {
                 mailbox: row.mail.mailbox,
                 uid: row.uid,
@@ -164,9 +156,9 @@ impl ModelState {
             .folders
             .get(&name(&asked.account, &asked.mailbox))?;
         let mut uids = BTreeMap::new();
-        for (id, placed) in &self.folders.placed {
-            if placed.spot.0 == record.id {
-                uids.insert(placed.spot.1, *id);
+        for (id, entry) in &self.folders.entries {
+            if entry.spot.0 == record.id {
+                uids.insert(entry.spot.1, *id);
             }
         }
         let mut collected = Collected::new(asked);
@@ -230,8 +222,8 @@ impl Rename {
         }
         folders.folders.remove(&from);
         folders.changed(to, record);
-        for (id, placed) in &folders.placed {
-            if placed.spot.0 == record.id
+        for (id, entry) in &folders.entries {
+            if entry.spot.0 == record.id
                 && let Some(mail) = model.mail.mails.get_mut(id)
             {
                 mail.mailbox.clone_from(&self.to);
@@ -284,10 +276,10 @@ impl Summarize {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> u64 {
         let mut count = 0;
         for (id, summary) in self.summaries {
-            if let Some(placed) = model.folders.placed.get_mut(&id)
-                && placed.summary.is_none()
+            if let Some(entry) = model.folders.entries.get_mut(&id)
+                && entry.summary.is_none()
             {
-                placed.summary = Some(Box::new(summary));
+                entry.summary = Some(Box::new(summary));
                 count += 1;
             }
         }

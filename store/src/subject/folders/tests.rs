@@ -296,7 +296,8 @@ fn a_mailbox_without_free_uids_begins_anew() {
             size: 5,
             ..mail("Inbox", TextSource::New)
         }
-        .mail(MailId(id), crate::TextId(1))
+        .split(MailId(id), crate::TextId(1))
+        .0
     };
     state.add_mail(sample(1), None).unwrap();
     let key = change::key("ann", "Inbox");
@@ -324,8 +325,8 @@ fn a_mailbox_without_free_uids_begins_anew() {
 fn mails_of_an_earlier_program_get_places_in_their_order() {
     let mut state = State::new();
     for (id, mailbox) in [(1, "Inbox"), (2, "Work"), (5, "Inbox")] {
-        let mail = mail(mailbox, TextSource::New).mail(MailId(id), crate::TextId(1));
-        state.add_mail(mail, None).unwrap();
+        let (mail, summary) = mail(mailbox, TextSource::New).split(MailId(id), crate::TextId(1));
+        state.add_mail(mail, summary).unwrap();
     }
     state.folders = Tables::new();
     state.place_all().unwrap();

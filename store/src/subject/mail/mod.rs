@@ -6,7 +6,7 @@ pub(crate) mod model;
 pub(crate) mod older;
 mod usage;
 
-use std::{net::IpAddr, ops::Bound, sync::Arc};
+use std::{mem, net::IpAddr, ops::Bound, sync::Arc};
 
 use postrider_smtp::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
@@ -126,9 +126,9 @@ impl MailChange {
 }
 
 impl NewMail {
-    /// The record with this number.
-    pub(crate) fn mail(self, id: MailId, text: TextId) -> Mail {
-        Mail {
+    /// The record with this number, and the summary, which is kept beside it.
+    pub(crate) fn split(self, id: MailId, text: TextId) -> (Mail, Option<Box<Summary>>) {
+        let mail = Mail {
             id,
             account: self.account,
             mailbox: self.mailbox,
@@ -139,7 +139,8 @@ impl NewMail {
             flags: self.flags,
             dsn: self.dsn,
             smtp: self.smtp,
-        }
+        };
+        (mail, self.summary)
     }
 }
 
@@ -186,14 +187,9 @@ subject!(
 impl Tables {
     /// Makes a record of a new mail, which has this text, and gives it with its summary. It is not
     /// in the mailbox yet.
-    pub(super) fn number(
-        &mut self,
-        mut mail: NewMail,
-        text: TextId,
-    ) -> (Mail, Option<Box<Summary>>) {
+    pub(super) fn number(&mut self, mail: NewMail, text: TextId) -> (Mail, Option<Box<Summary>>) {
         let id = MailId(next(&mut self.counters.last));
-        let summary = mail.summary.take();
-        (mail.mail(id, text), summary)
+        mail.split(id, text)
     }
 
     fn add(&mut self, mail: Mail) {
@@ -221,13 +217,19 @@ impl Tables {
         let Some(mut mail) = self.mails.get(&id)? else {
             return Ok(());
         };
-        let account: Name = mail.account.as_str().into();
-        let from = (Arc::clone(&account), mail.mailbox.as_str().into(), id);
-        self.by_mailbox.remove(&from);
-        self.by_mailbox.put((account, mailbox.into(), id), ());
-        mailbox.clone_into(&mut mail.mailbox);
+        let before = mem::replace(&mut mail.mailbox, mailbox.to_owned());
+        self.relist(&before, &mail);
         self.mails.put(id, mail);
         Ok(())
+    }
+
+    /// A mail that was listed in another mailbox is listed in its present one.
+    fn relist(&mut self, before: &str, mail: &Mail) {
+        let account: Name = mail.account.as_str().into();
+        let from = (Arc::clone(&account), before.into(), mail.id);
+        self.by_mailbox.remove(&from);
+        let to = (account, mail.mailbox.as_str().into(), mail.id);
+        self.by_mailbox.put(to, ());
     }
 
     /// A mail of an account.
@@ -251,14 +253,10 @@ impl State {
             return Ok(None);
         };
         let before = mail.clone();
-        let name: Name = account.into();
-        let from = (Arc::clone(&name), mail.mailbox.as_str().into(), id);
         change.apply(&mut mail);
-        let to = (name, mail.mailbox.as_str().into(), id);
-        let is_moved = from != to;
+        let is_moved = before.mailbox != mail.mailbox;
         if is_moved {
-            tables.by_mailbox.remove(&from);
-            tables.by_mailbox.put(to, ());
+            tables.relist(&before.mailbox, &mail);
         }
         tables.mails.put(id, mail.clone());
         self.change_place(&before, &mail)?;

@@ -48,10 +48,9 @@ impl Model {
 
 impl ModelState {
     /// Puts a new mail into its mailbox.
-    pub(crate) fn add_mail(&mut self, mut mail: NewMail, text: TextId) -> MailId {
+    pub(crate) fn add_mail(&mut self, mail: NewMail, text: TextId) -> MailId {
         let id = MailId(next(&mut self.mail.last));
-        let summary = mail.summary.take();
-        let mail = mail.mail(id, text);
+        let (mail, summary) = mail.split(id, text);
         self.folders.add(&mail, summary);
         self.mail.mails.insert(id, mail);
         id
