@@ -207,8 +207,8 @@ struct Records<'a> {
     incoming: Incoming<'a>,
     trace: Trace,
     now: Time,
-    /// The parts of the message that lists show.
-    summary: Summary,
+    /// The parts of the message that lists show. None: they are made later.
+    summary: Option<Box<Summary>>,
     report: bool,
     effects: ReturnEffects,
     /// The mailboxes that get the message.
@@ -382,7 +382,7 @@ impl<'a> Records<'a> {
             flags: Vec::new(),
             dsn: self.report,
             smtp: Some(self.incoming.arrival(&recipient.address)),
-            summary: Some(Box::new(self.summary.clone())),
+            summary: self.summary.clone(),
         }
     }
 
@@ -460,8 +460,8 @@ impl<'a> Records<'a> {
 }
 
 impl SessionContext {
-    /// The parts of a message that lists show. They are empty if no mailbox gets it.
-    async fn summary_of(&self, incoming: &Incoming<'_>) -> Summary {
+    /// The parts of a message that lists show. None if no mailbox gets it, or it can't be read now.
+    async fn summary_of(&self, incoming: &Incoming<'_>) -> Option<Box<Summary>> {
         let mut deliveries = incoming.deliveries.iter();
         let is_kept = deliveries.any(|delivery| {
             matches!(
@@ -470,22 +470,15 @@ impl SessionContext {
             )
         });
         if !is_kept {
-            return Summary::default();
+            return None;
         }
-        match self
-            .store
-            .beginning(&incoming.text.text, SUMMARY_READ)
+        let text = self.store.beginning(&incoming.text.text, SUMMARY_READ);
+        let text = text
             .await
-        {
-            Ok(text) => {
-                let limits = self.statics.limits.mime();
-                long_work(text.len(), || summary(&text, limits))
-            }
-            Err(error) => {
-                warn!(%error, "failed to read a mail for its summary");
-                Summary::default()
-            }
-        }
+            .inspect_err(|error| warn!(%error, "failed to read a mail for its summary"))
+            .ok()?;
+        let limits = self.statics.limits.mime();
+        Some(Box::new(long_work(text.len(), || summary(&text, limits))))
     }
 
     /// Reads a mail as a report about messages sent earlier. The beginning of the text is enough.
