@@ -161,7 +161,7 @@ impl MailChanges {
         match counts.get(account) {
             Some(count) => count.subscribe(),
             None => {
-                // Those that nobody follows any more make room for new ones.
+                // Accounts that nobody follows any more make room for others.
                 if counts.len() == counts.capacity() {
                     counts.retain(|_, count| !count.is_closed());
                 }

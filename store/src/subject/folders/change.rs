@@ -145,7 +145,7 @@ impl State {
         self.enter(mail, Vec::new(), summary)
     }
 
-    /// A mail is in its mailbox no more, and in no other.
+    /// A mail left its mailbox, and is in no other.
     pub(crate) fn leave_folder(&mut self, mail: &Mail) -> Result<(), Fault> {
         if let Some(entry) = self.leave(mail)? {
             self.folders.forget(&entry.was);

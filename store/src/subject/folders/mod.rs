@@ -3,8 +3,8 @@
 //!
 //! A mailbox comes into being with its first mail, or when somebody makes it. The counts change in
 //! the same operation as the mail. A mail gets a UID from its mailbox when it enters: by delivery,
-//! by a move, or when it comes back from deletion. UIDs are not used again. The place that a mail
-//! had before it was moved leads to it for as long as it is there.
+//! by a move, or when it comes back from deletion. A UID is used once only. A mail that was moved
+//! is also found by the places that it had before, as long as the mail is there.
 //!
 //! | file | its part |
 //! |---|---|

@@ -233,7 +233,7 @@ impl<'a> Collected<'a> {
         self.rows.len() >= self.asked.limit
     }
 
-    /// Whether the next mail is skipped unseen.
+    /// Whether the next mail is left out without a look at it.
     pub(super) fn skips(&mut self) -> bool {
         let skips = self.skip > 0 && self.asked.filter.is_empty();
         self.skip -= usize::from(skips);

@@ -264,7 +264,7 @@ impl Counters {
         next(&mut self.changes)
     }
 
-    /// Gives what comes next numbers that are this much higher.
+    /// Makes all later numbers higher by this much.
     pub(super) fn skip(&mut self, by: u64) {
         self.last = self.last.saturating_add(by);
         self.changes = self.changes.saturating_add(by);
