@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
+use postrider_dns::{FakePrimary, KeyAlgorithm, UpdateKey};
 use postrider_store::Clock;
 use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 use super::site::{APP, Site, zone};
 use crate::{
@@ -27,6 +30,15 @@ use crate::{
 
 const STATICS: &str = "nat_ips = [\"203.0.113.5\"]\n[transports.relay.smtp]\nhost = \"relay.test\"\n\
     [policy]\ngreylist = false\nfirst_time_sender_delay = \"0s\"\n";
+
+/// The key that the server of the zone example.org knows.
+const ZONE_KEY: UpdateKey<'_> = UpdateKey {
+    name: "postrider",
+    algorithm: KeyAlgorithm::HmacSha256,
+    secret: b"a secret",
+};
+/// Its secret in base64.
+const ZONE_SECRET: &[u8] = b"YSBzZWNyZXQ=";
 
 /// The address of the server, as others see it.
 const OWN: [u8; 4] = [203, 0, 113, 5];
@@ -56,6 +68,8 @@ pub struct Furnished {
     /// The answers of the receiver.
     answer: Arc<AtomicU16>,
     _remote: Remote,
+    /// The folder of the key of the zone.
+    _keys: TempDir,
 }
 
 impl Furnished {
@@ -80,9 +94,19 @@ impl Furnished {
             .txt("_dmarc.reporter.test", "v=DMARC1; p=none")
             .txt("k._domainkey.reporter.test", &key.record());
         let zone = zone.serve_changing().await;
+        let keys = tempfile::tempdir().unwrap();
+        let zone_key = keys.path().join("tsig.key");
+        postrider_config::replace_private(&zone_key, ZONE_SECRET).unwrap();
+        let primary = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let zone_of_domain = format!(
+            "[dns_update.\"example.org\"]\nserver = \"{}\"\nkey_name = {:?}\n\
+             key_file = {zone_key:?}\n",
+            primary.local_addr().unwrap(),
+            ZONE_KEY.name
+        );
         let setup = Setup {
             dns: Some(zone.address),
-            statics: STATICS.to_owned(),
+            statics: STATICS.to_owned() + &zone_of_domain,
             dynamics: reports::DYNAMICS.to_owned(),
             app: format!(
                 "full_name = \"The shop\"\nkeep_retired_webhook_period = \"7d\"\n\
@@ -97,13 +121,26 @@ impl Furnished {
             receiver,
             answer,
             _remote: remote,
+            _keys: keys,
         };
         for command in MADE {
             furnished.run(command).await;
         }
         furnished.take_reports(&key).await;
         furnished.send().await;
+        furnished.serve_zone(primary);
         furnished
+    }
+
+    /// Serves the zone of the domain, without records, at the time that the clock shows now.
+    fn serve_zone(&self, listener: TcpListener) {
+        let now = u64::try_from(self.site.world.clock.now().0).unwrap() / 1_000_000;
+        let primary = FakePrimary::new("example.org", ZONE_KEY, now).unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                primary.serve(stream).await.unwrap();
+            }
+        });
     }
 
     /// Runs the program. The certificate is that of the server.
@@ -151,20 +188,27 @@ impl Furnished {
         patiently("the worker to read all reports", all_read).await;
     }
 
-    /// Sends messages of all fates, with an hour between them.
+    /// Sends messages of all fates, with an hour between them. One is delivered to one recipient
+    /// and waits for the other, so its text is there though its delivery is past.
     async fn send(&self) {
-        for (to, subject, answer) in [
-            ("jo@remote.test", "Your order 1041", Some(200)),
-            ("bad@remote.test", "Your order 1042", Some(200)),
-            ("held@remote.test", "Your invoice for November", None),
-            ("slow@remote.test", "Your order 1043", Some(200)),
-            ("ann@remote.test", "Your order 1044", Some(503)),
-        ] {
+        let messages: [(&[&str], _, _); _] = [
+            (&["jo@remote.test"], "Your order 1041", Some(200)),
+            (&["bad@remote.test"], "Your order 1042", Some(200)),
+            (&["held@remote.test"], "Your invoice for November", None),
+            (&["slow@remote.test"], "Your order 1043", Some(200)),
+            (
+                &["jo@remote.test", "slow@remote.test"],
+                "Your orders",
+                Some(200),
+            ),
+            (&["ann@remote.test"], "Your order 1044", Some(503)),
+        ];
+        for (to, subject, answer) in messages {
             self.site.world.clock.advance(HOUR);
             if let Some(status) = answer {
                 self.answer.store(status, Ordering::Relaxed);
             }
-            self.site.send(&[to], subject).await;
+            self.site.send(to, subject).await;
             if answer.is_some() {
                 self.is_told(subject).await;
             }
