@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::compare::Work;
 use crate::postrider::{Instance, LOGIN_AND_PASSWORD, Setup};
+use crate::process::within;
 use crate::sink::SinkProcess;
 use crate::workspace::{Profile, build_postrider};
 
@@ -78,6 +79,8 @@ impl Args {
 
 /// The time limit for the last messages to arrive after the last restart.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The time limit for the driver to send what is left after the last restart.
+const DRIVER_LIMIT: Duration = Duration::from_secs(300);
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let binary = match &args.binary {
@@ -112,8 +115,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         running = instance.start()?;
         println!("killed after {arrived} messages had arrived, and started again");
     }
-    let status = driver.wait()?;
-    ensure!(status.success(), "the load driver ended with {status}");
+    let Some(status) = within(DRIVER_LIMIT, driver.id(), || driver.wait()) else {
+        bail!(
+            "the load driver did not end within {DRIVER_LIMIT:?} after the last restart; {}",
+            instance.state_of(&running)
+        );
+    };
+    let status = status?;
+    ensure!(
+        status.success(),
+        "the load driver ended with {status}; {}",
+        instance.state_of(&running)
+    );
 
     let accepted = read_numbers(&fs::read_to_string(accepted_file(&results))?)?;
     let report = wait_for_all(&sink, &accepted)?;
@@ -153,7 +166,7 @@ fn start_driver(args: &Args, instance: &Instance, results: &TempDir) -> Result<C
         .args(["--login", login, "--password", password])
         .arg(format!("--messages={}", args.messages))
         .arg(format!("--size={}", args.size))
-        .arg("--patience=60s")
+        .args(["--patience=60s", "--timeout=60s"])
         .arg("--accepted")
         .arg(accepted_file(results))
         .stdin(Stdio::null())

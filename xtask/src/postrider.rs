@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::compare::{DNS, MAILBOX_DOMAIN, MAILBOXES, Target, Work};
 use crate::keys::{Certificate, create_dkim_key};
 use crate::ports::{free_port, wait_for_port};
-use crate::process::Processes;
+use crate::process::{Processes, threads};
 use crate::workspace::{serve, set_password};
 
 const DOMAIN: &str = "load.example";
@@ -188,12 +188,21 @@ port = {relay}
         if let Err(error) = wait_for_port(self.port) {
             let ended = running.child.try_wait().ok().flatten();
             bail!(
-                "{error:#}; the server {}; its log: {}",
+                "{error:#}; the server {}; {}",
                 ended.map_or("runs".to_owned(), |status| format!("ended ({status})")),
-                fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+                self.state_of(&running)
             );
         }
         Ok(running)
+    }
+
+    /// Threads and log of a server that does not do what it should, for an error.
+    pub(crate) fn state_of(&self, running: &Running) -> String {
+        format!(
+            "its threads: {}; its log: {}",
+            threads(running.id()),
+            fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        )
     }
 
     /// Runs a command about the queue of the running server.

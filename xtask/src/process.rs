@@ -88,6 +88,23 @@ impl Processes {
         }
     }
 
+    /// Kills the descendants with SIGKILL, and not the roots. Returns the command lines of the
+    /// killed processes.
+    pub(crate) fn kill_descendants(&self) -> Vec<String> {
+        let mut descendants = self.tree(&all_stats());
+        descendants.retain(|pid| !self.roots.contains(pid));
+        let line = |pid: &u32| {
+            let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&text)
+                .replace('\0', " ")
+                .trim_end()
+                .to_owned()
+        };
+        let lines = descendants.iter().map(line).collect();
+        Self::new(descendants.into_iter().collect()).kill();
+        lines
+    }
+
     fn tree(&self, stats: &BTreeMap<u32, Stat>) -> BTreeSet<u32> {
         let mut tree: BTreeSet<u32> = self.roots.iter().copied().collect();
         // A parent may have a higher id than its child. So the loop runs until it adds nothing.
@@ -103,6 +120,31 @@ impl Processes {
             }
         }
     }
+}
+
+/// The threads of a process: the name of each, its state (proc(5)), and the function of the kernel
+/// in which it waits. Equal ones are counted.
+pub(crate) fn threads(pid: u32) -> String {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let read = |name| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        let stat = read("stat");
+        let state = stat
+            .rsplit_once(')')
+            .map_or("", |(_, rest)| rest.trim_start());
+        let state = state.get(..1).unwrap_or("?");
+        let thread = format!("{} {state} {}", read("comm").trim(), read("wchan").trim());
+        *counts.entry(thread).or_default() += 1;
+    }
+    let threads: Vec<String> = counts
+        .into_iter()
+        .map(|(thread, count)| format!("{count} {}", thread.trim_end()))
+        .collect();
+    threads.join(", ")
 }
 
 /// Waits for a process. After the limit the process and all its descendants are killed, and the
@@ -172,6 +214,16 @@ mod tests {
         let stat = parse_stat(line).unwrap();
         assert_eq!(stat.parent, 7);
         assert_eq!(stat.ticks, 127);
+    }
+
+    #[test]
+    fn threads_have_names_and_states() {
+        let ourselves = threads(std::process::id());
+        assert!(
+            ourselves.starts_with("1 ") && ourselves.contains(" R"),
+            "{ourselves}"
+        );
+        assert_eq!(threads(u32::MAX), "");
     }
 
     #[test]

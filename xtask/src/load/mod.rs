@@ -12,7 +12,7 @@ mod webapi;
 
 use std::fs;
 use std::future::Future;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,6 +64,9 @@ struct Common {
     /// How long a session tries to connect again after it has lost its connection
     #[arg(long, value_parser = parse_duration, default_value = "0s")]
     patience: Duration,
+    /// How long a session waits for one answer; then it gives the connection up
+    #[arg(long, value_parser = parse_duration, default_value = "2m")]
+    timeout: Duration,
     /// Threads of the driver
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -195,10 +198,59 @@ async fn wait_for_start(barrier: &Barrier) {
     barrier.wait().await;
 }
 
+/// How long a session goes on without progress.
+struct Patience {
+    limit: Duration,
+    /// When it ends. None while there is progress.
+    deadline: Option<Instant>,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            deadline: None,
+        }
+    }
+
+    /// There was progress.
+    fn renew(&mut self) {
+        self.deadline = None;
+    }
+
+    /// Call this after an attempt without progress. True if the patience is at its end; otherwise
+    /// it returns after the pause before the next attempt.
+    async fn ends(&mut self) -> bool {
+        let now = Instant::now();
+        let ended = now >= *self.deadline.get_or_insert(now + self.limit);
+        if !ended {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        ended
+    }
+}
+
+/// The result of an exchange with the server, or an error if it takes longer than the limit.
+///
+/// A crash of the server can leave a client with a connection that nobody closes: the client waits
+/// for the greeting, and so sends nothing that could be refused.
+async fn within<T>(
+    limit: Duration,
+    exchange: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    match tokio::time::timeout(limit, exchange).await {
+        Ok(result) => result,
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no answer within {limit:?}"),
+        )),
+    }
+}
+
 /// Writes numbers into a file, one a line.
 pub(crate) fn write_numbers(path: &Path, numbers: &[u64]) -> Result<()> {
     let file = fs::File::create(path).with_context(|| format!("failed to create {path:?}"))?;
-    let mut file = std::io::BufWriter::new(file);
+    let mut file = io::BufWriter::new(file);
     for number in numbers {
         writeln!(file, "{number}")?;
     }
@@ -240,6 +292,7 @@ mod tests {
             accepted: None,
             pid: Vec::new(),
             patience: Duration::ZERO,
+            timeout: Duration::from_secs(1),
             threads: 1,
             json: false,
         }
@@ -254,6 +307,27 @@ mod tests {
         assert_eq!(supply.take(now), None);
         let over = Supply::new(&common(None, Some(Duration::ZERO)));
         assert_eq!(over.take(now), None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_never_comes_is_an_error() {
+        let never = within(
+            Duration::from_millis(1),
+            std::future::pending::<io::Result<()>>(),
+        );
+        assert_eq!(never.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let now = within(Duration::from_secs(3600), async { Ok(1) });
+        assert_eq!(now.await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn patience_ends_unless_there_is_progress() {
+        assert!(Patience::new(Duration::ZERO).ends().await);
+        let mut patience = Patience::new(Duration::from_secs(3600));
+        assert!(!patience.ends().await);
+        assert!(patience.deadline.is_some());
+        patience.renew();
+        assert!(patience.deadline.is_none());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use base64::Engine as _;
@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 
-use super::{Common, Supply, Tally, drive, filler, wait_for_start};
+use super::{Common, Patience, Supply, Tally, drive, filler, wait_for_start, within};
 use crate::http;
 
 #[derive(Args, Clone)]
@@ -101,7 +101,7 @@ async fn session(job: Arc<Job>, supply: Arc<Supply>, barrier: Arc<Barrier>) -> T
     wait_for_start(&barrier).await;
     let started = Instant::now();
     let mut next = supply.take(started);
-    let mut given_up = None;
+    let mut patience = Patience::new(job.args.common.patience);
     while next.is_some() {
         let opened = match first.take() {
             Some(opened) => opened,
@@ -109,7 +109,7 @@ async fn session(job: Arc<Job>, supply: Arc<Supply>, barrier: Arc<Barrier>) -> T
         };
         match opened {
             Ok(mut connection) => {
-                given_up = None;
+                patience.renew();
                 let sent = send_all(
                     &job,
                     &supply,
@@ -123,13 +123,10 @@ async fn session(job: Arc<Job>, supply: Arc<Supply>, barrier: Arc<Barrier>) -> T
                 }
             }
             Err(error) => {
-                let now = Instant::now();
-                let deadline = *given_up.get_or_insert(now + job.args.common.patience);
-                if now >= deadline {
+                if patience.ends().await {
                     tally.fail(format!("no connection: {error}"));
                     break;
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
@@ -166,7 +163,7 @@ async fn send_all(
         // unknown.
         *next = supply.take(started);
         connection.write(request.as_bytes()).await?;
-        let answer = connection.read_message().await?;
+        let answer = within(job.args.common.timeout, connection.read_message()).await?;
         let Some(answer) = answer else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };

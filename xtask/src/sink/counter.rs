@@ -123,22 +123,20 @@ impl Counter {
         })
     }
 
-    /// Prints the counts for a person.
-    pub(super) fn print(&self) {
+    /// The counts for a person, in two lines.
+    pub(super) fn lines(&self) -> String {
         let counts = self.lock();
         let seconds = counts.seconds();
-        println!(
-            "{} messages ({} different numbers, {} repeated), {} recipients, {} connections",
+        format!(
+            "{} messages ({} different numbers, {} repeated), {} recipients, {} connections\n\
+             from first to last {seconds:.3} s: {:.0} a second\n",
             counts.messages,
             counts.distinct,
             counts.repeated,
             counts.recipients,
-            counts.connections
-        );
-        println!(
-            "from first to last {seconds:.3} s: {:.0} a second",
+            counts.connections,
             counts.messages as f64 / seconds.max(1e-9)
-        );
+        )
     }
 }
 

@@ -20,6 +20,7 @@ mod counter;
 mod protocol;
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -109,7 +110,8 @@ async fn serve(args: Args) -> Result<()> {
     };
     until_signal_or(&counter, args.expect).await?;
     accepting.abort();
-    counter.print();
+    // The parent may be gone, and the pipe with it.
+    let _ = io::stdout().write_all(counter.lines().as_bytes());
     if let Some(path) = &args.record {
         write_numbers(path, &counter.numbers())?;
     }

@@ -16,7 +16,7 @@ mod smoke;
 mod steps;
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
@@ -47,6 +47,11 @@ pub(crate) struct Args {
     require_peers: bool,
 }
 
+/// The time limit of a step of the plain parts: a little more than that of one command.
+const PLAIN_LIMIT: Duration = Duration::from_secs(25 * 60);
+/// The time limit of a step with `--full`: some commands have an hour.
+const FULL_LIMIT: Duration = Duration::from_secs(65 * 60);
+
 /// The value of `--full` without a name.
 const ALL: &str = "";
 
@@ -59,7 +64,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         eprintln!("cargo xtask: there is no such part; `cargo xtask test --list` lists all parts");
         return ExitCode::from(2);
     };
-    let mut steps = Steps::default();
+    let mut steps = Steps::new(match args.full {
+        None => PLAIN_LIMIT,
+        Some(_) => FULL_LIMIT,
+    });
     let mut rows = Vec::new();
     for part in chosen {
         println!("\n##### {}: {}", part.name, part.proves);

@@ -1,11 +1,13 @@
 //! Steps: each one is named, timed and counted, and a line at the end gives the counts.
 
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::within;
+use crate::process::{Processes, within};
 use crate::workspace::cargo;
 
 /// How a step that did not fail ended.
@@ -16,19 +18,37 @@ pub(crate) enum Done {
 }
 
 /// The counts of passed, failed and skipped steps.
-#[derive(Default)]
 pub(crate) struct Steps {
+    /// The time limit of a step.
+    limit: Duration,
+    /// The process whose descendants are killed after the limit: ourselves.
+    root: u32,
     passed: usize,
     failed: Vec<String>,
     skipped: Vec<String>,
 }
 
 impl Steps {
+    /// No steps yet. Each one has this time limit.
+    pub(super) fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            root: std::process::id(),
+            passed: 0,
+            failed: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+
     /// Runs a step and prints how it ended and how long it took. True if the step passed.
+    ///
+    /// After the time limit all processes are killed that the step has started. That ends most
+    /// waits. A step that still hangs ends the whole run.
     pub(crate) fn step(&mut self, name: &str, step: impl FnOnce() -> Result<Done>) -> bool {
         println!("\n=== {name}");
         let begun = Instant::now();
-        let outcome = step();
+        let watch = Watch::start(name, self.limit, self.root);
+        let outcome = watch.end(step());
         let seconds = begun.elapsed().as_secs_f64();
         match outcome {
             Ok(Done::Passed) => {
@@ -78,6 +98,52 @@ impl Steps {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Watches over the time limit of a step.
+struct Watch {
+    ended: mpsc::Sender<()>,
+    /// The outcome is the lines of what was killed, if the limit passed.
+    watcher: JoinHandle<Option<Vec<String>>>,
+}
+
+/// How long a step may take to end after its processes were killed.
+const MERCY: Duration = Duration::from_secs(60);
+
+impl Watch {
+    fn start(name: &str, limit: Duration, root: u32) -> Self {
+        let (ended, hear) = mpsc::channel();
+        let name = name.to_owned();
+        let watcher = std::thread::spawn(move || {
+            hear.recv_timeout(limit)
+                .is_err_and(|error| error == RecvTimeoutError::Timeout)
+                .then(|| {
+                    let killed = Processes::new(vec![root]).kill_descendants();
+                    if hear.recv_timeout(MERCY) == Err(RecvTimeoutError::Timeout) {
+                        println!(
+                            "=== {name}: FAILED: did not end within {limit:?}, nor after its \
+                             processes were killed: {killed:?}"
+                        );
+                        std::process::exit(1);
+                    }
+                    killed
+                })
+        });
+        Self { ended, watcher }
+    }
+
+    /// The outcome of the step, or an error if the limit had passed.
+    fn end(self, outcome: Result<Done>) -> Result<Done> {
+        drop(self.ended);
+        match self.watcher.join() {
+            Ok(None) => outcome,
+            Ok(Some(killed)) => {
+                let outcome = outcome.map_or_else(|error| format!("{error:#}"), |_| String::new());
+                bail!("did not end in time, and its processes were killed: {killed:?}; {outcome}")
+            }
+            Err(_) => bail!("the watch over the time limit panicked"),
         }
     }
 }
@@ -135,8 +201,29 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_waits_for_a_hanging_process_fails() {
+        let mut shell = Command::new("sh");
+        let mut child = shell.args(["-c", "sleep 3600 & wait"]).spawn().unwrap();
+        let mut steps = Steps {
+            // Other tests of this process have children too.
+            root: child.id(),
+            ..Steps::new(Duration::from_millis(200))
+        };
+        let passed = steps.step("hangs", || {
+            child.wait()?;
+            Ok(Done::Passed)
+        });
+        assert!(!passed);
+        let failure = &steps.failed[0];
+        assert!(
+            failure.contains("did not end in time") && failure.contains("sleep 3600"),
+            "{failure}"
+        );
+    }
+
+    #[test]
     fn steps_are_counted_and_a_failure_is_the_exit_code() {
-        let mut steps = Steps::default();
+        let mut steps = Steps::new(Duration::from_secs(60));
         assert!(steps.step("good", || Ok(Done::Passed)));
         assert!(!steps.step("absent", || Ok(Done::Skipped("no program".to_owned()))));
         assert_eq!((steps.passed, steps.skipped.len()), (1, 1));

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::Job;
-use crate::load::proxy_header;
+use crate::load::{proxy_header, within};
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
@@ -28,12 +29,19 @@ pub(super) struct Connection {
     last: Vec<u8>,
     /// Text and envelope, joined for one write.
     joined: Vec<u8>,
+    /// The longest wait for a reply.
+    timeout: Duration,
 }
 
 impl Connection {
     /// Connects, and says EHLO. Upgrades and logs in if the job says so.
     pub(super) async fn open(job: &Job) -> io::Result<Self> {
+        within(job.args.common.timeout, Self::opened(job)).await
+    }
+
+    async fn opened(job: &Job) -> io::Result<Self> {
         let args = &job.args;
+        let timeout = args.common.timeout;
         let mut tcp = TcpStream::connect((args.host.as_str(), args.port)).await?;
         tcp.set_nodelay(true)?;
         if args.proxy {
@@ -41,15 +49,15 @@ impl Connection {
             tcp.write_all(proxy_header(client).as_bytes()).await?;
         }
         let mut connection = match &job.tls {
-            Some(connector) if args.tls => Self::new(tls::connect(connector, tcp).await?),
+            Some(connector) if args.tls => Self::new(tls::connect(connector, tcp).await?, timeout),
             Some(connector) => {
                 let mut clear = Clear::new(tcp);
                 clear.expect(None, 220).await?;
                 clear.expect(Some("EHLO load.example\r\n"), 250).await?;
                 clear.expect(Some("STARTTLS\r\n"), 220).await?;
-                Self::new(tls::connect(connector, clear.tcp).await?)
+                Self::new(tls::connect(connector, clear.tcp).await?, timeout)
             }
-            None => Self::new(tcp),
+            None => Self::new(tcp, timeout),
         };
         if !args.starttls {
             connection.expect(220).await?;
@@ -66,7 +74,7 @@ impl Connection {
         Ok(connection)
     }
 
-    fn new(stream: impl Stream + 'static) -> Self {
+    fn new(stream: impl Stream + 'static, timeout: Duration) -> Self {
         Self {
             stream: Box::new(stream),
             buffer: vec![0; 8192],
@@ -74,6 +82,7 @@ impl Connection {
             end: 0,
             last: Vec::with_capacity(256),
             joined: Vec::new(),
+            timeout,
         }
     }
 
@@ -97,6 +106,10 @@ impl Connection {
     /// Reads a whole reply, and returns its code. 421 is an error: the server then closes the
     /// connection.
     pub(super) async fn reply(&mut self) -> io::Result<u16> {
+        within(self.timeout, self.read_reply()).await
+    }
+
+    async fn read_reply(&mut self) -> io::Result<u16> {
         self.last.clear();
         loop {
             let filled = self.buffer.get(self.start..self.end).unwrap_or_default();

@@ -7,14 +7,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use tokio::sync::Barrier;
 use tokio_rustls::TlsConnector;
 
-use super::{Common, Supply, Tally, drive, filler, wait_for_start};
+use super::{Common, Patience, Supply, Tally, drive, filler, wait_for_start};
 use connection::Connection;
 
 #[derive(Args, Clone)]
@@ -193,27 +193,19 @@ async fn session(job: Arc<Job>, supply: Arc<Supply>, barrier: Arc<Barrier>) -> T
     let started = Instant::now();
     // The next message to send. It outlives a connection that broke before its text was sent.
     let mut next = supply.take(started);
-    let mut given_up = None;
+    let mut patience = Patience::new(job.args.common.patience);
     while next.is_some() {
         let opened = match first.take() {
             Some(opened) => opened,
             None => Connection::open(&job).await,
         };
         let mut connection = match opened {
-            Ok(connection) => {
-                given_up = None;
-                connection
-            }
-            Err(error) => {
-                let now = Instant::now();
-                let deadline = *given_up.get_or_insert(now + job.args.common.patience);
-                if now < deadline {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    continue;
-                }
+            Ok(connection) => connection,
+            Err(error) if patience.ends().await => {
                 tally.fail(format!("no connection: {error}"));
                 break;
             }
+            Err(_) => continue,
         };
         let mut sender = Sender {
             job: &job,
@@ -222,9 +214,20 @@ async fn session(job: Arc<Job>, supply: Arc<Supply>, barrier: Arc<Barrier>) -> T
             template: &mut template,
             tally: &mut tally,
         };
-        match sender.send_all(&mut connection, &mut next).await {
+        let before = next;
+        let sent = sender.send_all(&mut connection, &mut next).await;
+        if next != before {
+            patience.renew();
+        }
+        match sent {
             Ok(()) => connection.quit().await,
-            Err(error) => tally.fail(format!("connection lost: {error}")),
+            Err(error) => {
+                tally.fail(format!("connection lost: {error}"));
+                // A server may log a client in and then refuse to go on, again and again.
+                if next == before && patience.ends().await {
+                    break;
+                }
+            }
         }
     }
     tally
