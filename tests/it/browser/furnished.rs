@@ -1,6 +1,7 @@
 //! A server with something to show on every page.
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -31,6 +32,8 @@ use crate::{
 const STATICS: &str = "nat_ips = [\"203.0.113.5\"]\n[transports.relay.smtp]\nhost = \"relay.test\"\n\
     [policy]\ngreylist = false\nfirst_time_sender_delay = \"0s\"\n";
 
+/// The address of the primary server of the zone example.org.
+const PRIMARY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
 /// The key that the server of the zone example.org knows.
 const ZONE_KEY: UpdateKey<'_> = UpdateKey {
     name: "postrider",
@@ -99,9 +102,8 @@ impl Furnished {
         postrider_config::replace_private(&zone_key, ZONE_SECRET).unwrap();
         let primary = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let zone_of_domain = format!(
-            "[dns_update.\"example.org\"]\nserver = \"{}\"\nkey_name = {:?}\n\
+            "[dns_update.\"example.org\"]\nserver = \"{PRIMARY}:53\"\nkey_name = {:?}\n\
              key_file = {zone_key:?}\n",
-            primary.local_addr().unwrap(),
             ZONE_KEY.name
         );
         let setup = Setup {
@@ -128,6 +130,8 @@ impl Furnished {
         }
         furnished.take_reports(&key).await;
         furnished.send().await;
+        let address = primary.local_addr().unwrap();
+        furnished.site.world.dialer.lead(PRIMARY, address);
         furnished.serve_zone(primary);
         furnished
     }
