@@ -182,6 +182,8 @@ fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
         "account_https",
         "admin_http",
         "admin_https",
+        "mail_api_http",
+        "mail_api_https",
         "metrics_http",
     ];
     for service in newer {
@@ -195,6 +197,8 @@ fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
         ("account_https", true),
         ("admin_http", has_management(ip)),
         ("admin_https", has_management(ip)),
+        ("mail_api_http", has_management(ip)),
+        ("mail_api_https", has_management(ip)),
     ] {
         if let Some(table) = service_table(listener, service) {
             set(table, "enabled", runs.into());
@@ -210,6 +214,8 @@ fn static_conf(path: &Path, ip: IpAddr, offset: u16) -> anyhow::Result<String> {
         ("account_https", https),
         ("admin_http", http),
         ("admin_https", https),
+        ("mail_api_http", http),
+        ("mail_api_https", https),
         ("metrics_http", http),
     ] {
         if let Some(table) = service_table(listener, service) {
@@ -251,8 +257,8 @@ store.segment_size = "4MiB"
 account = "postrider"
 mailbox = "Postmaster"
 
-# "postrider localserve" sets the address and the ports by its options. It turns off admin_http and
-# admin_https at addresses that other machines reach: everybody knows the password.
+# "postrider localserve" sets the address and the ports by its options. It turns off admin_http(s)
+# and mail_api_http(s) at addresses that other machines reach: everybody knows the password.
 [listeners.local]
 ips = ["127.0.0.1"]
 tls.certs = [{ cert_file = "localserve.crt", key_file = "localserve.key" }]
@@ -265,6 +271,8 @@ account_http = { enabled = true, port = 1080 }
 account_https = { enabled = true, port = 1443 }
 admin_http = { enabled = true, port = 1080 }
 admin_https = { enabled = true, port = 1443 }
+mail_api_http = { enabled = true, port = 1080 }
+mail_api_https = { enabled = true, port = 1443 }
 metrics_http = { enabled = true, port = 1080 }
 
 # The receivers of webhooks are on this machine.

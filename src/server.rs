@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use postrider_admin::{
     self as admin,
-    face::{http::Management, pages::Pages, socket},
+    face::{http::Management, mail::MailApi, pages::Pages, socket},
     op::{config::file::keep_versions, metrics::keep_points, passwords},
 };
 use postrider_config::{DomainsFile, Dynamic, Listener, Live, ReadAgain, Static, Watcher};
@@ -220,6 +220,7 @@ impl Server {
         let apis = Apis {
             webapi,
             management: Management::new(admin.clone(), server.shutdown.subscribe()),
+            mail_api: MailApi::new(admin.clone()),
             pages: Pages::new(admin.clone(), server.shutdown.subscribe()),
         };
         server.follow_config(applied);

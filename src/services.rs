@@ -1,5 +1,6 @@
 //! The services of the configured listeners, with their addresses and certificates.
 
+mod mail_api;
 mod web_pages;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
@@ -12,6 +13,7 @@ use axum::{
 };
 use postrider_admin::face::{
     http::{self as management, Management},
+    mail::MailApi,
     pages::Pages,
 };
 use postrider_config::{CertificateSource, HttpService, Listener, Static, TlsVersion};
@@ -61,6 +63,10 @@ pub enum Service {
     AdminHttp,
     /// The management API and the admin pages over TLS.
     AdminHttps,
+    /// The mailbox API in clear.
+    MailApiHttp,
+    /// The mailbox API over TLS.
+    MailApiHttps,
     /// The metrics.
     MetricsHttp,
     /// The settings for mail programs.
@@ -70,7 +76,7 @@ pub enum Service {
 }
 
 impl Service {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Smtp,
         Self::Submission,
         Self::Submissions,
@@ -80,6 +86,8 @@ impl Service {
         Self::AccountHttps,
         Self::AdminHttp,
         Self::AdminHttps,
+        Self::MailApiHttp,
+        Self::MailApiHttps,
         Self::MetricsHttp,
         Self::AutoconfigHttps,
         Self::MtaStsHttps,
@@ -98,6 +106,8 @@ impl Service {
             Self::AccountHttps => "account_https",
             Self::AdminHttp => "admin_http",
             Self::AdminHttps => "admin_https",
+            Self::MailApiHttp => "mail_api_http",
+            Self::MailApiHttps => "mail_api_https",
             Self::MetricsHttp => "metrics_http",
             Self::AutoconfigHttps => "autoconfig_https",
             Self::MtaStsHttps => "mta_sts_https",
@@ -114,6 +124,8 @@ impl Service {
             Self::AccountHttps => Some(&listener.account_https),
             Self::AdminHttp => Some(&listener.admin_http),
             Self::AdminHttps => Some(&listener.admin_https),
+            Self::MailApiHttp => Some(&listener.mail_api_http),
+            Self::MailApiHttps => Some(&listener.mail_api_https),
             Self::MetricsHttp => Some(&listener.metrics_http),
             Self::AutoconfigHttps => Some(&listener.autoconfig_https),
             Self::MtaStsHttps => Some(&listener.mta_sts_https),
@@ -160,6 +172,7 @@ impl Service {
             Self::WebapiHttps
                 | Self::AccountHttps
                 | Self::AdminHttps
+                | Self::MailApiHttps
                 | Self::AutoconfigHttps
                 | Self::MtaStsHttps
         )
@@ -468,6 +481,8 @@ pub struct Apis {
     pub webapi: Webapi,
     /// The API for administrators.
     pub management: Management,
+    /// The administrative half of the mailbox API.
+    pub mail_api: MailApi,
     /// The web pages.
     pub pages: Pages,
 }
@@ -492,7 +507,12 @@ pub fn paths(services: &[Service], listener: &Listener) -> Vec<(String, Api)> {
                 paths.push((http.path.clone(), Api::Admin));
             }
             Service::AccountHttp | Service::AccountHttps => {
+                paths.push(("/api/account/".to_owned(), Api::Account));
                 paths.push((http.path.clone(), Api::Account));
+            }
+            Service::MailApiHttp | Service::MailApiHttps => {
+                paths.push(("/api/account/".to_owned(), Api::Account));
+                paths.push((http.path.clone(), Api::Mailbox));
             }
             Service::MetricsHttp => paths.push((http.path.clone(), Api::Metrics)),
             _ => {}
@@ -554,6 +574,7 @@ impl HttpPort<'_> {
         for (path, endpoint) in pages {
             management = management.merge(apis.management.metrics(endpoint, &path));
         }
+        management = management.merge(self.mail_api(shared, apis));
         router = router.merge(match self.hosts.clone() {
             // Everybody knows the passwords of localserve, so pages of other sites do too.
             Some(hosts) => named(management, hosts, self.listener, shared),
@@ -591,7 +612,9 @@ fn named(routes: Router, hosts: HostNames, listener: &Listener, shared: &Session
 
 /// The scope that OAuth tokens need. None: tokens are not taken.
 fn oauth_scope(statics: &Static) -> Option<String> {
-    statics.oauth.as_ref().map(|oauth| oauth.scope.clone())
+    let server = statics.oauth.server.as_ref();
+    let scope = server.map(|oauth| oauth.scope.clone());
+    scope.or_else(|| statics.oauth.issuer.then(|| "smtp".to_owned()))
 }
 
 /// Lets clients of localserve log in at its SMTP port. Their messages are submissions then, and may

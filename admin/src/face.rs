@@ -3,6 +3,7 @@
 //! - [`socket`]: the control socket in the data folder, the server's side.
 //! - [`client`]: its other side, for the command line.
 //! - [`http`]: the management API.
+//! - [`mail`]: the administrative half of the mailbox API.
 //! - [`pages`]: the web pages.
 //! - [`sessions`]: who is logged in with a browser, for the pages.
 //!
@@ -13,6 +14,7 @@
 
 pub mod client;
 pub mod http;
+pub mod mail;
 pub mod pages;
 mod path;
 pub mod sessions;

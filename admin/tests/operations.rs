@@ -395,6 +395,7 @@ async fn keys_and_passwords_stay_secret() {
         expires: None,
         domains: Vec::new(),
         legacy_status: false,
+        tenant: String::new(),
     };
     desk.refuses(add("other"), Code::NotFound, "account").await;
     let added = desk.ask(add("app")).await;

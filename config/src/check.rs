@@ -17,7 +17,7 @@ use crate::{
     suggest,
     tables::Tables,
     transports::Transport,
-    values::DestinationAddress,
+    values::{DestinationAddress, WebhookEvent},
 };
 
 /// Reports all conflicts between values, and makes the index of addresses.
@@ -216,6 +216,7 @@ impl<'a> Check<'a> {
             reader.wrong("domain", self.no_domain(&account.domain.unicode()));
         }
         self.routes(reader, &account.routes);
+        self.shared_with(name, account, &reader.section("shared_with"));
         if let Some(pool) = &account.source_pool
             && !self.statics.notes.incomplete
         {
@@ -275,6 +276,17 @@ impl<'a> Check<'a> {
                     "forward_lmtp",
                     format!("names a transport of kind {kind}; it must be of kind lmtp"),
                 );
+            }
+        }
+    }
+
+    fn shared_with(&self, name: &str, account: &Account, reader: &Reader<'_>) {
+        for other in account.shared_with.keys() {
+            if other == name {
+                reader.wrong(other, "is the account itself; remove it");
+            } else if !self.config.accounts.contains_key(other) {
+                let hint = self.nearest_account(other);
+                reader.wrong(other, format!("is no account of this file{hint}"));
             }
         }
     }
@@ -477,7 +489,18 @@ fn mailbox_without_effect(destination: &Destination, reader: &Reader<'_>) {
 
 /// Tells of events that cause no call, because the version of the payloads does not have them.
 fn webhook_events(hook: &OutgoingWebhook, reader: &Reader<'_>) {
-    let unknown = hook.events.iter().filter(|event| !hook.knows(**event));
+    for (index, typed) in reader.elements("events").into_iter().enumerate() {
+        let event = WebhookEvent::from_word(typed);
+        if let Some(event) = event.filter(|it| it.is_tracked() && !hook.knows(*it)) {
+            let version = hook.version;
+            let message = format!(
+                "{event} needs version = 1; the payloads of version {version} do not have it"
+            );
+            reader.wrong_element("events", index, message);
+        }
+    }
+    let unknown = hook.events.iter();
+    let unknown = unknown.filter(|event| !hook.knows(**event) && !event.is_tracked());
     let unknown: Vec<&str> = unknown.map(|event| event.as_str()).collect();
     if !unknown.is_empty() {
         let (names, version) = (unknown.join(", "), hook.version);

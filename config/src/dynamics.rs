@@ -18,9 +18,10 @@ use crate::{
     lookup::Index,
     providers::Providers,
     quantity::Size,
+    tenant::Tenant,
     values::{
         Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn,
-        MtaStsMode, Pattern, WebhookEvent, WebhookSecret,
+        MtaStsMode, Pattern, Right, WebhookEvent, WebhookSecret,
     },
 };
 
@@ -110,6 +111,10 @@ pub struct DomainConfig {
     pub disabled: bool,
     /// A description for people.
     pub description: String,
+    /// The customer whose domain it is.
+    pub tenant: Option<Tenant>,
+    /// The tracking of opened messages and followed links. None: nothing is tracked.
+    pub tracking: Option<Tracking>,
     /// The host name for mail programs.
     pub client_settings_domain: Domain,
     /// The host and port of an IMAP server for this domain's mailboxes.
@@ -130,6 +135,17 @@ pub struct DomainConfig {
     pub aliases: BTreeMap<LocalPart, Alias>,
     /// Routes for mail from this domain.
     pub routes: Vec<Route>,
+}
+
+/// `domains."D".tracking`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracking {
+    /// The host name in tracked links.
+    pub host: Domain,
+    /// Whether messages that ask for it tell when they are opened.
+    pub opens: bool,
+    /// Whether messages that ask for it tell when their links are followed.
+    pub clicks: bool,
 }
 
 /// `domains."D".dkim`.
@@ -315,6 +331,12 @@ pub struct Account {
     pub incoming_webhook: Option<IncomingWebhook>,
     /// How the account learns of a failed delivery.
     pub failure_dsn: FailureDsn,
+    /// The rights of other accounts to the mailboxes of this one, by the name of the other account.
+    pub shared_with: BTreeMap<String, Right>,
+    /// Whether Sieve scripts and rules may send mail on.
+    pub allow_forward: bool,
+    /// How long deleted mail is kept. None: as `undelete` says.
+    pub undelete_period: Option<Duration>,
     /// Whether a policy block (x.7.1 and similar codes) suppresses the recipient too.
     pub suppress_policy_blocks: bool,
     /// The pool of addresses that its mail to MX hosts comes from, by name. None: that of
@@ -350,6 +372,12 @@ pub struct Account {
 }
 
 impl Account {
+    /// The right of another account to the mailboxes of this one. None: it has no right.
+    #[must_use]
+    pub fn right_of(&self, other: &str) -> Option<Right> {
+        self.shared_with.get(other).copied()
+    }
+
     /// The first of its addresses. None: it has no address, or catch-alls only.
     #[must_use]
     pub fn first_address(&self) -> Option<&Address> {
@@ -443,7 +471,8 @@ impl OutgoingWebhook {
 
     /// Whether the version of the payloads has this event.
     pub(crate) const fn knows(&self, event: WebhookEvent) -> bool {
-        self.version > 0 || !matches!(event, WebhookEvent::Unsubscribed | WebhookEvent::Complained)
+        let is_later = matches!(event, WebhookEvent::Unsubscribed | WebhookEvent::Complained);
+        self.version > 0 || !(is_later || event.is_tracked())
     }
 }
 

@@ -7,11 +7,13 @@ use crate::{
         Key,
         Kind::{
             Address, Bool, Domain, DomainPattern, Duration, Integer, List, LocalPart, Map, Path,
-            Regexp, Reply, Secret, Size, Text, Url, Word,
+            Regexp, Reply, Secret, Size, Tenant, Text, Url, Word,
         },
         Section, key,
     },
-    values::{Canonicalization, DkimAlgorithm, DkimHash, FailureDsn, MtaStsMode, WebhookEvent},
+    values::{
+        Canonicalization, DkimAlgorithm, DkimHash, FailureDsn, MtaStsMode, Right, WebhookEvent,
+    },
 };
 
 pub(crate) static SECTIONS: &[Section] = &[
@@ -110,6 +112,34 @@ static DOMAIN: &[Key] = &[
         Value("\"\""),
         "A description for people.",
     ),
+    key(
+        "domains.<domain>.tenant",
+        Tenant,
+        Absent("none"),
+        "The customer whose domain it is: a whole number below 2^53, or a name. Management keys for \
+            this tenant have the domain.",
+    ),
+    key(
+        "domains.<domain>.tracking.host",
+        Domain,
+        Required,
+        "The host name in tracked links. It must lead to this server.",
+    )
+    .later(),
+    key(
+        "domains.<domain>.tracking.opens",
+        Bool,
+        Value("false"),
+        "Messages that ask for it tell when they are opened.",
+    )
+    .later(),
+    key(
+        "domains.<domain>.tracking.clicks",
+        Bool,
+        Value("false"),
+        "Messages that ask for it tell when their links are followed.",
+    )
+    .later(),
     key(
         "domains.<domain>.client_settings_domain",
         Domain,
@@ -359,14 +389,15 @@ static ACCOUNT: &[Key] = &[
         "accounts.<name>.outgoing_webhook.events",
         List(&Word(WebhookEvent::WORDS)),
         Value("[]"),
-        "The events that cause a call. An empty array means all events.",
+        "The events that cause a call. An empty array means all events. \"opened\" and \"clicked\" \
+            need version = 1.",
     ),
     key(
         "accounts.<name>.outgoing_webhook.version",
         Integer,
         Value("0"),
         "The version of the payloads. 0 is compatible with mox. 1 has the recipient too, and tells \
-            when a recipient unsubscribed or complained.",
+            when a recipient unsubscribed, complained, opened a message or followed a link.",
     )
     .range("0", "1"),
     key(
@@ -404,6 +435,28 @@ static ACCOUNT: &[Key] = &[
         "How the account learns of a failed delivery. \"event\" means no DSN mail. A \
             webhook that wants the event gets it in any case.",
     ),
+    key(
+        "accounts.<name>.shared_with.<account>",
+        Word(Right::WORDS),
+        Absent("none"),
+        "What another account may do with the mailboxes of this one. \"write\" includes \"read\". \
+            \"send\" includes both, and lets the other account use this one's addresses in From.",
+    )
+    .later(),
+    key(
+        "accounts.<name>.allow_forward",
+        Bool,
+        Value("false"),
+        "Let the Sieve scripts and rules of the account send its mail on to other addresses.",
+    )
+    .later(),
+    key(
+        "accounts.<name>.undelete_period",
+        Duration,
+        Absent("undelete.keep"),
+        "How long mail that the account deletes can come back. With \"0s\" it goes at once.",
+    )
+    .range("\"0s\"", "\"3650d\""),
     key(
         "accounts.<name>.suppress_policy_blocks",
         Bool,

@@ -22,6 +22,8 @@ pub(crate) const SECTION: Section = Section {
         &ACCOUNT_HTTPS,
         &ADMIN_HTTP,
         &ADMIN_HTTPS,
+        &MAIL_API_HTTP,
+        &MAIL_API_HTTPS,
         &METRICS_HTTP,
         &AUTOCONFIG_HTTPS,
         &MTA_STS_HTTPS,
@@ -99,6 +101,18 @@ static ADMIN_HTTPS: [Key; 5] = http!(
     "443",
     "\"/admin/\"",
     "The management API and the admin pages, over TLS."
+);
+static MAIL_API_HTTP: [Key; 5] = http!(
+    "mail_api_http",
+    "80",
+    "\"/api/v1/\"",
+    "The mailbox API, for back ends that give people mailboxes."
+);
+static MAIL_API_HTTPS: [Key; 5] = http!(
+    "mail_api_https",
+    "443",
+    "\"/api/v1/\"",
+    "The mailbox API over TLS."
 );
 static METRICS_HTTP: [Key; 5] = http!(
     "metrics_http",

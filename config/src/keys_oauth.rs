@@ -1,15 +1,16 @@
 //! The keys of `oauth` in `postrider.conf`.
 
 use crate::schema::{
-    Default::{Absent, Required, Value},
-    Kind::{Path, Text, Url},
+    Default::{Absent, Value},
+    Kind::{Bool, Path, Text, Url},
     Section, key,
 };
 
 pub(crate) const SECTION: Section = Section {
     title: "Logins with OAuth tokens: `oauth`",
     intro: "Submission takes tokens of an authorization server (OAUTHBEARER, RFC 7628, and XOAUTH2). \
-        The server says whether a token is good, and whose it is (RFC 7662).",
+        The server says whether a token is good, and whose it is (RFC 7662). With `issuer` this \
+        server gives out mail tokens itself.",
     keys: &[KEYS],
 };
 
@@ -17,8 +18,8 @@ static KEYS: &[crate::schema::Key] = &[
     key(
         "oauth.introspection_url",
         Url,
-        Required,
-        "The URL that is asked about a token.",
+        Absent("only tokens of this server are taken"),
+        "The URL that is asked about a token. The keys below, but for issuer, need it.",
     ),
     key(
         "oauth.client_id",
@@ -51,5 +52,19 @@ static KEYS: &[crate::schema::Key] = &[
         Absent("username, email and sub are tried"),
         "The field of the answer that has the login address. Name one that users can't choose. \
          email counts only if email_verified is absent or true.",
+    ),
+    key(
+        "oauth.tenant_claim",
+        Text,
+        Absent("none"),
+        "The field of the answer that names the tenant, as the key tenant of its domains does. A token \
+         with this field manages these domains in the mailbox API.",
+    ),
+    key(
+        "oauth.issuer",
+        Bool,
+        Value("false"),
+        "Give out mail tokens (`/api/v1/auth/mail-token`), and tell other servers whether one is \
+         good.",
     ),
 ];

@@ -7,8 +7,8 @@ use crate::{
         Default::{Absent, Required, Value},
         Key,
         Kind::{
-            Address, Bool, Domain, Duration, Integer, List, LocalPart, Network, Number, Path, Size,
-            SocketAddress, Text, Url, Word,
+            Address, Bool, Domain, Duration, Integer, List, LocalPart, Network, Number, Origin,
+            Path, Size, SocketAddress, Text, Url, Word,
         },
         Section, key,
     },
@@ -49,6 +49,11 @@ pub(crate) static SECTIONS: &[Section] = &[
     traces::SECTION,
     keys_oauth::SECTION,
     otlp::SECTION,
+    Section {
+        title: "Mailbox API: `mail_api`",
+        intro: "Listeners with `mail_api_http` or `mail_api_https` serve it.",
+        keys: &[MAIL_API],
+    },
     keys_listeners::SECTION,
     keys_transports::SECTION,
     keys_sources::SOURCES,
@@ -191,8 +196,8 @@ static GENERAL: &[Key] = &[
         "undelete.keep",
         Duration,
         Value("\"30d\""),
-        "How long mail that a user deletes can come back. It counts in no quota. With \"0s\" it goes \
-            at once.",
+        "How long mail that a user deletes can come back, if the account has no undelete_period. It \
+            counts in no quota. With \"0s\" it goes at once.",
     )
     .range("\"0s\"", "\"3650d\""),
     key(
@@ -459,6 +464,14 @@ static DNS_UPDATE: &[Key] = &[
         "The algorithm of the key.",
     ),
 ];
+
+static MAIL_API: &[Key] = &[key(
+    "mail_api.origins",
+    List(&Origin),
+    Value("[]"),
+    "The origins whose web pages may call the mailbox API from a browser, such as \
+        \"https://app.example.com\".",
+)];
 
 static WEB: &[Key] = &[key(
     "web.require_totp",

@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`schema`], [`keys`], `keys_*`, `describe` | the keys and their description |
 //! | `statics`, `transports`, `dynamics`, `hooks`, `oauth`, `otlp` | the types of the tables |
-//! | `words`, `values`, `quantity`, `day`, `duration`, `dkim_key` | the types of values |
+//! | `words`, `values`, `quantity`, `day`, `duration`, `dkim_key`, `origin`, `tenant` | the types of values |
 //! | `providers`, `providers.toml` | known providers: the entries, and which one is for a domain |
 //! | `reader`, `scalar`, `tables`, `parse_*`, `listeners`, `check`, `suggest`, `error` | from text to types |
 //! | `lookup` | questions to a [`Dynamic`], such as the account of an address |
@@ -50,6 +50,7 @@ mod listeners;
 mod loaded;
 mod lookup;
 mod oauth;
+mod origin;
 mod otlp;
 mod parse_dynamic;
 mod parse_providers;
@@ -67,6 +68,7 @@ mod sources;
 mod statics;
 mod suggest;
 mod tables;
+mod tenant;
 mod traces;
 mod transports;
 mod values;
@@ -81,7 +83,7 @@ pub use domains_file::{Changed, DomainsFile, EditError};
 pub use duration::parse_duration;
 pub use dynamics::{
     Account, Alias, Destination, Dkim, DkimSelector, DomainConfig, Dynamic, IncomingWebhook,
-    MtaSts, OutgoingWebhook, ReportAddress, Route, Ruleset, SmtpError,
+    MtaSts, OutgoingWebhook, ReportAddress, Route, Ruleset, SmtpError, Tracking,
 };
 pub use error::{ConfigError, Errors};
 pub use file::{replace, replace_private};
@@ -92,7 +94,8 @@ pub use hooks::{
 pub use last_good::{LastGood, keep_good, last_good};
 pub use loaded::Loaded;
 pub use lookup::{Found, LoginName, Match, Target};
-pub use oauth::{ClientSecret, OauthConfig};
+pub use oauth::{ClientSecret, Oauth, OauthConfig};
+pub use origin::Origin;
 pub use otlp::{OtlpConfig, OtlpHeaders};
 pub use providers::{Provider, ProviderTls, Providers, ReplyRule, ReplyRules, ReplyScope};
 pub use public::is_public;
@@ -105,11 +108,12 @@ pub use settings::{
 pub use sources::{OutgoingSource, Pool};
 pub use statics::{
     Acme, CertificateFiles, CertificateSource, Delivery, Eab, HostTlsRpt, HttpService, Limits,
-    Listener, ListenerTls, Log, LoginFailures, MetricsConfig, OutgoingTls, PerDestination, Policy,
-    Postmaster, QueueConfig, Reports, ResolverConfig, SmtpClient, SmtpService, Static, StoreConfig,
-    SubmissionService, SubmissionsService, Undelete, Web, WebhookConfig,
+    Listener, ListenerTls, Log, LoginFailures, MailApi, MetricsConfig, OutgoingTls, PerDestination,
+    Policy, Postmaster, QueueConfig, Reports, ResolverConfig, SmtpClient, SmtpService, Static,
+    StoreConfig, SubmissionService, SubmissionsService, Undelete, Web, WebhookConfig,
 };
 pub use suggest::nearest_names;
+pub use tenant::Tenant;
 pub use traces::TracesConfig;
 pub use transports::{
     Direct, Fail, Lmtp, Smarthost, Socks, Transport, TransportAuth, TransportSecret,
@@ -117,7 +121,7 @@ pub use transports::{
 pub use values::{
     Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern,
     FailureDsn, KeepTranscripts, LogFormat, LogLevel, Mechanism, MtaStsMode, Network, OnBlock,
-    Pattern, ReportsTls, RequireTls, RequireTotp, StoreEngine, TlsVersion, TsigAlgorithm,
+    Pattern, ReportsTls, RequireTls, RequireTotp, Right, StoreEngine, TlsVersion, TsigAlgorithm,
     WebhookEvent, WebhookSecret,
 };
 pub use watch::{Outcome, ReadAgain, Watcher};

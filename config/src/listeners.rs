@@ -112,6 +112,8 @@ fn read_listener(
         account_https: read_http(reader, "account_https", has_tls),
         admin_http: read_http(reader, "admin_http", has_tls),
         admin_https: read_http(reader, "admin_https", has_tls),
+        mail_api_http: read_http(reader, "mail_api_http", has_tls),
+        mail_api_https: read_http(reader, "mail_api_https", has_tls),
         metrics_http: read_http(reader, "metrics_http", has_tls),
         autoconfig_https: read_http(reader, "autoconfig_https", has_tls),
         mta_sts_https: read_http(reader, "mta_sts_https", has_tls),

@@ -7,7 +7,16 @@ use crate::reader::Reader;
 /// The largest file of a secret in bytes.
 const LARGEST: u64 = 1 << 16;
 
-/// `oauth`: the authorization server that is asked about tokens (RFC 7662).
+/// `oauth`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Oauth {
+    /// Whether this server gives out mail tokens.
+    pub issuer: bool,
+    /// The authorization server whose tokens log in. None: tokens of this server only.
+    pub server: Option<OauthConfig>,
+}
+
+/// The keys of `oauth` about the authorization server that is asked about tokens (RFC 7662).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OauthConfig {
     /// The URL that is asked.
@@ -22,6 +31,8 @@ pub struct OauthConfig {
     pub audience: Option<String>,
     /// The field of the answer that has the login address. None: `username`, `email`, `sub`.
     pub username_claim: Option<String>,
+    /// The field of the answer that has the tenant. None: tokens belong to users.
+    pub tenant_claim: Option<String>,
 }
 
 /// The password of a client of the authorization server. Its `Debug` form hides it.
@@ -42,8 +53,34 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
+/// The keys that say nothing without an authorization server.
+const OF_SERVER: [&str; 6] = [
+    "client_id",
+    "client_secret_file",
+    "scope",
+    "audience",
+    "username_claim",
+    "tenant_claim",
+];
+
 /// Reads `oauth`.
-pub(crate) fn read(reader: &Reader<'_>) -> Option<OauthConfig> {
+pub(crate) fn read(reader: &Reader<'_>) -> Oauth {
+    let issuer = reader.get("issuer");
+    let has_server = reader.has("introspection_url");
+    if !has_server {
+        for key in OF_SERVER.into_iter().filter(|key| reader.has(key)) {
+            reader.wrong(key, "needs introspection_url");
+        }
+        if reader.is_present() && !reader.has("issuer") {
+            reader.wrong_here("needs introspection_url, or issuer = true");
+        }
+    }
+    // Without the URL this tells what else is wrong with the other keys.
+    let server = read_server(reader);
+    Oauth { issuer, server }
+}
+
+fn read_server(reader: &Reader<'_>) -> Option<OauthConfig> {
     let url = reader.url("introspection_url", &["https", "http"]);
     let client_id: Option<String> = reader.opt("client_id");
     let file: Option<std::path::PathBuf> = reader.opt("client_secret_file");
@@ -68,6 +105,7 @@ pub(crate) fn read(reader: &Reader<'_>) -> Option<OauthConfig> {
     }
     let audience = reader.opt("audience");
     let username_claim = reader.opt("username_claim");
+    let tenant_claim = reader.opt("tenant_claim");
     Some(OauthConfig {
         introspection_url: url?,
         client_id,
@@ -75,6 +113,7 @@ pub(crate) fn read(reader: &Reader<'_>) -> Option<OauthConfig> {
         scope,
         audience,
         username_claim,
+        tenant_claim,
     })
 }
 
@@ -114,7 +153,7 @@ mod tests {
                 "{url}, client_id = \"me\", client_secret_file = {file:?}"
             ))
         };
-        let oauth = with(&file).unwrap().oauth.unwrap();
+        let oauth = with(&file).unwrap().oauth.server.unwrap();
         let secret = oauth.client_secret.as_ref().unwrap();
         assert_eq!(secret.as_str(), "s3cret");
         assert!(!format!("{oauth:?}").contains("s3cret"));
@@ -130,14 +169,27 @@ mod tests {
                 parse(&format!("{url}, client_secret_file = {file:?}")),
                 "needs client_id",
             ),
-            (parse("scope = \"a\""), "introspection_url"),
+            (parse("scope = \"a\""), "scope: needs introspection_url"),
+            (
+                parse("issuer = true, tenant_claim = \"org\""),
+                "tenant_claim: needs introspection_url",
+            ),
+            (parse(""), "needs introspection_url, or issuer = true"),
             (parse("introspection_url = \"ftp://x\""), "https://"),
             (parse(&format!("{url}, scope = 'a\"b'")), "no scope has"),
         ] {
             let error = result.unwrap_err();
             assert!(error.contains(expected), "{expected}: {error}");
         }
-        let plain = parse(url).unwrap().oauth.unwrap();
+        let plain = parse(url).unwrap().oauth;
+        assert!(!plain.issuer);
+        let plain = plain.server.unwrap();
         assert_eq!((plain.scope.as_str(), plain.audience), ("", None));
+        assert_eq!(plain.tenant_claim, None);
+        let tenant = parse(&format!("{url}, tenant_claim = \"org\"")).unwrap();
+        let claim = tenant.oauth.server.unwrap().tenant_claim;
+        assert_eq!(claim.as_deref(), Some("org"));
+        let issuer = parse("issuer = true").unwrap().oauth;
+        assert!(issuer.issuer && issuer.server.is_none());
     }
 }

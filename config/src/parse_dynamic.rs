@@ -10,7 +10,7 @@ use crate::{
     dkim_key::DkimKey,
     dynamics::{
         Account, Alias, Destination, Dkim, DkimSelector, DomainConfig, Dynamic, IncomingWebhook,
-        MtaSts, OutgoingWebhook, ReportAddress, Route, Ruleset, Text,
+        MtaSts, OutgoingWebhook, ReportAddress, Route, Ruleset, Text, Tracking,
     },
     error::Errors,
     keys, parse_providers,
@@ -23,7 +23,7 @@ use crate::{
     tables::Tables,
     values::{
         Canonicalization, DestinationAddress, DkimAlgorithm, DkimHash, DomainPattern, FailureDsn,
-        MtaStsMode, Pattern, WebhookSecret, missing_domain, parse_domain,
+        MtaStsMode, Pattern, Right, WebhookSecret, missing_domain, parse_domain,
     },
 };
 
@@ -104,6 +104,10 @@ fn read_domain(domain: &Domain, reader: &Reader<'_>, statics: &Static) -> Domain
     DomainConfig {
         disabled: reader.get("disabled"),
         description: reader.get("description"),
+        tenant: reader.opt("tenant"),
+        tracking: reader
+            .table("tracking")
+            .and_then(|table| read_tracking(&table)),
         client_settings_domain: client_settings_domain.unwrap_or_else(|| domain.clone()),
         client_settings_imap: read_imap(&reader.section("client_settings")),
         localpart_catchall_separators: read_separators(reader),
@@ -121,6 +125,18 @@ fn read_domain(domain: &Domain, reader: &Reader<'_>, statics: &Static) -> Domain
         aliases: read_aliases(&reader.section("aliases")),
         routes: read_routes(reader),
     }
+}
+
+fn read_tracking(reader: &Reader<'_>) -> Option<Tracking> {
+    let (opens, clicks): (bool, bool) = (reader.get("opens"), reader.get("clicks"));
+    if !opens && !clicks && reader.has("host") {
+        reader.warn("host", "tracks nothing: set opens or clicks to true");
+    }
+    Some(Tracking {
+        host: reader.opt("host")?,
+        opens,
+        clicks,
+    })
 }
 
 fn read_imap(reader: &Reader<'_>) -> Option<(Domain, u16)> {
@@ -424,6 +440,9 @@ fn read_account(reader: &Reader<'_>) -> Account {
                 secret: read_secrets(&hook),
             }),
         failure_dsn: reader.opt("failure_dsn").unwrap_or(FailureDsn::Mail),
+        shared_with: read_shared(&reader.section("shared_with")),
+        allow_forward: reader.get("allow_forward"),
+        undelete_period: reader.opt("undelete_period"),
         suppress_policy_blocks: reader.get("suppress_policy_blocks"),
         source_pool: reader.opt("source_pool"),
         suppression_period: reader.opt("suppression_period"),
@@ -440,6 +459,13 @@ fn read_account(reader: &Reader<'_>) -> Account {
         junk_mailbox: read_mailbox(reader, "junk_mailbox"),
         no_custom_password: reader.get("no_custom_password"),
     }
+}
+
+fn read_shared(section: &Reader<'_>) -> BTreeMap<String, Right> {
+    let names = section.names().into_iter();
+    names
+        .filter_map(|name| Some((name.to_owned(), section.opt(name)?)))
+        .collect()
 }
 
 fn read_optional_mailbox(reader: &Reader<'_>, name: &str) -> String {

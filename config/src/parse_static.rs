@@ -20,7 +20,7 @@ use crate::{
     scalar::{Url, parse_host_port},
     sources,
     statics::{
-        Acme, Delivery, Eab, HostTlsRpt, Limits, Log, LoginFailures, MetricsConfig, Notes,
+        Acme, Delivery, Eab, HostTlsRpt, Limits, Log, LoginFailures, MailApi, MetricsConfig, Notes,
         OutgoingTls, PerDestination, Policy, Postmaster, QueueConfig, Reports, ResolverConfig,
         SmtpClient, Static, StoreConfig, Undelete, Web, WebhookConfig,
     },
@@ -142,7 +142,10 @@ fn read(root: &Reader<'_>, path: &Path) -> Static {
             max_size: undelete.get("max_size"),
         },
         dns_update: dns_update::read(root),
-        oauth: root.table("oauth").and_then(|table| oauth::read(&table)),
+        oauth: oauth::read(&root.section("oauth")),
+        mail_api: MailApi {
+            origins: root.section("mail_api").set("origins"),
+        },
         otlp: root.table("otlp").and_then(|table| otlp::read(&table)),
         resolver: read_resolver(&root.section("resolver")),
         tls: OutgoingTls {

@@ -14,14 +14,16 @@ use crate::{
     duration::parse_duration,
     dynamics::SmtpError,
     hooks::{HookBody, HookError, HookKind, HookQuarantine, HookStage},
+    origin::Origin,
     providers::{ProviderTls, ReplyScope},
     quantity::{Rate, Size},
     schema::Kind,
+    tenant::Tenant,
     values::{
         Canonicalization, DkimAlgorithm, DkimHash, DmarcHandling, DomainPattern, FailureDsn,
         KeepTranscripts, LogFormat, LogLevel, Mechanism, MtaStsMode, Network, OnBlock, Pattern,
-        ReportsTls, RequireTls, RequireTotp, StoreEngine, TlsVersion, TsigAlgorithm, WebhookEvent,
-        parse_address, parse_domain,
+        ReportsTls, RequireTls, RequireTotp, Right, StoreEngine, TlsVersion, TsigAlgorithm,
+        WebhookEvent, parse_address, parse_domain,
     },
 };
 
@@ -44,7 +46,10 @@ pub(crate) trait Scalar: Sized + PartialEq {
 fn wrong_type(kind: Kind, value: &Value) -> String {
     let quotes = match value {
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_)
-            if !matches!(kind, Kind::Bool | Kind::Integer | Kind::Number) =>
+            if !matches!(
+                kind,
+                Kind::Bool | Kind::Integer | Kind::Number | Kind::Tenant
+            ) =>
         {
             "; put it in quotes"
         }
@@ -68,7 +73,9 @@ fn wrong_type(kind: Kind, value: &Value) -> String {
 pub(crate) fn article(kind: Kind) -> String {
     match kind {
         Kind::Bool | Kind::Word(_) | Kind::Secret => kind.to_string(),
-        Kind::Ip | Kind::Network | Kind::SocketAddress | Kind::List(_) => format!("an {kind}"),
+        Kind::Ip | Kind::Network | Kind::SocketAddress | Kind::Origin | Kind::List(_) => {
+            format!("an {kind}")
+        }
         kind => format!("a {kind}"),
     }
 }
@@ -211,6 +218,17 @@ impl Scalar for Class {
     }
 }
 
+impl Scalar for Tenant {
+    const KIND: Kind = Kind::Tenant;
+
+    fn read(value: &Value, _: &Path) -> Result<Self, String> {
+        if let Some(number) = value.as_integer() {
+            return Self::parse(&number.to_string()).map_err(str::to_owned);
+        }
+        Self::parse(text::<Self>(value)?).map_err(str::to_owned)
+    }
+}
+
 impl Scalar for PathBuf {
     const KIND: Kind = Kind::Path;
 
@@ -244,6 +262,7 @@ parsed! {
     Host, Kind::Host, parse_host;
     IpAddr, Kind::Ip, parse_ip;
     Network, Kind::Network, Network::parse;
+    Origin, Kind::Origin, Origin::parse;
     SocketAddr, Kind::SocketAddress, parse_socket_address;
     Url, Kind::Url, Url::parse;
     Pattern, Kind::Regexp, parse_pattern;
@@ -285,6 +304,7 @@ word!(
     ReplyScope,
     WebhookEvent,
     FailureDsn,
+    Right,
     ReportsTls,
     RequireTls,
     TsigAlgorithm,

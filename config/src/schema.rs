@@ -44,6 +44,10 @@ pub enum Kind {
     Network,
     /// An IP address and a port, `"192.0.2.1:53"`, `"[2001:db8::1]:53"`.
     SocketAddress,
+    /// The origin of a web page, `"https://app.example.com"`.
+    Origin,
+    /// A customer: a whole number below 2^53, or a name.
+    Tenant,
     /// A URL.
     Url,
     /// A regular expression.
@@ -80,6 +84,8 @@ impl fmt::Display for Kind {
             Self::Ip => f.write_str("IP address"),
             Self::Network => f.write_str("IP address or network"),
             Self::SocketAddress => f.write_str("IP:PORT"),
+            Self::Origin => f.write_str("origin"),
+            Self::Tenant => f.write_str("whole number or name"),
             Self::Url => f.write_str("URL"),
             Self::Regexp => f.write_str("regular expression"),
             Self::Reply => f.write_str("reply"),

@@ -12,8 +12,10 @@ use postrider_smtp::{Address, Domain, LocalPart};
 
 use crate::{
     dns_update::DnsUpdate,
+    dynamics::Account,
     hooks::{Hook, Milter},
-    oauth::OauthConfig,
+    oauth::Oauth,
+    origin::Origin,
     otlp::OtlpConfig,
     providers::Providers,
     quantity::Size,
@@ -59,8 +61,10 @@ pub struct Static {
     pub resolver: ResolverConfig,
     /// The servers that take changes of a zone, by zone.
     pub dns_update: BTreeMap<Domain, DnsUpdate>,
-    /// The authorization server whose tokens log in.
-    pub oauth: Option<OauthConfig>,
+    /// The authorization server whose tokens log in, and whether this server is one too.
+    pub oauth: Oauth,
+    /// The mailbox API.
+    pub mail_api: MailApi,
     /// The collector that gets the log and the traces.
     pub otlp: Option<OtlpConfig>,
     /// Trust for outgoing TLS.
@@ -133,6 +137,7 @@ impl Static {
             resolver,
             dns_update,
             oauth,
+            mail_api,
             otlp,
             tls,
             acme,
@@ -254,6 +259,22 @@ pub struct Reports {
     pub max_size: Size,
 }
 
+/// `mail_api`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailApi {
+    /// The origins whose web pages may call the mailbox API from a browser. Empty: none.
+    pub origins: Vec<Origin>,
+}
+
+impl Undelete {
+    /// How long the deleted mail of an account is kept.
+    #[must_use]
+    pub fn period_of(&self, account: Option<&Account>) -> Duration {
+        let own = account.and_then(|account| account.undelete_period);
+        own.unwrap_or(self.keep)
+    }
+}
+
 /// `undelete`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Undelete {
@@ -358,6 +379,10 @@ pub struct Listener {
     pub admin_http: HttpService,
     /// The management API and the admin pages, over TLS.
     pub admin_https: HttpService,
+    /// The mailbox API.
+    pub mail_api_http: HttpService,
+    /// The mailbox API over TLS.
+    pub mail_api_https: HttpService,
     /// The metrics for Prometheus.
     pub metrics_http: HttpService,
     /// The settings for mail programs.
@@ -369,7 +394,7 @@ pub struct Listener {
 impl Listener {
     /// All HTTP services with the names of their keys, enabled or not.
     #[must_use]
-    pub fn http_services(&self) -> [(&'static str, &HttpService); 9] {
+    pub fn http_services(&self) -> [(&'static str, &HttpService); 11] {
         [
             ("webapi_http", &self.webapi_http),
             ("webapi_https", &self.webapi_https),
@@ -377,6 +402,8 @@ impl Listener {
             ("account_https", &self.account_https),
             ("admin_http", &self.admin_http),
             ("admin_https", &self.admin_https),
+            ("mail_api_http", &self.mail_api_http),
+            ("mail_api_https", &self.mail_api_https),
             ("metrics_http", &self.metrics_http),
             ("autoconfig_https", &self.autoconfig_https),
             ("mta_sts_https", &self.mta_sts_https),

@@ -235,6 +235,30 @@ words! {
         Unsubscribed = "unsubscribed",
         /// The recipient complained. Payloads of version 0 do not tell it.
         Complained = "complained",
+        /// The recipient opened a tracked message. Payloads of version 0 do not have it.
+        Opened = "opened",
+        /// The recipient followed a tracked link. Payloads of version 0 do not have it.
+        Clicked = "clicked",
+    }
+}
+
+impl WebhookEvent {
+    /// Whether the event comes from the tracking of messages.
+    pub(crate) const fn is_tracked(self) -> bool {
+        matches!(self, Self::Opened | Self::Clicked)
+    }
+}
+
+words! {
+    /// The right of an account to the mailboxes of another one. A later right includes the earlier
+    /// ones.
+    Right {
+        /// See the mail.
+        Read = "read",
+        /// Also change mail and mailboxes.
+        Write = "write",
+        /// Also send with the addresses of the other account.
+        Send = "send",
     }
 }
 

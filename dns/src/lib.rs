@@ -43,7 +43,7 @@ pub use fake_server::{FakeServer, Fault};
 pub use hickory::{
     HickoryResolver, HickorySettings, HickorySetupError, TrustAnchorError, TrustAnchors,
 };
-pub use name::{is_within, organisation};
+pub use name::{is_public_suffix, is_within, organisation};
 pub use record::{Caa, Mx, Question, Record, RecordType, Srv, Tlsa};
 pub use resolver::{Lookup, Resolver, UNVALIDATED_COUNTS};
 pub use update::{

@@ -18,9 +18,29 @@ pub fn organisation(name: &str) -> &str {
     psl::domain_str(name).unwrap_or(name)
 }
 
+/// Whether a name is a public suffix, such as `co.uk`, below which others register domains.
+#[must_use]
+pub fn is_public_suffix(name: &str) -> bool {
+    psl::domain_str(name).is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_public_suffix_is_no_domain_of_one_owner() {
+        for (name, expected) in [
+            ("co.uk", true),
+            ("com", true),
+            ("example.com", false),
+            ("a.example.co.uk", false),
+            ("sender.test", false),
+            ("test", true),
+        ] {
+            assert_eq!(is_public_suffix(name), expected, "{name}");
+        }
+    }
 
     #[test]
     fn names_belong_to_organisations() {

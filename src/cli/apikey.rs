@@ -22,6 +22,10 @@ pub enum ApiKey {
         /// be given several times. Default: all domains.
         #[arg(long, value_name = "DOMAIN")]
         domain: Vec<String>,
+        /// A tenant: the key has all domains whose `tenant` in domains.conf is this one, later ones
+        /// too.
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
         /// Answer errors of the management API with status 200, for clients made for Stalwart.
         #[arg(long)]
         legacy_status: bool,
@@ -69,4 +73,6 @@ pub enum KeyScope {
     ManageAccounts,
     /// Read logs, events and reports by the management API.
     ManageObserve,
+    /// Read and change the mail of people by the mailbox API, and send in their names.
+    ManageMail,
 }

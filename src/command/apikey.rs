@@ -18,6 +18,7 @@ pub(super) fn run(server: &Running, command: ApiKey) -> anyhow::Result<()> {
             account,
             scope,
             domain,
+            tenant,
             legacy_status,
             expires,
             json,
@@ -30,6 +31,7 @@ pub(super) fn run(server: &Running, command: ApiKey) -> anyhow::Result<()> {
                 expires,
                 domains: domain,
                 legacy_status,
+                tenant: tenant.unwrap_or_default(),
             })?;
             match json {
                 true => print_json(&added),
@@ -70,6 +72,7 @@ impl From<KeyScope> for Scope {
             KeyScope::ManageQueue => Self::ManageQueue,
             KeyScope::ManageAccounts => Self::ManageAccounts,
             KeyScope::ManageObserve => Self::ManageObserve,
+            KeyScope::ManageMail => Self::ManageMail,
         }
     }
 }
@@ -77,9 +80,14 @@ impl From<KeyScope> for Scope {
 fn row(out: &mut dyn Write, _: u64, item: &ApiKeyItem) -> io::Result<()> {
     let scopes: Vec<&str> = item.scopes.iter().map(|scope| scope.name()).collect();
     let expires = item.expires.as_deref().unwrap_or("never");
-    let domains = match item.domains.as_slice() {
+    let tenant = match item.tenant.as_str() {
+        "" => None,
+        tenant => Some(format!("tenant {tenant}")),
+    };
+    let reach: Vec<String> = item.domains.iter().cloned().chain(tenant).collect();
+    let domains = match reach.as_slice() {
         [] => String::new(),
-        domains => format!("  only {}", domains.join(",")),
+        reach => format!("  only {}", reach.join(",")),
     };
     writeln!(
         out,

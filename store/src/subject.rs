@@ -372,6 +372,7 @@ subjects! {
     37 config_versions ConfigVersions,
     38 second_factors SecondFactors,
     39 folders Folders,
+    41 mail_tokens MailTokens,
 }
 
 #[cfg(test)]
@@ -455,6 +456,7 @@ mod tests {
                 "folders Folders(Rename(",
                 "folders Folders(ChangeMails(",
                 "folders Folders(Summarize(",
+                "mail_tokens MailTokens(GiveToken(",
             ]
         );
     }

@@ -247,6 +247,71 @@ async fn a_token_logs_in_if_the_authorization_server_knows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_token_of_ours_logs_in_until_it_is_revoked() {
+    let setup = Setup {
+        statics: "mail_api_http = { enabled = true, port = 0 }\n[oauth]\nissuer = true\n"
+            .to_owned(),
+        ..Setup::default()
+    };
+    let world = World::start(setup).await;
+    let address = world.server.address("mail_api_http").unwrap();
+    let call = async |path: &str, body: &str| {
+        let kind = match path.contains('/') {
+            true => "application/x-www-form-urlencoded",
+            false => "application/json",
+        };
+        let answer = reqwest::Client::new()
+            .post(format!("http://{address}/api/v1/auth/{path}"))
+            .basic_auth(USER, Some(PASSWORD))
+            .header("content-type", kind)
+            .body(body.to_owned())
+            .send();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.json::<serde_json::Value>().await.unwrap()
+    };
+    let given = call("mail-token", "").await;
+    let token = given["access_token"].as_str().unwrap();
+    let xoauth2 = format!("user={USER}\x01auth=Bearer {token}\x01\x01");
+    let xoauth2 = format!("AUTH XOAUTH2 {}", base64(xoauth2.as_bytes()));
+    let mut client = session(&world).await;
+    let ehlo = client.expect("EHLO client.test", "250").await;
+    assert!(ehlo.contains(" OAUTHBEARER XOAUTH2"), "{ehlo}");
+    client.expect(&xoauth2, "235 2.7.0").await;
+    submits(&mut client).await;
+    call("token/revoke", &format!("token={token}")).await;
+    let mut client = session(&world).await;
+    client.expect("EHLO client.test", "250").await;
+    client.expect(&xoauth2, "334 ").await;
+    client.expect("", "535 5.7.8").await;
+
+    // The description is there without a login, and what nobody knows is a problem.
+    let get = async |path: &str| {
+        let answer = reqwest::get(format!("http://{address}/api/v1/{path}"))
+            .await
+            .unwrap();
+        (
+            answer.status().as_u16(),
+            answer.json::<serde_json::Value>().await.unwrap(),
+        )
+    };
+    let (status, described) = get("openapi.json").await;
+    assert_eq!(status, 200);
+    assert!(described["paths"]["/api/v1/mail/domains"].is_object());
+    let (status, problem) = get("nothing").await;
+    assert_eq!((status, &problem["error"]), (404, &"notFound".into()));
+    // The calls about the own account are at this port too, and the rest of the management API is not.
+    let account = async |path: &str| {
+        let request = reqwest::Client::new().get(format!("http://{address}/api/{path}"));
+        let answer = request.basic_auth(USER, Some(PASSWORD)).send().await;
+        answer.unwrap().status().as_u16()
+    };
+    assert_eq!(account("account/auth").await, 200);
+    assert_eq!(account("queue/status").await, 404);
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_refusal_of_a_login_has_its_code() {
     let closed = "[accounts.closed]\ndomain = \"example.org\"\n\
                   destinations.\"closed@example.org\" = {}\nlogin_disabled = \"ask Eve\"\n";

@@ -35,6 +35,7 @@ mod keys;
 mod knot;
 mod lab;
 mod load;
+mod mail_tokens;
 mod milters;
 mod mx;
 mod pages;

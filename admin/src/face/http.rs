@@ -16,9 +16,9 @@ mod login;
 mod once;
 mod openapi;
 mod page;
-mod paging;
-mod parameters;
-mod problem;
+pub(super) mod paging;
+pub(super) mod parameters;
+pub(super) mod problem;
 mod table;
 mod tokens;
 
@@ -65,7 +65,7 @@ const CALLS: (u32, u32) = (512, 32);
 /// The most streams at a time, in all and of one caller.
 const STREAMS: (u32, u32) = (512, 16);
 /// The type of answers.
-const JSON: &str = "application/json; charset=utf-8";
+pub(super) const JSON: &str = "application/json; charset=utf-8";
 
 /// The management API. All listeners share its limits.
 #[derive(Clone)]
@@ -121,6 +121,14 @@ impl Management {
             .route("/api", any(answer))
             .route("/api/", any(answer))
             .route("/api/{*rest}", any(answer))
+            .layer(DefaultBodyLimit::disable())
+            .with_state(self.served(endpoint))
+    }
+
+    /// The calls below `/api/account` alone, for a listener without the management API.
+    pub fn account_router(&self, endpoint: Endpoint) -> Router {
+        Router::new()
+            .route("/api/account/{*rest}", any(answer))
             .layer(DefaultBodyLimit::disable())
             .with_state(self.served(endpoint))
     }
@@ -196,7 +204,7 @@ impl Answer {
 }
 
 /// A value as the body of an answer.
-fn json_body(status: StatusCode, value: &Value, kind: &'static str) -> Response {
+pub(super) fn json_body(status: StatusCode, value: &Value, kind: &'static str) -> Response {
     let kind = HeaderValue::from_static(kind);
     (status, [(CONTENT_TYPE, kind)], value.to_string()).into_response()
 }
@@ -324,7 +332,7 @@ pub(super) async fn read_whole(body: Body, max: usize) -> Result<Bytes, Response
 }
 
 /// Reads a body of at most `max` bytes, and gives its first bytes, `kept` at most.
-async fn read_body(body: Body, kept: usize, max: usize) -> Result<Bytes, Problem> {
+pub(super) async fn read_body(body: Body, kept: usize, max: usize) -> Result<Bytes, Problem> {
     let read = async {
         let (mut bytes, mut seen) = (Vec::new(), 0);
         let mut pieces = body.into_data_stream();
@@ -367,7 +375,7 @@ fn value(of: &impl serde::Serialize) -> Result<Value, Problem> {
 }
 
 /// The value of a header as text.
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -216,6 +216,21 @@ impl World {
         Ok(wanted.iter().map(Wanted::item).collect())
     }
 
+    /// The records that each of several domains should have, in the same order. A domain that is
+    /// not there has none.
+    pub async fn records_of(&self, domains: &[Domain]) -> Vec<Vec<RecordItem>> {
+        let (facts, warnings) = self.facts().await;
+        for warning in warnings {
+            warn!(reason = warning, "DNS records not complete");
+        }
+        let records = domains.iter().map(|domain| {
+            let config = self.config.domains.get(domain);
+            let wanted = config.map(|config| wanted(&self.statics, config, domain, &facts));
+            wanted.iter().flatten().map(Wanted::item).collect()
+        });
+        records.collect()
+    }
+
     /// Checks a domain.
     ///
     /// # Errors

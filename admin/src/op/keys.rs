@@ -1,5 +1,6 @@
 //! API keys: programs call the webapi with them in the name of an account, or the management API.
 
+use postrider_config::Tenant;
 use postrider_receive::login::KeyText;
 use postrider_smtp::Domain;
 use postrider_store::{ApiKey, ApiKeyId, NewApiKey, Scope, Time};
@@ -27,6 +28,9 @@ pub struct ApiKeyItem {
     /// The management API answers some errors with status 200.
     #[serde(default)]
     pub legacy_status: bool,
+    /// The tenant whose domains the key has, later ones too; empty: none.
+    #[serde(default)]
+    pub tenant: String,
 }
 
 impl From<&ApiKey> for ApiKeyItem {
@@ -40,6 +44,7 @@ impl From<&ApiKey> for ApiKeyItem {
             expires: key.expires.map(|time| time.to_string()),
             domains: key.domains.iter().map(|it| unicode(it)).collect(),
             legacy_status: key.legacy_status,
+            tenant: key.tenant.clone(),
         }
     }
 }
@@ -93,6 +98,9 @@ pub struct Add {
     /// The management API answers some errors with status 200, as clients of Stalwart expect.
     #[serde(default)]
     pub legacy_status: bool,
+    /// A tenant. The key has all domains with this tenant, later ones too. Empty: none.
+    #[serde(default)]
+    pub tenant: String,
 }
 
 /// A new key.
@@ -117,7 +125,10 @@ impl Single for Add {
 
     async fn answer(self, context: &Context) -> Result<Added, AdminError> {
         let name = self.name.clone();
-        let described = (&self.account, &self.scopes, &self.domains, self.expires);
+        let described = (
+            (&self.account, &self.scopes, &self.domains, self.expires),
+            &self.tenant,
+        );
         let context = &context.carrying("key.add", &name, &described);
         let added = self.add(context).await;
         context.record("key.add", &name, &described, added).await
@@ -138,6 +149,7 @@ impl Add {
             expires: self.expires,
             domains: self.domains(context)?,
             legacy_status: self.legacy_status,
+            tenant: self.tenant()?,
         };
         let id = context.store.add_api_key(key).await?;
         let key = KeyText::new(id, secret).to_string();
@@ -165,7 +177,25 @@ impl Add {
             let text = "domains are for keys with a scope of the management API";
             return Err(AdminError::invalid(text).at("domains"));
         }
+        if !self.tenant.is_empty() && !manages {
+            let text = "a tenant is for keys with a scope of the management API";
+            return Err(AdminError::invalid(text).at("tenant"));
+        }
         Ok(())
+    }
+
+    /// The tenant in its one form. It needs no domain yet.
+    fn tenant(&self) -> Result<String, AdminError> {
+        if self.tenant.is_empty() {
+            return Ok(String::new());
+        }
+        match Tenant::parse(&self.tenant) {
+            Ok(tenant) => Ok(tenant.to_string()),
+            Err(problem) => {
+                let text = format!("the tenant {:?} {problem}", self.tenant);
+                Err(AdminError::invalid(text).at("tenant"))
+            }
+        }
     }
 
     /// The domains in A-labels. Each must exist.

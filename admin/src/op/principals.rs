@@ -3,13 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use postrider_config::{Account, DestinationAddress, Dynamic};
+use postrider_config::{Account, DestinationAddress, Dynamic, Right, Tenant};
+use postrider_receive::login::Reach;
 use postrider_smtp::{Address, Domain};
 use postrider_store::{ApiKey, PrincipalKind, PrincipalName, Scope};
 use serde::{Deserialize, Serialize};
 
 use super::{Operation, Sink};
 use crate::{AdminError, Context};
+
+/// The type of a shared mailbox in the management API: an account in which nobody logs in.
+pub const SHARED: &str = "group";
+
+/// The message for those who log in to a shared mailbox. An account that has it is one.
+pub const SHARED_MAILBOX: &str = "this is a shared mailbox";
 
 /// The kinds of principals, by the names that clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,8 +83,11 @@ pub struct PrincipalItem {
     pub quota: u64,
     /// The lists that an account is a member of.
     pub lists: Vec<String>,
-    /// The accounts that are members of a list.
+    /// The accounts that are members of a list, or that may send in the name of a shared mailbox.
     pub members: Vec<String>,
+    /// The account is a shared mailbox, in which nobody logs in.
+    #[serde(default)]
+    pub shared: bool,
     /// Web pages about an account or a list.
     #[serde(default)]
     pub urls: Vec<String>,
@@ -89,6 +99,9 @@ pub struct PrincipalItem {
     pub scopes: Vec<Scope>,
     /// The domains of the key of a tenant.
     pub domains: Vec<String>,
+    /// The tenant whose domains the key has, or whose domain it is; empty: none.
+    #[serde(default)]
+    pub tenant: String,
 }
 
 impl PrincipalItem {
@@ -102,11 +115,13 @@ impl PrincipalItem {
             quota: 0,
             lists: Vec::new(),
             members: Vec::new(),
+            shared: false,
             urls: Vec::new(),
             addresses: 0,
             suspended: false,
             scopes: Vec::new(),
             domains: Vec::new(),
+            tenant: String::new(),
         }
     }
 
@@ -115,13 +130,30 @@ impl PrincipalItem {
         let mut emails: Vec<String> = account.destinations.keys().map(shown).collect();
         let own = format!("{name}@{}", account.domain.unicode());
         emails.sort_by_key(|email| *email != own);
+        let shared = account.login_disabled == SHARED_MAILBOX;
+        let shares = account.shared_with.iter();
+        let senders = shares.filter(|(_, right)| **right == Right::Send);
         Self {
             description: account.description.clone(),
             emails,
             quota: account.quota.map_or(0, |quota| quota.0),
             urls: account.urls.clone(),
-            suspended: !account.login_disabled.is_empty(),
+            members: match shared {
+                true => senders.map(|(name, _)| name.clone()).collect(),
+                false => Vec::new(),
+            },
+            shared,
+            suspended: !shared && !account.login_disabled.is_empty(),
             ..Self::new(Kind::Individual, name.to_owned())
+        }
+    }
+
+    /// The type in the management API.
+    #[must_use]
+    pub const fn type_name(&self) -> &'static str {
+        match self.shared {
+            true => SHARED,
+            false => self.kind.name(),
         }
     }
 
@@ -132,6 +164,20 @@ impl PrincipalItem {
             (Kind::List, Some(address)) => address,
             _ => &self.name,
         }
+    }
+
+    /// The things that a key sees, without the present domains of its tenant. None: they can't be
+    /// read, and may be everything.
+    pub(crate) fn reach(&self) -> Option<Reach> {
+        let domains = self.domains.iter().map(|it| Domain::parse(it));
+        let tenant = match self.tenant.as_str() {
+            "" => None,
+            tenant => Some(Tenant::parse(tenant).ok()?),
+        };
+        Some(Reach {
+            domains: domains.collect::<Result<_, _>>().ok()?,
+            tenant,
+        })
     }
 
     /// Whether all words are in the name, an address or the description. Case does not count.
@@ -148,6 +194,7 @@ impl PrincipalItem {
         Self {
             scopes: key.scopes.clone(),
             domains: key.domains.clone(),
+            tenant: key.tenant.clone(),
             ..Self::new(Kind::ApiKey, key.name.clone())
         }
     }
@@ -211,6 +258,10 @@ fn of_config(config: &Dynamic) -> Vec<(String, PrincipalItem)> {
         let mut item = PrincipalItem::new(Kind::Domain, name);
         item.description.clone_from(&settings.description);
         item.addresses = addresses(config, domain);
+        item.tenant = settings
+            .tenant
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string);
         named.push((domain.ascii().to_owned(), item));
         for (local, alias) in &settings.aliases {
             let address = Address {

@@ -103,6 +103,7 @@ async fn a_domain_comes_with_keys_and_reports_and_goes_with_its_files() {
             account: "mira".to_owned(),
             localpart: Some("mira".to_owned()),
             disabled: false,
+            tenant: String::new(),
         })
         .await;
     assert_eq!(added.address.as_deref(), Some("mira@new.test"));
@@ -231,6 +232,7 @@ async fn a_domain_is_added_also_if_its_records_cannot_be_published() {
             account: "jane".to_owned(),
             localpart: None,
             disabled: false,
+            tenant: String::new(),
         })
         .await;
     assert_eq!(added.published, None);
@@ -256,6 +258,7 @@ async fn an_account_that_exists_gets_postmaster_at_a_new_domain() {
         account: account.to_owned(),
         localpart: None,
         disabled: true,
+        tenant: String::new(),
     };
     let added = desk.ask(add("b\u{fc}ro.test", "jane")).await;
     assert_eq!(added.address.as_deref(), Some("postmaster@b\u{fc}ro.test"));

@@ -8,6 +8,8 @@ mod junk;
 mod lists;
 #[path = "http/live.rs"]
 mod live;
+#[path = "http/mail.rs"]
+mod mail;
 #[path = "http/observe.rs"]
 mod observe;
 #[path = "http/principals.rs"]
@@ -118,6 +120,16 @@ impl Site {
         site
     }
 
+    /// Requests to a server of another API at this address.
+    pub(super) fn at(desk: Desk, address: SocketAddr) -> Self {
+        Self {
+            desk,
+            address,
+            stop: watch::Sender::new(false),
+            key: String::new(),
+        }
+    }
+
     /// The text of the site's key with another secret. Only its first character differs, since the
     /// last one has bits that no key uses.
     pub(super) fn wrong_key(&self) -> String {
@@ -141,6 +153,7 @@ impl Site {
             expires: None,
             domains: domains.iter().map(|it| (*it).to_owned()).collect(),
             legacy_status: false,
+            tenant: String::new(),
         };
         change(&mut add);
         add.answer(&self.desk.context).await.unwrap().key

@@ -24,6 +24,7 @@ async fn add(desk: &Desk, domain: &str) -> domains::Added {
         account: "app".to_owned(),
         localpart: None,
         disabled: false,
+        tenant: String::new(),
     })
     .await
 }

@@ -8,7 +8,7 @@ use postrider_config::{
     CertificateSource, DmarcHandling, Dynamic, FailureDsn, HookAuth, HookBody, HookBreaker,
     HookConditions, HookController, HookError, HookKind, HookQuarantine, HookStage,
     KeepTranscripts, Lmtp, LogFormat, LogLevel, MilterSocket, OnBlock, ReportsTls, RequireTls,
-    Size, Static, TlsVersion, Transport, TsigAlgorithm, describe,
+    Right, Size, Static, Tenant, TlsVersion, Transport, TsigAlgorithm, describe,
     keys::{DYNAMIC, STATIC},
     replace_private,
     schema::{Default, Key, Section},
@@ -115,6 +115,8 @@ fn defaults_of_postrider_conf() {
     assert_eq!(config.reports.keep, MINUTE * 60 * 24 * 365);
     assert_eq!(config.reports.max_size, Size(4 << 30));
     assert!(config.hooks.is_empty() && config.milters.is_empty());
+    assert!(config.mail_api.origins.is_empty());
+    assert!(!config.oauth.issuer && config.oauth.server.is_none());
     assert!(config.not_yet().is_empty() && config.warnings().is_empty());
 }
 
@@ -262,6 +264,8 @@ fn defaults_of_listeners() {
             "account_https 443 /account/",
             "admin_http 80 /admin/",
             "admin_https 443 /admin/",
+            "mail_api_http 80 /api/v1/",
+            "mail_api_https 443 /api/v1/",
             "metrics_http 8010 /metrics",
             "autoconfig_https 443 /",
             "mta_sts_https 443 /",
@@ -302,6 +306,7 @@ fn defaults_of_domains_conf() {
     assert!(configured.dkim.selectors.is_empty() && configured.dkim.sign.is_empty());
     assert_eq!((&configured.dmarc, &configured.tls_rpt), (&None, &None));
     assert_eq!(configured.mta_sts, None);
+    assert_eq!((&configured.tenant, &configured.tracking), (&None, &None));
     let account = &config.accounts["alice"];
     assert_eq!(account.failure_dsn, FailureDsn::Mail);
     assert_eq!(account.keep_retired_message_period, Duration::ZERO);
@@ -316,6 +321,8 @@ fn defaults_of_domains_conf() {
         !account.keep_rejects && !account.no_custom_password && !account.suppress_policy_blocks
     );
     assert_eq!(account.suppression_period, None);
+    assert!(account.shared_with.is_empty() && !account.allow_forward);
+    assert_eq!(account.undelete_period, None);
     assert_eq!(account.outgoing_webhook, None);
     let destination = account.destinations.values().next().unwrap();
     assert_eq!(destination.mailbox, "Inbox");
@@ -411,6 +418,46 @@ fn keys_that_this_version_only_checks_are_listed() {
     );
     let config = dynamic(&text, &statics(""));
     assert_eq!(config.not_yet(), ["accounts.alice.no_custom_password"]);
+}
+
+#[test]
+fn keys_of_the_mailbox_api_are_read() {
+    let config = statics(
+        "mail_api_https = { path = \"/mail\" }\nmail_api_http = {}\ntls.certs = [{ cert_file = \"c\", \
+         key_file = \"/k\" }]\n[mail_api]\norigins = [\"https://App.example.com\"]\n",
+    );
+    let listener = &config.listeners["local"];
+    assert!(listener.mail_api_http.enabled && listener.mail_api_https.enabled);
+    assert_eq!(listener.mail_api_https.path, "/mail/");
+    assert_eq!(
+        config.mail_api.origins[0].as_str(),
+        "https://app.example.com"
+    );
+    let text = "[domains.\"example.org\"]\ntenant = 42\n\
+        tracking = { host = \"t.example.org\", clicks = true }\n\
+        [domains.\"example.net\"]\ntenant = \"acme\"\n\
+        [accounts.alice]\ndomain = \"example.org\"\nundelete_period = \"3d\"\n\
+        shared_with.bob = \"send\"\nshared_with.\"carol.b\" = \"read\"\nallow_forward = true\n\
+        [accounts.bob]\ndomain = \"example.org\"\n[accounts.\"carol.b\"]\ndomain = \"example.org\"\n";
+    let config = dynamic(text, &statics(""));
+    let tenants: Vec<_> = config
+        .domains
+        .values()
+        .map(|it| it.tenant.clone())
+        .collect();
+    let tenant = |text: &str| Some(Tenant::parse(text).unwrap());
+    assert_eq!(tenants, [tenant("acme"), tenant("42")]);
+    let tracking = config.domains.values().find_map(|it| it.tracking.as_ref());
+    let tracking = tracking.unwrap();
+    assert_eq!(tracking.host.ascii(), "t.example.org");
+    assert!(tracking.clicks && !tracking.opens);
+    let alice = &config.accounts["alice"];
+    assert_eq!(alice.undelete_period, Some(72 * HOUR));
+    assert!(alice.allow_forward);
+    assert_eq!(alice.right_of("bob"), Some(Right::Send));
+    assert_eq!(alice.right_of("carol.b"), Some(Right::Read));
+    assert_eq!(alice.right_of("alice"), None);
+    assert!(Right::Read < Right::Write && Right::Write < Right::Send);
 }
 
 #[test]
@@ -546,6 +593,7 @@ fn document_with(name: &str, value: &str) -> (String, String) {
         ("<module>", "postrider"),
         ("<source>", "one"),
         ("<name>", "x"),
+        ("<account>", "y"),
     ];
     let name = names
         .iter()

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 use postrider_store::{ApiKey, ApiKeyId, Time};
 
 /// The beginning of the text of each key. It makes a leaked key easy to recognise.
-const PREFIX: &str = "prk_";
+pub(super) const PREFIX: &str = "prk_";
 
 /// The text of a key: its number and 256 random bits. The store keeps only a hash of the bits.
 pub struct KeyText {
@@ -92,6 +92,7 @@ mod tests {
             expires: Some(Time(10)),
             domains: Vec::new(),
             legacy_status: false,
+            tenant: String::new(),
         };
         let text = KeyText::new(key.id, secret).to_string();
         assert!(text.starts_with("prk_7_") && text.len() == 6 + 43, "{text}");

@@ -22,6 +22,7 @@ use tracing::warn;
 use super::{
     apppassword::find_random,
     attempts::Attempts,
+    calls::ApiCalls,
     limiter::{Identity, Source},
     oauth::Oauth,
     otp::{otp_step, split_code},
@@ -137,6 +138,8 @@ struct Shared {
     oauth: Option<Oauth>,
     /// What became of logins, before it is in the store.
     attempts: Attempts,
+    /// The calls of the mailbox API.
+    calls: ApiCalls,
 }
 
 struct Remembered {
@@ -168,6 +171,7 @@ impl Logins {
                 salts: OnceCell::new(),
                 oauth,
                 attempts: Attempts::default(),
+                calls: ApiCalls::default(),
             }),
         }
     }
@@ -287,6 +291,12 @@ impl Logins {
 
     pub(super) fn store(&self) -> &Store {
         &self.shared.store
+    }
+
+    /// The calls of the mailbox API, counted by caller.
+    #[must_use]
+    pub fn calls(&self) -> &ApiCalls {
+        &self.shared.calls
     }
 
     /// The check of OAuth tokens. None: tokens are not taken.

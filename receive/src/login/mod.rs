@@ -17,28 +17,36 @@
 mod apikey;
 mod apppassword;
 mod attempts;
+mod caller;
+mod calls;
 mod certificate;
 mod limiter;
 mod logins;
 pub(crate) mod oauth;
 mod otp;
 mod password;
+mod reach;
 mod scram;
 mod second;
+mod token;
 
 pub use apikey::KeyText;
 pub use apppassword::{APP_PASSWORD_MIN_LENGTH, make_app_password, matches_hash};
 pub use attempts::Attempt;
+pub use caller::{ApiCaller, ApiClient, ApiCredentials, ApiRefusal, ApiUser, Manager};
+pub use calls::{ApiCalls, CallsOf, InCall};
 pub use limiter::{Identity, LoginLimiter, LoginLimits, Rate, Source, wait_in_words};
 pub use logins::{CodeCheck, Logins, PasswordCheck};
-pub use oauth::{Meaning, NoAnswer, Oauth, OauthError};
+pub use oauth::{Holder, Meaning, NoAnswer, Oauth, OauthError};
 pub use otp::{OtpError, make_otp, otp_code, otp_step, parse_otp};
 pub use password::{
     HashError, PasswordError, check_hash, check_password, hash_password, hash_password_beside,
     slow_hash,
 };
+pub use reach::Reach;
 pub use scram::{ScramOffered, scram_keys, scram_salts};
 pub use second::{SecondCheck, make_recovery_codes};
+pub use token::{GivenToken, TokenError, address_owner, is_own_secret};
 
 use postrider_config::Dynamic;
 use postrider_smtp::Address;

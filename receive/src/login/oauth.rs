@@ -105,10 +105,36 @@ struct Remembered {
 /// The meaning of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// It is good, and stands for a user with these names. The first that is a login counts.
-    Good(Vec<String>),
+    /// It is good.
+    Good(Holder),
     /// It is not good, or not for us.
     Bad,
+}
+
+/// What a good token stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// The names of the user. The first that is a login counts.
+    pub names: Vec<String>,
+    /// The scopes.
+    pub scopes: Vec<String>,
+    /// The tenant, as the authorization server names it. None: it names none.
+    pub tenant: Option<String>,
+}
+
+impl Meaning {
+    /// The same, if the token has all these scopes, with blanks between them. Else it is not good.
+    #[must_use]
+    pub fn within(self, wanted: &str) -> Self {
+        let has = |holder: &Holder| {
+            let mut wanted = wanted.split_ascii_whitespace();
+            wanted.all(|wanted| holder.scopes.iter().any(|scope| scope == wanted))
+        };
+        match self {
+            Self::Good(holder) if has(&holder) => Self::Good(holder),
+            _ => Self::Bad,
+        }
+    }
 }
 
 /// The authorization server gave no answer. The text is for the log.
@@ -164,12 +190,13 @@ enum Audience {
 }
 
 impl Oauth {
-    /// Sets up the questions. None: the configuration has no `oauth`.
+    /// Sets up the questions. None: the configuration names no
+    /// authorization server.
     ///
     /// # Errors
     /// If a setting can't be used.
     pub fn new(statics: &Static) -> Result<Option<Self>, OauthError> {
-        let Some(settings) = &statics.oauth else {
+        let Some(settings) = &statics.oauth.server else {
             return Ok(None);
         };
         let url = settings.introspection_url.parse();
@@ -194,11 +221,20 @@ impl Oauth {
         }))
     }
 
-    /// The meaning of a token.
+    /// The meaning of a token at submission. It needs the scopes of the configuration.
     ///
     /// # Errors
     /// If the authorization server gives no answer that can be understood.
     pub async fn meaning(&self, token: &str, now: Time) -> Result<Meaning, NoAnswer> {
+        let meaning = self.meaning_of(token, now).await?;
+        Ok(meaning.within(&self.settings.scope))
+    }
+
+    /// The meaning of a token, whatever its scopes are.
+    ///
+    /// # Errors
+    /// If the authorization server gives no answer that can be understood.
+    pub async fn meaning_of(&self, token: &str, now: Time) -> Result<Meaning, NoAnswer> {
         let found = self.find(token, now).await;
         found.inspect_err(|error| {
             if let Some(count) = self.silence().count(Instant::now()) {
@@ -323,11 +359,7 @@ fn judge(settings: &OauthConfig, answer: Answer, now: Time) -> Remembered {
     };
     // A time beyond the end of time is the end of time.
     let expires = answer.exp.map(|seconds| Time((seconds * 1e6) as i64));
-    let wanted = settings.scope.split_ascii_whitespace();
     let scope = answer.scope.unwrap_or_default();
-    let has_scopes = wanted
-        .into_iter()
-        .all(|wanted| scope.split_ascii_whitespace().any(|it| it == wanted));
     let audience = settings.audience.as_ref();
     let is_for_us = audience.is_none_or(|wanted| match &answer.aud {
         Some(Audience::One(one)) => one == wanted,
@@ -335,7 +367,7 @@ fn judge(settings: &OauthConfig, answer: Answer, now: Time) -> Remembered {
         None => false,
     });
     let is_over = expires.is_some_and(|expires| expires <= now);
-    if !answer.active || is_over || !has_scopes || !is_for_us {
+    if !answer.active || is_over || !is_for_us {
         return bad;
     }
     let claims: &[&str] = match &settings.username_claim {
@@ -350,9 +382,22 @@ fn judge(settings: &OauthConfig, answer: Answer, now: Time) -> Remembered {
         .filter(|claim| is_verified || **claim != "email");
     let names = claims.filter_map(|claim| answer.others.get(*claim));
     let names = names.filter_map(|name| name.as_str().map(str::to_owned));
+    let tenant = settings.tenant_claim.as_ref();
+    let tenant = tenant.and_then(|claim| answer.others.get(claim));
+    let tenant = tenant.and_then(|tenant| match tenant {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    });
+    let scopes = scope.split_ascii_whitespace().map(str::to_owned);
     let until = now.after(GOOD);
+    let holder = Holder {
+        names: names.collect(),
+        scopes: scopes.collect(),
+        tenant,
+    };
     Remembered {
-        meaning: Meaning::Good(names.collect()),
+        meaning: Meaning::Good(holder),
         until: expires.map_or(until, |expires| expires.min(until)),
     }
 }

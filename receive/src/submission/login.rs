@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use postrider_config::{Dynamic, LoginName};
 use postrider_smtp::{
-    Address, EnhancedCode, Reply, ReplyCode,
+    EnhancedCode, Reply, ReplyCode,
     sasl::{Evidence, Login, ScramOffer, ScramRequest},
     server::Client,
 };
-use postrider_store::StoreError;
+use postrider_store::{MailTokenKind, StoreError};
 use tracing::{debug, error};
 
 use super::SubmissionSession;
 use crate::{
     decide::{Refusal, Role, Stage, decide},
     facts::{LoggedIn, LoginFacts},
-    login::{Identity, Meaning, PasswordCheck, ScramOffered, Source, plain_login},
+    login::{
+        Identity, Meaning, PasswordCheck, ScramOffered, Source, address_owner, is_own_secret,
+        plain_login,
+    },
     refusals::reason,
 };
 
@@ -155,9 +158,6 @@ impl SubmissionSession {
         named: Option<LoginName<'a>>,
         source: &Source,
     ) -> Result<(Option<LoginName<'a>>, PasswordCheck), Reply> {
-        let Some(oauth) = self.context.logins.oauth() else {
-            return Ok((None, PasswordCheck::Wrong));
-        };
         let account = named.as_ref().map(|named| named.account);
         let identity = identity(user, account);
         if let Some(wait) = source.wait(identity) {
@@ -165,12 +165,8 @@ impl SubmissionSession {
         }
         // No token can be guessed, so failures are counted afterwards. No answer is no failure of
         // the client.
-        let meaning = oauth.meaning(token, source.now).await;
-        let names = match meaning.map_err(|_| NO_ANSWER)? {
-            Meaning::Good(names) => names,
-            Meaning::Bad => Vec::new(),
-        };
-        let owner = names.iter().find_map(|name| token_owner(config, name));
+        let names = self.names_of(config, token, source).await?;
+        let owner = names.iter().find_map(|name| address_owner(config, name));
         let owner = owner.filter(|owner| user.is_empty() || account == Some(owner.account));
         let Some(owner) = owner else {
             if !names.is_empty() {
@@ -186,6 +182,31 @@ impl SubmissionSession {
         };
         source.right(identity, false);
         Ok((Some(named.unwrap_or(owner)), PasswordCheck::Right))
+    }
+
+    /// The names that a token stands for. None: it is not good. What this server gave out is never
+    /// sent to the authorization server.
+    async fn names_of(
+        &self,
+        config: &Dynamic,
+        token: &str,
+        source: &Source,
+    ) -> Result<Vec<String>, Reply> {
+        let logins = &self.context.logins;
+        if is_own_secret(token) {
+            let kinds = [MailTokenKind::Mail];
+            let found = logins.token_owner(token, &kinds, config, source.now).await;
+            let found = found.map_err(|error| unchecked(&error))?;
+            return Ok(found.into_iter().map(|token| token.address).collect());
+        }
+        let Some(oauth) = logins.oauth() else {
+            return Ok(Vec::new());
+        };
+        let meaning = oauth.meaning(token, source.now).await;
+        Ok(match meaning.map_err(|_| NO_ANSWER)? {
+            Meaning::Good(holder) => holder.names,
+            Meaning::Bad => Vec::new(),
+        })
     }
 }
 
@@ -228,17 +249,4 @@ fn identity<'a>(user: &'a str, account: Option<&'a str>) -> Identity<'a> {
 fn unchecked(store: &StoreError) -> Reply {
     error!(error = %store, "failed to check a login");
     UNCHECKED
-}
-
-/// The account whose address a token names. The authorization server has users of its own, who may
-/// choose their names. So a part behind a separator and a catch-all count for nothing here.
-fn token_owner<'a>(config: &'a Dynamic, name: &str) -> Option<LoginName<'a>> {
-    let address = Address::parse(name).ok()?;
-    let (account, _) = config.destination(&address)?;
-    let (account, config) = config.accounts.get_key_value(account)?;
-    Some(LoginName {
-        account,
-        config,
-        address,
-    })
 }

@@ -13,11 +13,11 @@ use postrider_config::{Dynamic, Static};
 use postrider_dns::FakeResolver;
 use postrider_queue::{DeliveryMode, Queue, QueueParts, TcpDialer};
 use postrider_smtp::{
-    Hold,
+    Address, Hold,
     sasl::{Evidence, Mechanism, ScramHash},
     server::SessionId,
 };
-use postrider_store::{ManualClock, Order, Store, TlsKey};
+use postrider_store::{MailTokenKind, ManualClock, Order, Store, TlsKey};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::net::TcpListener;
 
@@ -452,6 +452,40 @@ async fn a_token_logs_in_the_user_that_it_stands_for() {
         none.log_in(&token("ann@example.org", "good")).await,
         "535 5.7.8"
     );
+}
+
+/// The server gave the token out itself, so it asks nobody else.
+#[tokio::test]
+async fn a_mail_token_logs_in_the_account_that_it_is_for() {
+    let (url, asked) = authorization_server().await;
+    let world = World::start(&format!("oauth.introspection_url = \"{url}\"")).await;
+    let logins = &world.context.logins;
+    let ann = Address::parse("ann@example.org").unwrap();
+    let now = world.context.clock.now();
+    let give = async |kind| {
+        logins
+            .give_token("ann", &ann, kind, now)
+            .await
+            .unwrap()
+            .text
+    };
+    let (mail, user) = (
+        give(MailTokenKind::Mail).await,
+        give(MailTokenKind::User).await,
+    );
+    for (name, text, expected) in [
+        ("ann@example.org", mail.as_str(), "ann@example.org"),
+        ("second@example.org", &mail, "second@example.org"),
+        ("", &mail, "ann@example.org"),
+        ("bob@example.org", &mail, "535 5.7.8"),
+        ("ann@example.org", &user, "535 5.7.8"),
+        ("ann@example.org", "prm_unknown", "535 5.7.8"),
+        ("ann@example.org", "prk_1_unknown", "535 5.7.8"),
+    ] {
+        let found = world.log_in(&token(name, text)).await;
+        assert_eq!(found, expected, "{name} {text}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

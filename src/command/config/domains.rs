@@ -35,6 +35,7 @@ pub(super) fn run(desk: &Desk, command: Domain) -> anyhow::Result<()> {
                 account: account.clone(),
                 localpart,
                 disabled,
+                tenant: String::new(),
             })?;
             match json {
                 true => print_json(&added),

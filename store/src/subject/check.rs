@@ -20,7 +20,7 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 20] = [
+        let checks: [Check; 21] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,
@@ -40,6 +40,7 @@ impl State {
             Self::check_deleted,
             Self::check_received_reports,
             Self::check_web_sessions,
+            Self::check_mail_tokens,
             Self::check_login_attempts,
         ];
         for check in checks {

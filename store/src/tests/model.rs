@@ -519,6 +519,7 @@ impl World {
                     expires: None,
                     domains: Vec::new(),
                     legacy_status: false,
+                    tenant: String::new(),
                 };
                 self.durable(async |store| store.add_api_key(key.clone()).await)
                     .await;

@@ -120,8 +120,9 @@ pub(super) async fn delete(
 ) -> Result<Done, ApiError> {
     let id = json::read(request, id)?;
     let (undelete, now) = (context.statics.undelete, context.clock.now());
+    let config = context.config.load_full();
     let keep = KeepDeleted {
-        until: now.after(undelete.keep),
+        until: now.after(undelete.period_of(config.accounts.get(&user.account))),
         bytes: undelete.max_size.0,
     };
     let deleted = context.store.delete_mail(&user.account, id, now, keep);

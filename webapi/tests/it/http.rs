@@ -147,6 +147,7 @@ async fn a_valid_key_is_never_refused_for_failures() {
         expires: None,
         domains: Vec::new(),
         legacy_status: false,
+        tenant: String::new(),
     };
     let id = world.store.add_api_key(key).await.unwrap();
     let form = "application/x-www-form-urlencoded";
@@ -270,6 +271,7 @@ async fn a_key_works_for_its_scopes() {
             expires,
             domains: Vec::new(),
             legacy_status: false,
+            tenant: String::new(),
         };
         let id = world.store.add_api_key(key).await.unwrap();
         KeyText::new(id, secret).to_string()

@@ -235,6 +235,7 @@ async fn errors_have_a_status_and_a_code() {
         expires: None,
         domains: Vec::new(),
         legacy_status: false,
+        tenant: String::new(),
     };
     let id = world.store.add_api_key(key).await.unwrap();
     let bearer = format!("Bearer {}", KeyText::new(id, secret));

@@ -22,6 +22,7 @@ const PACKAGES: &[&str] = &[
     "curl",
     "golang-go",
     "dovecot-lmtpd",
+    "dovecot-imapd",
     "knot",
     "knot-dnsutils",
     "haproxy",
@@ -55,12 +56,18 @@ const SERVICES: &[(&str, &str, &[&str])] = &[
     ("rspamd", "service", &["rspamd", "stop"]),
 ];
 
+/// Whether Dovecot serves IMAP. Its program for that is in no folder of programs.
+pub(super) fn has_imap() -> bool {
+    Path::new("/usr/lib/dovecot/imap").exists()
+}
+
 /// Installs the missing mail programs, if this is Debian and we are root.
 pub(super) fn install() -> Result<Done> {
     let missing: Vec<&str> = PROGRAMS
         .iter()
         .filter(|name| !present(name))
         .chain((!perl_has_tls()).then_some(&"Net::SSLeay"))
+        .chain((!has_imap()).then_some(&"dovecot-imapd"))
         .chain((!has_python_milter()).then_some(&"python3-milter"))
         .copied()
         .collect();

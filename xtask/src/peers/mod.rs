@@ -17,7 +17,7 @@ use checks::{
     smtplib_tls, swaks_starttls, swaks_tls,
 };
 pub(crate) use install::install_packages;
-use install::{install, perl_has_tls};
+use install::{has_imap, install, perl_has_tls};
 use localserve::Localserve;
 use logins::{
     curl_external, curl_oauth, curl_passwords, gsasl, msmtp_external, msmtp_oauth, msmtp_passwords,
@@ -29,6 +29,7 @@ use crate::examples;
 use crate::haproxy;
 use crate::hooked;
 use crate::knot;
+use crate::mail_tokens;
 use crate::postfix;
 use crate::programs::present;
 use crate::returned;
@@ -148,6 +149,13 @@ pub(crate) fn run(steps: &mut Steps, require: bool) {
         let is_root = nix::unistd::Uid::effective().is_root();
         let rights = (!is_root).then(|| "Dovecot can be started by root only".to_owned());
         with(missing(&["dovecot"]).or(rights), require, dovecot::check)
+    });
+    steps.step("Dovecot takes mail tokens, which it asks about", || {
+        let is_root = nix::unistd::Uid::effective().is_root();
+        let rights = (!is_root).then(|| "Dovecot can be started by root only".to_owned());
+        let imap = (!has_imap()).then(|| "dovecot-imapd is not installed".to_owned());
+        let absent = missing(&["dovecot", "python3"]).or(imap);
+        with(absent.or(rights), require, mail_tokens::check)
     });
     steps.step("Postfix and Dovecot take logins by each mechanism", || {
         let unusable = postfix::check().err().map(|error| format!("{error:#}"));

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use postrider_config::{Account, DestinationAddress, Dynamic};
+use postrider_config::{Account, Dynamic};
+use postrider_receive::login::Reach;
 use postrider_smtp::{Address, Domain};
 use postrider_store::{ApiKeyId, Scope};
 
@@ -39,8 +40,8 @@ pub(super) struct Access {
     pub(super) account: Option<String>,
     /// The way in which the caller logged in.
     pub(super) by: Proof,
-    /// The domains of a tenant; empty: all.
-    pub(super) domains: BTreeSet<Domain>,
+    /// The things that the caller sees.
+    pub(super) reach: Reach,
     /// Some errors have status 200.
     pub(super) legacy_status: bool,
 }
@@ -72,28 +73,20 @@ impl Access {
 
     /// The caller sees only things of its domains.
     pub(super) fn is_tenant(&self) -> bool {
-        !self.domains.is_empty()
+        self.reach.is_tenant()
     }
 
     pub(super) fn sees_domain(&self, domain: &Domain) -> bool {
-        !self.is_tenant() || self.domains.contains(domain)
+        self.reach.sees_domain(domain)
     }
 
     pub(super) fn sees_address(&self, address: &Address) -> bool {
-        match address.host.domain() {
-            Some(domain) => self.sees_domain(domain),
-            None => !self.is_tenant(),
-        }
+        self.reach.sees_address(address)
     }
 
     /// An account belongs to a tenant if all its addresses do.
     pub(super) fn sees(&self, account: &Account) -> bool {
-        let mut addresses = account.destinations.keys();
-        self.sees_domain(&account.domain)
-            && addresses.all(|address| match address {
-                DestinationAddress::Address(address) => self.sees_address(address),
-                DestinationAddress::CatchAll(domain) => self.sees_domain(domain),
-            })
+        self.reach.sees(account)
     }
 
     /// Whether the caller sees things of an account. Things of an account that is gone are for
@@ -112,14 +105,13 @@ impl Access {
         })
     }
 
-    /// Whether a key with these scopes and domains may do no more than this caller.
-    pub(super) fn covers(&self, scopes: &[Scope], domains: &BTreeSet<Domain>) -> bool {
+    /// Whether a key with these scopes and this reach may do no more than this caller.
+    pub(super) fn covers(&self, scopes: &[Scope], reach: &Reach) -> bool {
         let has = |scope: &Scope| {
             let own = self.scopes.as_deref();
             own.is_none_or(|own| own.contains(&Scope::Manage) || own.contains(scope))
         };
-        let within = !self.is_tenant() || (!domains.is_empty() && domains.is_subset(&self.domains));
-        scopes.iter().all(has) && within
+        scopes.iter().all(has) && self.reach.covers(reach)
     }
 }
 
@@ -130,18 +122,20 @@ mod tests {
     #[test]
     fn a_key_gives_no_more_than_its_maker_has() {
         let domain = |text: &str| Domain::parse(text).unwrap();
+        let reach = |domains: &[&str]| Reach {
+            domains: domains.iter().map(|it| domain(it)).collect(),
+            tenant: None,
+        };
         let tenant = Access {
             scopes: Some(vec![Scope::ManageQueue, Scope::ManageAccounts]),
-            domains: BTreeSet::from([domain("a.test"), domain("b.test")]),
+            reach: reach(&["a.test", "b.test"]),
             ..Access::default()
         };
-        let covers = |scopes: &[Scope], domains: &[&str]| {
-            tenant.covers(scopes, &domains.iter().map(|it| domain(it)).collect())
-        };
+        let covers = |scopes: &[Scope], domains: &[&str]| tenant.covers(scopes, &reach(domains));
         assert!(covers(&[Scope::ManageQueue], &["a.test"]));
         assert!(!covers(&[Scope::ManageQueue], &[]));
         assert!(!covers(&[Scope::ManageQueue], &["a.test", "c.test"]));
         assert!(!covers(&[Scope::Manage], &["a.test"]));
-        assert!(Access::default().covers(&[Scope::Manage], &BTreeSet::new()));
+        assert!(Access::default().covers(&[Scope::Manage], &Reach::default()));
     }
 }

@@ -7,9 +7,9 @@ use axum::http::{HeaderMap, header::AUTHORIZATION};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_observe::metrics::{Label, LoginMechanism, LoginResult, LoginService};
 use postrider_receive::login::{
-    Attempt, CodeCheck, Identity, KeyText, SecondCheck, Source, plain_login,
+    Attempt, CodeCheck, Identity, KeyText, Reach, SecondCheck, Source, plain_login,
 };
-use postrider_smtp::{Address, Domain};
+use postrider_smtp::Address;
 use postrider_store::{Actor, ApiKey, WebSessionOwner};
 use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
@@ -457,9 +457,7 @@ async fn by_key(
 
 /// What a key allows.
 fn of_key(context: &Context, key: &ApiKey) -> Result<Access, Problem> {
-    let domains = key.domains.iter().map(|text| Domain::parse(text));
-    // A key whose domains can't be read must not see everything.
-    let domains = domains.collect::<Result<_, _>>().map_err(|_| wrong_key())?;
+    let reach = Reach::of_key(key, &context.config.load()).ok_or_else(wrong_key)?;
     let account = Some(key.account.clone()).filter(|account| !account.is_empty());
     if let Some(account) = &account {
         let config = context.config.load();
@@ -471,7 +469,7 @@ fn of_key(context: &Context, key: &ApiKey) -> Result<Access, Problem> {
         key: Some(key.id),
         scopes: Some(key.scopes.clone()),
         account,
-        domains,
+        reach,
         legacy_status: key.legacy_status,
         ..Access::default()
     })

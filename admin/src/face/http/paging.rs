@@ -144,8 +144,8 @@ pub(super) fn list_value(
 }
 
 /// The items of an operation, up to a number of them.
-pub(super) struct Collected<T> {
-    pub(super) items: Vec<T>,
+pub(in crate::face) struct Collected<T> {
+    pub(in crate::face) items: Vec<T>,
     /// There are more.
     pub(super) more: bool,
 }
@@ -173,7 +173,7 @@ impl<T: Send> Sink<T> for Collector<'_, T> {
 }
 
 /// The items of an operation that are wanted, at most `max` of them.
-pub(super) async fn collect<O: Operation>(
+pub(in crate::face) async fn collect<O: Operation>(
     context: &Context,
     operation: O,
     max: usize,

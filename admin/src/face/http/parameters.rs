@@ -11,7 +11,7 @@ use super::problem::Problem;
 
 /// The query of a request. An empty parameter is as if it was absent.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Query {
+pub(in crate::face) struct Query {
     pairs: Vec<(String, String)>,
     /// The names of empty parameters.
     empty: Vec<String>,
@@ -20,7 +20,7 @@ pub(super) struct Query {
 }
 
 impl Query {
-    pub(super) fn new(text: &str) -> Self {
+    pub(in crate::face) fn new(text: &str) -> Self {
         let pairs = form_urlencoded::parse(text.as_bytes());
         let pairs = pairs.map(|(name, value)| (name.into_owned(), value.into_owned()));
         let (empty, pairs): (Vec<_>, Vec<_>) = pairs.partition(|(_, value)| value.is_empty());
@@ -33,7 +33,7 @@ impl Query {
 
     /// The same parameters for a change of many things: a parameter that can't be read is an error,
     /// because without it the change would be wider.
-    pub(super) fn strict(&self) -> Self {
+    pub(in crate::face) fn strict(&self) -> Self {
         Self {
             pairs: self.pairs.clone(),
             empty: self.empty.clone(),
@@ -43,7 +43,7 @@ impl Query {
 
     /// The same parameters for a change of all things that match. A parameter that is empty, that
     /// is not known or that can't be read is an error, because without it more would match.
-    pub(super) fn bulk(&self, known: &[&str]) -> Result<Self, Problem> {
+    pub(in crate::face) fn bulk(&self, known: &[&str]) -> Result<Self, Problem> {
         let mut names = self.pairs.iter().map(|(name, _)| name).chain(&self.empty);
         if let Some(name) = names.find(|name| !known.contains(&name.as_str())) {
             return Err(Problem::unreadable(format!(
@@ -59,35 +59,35 @@ impl Query {
     }
 
     /// A parameter as text.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(in crate::face) fn text(&self, name: &str) -> Option<&str> {
         let mut pairs = self.pairs.iter();
         let found = pairs.find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
     }
 
     /// The names of the parameters.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::face) fn names(&self) -> impl Iterator<Item = &str> {
         self.pairs.iter().map(|(name, _)| name.as_str())
     }
 
     /// Whether a parameter is `1` or `true`.
-    pub(super) fn flag(&self, name: &str) -> bool {
+    pub(in crate::face) fn flag(&self, name: &str) -> bool {
         matches!(self.text(name), Some("1" | "true"))
     }
 
     /// A parameter of any type.
-    pub(super) fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, Problem> {
+    pub(in crate::face) fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, Problem> {
         self.read(name, |text| text.parse().ok())
     }
 
     /// A parameter that is a time of RFC 3339, or seconds since 1970.
-    pub(super) fn time(&self, name: &str) -> Result<Option<Time>, Problem> {
+    pub(in crate::face) fn time(&self, name: &str) -> Result<Option<Time>, Problem> {
         self.read(name, time)
     }
 
     /// Reads a parameter with a function. A text that it does not understand is an error in a
     /// strict query.
-    pub(super) fn read<T>(
+    pub(in crate::face) fn read<T>(
         &self,
         name: &str,
         read: impl FnOnce(&str) -> Option<T>,
@@ -102,7 +102,7 @@ impl Query {
     }
 
     /// An error in a strict query, else nothing.
-    pub(super) fn wrong<T>(&self, detail: String) -> Result<Option<T>, Problem> {
+    pub(in crate::face) fn wrong<T>(&self, detail: String) -> Result<Option<T>, Problem> {
         match self.strict {
             true => Err(Problem::unreadable(detail)),
             false => Ok(None),
@@ -110,7 +110,7 @@ impl Query {
     }
 
     /// The texts of a parameter that is a list with commas.
-    pub(super) fn list(&self, name: &str) -> Vec<&str> {
+    pub(in crate::face) fn list(&self, name: &str) -> Vec<&str> {
         let texts = self.text(name).unwrap_or_default().split(',');
         texts
             .map(str::trim)

@@ -17,7 +17,7 @@ use super::{JSON, json_body};
 use crate::{AdminError, Code};
 
 /// The type of problems.
-pub(super) const PROBLEM: &str = "application/problem+json";
+pub(in crate::face) const PROBLEM: &str = "application/problem+json";
 /// After how many seconds a caller may try again whose call found no place.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -85,7 +85,7 @@ impl Problem {
     }
 
     /// Status 200 if the caller wants that, and Stalwart does it.
-    pub(super) fn legacy(self, wanted: bool) -> Self {
+    pub(in crate::face) fn legacy(self, wanted: bool) -> Self {
         Self {
             as_success: self.legacy && wanted,
             ..self
@@ -93,12 +93,12 @@ impl Problem {
     }
 
     /// The thing does not exist.
-    pub(super) fn not_found(item: impl Into<String>, detail: impl ToString) -> Self {
+    pub(in crate::face) fn not_found(item: impl Into<String>, detail: impl ToString) -> Self {
         Self::known(StatusCode::NOT_FOUND, "notFound", detail).with("item", item.into())
     }
 
     /// The thing does not exist. The status is 404 for all clients.
-    pub(super) fn missing(item: impl Into<String>, detail: impl ToString) -> Self {
+    pub(in crate::face) fn missing(item: impl Into<String>, detail: impl ToString) -> Self {
         Self {
             legacy: false,
             ..Self::not_found(item, detail)
@@ -106,12 +106,12 @@ impl Problem {
     }
 
     /// There is no such call.
-    pub(super) fn no_path(method: &Method, path: &str) -> Self {
+    pub(in crate::face) fn no_path(method: &Method, path: &str) -> Self {
         Self::missing(path, format!("there is no call {method} {path}"))
     }
 
     /// A value is taken.
-    pub(super) fn exists(
+    pub(in crate::face) fn exists(
         field: impl Into<String>,
         value: impl Into<Value>,
         detail: impl ToString,
@@ -122,25 +122,25 @@ impl Problem {
     }
 
     /// A field is missing.
-    pub(super) fn field_missing(field: &str) -> Self {
+    pub(in crate::face) fn field_missing(field: &str) -> Self {
         let detail = format!("the field {field} is missing");
         Self::known(StatusCode::UNPROCESSABLE_ENTITY, "fieldMissing", detail).with("field", field)
     }
 
     /// The server does not do this.
-    pub(super) fn unsupported(detail: impl ToString) -> Self {
+    pub(in crate::face) fn unsupported(detail: impl ToString) -> Self {
         let problem = Self::known(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", detail);
         let details = problem.detail.clone();
         problem.with("details", details)
     }
 
     /// A condition of the request does not hold.
-    pub(super) fn assert_failed(detail: impl ToString) -> Self {
+    pub(in crate::face) fn assert_failed(detail: impl ToString) -> Self {
         Self::known(StatusCode::CONFLICT, "assertFailed", detail)
     }
 
     /// A value is refused.
-    pub(super) fn refused(detail: impl ToString) -> Self {
+    pub(in crate::face) fn refused(detail: impl ToString) -> Self {
         let problem = Self::plain(StatusCode::UNPROCESSABLE_ENTITY, detail);
         Self {
             legacy: true,
@@ -149,22 +149,73 @@ impl Problem {
     }
 
     /// The field that the error is about.
-    pub(super) fn at(self, field: impl Into<String>) -> Self {
+    pub(in crate::face) fn at(self, field: impl Into<String>) -> Self {
         self.with("field", field.into())
     }
 
     /// A parameter or the body can't be read.
-    pub(super) fn unreadable(detail: impl ToString) -> Self {
+    /// Values are refused, each with the name of its field. The detail names the first one.
+    pub(in crate::face) fn invalid(errors: Vec<(String, String)>) -> Self {
+        let detail = match errors.first() {
+            Some((field, detail)) if field.is_empty() => detail.clone(),
+            Some((field, detail)) => format!("{field}: {detail}"),
+            None => "a value is refused".to_owned(),
+        };
+        let field = errors.first().map(|(field, _)| field.clone());
+        let errors = errors.into_iter();
+        let errors = errors.map(|(field, detail)| json!({"field": field, "detail": detail}));
+        let errors: Vec<Value> = errors.collect();
+        let problem = Self::refused(detail).with("errors", errors);
+        match field {
+            Some(field) if !field.is_empty() => problem.at(field),
+            _ => problem,
+        }
+    }
+
+    /// The same, with a word of its own that programs tell it by.
+    pub(in crate::face) fn coded(self, error: &'static str) -> Self {
+        Self { error, ..self }
+    }
+
+    /// The thing can't go, because these need it.
+    pub(in crate::face) fn in_use(uses: Vec<String>) -> Self {
+        let detail = format!("it is in use: {}", uses.join(", "));
+        Self::conflict(detail).coded("inUse").with("uses", uses)
+    }
+
+    /// The body is of another type than the call takes.
+    pub(in crate::face) fn wrong_type(wanted: &str) -> Self {
+        let detail = format!("the body has another type than {wanted}");
+        Self::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+    }
+
+    /// The caller makes too many calls, or got too many things.
+    pub(in crate::face) fn limited(wait: Duration, detail: impl ToString) -> Self {
+        Self {
+            retry_after: Some(wait.max(Duration::from_secs(1))),
+            ..Self::plain(StatusCode::TOO_MANY_REQUESTS, detail)
+        }
+    }
+
+    /// Somebody else has to answer first, and does not.
+    pub(in crate::face) fn no_answer(detail: impl ToString) -> Self {
+        Self {
+            retry_after: Some(BUSY),
+            ..Self::plain(StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
+    }
+
+    pub(in crate::face) fn unreadable(detail: impl ToString) -> Self {
         Self::plain(StatusCode::BAD_REQUEST, detail)
     }
 
     /// The caller is not known.
-    pub(super) fn unauthorized(detail: impl ToString) -> Self {
+    pub(in crate::face) fn unauthorized(detail: impl ToString) -> Self {
         Self::plain(StatusCode::UNAUTHORIZED, detail)
     }
 
     /// A login is refused, with this result.
-    pub(super) fn login(result: LoginResult, detail: impl ToString) -> Self {
+    pub(in crate::face) fn login(result: LoginResult, detail: impl ToString) -> Self {
         Self {
             login: Some(result),
             ..Self::unauthorized(detail)
@@ -172,13 +223,13 @@ impl Problem {
     }
 
     /// The result of a login that ends with this problem.
-    pub(super) fn login_result(&self) -> LoginResult {
+    pub(in crate::face) fn login_result(&self) -> LoginResult {
         // What is not about the login kept it from being checked.
         self.login.unwrap_or(LoginResult::Unavailable)
     }
 
     /// The password is right, and a one-time code is needed beside it.
-    pub(super) fn code_missing() -> Self {
+    pub(in crate::face) fn code_missing() -> Self {
         let detail = "there are one-time codes; send the password, a $ and the code";
         Self {
             login: Some(LoginResult::Weak),
@@ -187,23 +238,23 @@ impl Problem {
     }
 
     /// The caller may not do this.
-    pub(super) fn forbidden(detail: impl ToString) -> Self {
+    pub(in crate::face) fn forbidden(detail: impl ToString) -> Self {
         Self::plain(StatusCode::FORBIDDEN, detail)
     }
 
     /// The key of a repeated request had another request.
-    pub(super) fn conflict(detail: impl ToString) -> Self {
+    pub(in crate::face) fn conflict(detail: impl ToString) -> Self {
         Self::plain(StatusCode::CONFLICT, detail)
     }
 
     /// The body is too large.
-    pub(super) fn too_large(max: usize) -> Self {
+    pub(in crate::face) fn too_large(max: usize) -> Self {
         let detail = format!("the body has more than {max} bytes");
         Self::plain(StatusCode::PAYLOAD_TOO_LARGE, detail)
     }
 
     /// Too many failed logins.
-    pub(super) fn too_many_logins(wait: Duration) -> Self {
+    pub(in crate::face) fn too_many_logins(wait: Duration) -> Self {
         let detail = format!(
             "too many failed logins; the next one is checked in {}",
             wait_in_words(wait)
@@ -216,7 +267,7 @@ impl Problem {
     }
 
     /// Too many calls of one caller at the same time.
-    pub(super) fn too_many_calls() -> Self {
+    pub(in crate::face) fn too_many_calls() -> Self {
         let detail = "too many calls at the same time; try again later";
         Self {
             retry_after: Some(BUSY),
@@ -225,7 +276,7 @@ impl Problem {
     }
 
     /// Too many tokens at the same time.
-    pub(super) fn too_many_tokens() -> Self {
+    pub(in crate::face) fn too_many_tokens() -> Self {
         let detail = "too many tokens at the same time; one lasts a minute";
         Self {
             retry_after: Some(BUSY),
@@ -234,7 +285,7 @@ impl Problem {
     }
 
     /// Too many streams of one caller at the same time.
-    pub(super) fn too_many_streams() -> Self {
+    pub(in crate::face) fn too_many_streams() -> Self {
         let detail = "too many streams at the same time; end one of them";
         Self {
             retry_after: Some(BUSY),
@@ -243,7 +294,7 @@ impl Problem {
     }
 
     /// A call that reads took too long.
-    pub(super) fn slow() -> Self {
+    pub(in crate::face) fn slow() -> Self {
         let detail = "the call took too long; ask for less, for example with a filter or a limit";
         Self {
             retry_after: Some(BUSY),
@@ -252,17 +303,17 @@ impl Problem {
     }
 
     /// The server failed.
-    pub(super) fn internal(detail: impl ToString) -> Self {
+    pub(in crate::face) fn internal(detail: impl ToString) -> Self {
         Self::plain(StatusCode::INTERNAL_SERVER_ERROR, detail)
     }
 
     /// The status for clients that look at it.
-    pub(super) const fn status(&self) -> StatusCode {
+    pub(in crate::face) const fn status(&self) -> StatusCode {
         self.status
     }
 
     /// The body.
-    pub(super) fn body(&self) -> Value {
+    pub(in crate::face) fn body(&self) -> Value {
         let mut body = Map::new();
         body.insert("type".to_owned(), json!("about:blank"));
         let title = self.status.canonical_reason().unwrap_or("Error");
@@ -276,7 +327,7 @@ impl Problem {
         Value::Object(body)
     }
 
-    pub(super) fn into_response(self) -> Response {
+    pub(in crate::face) fn into_response(self) -> Response {
         let (status, kind) = match self.as_success {
             true => (StatusCode::OK, JSON),
             false => (self.status, PROBLEM),

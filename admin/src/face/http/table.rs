@@ -296,6 +296,10 @@ pub(super) static CALLS: &[Call] = calls! {
         "Remove the deleted mail of all accounts for good, in the background." => undelete::purge;
     change GET "store/purge/account/{account}" Accounts all [""] ("" -> "null")
         "Remove the deleted mail of an account for good, in the background." => undelete::purge;
+    change POST "store/purge/account" Accounts whole [""] ("" -> "null")
+        "The same as GET store/purge/account." => undelete::purge;
+    change POST "store/purge/account/{account}" Accounts all [""] ("" -> "null")
+        "The same as GET store/purge/account/{account}." => undelete::purge;
     change GET "store/purge/blob" Accounts whole [""] ("" -> "null")
         "Give back the room of texts that are gone, in the background." => undelete::purge_blob;
     change GET "store/purge/data" Accounts whole [""] ("" -> "null")

@@ -170,6 +170,10 @@ impl Add {
         };
         context.edit(Self::NAME, &name, change).await?;
         forget_logins(context, &name).await?;
+        let (store, now) = (&context.store, context.clock.now());
+        store
+            .note_principal_made(Kind::Individual.known_as(&name), now)
+            .await?;
         Ok(())
     }
 }
@@ -274,9 +278,20 @@ impl Remove {
         check_unused(edit, name, &|_| false)?;
         let left = edit.leave_aliases(|member| is_of(before, name, member));
         left.map_err(|error| error.at("account"))?;
-        document::remove(edit.document, &["accounts", name])?;
-        Ok(())
+        remove_entry(edit, name)
     }
+}
+
+/// Takes an account out of the file, with the rights that it has to mailboxes of others.
+pub(super) fn remove_entry(edit: &mut Edit<'_>, name: &str) -> Result<(), AdminError> {
+    for (other, account) in &edit.before.accounts {
+        if other != name && account.right_of(name).is_some() {
+            // The other account may have been removed by the same change.
+            document::remove(edit.document, &["accounts", other, "shared_with", name])?;
+        }
+    }
+    document::remove(edit.document, &["accounts", name])?;
+    Ok(())
 }
 
 /// Checks that an account exists and nothing needs it. Reports of domains that go do not need it.
@@ -438,6 +453,8 @@ impl Single for Suspend {
             document::set(edit.document, &path, message)
         };
         context.edit(Self::NAME, &name, change).await?;
+        // They are refused from here on. When the account may log in again, they stay worthless.
+        context.store.end_mail_tokens(&name).await?;
         Ok(())
     }
 }

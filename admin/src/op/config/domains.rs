@@ -1,7 +1,7 @@
 //! Domains: add, remove, list, change.
 
 use postrider_config::{
-    DestinationAddress, DkimAlgorithm, DomainConfig, Dynamic, Static,
+    DestinationAddress, DkimAlgorithm, DomainConfig, Dynamic, Static, Tenant,
     toml_edit::{Array, InlineTable, Value},
 };
 use postrider_smtp::{Address, Domain, LocalPart};
@@ -137,6 +137,9 @@ pub struct Add {
     /// Whether the domain is disabled at first.
     #[serde(default)]
     pub disabled: bool,
+    /// The customer whose domain it is: a number or a name; empty: none.
+    #[serde(default)]
+    pub tenant: String,
 }
 
 /// A domain was added.
@@ -232,6 +235,7 @@ struct Plan {
     new_account: bool,
     /// The address that the account gets.
     address: Option<Address>,
+    tenant: Option<Tenant>,
 }
 
 impl Add {
@@ -278,7 +282,16 @@ impl Add {
             );
             return Err(AdminError::invalid(text).at("localpart"));
         }
+        let tenant = match self.tenant.as_str() {
+            "" => None,
+            text => {
+                let wrong = |problem| format!("the tenant {text:?} {problem}");
+                let parsed = Tenant::parse(text).map_err(wrong);
+                Some(parsed.map_err(|text| AdminError::invalid(text).at("tenant"))?)
+            }
+        };
         Ok(Plan {
+            tenant,
             address: localpart.map(|local| super::address(&local, &domain)),
             account: Some(name.to_owned()),
             new_account: !is_there,
@@ -295,7 +308,8 @@ impl Add {
     ) -> Result<(), AdminError> {
         let name = plan.domain.unicode();
         let path = ["domains", name.as_str()];
-        document::add_table(edit.document, &path, self.content(edit.statics, now))?;
+        let content = self.content(edit.statics, plan.tenant.as_ref(), now);
+        document::add_table(edit.document, &path, content)?;
         let dkim = ["domains", name.as_str(), "dkim"];
         document::set_header(edit.document, &dkim)?;
         let sign = keys.iter().take(PAIR.len());
@@ -315,10 +329,17 @@ impl Add {
     }
 
     /// The settings of the new domain, without its keys.
-    fn content(&self, statics: &Static, now: Time) -> InlineTable {
+    fn content(&self, statics: &Static, tenant: Option<&Tenant>, now: Time) -> InlineTable {
         let mut content = InlineTable::new();
         if self.disabled {
             content.insert("disabled", true.into());
+        }
+        match tenant {
+            Some(Tenant::Number(number)) => {
+                content.insert("tenant", i64::try_from(*number).unwrap_or(i64::MAX).into());
+            }
+            Some(Tenant::Name(name)) => drop(content.insert("tenant", name.as_str().into())),
+            None => {}
         }
         let separators = Array::from_iter([SEPARATOR]);
         content.insert("localpart_catchall_separators", separators.into());

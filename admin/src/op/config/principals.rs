@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
-use postrider_config::{DestinationAddress, Dynamic, toml_edit::Array};
+use postrider_config::{DestinationAddress, Dynamic, Right, toml_edit::Array};
 use postrider_smtp::{Address, Domain, LocalPart};
 use postrider_store::{ApiKeyId, PrincipalName};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use crate::{
     op::{
         Listed as _, Single,
         credentials::{Prepared, SecretChange},
-        principals::{Kind, PrincipalItem},
+        principals::{Kind, PrincipalItem, SHARED_MAILBOX},
     },
 };
 
@@ -48,12 +48,20 @@ pub struct Changes {
     pub description: Option<String>,
     /// New web pages of an account or a list.
     pub urls: Option<Vec<String>>,
+    /// A new name of the holder of an account, for From; empty: none.
+    pub full_name: Option<String>,
     /// A new quota of an account in bytes; 0: no limit.
     pub quota: Option<u64>,
     /// New addresses of an account.
     pub add_emails: Vec<String>,
     /// Addresses that an account gives up.
     pub remove_emails: Vec<String>,
+    /// An account becomes a shared mailbox, in which nobody logs in.
+    pub becomes_shared: bool,
+    /// Accounts that may send in the name of an account, and read and change its mail.
+    pub share_with: Vec<String>,
+    /// Accounts that lose all rights to an account.
+    pub unshare: Vec<String>,
     /// Addresses of lists that an account becomes a member of.
     pub join: Vec<String>,
     /// Addresses of lists that an account leaves.
@@ -185,6 +193,19 @@ impl Update {
         let account = edit.account(name)?;
         let path = ["accounts", name];
         self.describe(edit, &path)?;
+        if changes.becomes_shared {
+            set_text(edit, &path, "login_disabled", SHARED_MAILBOX)?;
+        }
+        for other in &changes.unshare {
+            document::remove(edit.document, &[path[0], name, "shared_with", other])?;
+        }
+        for other in &changes.share_with {
+            let right = Right::Send.as_str();
+            document::set(edit.document, &[path[0], name, "shared_with", other], right)?;
+        }
+        if let Some(full_name) = &changes.full_name {
+            set_text(edit, &path, "full_name", full_name)?;
+        }
         match changes.quota {
             Some(0) => drop(document::remove(edit.document, &[path[0], name, "quota"])?),
             Some(quota) => {
@@ -512,7 +533,7 @@ impl RemoveAll {
             left.map_err(|error| error.at("account"))?;
         }
         for account in &self.accounts {
-            document::remove(edit.document, &["accounts", account])?;
+            accounts::remove_entry(edit, account)?;
         }
         let mut files = Vec::new();
         for domain in &domains {

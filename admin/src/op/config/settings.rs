@@ -334,8 +334,9 @@ fn value(place: Place, text: &str) -> Result<Value, String> {
             .parse::<f64>()
             .map_err(|_| format!("must be a number, not {text:?}"))?
             .into(),
-        Kind::Size => match text.parse::<i64>() {
-            Ok(bytes) => bytes.into(),
+        // Both may be written as a number, or as a text.
+        Kind::Size | Kind::Tenant => match text.parse::<i64>() {
+            Ok(number) => number.into(),
             Err(_) => text.into(),
         },
         Kind::Map(_) => return parsed(text, '{', "a table such as { name = \"value\" }"),

@@ -359,3 +359,110 @@ async fn a_tenant_manages_its_own_principals_only() {
     assert_eq!(call("GET /api/settings/list", &none).await.status, 403);
     assert_eq!(call("GET /api/reload", &none).await.status, 403);
 }
+
+#[tokio::test]
+async fn a_shared_mailbox_has_members_and_no_login() {
+    let site = Site::open().await;
+    let new = json!({
+        "type": "group", "name": "Support", "emails": ["support@a.test"], "members": ["ann", "bob"],
+    });
+    let id = site.add(&new).await;
+    let shown = site.get(&format!("{PATH}/support")).await;
+    assert_eq!(
+        (&shown["id"], &shown["type"]),
+        (&json!(id), &json!("group"))
+    );
+    assert_eq!(
+        (&shown["members"], &shown["roles"]),
+        (&json!(["ann", "bob"]), &json!([]))
+    );
+    assert_eq!(shown["suspended"], false);
+    let groups = site.get(&format!("{PATH}?types=group&fields=name")).await;
+    assert_eq!(groups["total"], 1);
+    let people = site.get(&format!("{PATH}?types=individual")).await;
+    assert_eq!(people["total"], 4);
+    let right = |site: &Site, name: &str| {
+        let config = site.desk.context.config.load_full();
+        config.accounts["support"].right_of(name)
+    };
+    assert_eq!(right(&site, "ann"), Some(postrider_config::Right::Send));
+    let changes = json!([
+        {"action": "removeItem", "field": "members", "value": "ann"},
+        {"action": "addItem", "field": "members", "value": "app@example.org"},
+        {"action": "addItem", "field": "members", "value": "bob"},
+        {"action": "removeItem", "field": "members", "value": "nobody"},
+    ]);
+    assert_eq!(site.patch("support", &changes).await.data(), Value::Null);
+    assert_eq!(right(&site, "ann"), None);
+    assert_eq!(right(&site, "app"), Some(postrider_config::Right::Send));
+    let shown = site.get(&format!("{PATH}/support")).await;
+    assert_eq!(shown["members"], json!(["app", "bob"]));
+    let item = |action: &str, field: &str, value: &str| json!({"action": action, "field": field, "value": value});
+    let wrong = [
+        (item("addItem", "members", "nobody"), 404, "notFound"),
+        (item("addItem", "members", "support"), 422, "other"),
+        (item("addItem", "secrets", "a good password"), 422, "other"),
+    ];
+    site.refuses("support", wrong).await;
+    for call in ["suspend", "unsuspend"] {
+        let got = site.call(&format!("POST {PATH}/support/{call}"), "").await;
+        assert_eq!(got.error(), (422, "unsupported".to_owned()));
+    }
+    for (change, word) in [
+        (json!({"members": ["nobody"]}), "notFound"),
+        (json!({"secrets": ["a good password"]}), "other"),
+        (json!({"emails": []}), "fieldMissing"),
+    ] {
+        let mut new = json!({"type": "group", "name": "other", "emails": ["other@a.test"]});
+        let members = new.as_object_mut().unwrap();
+        members.extend(change.as_object().unwrap().clone());
+        assert_eq!(refused(&site, &new).await["error"], word, "{change}");
+    }
+    // A member that goes leaves the shared mailbox.
+    let got = site.call(&format!("DELETE {PATH}/bob"), "").await;
+    assert_eq!(got.status, 200);
+    assert_eq!(right(&site, "bob"), None);
+}
+
+#[tokio::test]
+async fn a_key_with_a_tenant_makes_no_wider_key() {
+    let site = Site::open().await;
+    let scopes = [Scope::ManageAccounts];
+    let tenant = |tenant: &'static str| {
+        move |add: &mut postrider_admin::op::keys::Add| {
+            add.tenant = tenant.to_owned();
+        }
+    };
+    let key = site.make_key(&scopes, &[], tenant("7")).await;
+    let sees = async |key: &str| {
+        let got = site
+            .with_key(key, &format!("GET {PATH}?types=domain"), "")
+            .await;
+        got.data()["total"].as_u64().unwrap()
+    };
+    // A tenant without a domain sees nothing.
+    assert_eq!(sees(&key).await, 0);
+    let set = json!([{"type": "insert", "prefix": null, "assert_empty": false,
+        "values": [["domains.\"a.test\".tenant", "7"]]}]);
+    let got = site.call("POST /api/settings", &set.to_string()).await;
+    assert_eq!(got.status, 200, "{got:?}");
+    assert_eq!(sees(&key).await, 1);
+    for (new, status) in [
+        (json!({"tenant": 7}), 200),
+        (json!({"tenant": "7", "domains": ["a.test"]}), 200),
+        (json!({"domains": ["a.test"]}), 200),
+        (json!({"domains": ["b.test"]}), 403),
+        (json!({"tenant": 8}), 403),
+        (json!({}), 403),
+        (json!({"tenant": "007"}), 422),
+    ] {
+        let mut body = json!({"type": "apiKey", "name": "k", "scopes": ["manage-accounts"]});
+        body.as_object_mut()
+            .unwrap()
+            .extend(new.as_object().unwrap().clone());
+        let got = site
+            .with_key(&key, &format!("POST {PATH}"), &body.to_string())
+            .await;
+        assert_eq!(got.status, status, "{new}");
+    }
+}

@@ -120,6 +120,7 @@ async fn what_is_of_others_is_not_there() {
         expires: None,
         domains: Vec::new(),
         legacy_status: false,
+        tenant: String::new(),
     };
     let key = visitor.desk.ask(key).await;
     for path in [

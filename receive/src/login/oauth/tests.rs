@@ -20,6 +20,7 @@ fn settings(more: &str) -> OauthConfig {
     Static::parse(&text, "postrider.conf")
         .unwrap()
         .oauth
+        .server
         .unwrap()
 }
 
@@ -27,11 +28,13 @@ fn settings(more: &str) -> OauthConfig {
 fn answers_are_judged() {
     let check = |more: &str, answer: &str, expected: Result<&[&str], ()>| {
         let parsed: Answer = serde_json::from_str(answer).unwrap();
-        let found = judge(&settings(more), parsed, Time(100 * SECOND)).meaning;
-        let expected = match expected {
-            Ok(names) => Meaning::Good(names.iter().map(|&name| name.to_owned()).collect()),
-            Err(()) => Meaning::Bad,
+        let settings = settings(more);
+        let found = judge(&settings, parsed, Time(100 * SECOND)).meaning;
+        let found = match found.within(&settings.scope) {
+            Meaning::Good(holder) => Ok(holder.names),
+            Meaning::Bad => Err(()),
         };
+        let expected = expected.map(|names| names.iter().map(|&name| name.to_owned()).collect());
         assert_eq!(found, expected, "{more} {answer}");
     };
     let ann: Result<&[&str], ()> = Ok(&["ann@x.org"]);
@@ -90,6 +93,27 @@ fn answers_are_judged() {
 }
 
 #[test]
+fn a_tenant_is_a_text_or_a_number() {
+    let tenant = |claim: &str, answer: &str| {
+        let parsed: Answer = serde_json::from_str(answer).unwrap();
+        match judge(&settings(claim), parsed, Time(0)).meaning {
+            Meaning::Good(holder) => holder.tenant,
+            Meaning::Bad => panic!("{answer}"),
+        }
+    };
+    let org = "oauth.tenant_claim = \"org\"";
+    for (claim, answer, expected) in [
+        (org, r#"{"active": true, "org": "acme"}"#, Some("acme")),
+        (org, r#"{"active": true, "org": 42}"#, Some("42")),
+        (org, r#"{"active": true, "org": ["acme"]}"#, None),
+        (org, r#"{"active": true}"#, None),
+        ("", r#"{"active": true, "org": "acme"}"#, None),
+    ] {
+        assert_eq!(tenant(claim, answer).as_deref(), expected, "{answer}");
+    }
+}
+
+#[test]
 fn a_good_answer_counts_until_the_token_expires() {
     let until = |answer: &str| {
         let parsed: Answer = serde_json::from_str(answer).unwrap();
@@ -133,7 +157,10 @@ async fn an_answer_is_asked_for_once() {
     let body = r#"{"active": true, "username": "ann@x.org"}"#;
     let (url, asked) = server(&testing::ok(body)).await;
     let oauth = oauth(&url).await;
-    let good = Meaning::Good(vec!["ann@x.org".to_owned()]);
+    let good = Meaning::Good(Holder {
+        names: vec!["ann@x.org".to_owned()],
+        ..Holder::default()
+    });
     for seconds in [1, 2, 300] {
         let found = oauth.meaning("the token", Time(seconds * SECOND)).await;
         assert_eq!(found.unwrap(), good);

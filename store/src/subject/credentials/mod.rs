@@ -260,7 +260,7 @@ fn older(version: u8, bytes: &[u8]) -> Result<Op, Unreadable> {
     }
 }
 
-/// Sets the credential of an account, or removes it. The sessions of the account end.
+/// Sets the credential of an account, or removes it. The sessions and the tokens of the account end.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Set {
     account: String,
@@ -275,13 +275,15 @@ impl Set {
             None => state.credentials.credentials.remove(&account),
         }
         state.second_factors.forget_account(&self.account);
+        state.mail_tokens.end_of(&self.account)?;
         let owner = WebSessionOwner::Account(self.account);
         state.web_sessions.end_of(&owner, None)?;
         Ok(())
     }
 }
 
-/// Changes the credential of an account. A new password ends the sessions of the account.
+/// Changes the credential of an account. A new password ends the sessions and the tokens of the
+/// account.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Amend {
     account: String,
@@ -304,6 +306,7 @@ impl Amend {
             state.second_factors.forget_account(&self.account);
         }
         if is_made && sets_password {
+            state.mail_tokens.end_of(&self.account)?;
             let owner = WebSessionOwner::Account(self.account);
             state.web_sessions.end_of(&owner, None)?;
         }

@@ -20,6 +20,7 @@ impl Set {
     pub(super) fn apply_to_model(self, model: &mut ModelState) {
         let owner = WebSessionOwner::Account(self.account.clone());
         model.web_sessions.end_of(&owner, None);
+        model.mail_tokens.end_of(&self.account);
         model.second_factors.forget_account(&self.account);
         let credentials = &mut model.credentials.credentials;
         match self.credential {
@@ -44,6 +45,7 @@ impl Amend {
             model.second_factors.forget_account(&self.account);
         }
         if is_made && sets_password {
+            model.mail_tokens.end_of(&self.account);
             let owner = WebSessionOwner::Account(self.account);
             model.web_sessions.end_of(&owner, None);
         }

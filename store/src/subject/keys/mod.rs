@@ -7,7 +7,7 @@ mod older;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use self::older::{ApiKeyV1, OpV1};
+use self::older::{ApiKeyV1, ApiKeyV2, OpV1, OpV2};
 use super::{State, next};
 use crate::{
     Store, StoreError, Time,
@@ -48,6 +48,8 @@ pub struct ApiKey {
     pub domains: Vec<String>,
     /// The management API answers some errors with status 200, as Stalwart does.
     pub legacy_status: bool,
+    /// The tenant whose domains the key has too, as they are when it is used. Empty: none.
+    pub tenant: String,
 }
 
 /// Hides the hash, so that no log line has it.
@@ -62,6 +64,7 @@ impl std::fmt::Debug for ApiKey {
             .field("expires", &self.expires)
             .field("domains", &self.domains)
             .field("legacy_status", &self.legacy_status)
+            .field("tenant", &self.tenant)
             .finish_non_exhaustive()
     }
 }
@@ -90,11 +93,13 @@ pub enum Scope {
     ManageAccounts,
     /// Read logs, events and reports by the management API.
     ManageObserve,
+    /// Read and change the mail of people by the mailbox API, and send in their names.
+    ManageMail,
 }
 
 impl Scope {
     /// All scopes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Send,
         Self::Events,
         Self::Suppression,
@@ -104,6 +109,7 @@ impl Scope {
         Self::ManageQueue,
         Self::ManageAccounts,
         Self::ManageObserve,
+        Self::ManageMail,
     ];
 
     /// The name for people and in JSON.
@@ -119,6 +125,7 @@ impl Scope {
             Self::ManageQueue => "manage-queue",
             Self::ManageAccounts => "manage-accounts",
             Self::ManageObserve => "manage-observe",
+            Self::ManageMail => "manage-mail",
         }
     }
 
@@ -132,6 +139,7 @@ impl Scope {
                 | Self::ManageQueue
                 | Self::ManageAccounts
                 | Self::ManageObserve
+                | Self::ManageMail
         )
     }
 }
@@ -151,6 +159,7 @@ pub struct NewApiKey {
     pub expires: Option<Time>,
     pub domains: Vec<String>,
     pub legacy_status: bool,
+    pub tenant: String,
 }
 
 impl NewApiKey {
@@ -166,6 +175,7 @@ impl NewApiKey {
             expires: self.expires,
             domains: self.domains,
             legacy_status: self.legacy_status,
+            tenant: self.tenant,
         }
     }
 }
@@ -177,7 +187,7 @@ pub(crate) struct Counters {
 }
 
 records! {
-    ApiKey: version 2 [1 => ApiKeyV1],
+    ApiKey: version 3 [1 => ApiKeyV1, 2 => ApiKeyV2],
 }
 
 tables! {
@@ -194,15 +204,17 @@ subject!(
 );
 
 operations! {
-    Keys, version 2 older older:
+    Keys, version 3 older older:
     Add -> ApiKeyId, Ordinary;
     Remove -> bool, Reserve;
 }
 
-/// Reads an operation of version 1, in which keys had no domains.
+/// Reads an operation of version 1, in which keys had no domains, or of version 2, in which they had
+/// no tenant.
 fn older(version: u8, bytes: &[u8]) -> Result<Op, Unreadable> {
     match version {
         1 => exactly(bytes).map(|old: OpV1| old.into()),
+        2 => exactly(bytes).map(|old: OpV2| old.into()),
         _ => Err(Unreadable::Older(version)),
     }
 }
@@ -294,6 +306,7 @@ pub(crate) fn samples() -> Vec<Op> {
         expires: Some(Time(2)),
         domains: vec!["a.example".into()],
         legacy_status: true,
+        tenant: "acme".into(),
     };
     vec![Op::Add(Add(key)), Op::Remove(Remove { id: ApiKeyId(1) })]
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{State, next};
 use crate::{
-    Store, StoreError,
+    Store, StoreError, Time,
     error::Fault,
     id::ids,
     table::{Table, key::Name, tables, value::records},
@@ -64,6 +64,7 @@ pub(crate) struct Counters {
 
 records! {
     PrincipalId: version 1,
+    Time: version 1,
 }
 
 tables! {
@@ -71,6 +72,8 @@ tables! {
     counters: Counters,
     /// By kind and name.
     numbers: Table<(Name, Name), PrincipalId> = Table::new("principals"),
+    /// When principals were made, by kind and name. Only those that were made since this is noted.
+    made: Table<(Name, Name), Time> = Table::new("principals_made"),
 }
 
 subject!(
@@ -81,10 +84,11 @@ subject!(
 );
 
 operations! {
-    Principals, version 2 since 1:
+    Principals, version 3 since 1:
     Number -> (), Reserve;
     Forget -> bool, Reserve;
     Rename -> bool, Reserve;
+    NoteMade -> (), Reserve;
 }
 
 /// Gives numbers to principals that have none.
@@ -110,7 +114,9 @@ pub(crate) struct Forget(PrincipalName);
 
 impl Forget {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        Ok(state.principals.numbers.take(&self.0.key())?.is_some())
+        let key = self.0.key();
+        state.principals.made.remove(&key);
+        Ok(state.principals.numbers.take(&key)?.is_some())
     }
 }
 
@@ -123,12 +129,29 @@ pub(crate) struct Rename {
 
 impl Rename {
     fn apply(self, state: &mut State) -> Result<bool, Fault> {
-        let numbers = &mut state.principals.numbers;
-        let Some(id) = numbers.take(&self.from.key())? else {
+        let principals = &mut state.principals;
+        let Some(id) = principals.numbers.take(&self.from.key())? else {
             return Ok(false);
         };
-        numbers.put(self.to.key(), id);
+        principals.numbers.put(self.to.key(), id);
+        if let Some(made) = principals.made.take(&self.from.key())? {
+            principals.made.put(self.to.key(), made);
+        }
         Ok(true)
+    }
+}
+
+/// Notes when a principal was made.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NoteMade {
+    name: PrincipalName,
+    now: Time,
+}
+
+impl NoteMade {
+    fn apply(self, state: &mut State) -> Result<(), Fault> {
+        state.principals.made.put(self.name.key(), self.now);
+        Ok(())
     }
 }
 
@@ -139,6 +162,13 @@ questions! {
         names.map(|name| state.principals.numbers.get(&name.key())).collect()
     },
     |this, model| this.names.iter().map(|name| model.principals.number(name)).collect();
+
+    ask Made<'a> { names: &'a [PrincipalName] } -> Vec<Option<Time>>,
+    |this, state| {
+        let names = this.names.iter();
+        names.map(|name| state.principals.made.get(&name.key())).collect()
+    },
+    |this, model| this.names.iter().map(|name| model.principals.made(name)).collect();
 }
 
 impl Store {
@@ -162,6 +192,29 @@ impl Store {
         };
         // All have a number now, unless another call forgot one meanwhile.
         Ok(found.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// Notes when a principal was made.
+    ///
+    /// # Errors
+    /// If the change can't be made durable.
+    pub async fn note_principal_made(
+        &self,
+        name: PrincipalName,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        self.change_by(NoteMade { name, now }).await
+    }
+
+    /// When principals were made, in the same order. None: nobody noted it.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn principals_made(
+        &self,
+        names: &[PrincipalName],
+    ) -> Result<Vec<Option<Time>>, StoreError> {
+        self.ask(Made { names }).await
     }
 
     /// Forgets the number of a principal that is gone. False: it had none.
@@ -196,7 +249,8 @@ pub(crate) fn samples() -> Vec<Op> {
         Op::Forget(Forget(name.clone())),
         Op::Rename(Rename {
             from: name.clone(),
-            to: name,
+            to: name.clone(),
         }),
+        Op::NoteMade(NoteMade { name, now: Time(1) }),
     ]
 }

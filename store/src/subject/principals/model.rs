@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{Forget, Number, PrincipalId, PrincipalName, Rename};
-use crate::subject::{ModelPart, ModelState, next};
+use super::{Forget, NoteMade, Number, PrincipalId, PrincipalName, Rename};
+use crate::{
+    Time,
+    subject::{ModelPart, ModelState, next},
+};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     last: u64,
     numbers: BTreeMap<PrincipalName, PrincipalId>,
+    made: BTreeMap<PrincipalName, Time>,
 }
 
 impl ModelPart for Model {
@@ -20,6 +24,10 @@ impl ModelPart for Model {
 impl Model {
     pub(super) fn number(&self, name: &PrincipalName) -> Option<PrincipalId> {
         self.numbers.get(name).copied()
+    }
+
+    pub(super) fn made(&self, name: &PrincipalName) -> Option<Time> {
+        self.made.get(name).copied()
     }
 }
 
@@ -37,17 +45,27 @@ impl Number {
 
 impl Forget {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
+        model.principals.made.remove(&self.0);
         model.principals.numbers.remove(&self.0).is_some()
     }
 }
 
 impl Rename {
     pub(super) fn apply_to_model(self, model: &mut ModelState) -> bool {
-        let numbers = &mut model.principals.numbers;
-        let Some(id) = numbers.remove(&self.from) else {
+        let model = &mut model.principals;
+        let Some(id) = model.numbers.remove(&self.from) else {
             return false;
         };
-        numbers.insert(self.to, id);
+        if let Some(made) = model.made.remove(&self.from) {
+            model.made.insert(self.to.clone(), made);
+        }
+        model.numbers.insert(self.to, id);
         true
+    }
+}
+
+impl NoteMade {
+    pub(super) fn apply_to_model(self, model: &mut ModelState) {
+        model.principals.made.insert(self.name, self.now);
     }
 }

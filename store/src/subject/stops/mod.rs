@@ -100,6 +100,7 @@ impl Restored {
     fn apply(self, state: &mut State) -> Result<(), Fault> {
         state.skip_ids(RESTORED_IDS);
         state.stops.counters.set_all(self.now);
+        state.mail_tokens.end_all()?;
         state.web_sessions.end_all()
     }
 }

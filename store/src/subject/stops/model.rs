@@ -20,6 +20,7 @@ impl Restored {
     pub(super) fn apply_to_model(self, model: &mut ModelState) {
         model.skip_ids(RESTORED_IDS);
         model.stops.stops.set_all(self.now);
+        model.mail_tokens.end_all();
         model.web_sessions.end_all();
     }
 }

@@ -163,6 +163,7 @@ fn key(created: crate::Time) -> NewApiKey {
         expires: None,
         domains: Vec::new(),
         legacy_status: false,
+        tenant: String::new(),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::op::{
     Single,
     config::accounts,
     credentials::Show,
-    principals::{Kind, List, PrincipalItem, Usage},
+    principals::{Kind, List, PrincipalItem, SHARED, Usage},
 };
 
 /// The most bytes of a text in a request.
@@ -45,9 +45,8 @@ impl Asked {
             Kind::List => item.emails.iter().all(is_seen),
             Kind::Domain => sees(&item.name),
             Kind::ApiKey => {
-                let domains = item.domains.iter().map(|it| Domain::parse(it));
-                let domains = domains.collect::<Result<_, _>>();
-                domains.is_ok_and(|domains| self.access.covers(&item.scopes, &domains))
+                let reach = item.reach();
+                reach.is_some_and(|reach| self.access.covers(&item.scopes, &reach))
             }
         }
     }
@@ -148,30 +147,37 @@ fn shape(item: &PrincipalItem, used: u64, secrets: &[String]) -> Value {
         _ => json!(item.members),
     };
     let roles: &[&str] = match item.kind {
-        Kind::Individual => &["user"],
+        Kind::Individual if !item.shared => &["user"],
         _ => &[],
     };
-    json!({
-        "id": item.id, "type": item.kind.name(), "name": item.name,
+    let mut shape = json!({
+        "id": item.id, "type": item.type_name(), "name": item.name,
         "description": item.description, "emails": item.emails,
         "quota": item.quota, "usedQuota": used, "roles": roles, "memberOf": [],
         "lists": item.lists, "members": members, "secrets": secrets, "urls": item.urls,
         "suspended": item.suspended, "scopes": item.scopes, "domains": item.domains,
-    })
+    });
+    if let (false, Some(members)) = (item.tenant.is_empty(), shape.as_object_mut()) {
+        members.insert("tenant".to_owned(), json!(item.tenant));
+    }
+    shape
 }
 
 pub(in crate::face::http) async fn list(asked: Asked) -> Result<Answer, Problem> {
     let query = &asked.query;
     let mut kinds = Vec::new();
-    for name in query.list("types").into_iter().chain(query.list("type")) {
-        match Kind::ALL.into_iter().find(|kind| kind.name() == name) {
+    let types: Vec<&str> = [query.list("types"), query.list("type")].concat();
+    for name in &types {
+        match Kind::ALL.into_iter().find(|kind| kind.name() == *name) {
             Some(kind) => kinds.push(kind),
+            None if *name == SHARED => kinds.push(Kind::Individual),
             // Nothing is of a kind that is not known.
             None => return Ok(Answer::Data(json!({"items": [], "total": 0}))),
         }
     }
     let words = query.text("filter").unwrap_or_default();
     let mut found = asked.principals(kinds).await?;
+    found.retain(|item| types.is_empty() || types.contains(&item.type_name()));
     found.retain(|item| item.has_words(words));
     if query.flag("count") {
         return Ok(Answer::Data(json!({"items": [], "total": found.len()})));
@@ -272,10 +278,10 @@ impl Asked {
     async fn account_of_path(&self) -> Result<String, Problem> {
         let item = self.principal(self.element(0)).await?;
         match item.kind {
-            Kind::Individual => Ok(item.name),
-            kind => Err(Problem::unsupported(format!(
+            Kind::Individual if !item.shared => Ok(item.name),
+            _ => Err(Problem::unsupported(format!(
                 "a principal of type {} can't be suspended",
-                kind.name()
+                item.type_name()
             ))),
         }
     }

@@ -25,7 +25,7 @@ use crate::op::{
 impl Asked {
     /// The domains whose reports the caller sees. None: all.
     fn report_domains(&self) -> Option<BTreeSet<String>> {
-        let domains = self.access.domains.iter();
+        let domains = self.access.reach.domains.iter();
         let domains = domains.map(|it| it.ascii().to_owned()).collect();
         self.access.is_tenant().then_some(domains)
     }

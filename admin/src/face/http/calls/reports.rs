@@ -20,7 +20,7 @@ use crate::op::{
 impl Asked {
     /// The reports that a query selects.
     fn reports(&self, query: &Query) -> Result<ReportFilter, Problem> {
-        let domains = self.access.domains.iter();
+        let domains = self.access.reach.domains.iter();
         let domains: BTreeSet<String> = domains.map(|it| it.ascii().to_owned()).collect();
         Ok(ReportFilter {
             domain: query.text("domain").map(str::to_owned),

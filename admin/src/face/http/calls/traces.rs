@@ -51,7 +51,7 @@ impl Asked {
     /// What the caller may see of the traces. None: everything.
     fn sight(&self) -> Option<Sight> {
         let accounts = self.access.accounts(&self.context.config.load())?;
-        let domains = self.access.domains.iter();
+        let domains = self.access.reach.domains.iter();
         Some(Sight {
             accounts,
             domains: domains

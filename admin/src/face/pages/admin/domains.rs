@@ -143,6 +143,7 @@ pub(in crate::face::pages) async fn add(asked: Arc<Asked>) -> Result<Answer, Tro
         account: asked.form.text("account").unwrap_or_default().to_owned(),
         localpart: asked.form.text("localpart").map(str::to_owned),
         disabled: asked.form.flag("disabled"),
+        tenant: String::new(),
     };
     match asked.run(add).await {
         Ok(added) => {

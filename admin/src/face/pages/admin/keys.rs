@@ -42,6 +42,7 @@ struct Keys {
     form: KeyForm,
     account: String,
     domains: String,
+    tenant: String,
     legacy: bool,
 }
 
@@ -94,6 +95,7 @@ async fn page(asked: &Asked, faults: Faults) -> Result<Keys, Trouble> {
         form: KeyForm::new(&asked.form, |_| true, faults),
         account: asked.form.shown("account").to_owned(),
         domains: asked.form.shown("domains").to_owned(),
+        tenant: asked.form.shown("tenant").to_owned(),
         legacy: asked.form.flag("legacy_status"),
     })
 }
@@ -115,6 +117,7 @@ pub(in crate::face::pages) async fn add(asked: Arc<Asked>) -> Result<Answer, Tro
                 .map(str::to_owned)
                 .collect(),
             legacy_status: asked.form.flag("legacy_status"),
+            tenant: asked.form.shown("tenant").trim().to_owned(),
             ..add
         }
     });

@@ -117,6 +117,7 @@ const fn purpose(scope: Scope) -> &'static str {
         Scope::ManageQueue => "see and change the queue",
         Scope::ManageAccounts => "see and change accounts, lists and domains",
         Scope::ManageObserve => "read logs, events and reports",
+        Scope::ManageMail => "read, change and send mail of people by the mailbox API",
     }
 }
 
@@ -169,6 +170,7 @@ pub(in crate::face::pages) fn described(
         expires: (days > 0).then(|| now.after(Duration::from_secs(u64::from(days) * DAY))),
         domains: Vec::new(),
         legacy_status: false,
+        tenant: String::new(),
     })
 }
 

@@ -1,5 +1,7 @@
 //! New principals.
 
+use postrider_config::Tenant;
+use postrider_receive::login::Reach;
 use postrider_smtp::Domain;
 use postrider_store::Scope;
 use serde::{Deserialize, Deserializer};
@@ -17,7 +19,7 @@ use crate::op::{
     },
     credentials::SecretChange,
     keys,
-    principals::{Kind, List, PrincipalItem},
+    principals::{Kind, List, PrincipalItem, SHARED},
 };
 
 /// Reads a list of texts, or one text.
@@ -102,7 +104,10 @@ impl NewPrincipal {
                 "locale",
                 self.locale.as_ref().is_some_and(|it| !it.is_empty()),
             ),
-            ("tenant", self.tenant.as_ref().is_some_and(is_given)),
+            (
+                "tenant",
+                self.kind != "apiKey" && self.tenant.as_ref().is_some_and(is_given),
+            ),
             ("memberOf", given(&self.member_of)),
             ("roles", other_role),
         ];
@@ -125,6 +130,18 @@ impl NewPrincipal {
             check_length(text)?;
         }
         Ok(())
+    }
+
+    /// The tenant of a key: a number or a name.
+    fn tenant(&self) -> Result<Option<Tenant>, Problem> {
+        let text = match &self.tenant {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::String(text)) if text.is_empty() => return Ok(None),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        let refused = |problem| Problem::refused(format!("the tenant {problem}")).at("tenant");
+        Tenant::parse(&text).map(Some).map_err(refused)
     }
 
     fn name(&self) -> Result<String, Problem> {
@@ -193,12 +210,12 @@ pub(in crate::face::http) async fn add(asked: Asked) -> Result<Answer, Problem> 
     new.check()?;
     match new.kind.as_str() {
         "individual" => add_account(asked, new).await,
+        SHARED => add_shared(asked, new).await,
         "list" => add_list(asked, new).await,
         "domain" => add_domain(asked, new).await,
         "apiKey" => add_key(asked, new).await,
         "" => Err(Problem::field_missing("type")),
-        kind
-        @ ("group" | "tenant" | "role" | "oauthClient" | "resource" | "location" | "other") => Err(
+        kind @ ("tenant" | "role" | "oauthClient" | "resource" | "location" | "other") => Err(
             Problem::unsupported(format!("there are no principals of type {kind}")),
         ),
         kind => Err(Problem::unreadable(format!("there is no type {kind:?}"))),
@@ -235,6 +252,47 @@ async fn add_account(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem>
         add_emails: new.emails.iter().skip(1).cloned().collect(),
         join,
         secrets,
+        ..Changes::default()
+    };
+    if let Err(error) = asked.update_new(Kind::Individual, &name, changes).await {
+        // An account that is only half there would be in the way of the next try.
+        let account = name.clone();
+        accounts::Remove { account }.answer(context).await?;
+        return Err(error);
+    }
+    Ok(Answer::Data(asked.number(Kind::Individual, &name).await?))
+}
+
+/// Adds a shared mailbox: an account in which nobody logs in. Its members may send in its name.
+async fn add_shared(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
+    let name = new.name()?.replace('@', ".");
+    asked.check_name(Kind::Individual, &name).await?;
+    if !new.secrets.is_empty() {
+        let text = "nobody logs in to a shared mailbox, so it has no secrets";
+        return Err(Problem::refused(text).at("secrets"));
+    }
+    let accounts = asked.principals(vec![Kind::Individual]).await?;
+    let member = |wanted: &String| match meant(&accounts, wanted) {
+        Some(account) => Ok(account.name.clone()),
+        None => Err(absent(wanted)),
+    };
+    let share_with = new.members.iter().map(member).collect::<Result<_, _>>()?;
+    let Some(first) = new.emails.first() else {
+        return Err(Problem::field_missing("emails"));
+    };
+    asked.check_emails(&new.emails)?;
+    let context = &asked.context;
+    let add = accounts::Add {
+        account: name.clone(),
+        address: first.clone(),
+    };
+    add.answer(context).await?;
+    let changes = Changes {
+        becomes_shared: true,
+        share_with,
+        description: new.description.filter(|it| !it.is_empty()),
+        quota: new.quota.filter(|quota| *quota > 0),
+        add_emails: new.emails.iter().skip(1).cloned().collect(),
         ..Changes::default()
     };
     if let Err(error) = asked.update_new(Kind::Individual, &name, changes).await {
@@ -305,6 +363,7 @@ async fn add_domain(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> 
         account: asked.context.statics.postmaster.account.clone(),
         localpart: None,
         disabled: false,
+        tenant: String::new(),
     };
     add.answer(&asked.context).await?;
     if let Some(description) = new.description.filter(|it| !it.is_empty()) {
@@ -338,7 +397,12 @@ async fn add_key(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
             .map_err(|_| Problem::not_found(text, format!("there is no domain {text}")))
     };
     let domains = new.domains.iter().map(domain).collect::<Result<_, _>>()?;
-    if !asked.access.covers(&scopes, &domains) {
+    let tenant = new.tenant()?;
+    let reach = Reach {
+        domains,
+        tenant: tenant.clone(),
+    };
+    if !asked.access.covers(&scopes, &reach) {
         let text = "a key can't make a key that may do more than itself";
         return Err(Problem::forbidden(text));
     }
@@ -349,6 +413,7 @@ async fn add_key(asked: Asked, new: NewPrincipal) -> Result<Answer, Problem> {
         expires: None,
         domains: new.domains,
         legacy_status: false,
+        tenant: tenant.map(|it| it.to_string()).unwrap_or_default(),
     };
     let added = add.answer(&asked.context).await?;
     let id = added.id.to_string();

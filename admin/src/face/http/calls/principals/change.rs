@@ -166,6 +166,11 @@ impl<'a> Wanted<'a> {
                 let given = change.texts()?.into_iter().map(|it| it.to_lowercase());
                 change.apply_to(&mut self.emails, given.collect());
             }
+            (Individual, "secrets") if self.item.shared => {
+                let text = "nobody logs in to a shared mailbox, so it has no secrets";
+                return Err(Problem::refused(text).at("secrets"));
+            }
+            (Individual, "members") if self.item.shared => self.change_members(change)?,
             (List, "members") => self.change_members(change)?,
             (List, "name") if is_set => {
                 self.changes.list_name = Some(checked_name(&change.text()?)?);
@@ -200,7 +205,11 @@ impl<'a> Wanted<'a> {
             match meant(self.accounts, &wanted) {
                 Some(account) => {
                     names.push(account.name.clone());
-                    if change.action != "removeItem" {
+                    if self.item.shared && account.name == self.item.name {
+                        let text = "a shared mailbox is no member of itself";
+                        return Err(Problem::refused(text).at("members"));
+                    }
+                    if change.action != "removeItem" && !self.item.shared {
                         let address = member_address(account, &wanted)?;
                         self.addresses.insert(account.name.clone(), address);
                     }
@@ -268,12 +277,26 @@ impl<'a> Wanted<'a> {
         if self.members.is_empty() && item.kind == Kind::List {
             return Err(Problem::refused("a list needs a member").at("members"));
         }
-        for name in self.members.iter().filter(|it| !item.members.contains(it)) {
+        let gone = |name: &&String| !self.members.contains(name);
+        let gone: Vec<String> = item.members.iter().filter(gone).cloned().collect();
+        let new = self.members.iter().filter(|it| !item.members.contains(it));
+        let new: Vec<String> = new.cloned().collect();
+        if item.shared {
+            self.changes.share_with = new;
+            self.changes.unshare = gone;
+            return Ok(self.finish_account());
+        }
+        for name in &new {
             let address = self.addresses.remove(name).unwrap_or_default();
             self.changes.add_members.push(address);
         }
-        let gone = |name: &&String| !self.members.contains(name);
-        self.changes.remove_members = item.members.iter().filter(gone).cloned().collect();
+        self.changes.remove_members = gone;
+        Ok(self.finish_account())
+    }
+
+    /// The changes of what accounts and lists have both.
+    fn finish_account(mut self) -> Changes {
+        let item = self.item;
         let address = |name: &String| {
             let list = self.lists.iter().find(|list| list.name == *name);
             list.map(|list| list.handle().to_owned())
@@ -290,7 +313,7 @@ impl<'a> Wanted<'a> {
         self.changes.leave = left.filter_map(address).collect();
         self.changes.urls = (self.urls != item.urls).then_some(self.urls);
         self.changes.list_name = self.changes.list_name.filter(|name| *name != item.name);
-        Ok(self.changes)
+        self.changes
     }
 }
 
