@@ -41,9 +41,11 @@ impl Fields {
         }
     }
 
-    /// Refuses a field.
+    /// Refuses a field. The first reason of a field counts.
     pub(super) fn wrong(&mut self, field: &str, detail: impl ToString) {
-        self.errors.push((field.to_owned(), detail.to_string()));
+        if !self.errors.iter().any(|(told, _)| told == field) {
+            self.errors.push((field.to_owned(), detail.to_string()));
+        }
     }
 
     /// A field. Null is as if it was absent.
