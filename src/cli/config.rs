@@ -89,6 +89,10 @@ pub enum Domain {
         /// Add it disabled: it takes no mail until "config domain enable".
         #[arg(long)]
         disabled: bool,
+        /// The customer whose domain it is: a number or a name. Management keys of this tenant have
+        /// the domain.
+        #[arg(long)]
+        tenant: Option<String>,
         /// Print JSON.
         #[arg(long)]
         json: bool,

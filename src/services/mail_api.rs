@@ -27,7 +27,7 @@ use super::{Apis, HttpPort, Service};
 /// What a page of another origin may send.
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
 /// The header fields that it may set.
-const FIELDS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID";
+const FIELDS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Service-Token";
 /// How many seconds a browser may remember the answer.
 const REMEMBERED: &str = "600";
 

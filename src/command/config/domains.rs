@@ -28,6 +28,7 @@ pub(super) fn run(desk: &Desk, command: Domain) -> anyhow::Result<()> {
             account,
             localpart,
             disabled,
+            tenant,
             json,
         } => {
             let added = desk.ask(&Add {
@@ -35,7 +36,7 @@ pub(super) fn run(desk: &Desk, command: Domain) -> anyhow::Result<()> {
                 account: account.clone(),
                 localpart,
                 disabled,
-                tenant: String::new(),
+                tenant: tenant.unwrap_or_default(),
             })?;
             match json {
                 true => print_json(&added),
@@ -133,5 +134,6 @@ fn lines(out: &mut dyn Write, _: u64, item: &DomainItem) -> io::Result<()> {
     writeln!(out, "signs with    {}", item.signing.join(" "))?;
     writeln!(out, "DMARC reports {}", or_none(&item.dmarc))?;
     writeln!(out, "TLS reports   {}", or_none(&item.tls_rpt))?;
-    writeln!(out, "MTA-STS       {}", or_none(&item.mta_sts))
+    writeln!(out, "MTA-STS       {}", or_none(&item.mta_sts))?;
+    writeln!(out, "tenant        {}", or_none(&item.tenant))
 }

@@ -54,6 +54,8 @@ pub struct DomainItem {
     pub tls_rpt: Option<String>,
     /// The id of the MTA-STS policy; None: there is no policy.
     pub mta_sts: Option<String>,
+    /// The customer whose domain it is; None: there is none.
+    pub tenant: Option<String>,
 }
 
 impl DomainItem {
@@ -80,6 +82,7 @@ impl DomainItem {
             dmarc: settings.dmarc.as_ref().map(report),
             tls_rpt: settings.tls_rpt.as_ref().map(report),
             mta_sts: settings.mta_sts.as_ref().map(|it| it.policy_id.clone()),
+            tenant: settings.tenant.as_ref().map(Tenant::to_string),
         }
     }
 }
