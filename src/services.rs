@@ -1,5 +1,6 @@
 //! The services of the configured listeners, with their addresses and certificates.
 
+mod links;
 mod mail_api;
 mod web_pages;
 
@@ -23,6 +24,7 @@ use postrider_smtp::server::{SaslConfig, SessionConfig};
 use postrider_webapi::{Endpoint, HostNames, Webapi};
 use rustls::{ServerConfig, server::ResolvesServerCert};
 
+use self::links::public_url;
 use crate::{
     acme::{self, Acme, Challenges, Issued, Manner},
     gate::Kind,
@@ -451,24 +453,6 @@ pub fn store_options(statics: &Static) -> postrider_store::Options {
         segment_size: statics.store.segment_size.0,
         ..postrider_store::Options::new(&statics.data_dir)
     }
-}
-
-/// The public URL of the webapi: over TLS if any listener offers that, or else as this listener
-/// offers it.
-fn public_url(statics: &Static, listener: &Listener) -> String {
-    let over_tls = statics
-        .listeners
-        .values()
-        .find(|listener| listener.webapi_https.enabled);
-    let (scheme, host, service, usual) = match over_tls {
-        Some(listener) => ("https", &listener.hostname, &listener.webapi_https, 443),
-        None => ("http", &listener.hostname, &listener.webapi_http, 80),
-    };
-    let port = match service.port {
-        port if port == usual => String::new(),
-        port => format!(":{port}"),
-    };
-    format!("{scheme}://{}{port}{}", host.ascii(), service.path)
 }
 
 /// The APIs that are served over HTTP.

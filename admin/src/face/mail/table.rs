@@ -166,7 +166,7 @@ mod tests {
                 let rest = call.path.strip_prefix(*part);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             };
-            assert!(PARTS.iter().any(|part| below(part)), "{}", call.path);
+            assert!(PARTS.iter().any(below), "{}", call.path);
             assert_eq!(call.path.contains('{'), call.target.is_some());
             assert_eq!(call.kind == BodyKind::None, call.body.is_empty());
             let is_question = call.path.ends_with("introspect");
