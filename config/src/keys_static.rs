@@ -2,13 +2,14 @@
 //! transports.
 
 use crate::{
-    keys_hooks, keys_listeners, keys_oauth, keys_queue, keys_sources, keys_transports, otlp,
+    keys_hooks, keys_listeners, keys_oauth, keys_queue, keys_sources, keys_transports, mailboxes,
+    otlp,
     schema::{
         Default::{Absent, Required, Value},
         Key,
         Kind::{
-            Address, Bool, Domain, Duration, Integer, List, LocalPart, Network, Number, Origin,
-            Path, Size, SocketAddress, Text, Url, Word,
+            Address, Bool, Domain, Duration, Integer, List, LocalPart, Network, Number, Path, Size,
+            SocketAddress, Text, Url, Word,
         },
         Section, key,
     },
@@ -49,11 +50,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     traces::SECTION,
     keys_oauth::SECTION,
     otlp::SECTION,
-    Section {
-        title: "Mailbox API: `mail_api`",
-        intro: "Listeners with `mail_api_http` or `mail_api_https` serve it.",
-        keys: &[MAIL_API],
-    },
+    mailboxes::SECTION,
     keys_listeners::SECTION,
     keys_transports::SECTION,
     keys_sources::SOURCES,
@@ -464,14 +461,6 @@ static DNS_UPDATE: &[Key] = &[
         "The algorithm of the key.",
     ),
 ];
-
-static MAIL_API: &[Key] = &[key(
-    "mail_api.origins",
-    List(&Origin),
-    Value("[]"),
-    "The origins whose web pages may call the mailbox API from a browser, such as \
-        \"https://app.example.com\".",
-)];
 
 static WEB: &[Key] = &[key(
     "web.require_totp",

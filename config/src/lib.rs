@@ -49,6 +49,7 @@ mod last_good;
 mod listeners;
 mod loaded;
 mod lookup;
+mod mailboxes;
 mod oauth;
 mod origin;
 mod otlp;
@@ -94,6 +95,7 @@ pub use hooks::{
 pub use last_good::{LastGood, keep_good, last_good};
 pub use loaded::Loaded;
 pub use lookup::{Found, LoginName, Match, Target};
+pub use mailboxes::{MailApi, Undelete};
 pub use oauth::{ClientSecret, Oauth, OauthConfig};
 pub use origin::Origin;
 pub use otlp::{OtlpConfig, OtlpHeaders};
@@ -108,9 +110,9 @@ pub use settings::{
 pub use sources::{OutgoingSource, Pool};
 pub use statics::{
     Acme, CertificateFiles, CertificateSource, Delivery, Eab, HostTlsRpt, HttpService, Limits,
-    Listener, ListenerTls, Log, LoginFailures, MailApi, MetricsConfig, OutgoingTls, PerDestination,
-    Policy, Postmaster, QueueConfig, Reports, ResolverConfig, SmtpClient, SmtpService, Static,
-    StoreConfig, SubmissionService, SubmissionsService, Undelete, Web, WebhookConfig,
+    Listener, ListenerTls, Log, LoginFailures, MetricsConfig, OutgoingTls, PerDestination, Policy,
+    Postmaster, QueueConfig, Reports, ResolverConfig, SmtpClient, SmtpService, Static, StoreConfig,
+    SubmissionService, SubmissionsService, Web, WebhookConfig,
 };
 pub use suggest::nearest_names;
 pub use tenant::Tenant;

@@ -12,10 +12,9 @@ use postrider_smtp::{Address, Domain, LocalPart};
 
 use crate::{
     dns_update::DnsUpdate,
-    dynamics::Account,
     hooks::{Hook, Milter},
+    mailboxes::{MailApi, Undelete},
     oauth::Oauth,
-    origin::Origin,
     otlp::OtlpConfig,
     providers::Providers,
     quantity::Size,
@@ -256,31 +255,6 @@ pub struct Reports {
     /// How long reports that came in are kept.
     pub keep: Duration,
     /// The bytes that they may have together with the sums over them.
-    pub max_size: Size,
-}
-
-/// `mail_api`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MailApi {
-    /// The origins whose web pages may call the mailbox API from a browser. Empty: none.
-    pub origins: Vec<Origin>,
-}
-
-impl Undelete {
-    /// How long the deleted mail of an account is kept.
-    #[must_use]
-    pub fn period_of(&self, account: Option<&Account>) -> Duration {
-        let own = account.and_then(|account| account.undelete_period);
-        own.unwrap_or(self.keep)
-    }
-}
-
-/// `undelete`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Undelete {
-    /// How long mail that a user deletes can come back. Zero: it goes at once.
-    pub keep: Duration,
-    /// The most deleted mail of an account.
     pub max_size: Size,
 }
 

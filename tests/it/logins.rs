@@ -300,7 +300,7 @@ async fn a_mail_token_of_ours_logs_in_until_it_is_revoked() {
     assert!(described["paths"]["/api/v1/mail/domains"].is_object());
     let (status, problem) = get("nothing").await;
     assert_eq!((status, &problem["error"]), (404, &"notFound".into()));
-    // The calls about the own account are at this port too, and the rest of the management API is not.
+    // The calls about the own account are at this port too. The rest of the management API is not.
     let account = async |path: &str| {
         let request = reqwest::Client::new().get(format!("http://{address}/api/{path}"));
         let answer = request.basic_auth(USER, Some(PASSWORD)).send().await;

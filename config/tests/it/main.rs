@@ -13,6 +13,8 @@ mod loaded;
 #[cfg(test)]
 mod lookup;
 #[cfg(test)]
+mod mailboxes;
+#[cfg(test)]
 mod providers;
 #[cfg(test)]
 mod support;

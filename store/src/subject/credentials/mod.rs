@@ -260,7 +260,8 @@ fn older(version: u8, bytes: &[u8]) -> Result<Op, Unreadable> {
     }
 }
 
-/// Sets the credential of an account, or removes it. The sessions and the tokens of the account end.
+/// Sets the credential of an account, or removes it. The sessions and the tokens of the account
+/// end.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Set {
     account: String,

@@ -209,8 +209,8 @@ operations! {
     Remove -> bool, Reserve;
 }
 
-/// Reads an operation of version 1, in which keys had no domains, or of version 2, in which they had
-/// no tenant.
+/// Reads an operation of version 1, in which keys had no domains, or of version 2, in which they
+/// had no tenant.
 fn older(version: u8, bytes: &[u8]) -> Result<Op, Unreadable> {
     match version {
         1 => exactly(bytes).map(|old: OpV1| old.into()),
