@@ -373,6 +373,7 @@ subjects! {
     38 second_factors SecondFactors,
     39 folders Folders,
     41 mail_tokens MailTokens,
+    43 stationery Stationery,
 }
 
 #[cfg(test)]
@@ -457,6 +458,8 @@ mod tests {
                 "folders Folders(ChangeMails(",
                 "folders Folders(Summarize(",
                 "mail_tokens MailTokens(GiveToken(",
+                "stationery Stationery(AddItem(",
+                "stationery Stationery(ChangeItems(",
             ]
         );
     }

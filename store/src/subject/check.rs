@@ -20,7 +20,7 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 21] = [
+        let checks: [Check; 22] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,
@@ -41,6 +41,7 @@ impl State {
             Self::check_received_reports,
             Self::check_web_sessions,
             Self::check_mail_tokens,
+            Self::check_stationery,
             Self::check_login_attempts,
         ];
         for check in checks {

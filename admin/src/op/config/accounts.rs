@@ -4,7 +4,10 @@ use postrider_config::{
     Account, DestinationAddress, Dynamic, ReportAddress, Static, shown_url, toml_edit::InlineTable,
 };
 use postrider_smtp::{Address, Domain};
-use postrider_store::{MailId, Order, SuppressionId};
+use postrider_store::{
+    MailId, Order, StationeryKind, StationeryOwner, StationeryShelf, Store, StoreError,
+    SuppressionId,
+};
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
@@ -397,8 +400,24 @@ pub(super) async fn clear(
     while store.purge_deleted(Some(name), PURGE_STEP).await? == PURGE_STEP {}
     store.forget_junk(name).await?;
     store.forget_history(name).await?;
+    forget_stationery(store, &StationeryOwner::Account(name.to_owned())).await?;
     debug!(account = name, ?removed, "data of an account removed");
     Ok(removed)
+}
+
+/// Removes the signatures and templates of an owner.
+pub(super) async fn forget_stationery(
+    store: &Store,
+    owner: &StationeryOwner,
+) -> Result<(), StoreError> {
+    for kind in [StationeryKind::Signature, StationeryKind::Template] {
+        let shelf = StationeryShelf {
+            kind,
+            owner: owner.clone(),
+        };
+        store.forget_stationery(&shelf).await?;
+    }
+    Ok(())
 }
 
 /// Changes settings of an account. The names are those of the keys below `accounts.NAME`, such as

@@ -5,7 +5,7 @@ use postrider_config::{
     toml_edit::{Array, InlineTable, Value},
 };
 use postrider_smtp::{Address, Domain, LocalPart};
-use postrider_store::Time;
+use postrider_store::{StationeryOwner, Time};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -396,6 +396,7 @@ impl Remove {
     async fn make(self, context: &Context) -> Result<Removed, AdminError> {
         let target = target(&self.domain);
         let tls_keys = context.store.tls_keys().await?;
+        let owner = parse_domain(&self.domain)?.ascii().to_owned();
         let change = move |edit: &mut Edit<'_>| {
             let domain = parse_domain(&self.domain)?;
             let (settings, name) = edit.domain(&domain)?;
@@ -421,6 +422,7 @@ impl Remove {
         }
         let name = Kind::Domain.known_as(&target);
         context.store.forget_principal(name).await?;
+        accounts::forget_stationery(&context.store, &StationeryOwner::Domain(owner)).await?;
         failed.map(|()| Removed { files })
     }
 }
