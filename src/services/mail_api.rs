@@ -21,8 +21,10 @@ use axum::{
 use postrider_admin::face::{http as management, mail};
 use postrider_config::Origin;
 use postrider_receive::SessionContext;
+use postrider_webapi::{Endpoint, MAIL_SCHEMAS, mail_calls};
+use serde_json::{Map, Value};
 
-use super::{Apis, HttpPort, Service};
+use super::{Apis, HttpPort, Service, links::public_url};
 
 /// What a page of another origin may send.
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
@@ -44,9 +46,19 @@ impl HttpPort<'_> {
                 };
                 let tls = self.services.iter().any(|service| service.is_https());
                 let issuer = shared.statics.oauth.issuer;
+                let of_mail = apis.webapi.mail_router(Endpoint {
+                    hostname: self.listener.hostname.clone(),
+                    hosts: self.hosts.clone().unwrap_or_default(),
+                    max_message_size: self.listener.max_message_size.0,
+                    path: conf.path.clone(),
+                    public_url: public_url(&shared.statics, self.listener),
+                    forwarded_hops: conf.forwarded_hops,
+                    tls,
+                });
                 let calls = other_calls(&conf.path)
                     .merge(description(&conf.path, issuer))
-                    .merge(apis.mail_api.router(endpoint, &conf.path, tls));
+                    .merge(apis.mail_api.router(endpoint, &conf.path, tls))
+                    .merge(of_mail);
                 let origins = shared.statics.mail_api.origins.clone();
                 router = router.merge(for_origins(calls, origins));
             }
@@ -69,7 +81,21 @@ impl HttpPort<'_> {
 
 /// The description of the API for programs (OpenAPI 3.1), without a login.
 fn description(base: &str, issuer: bool) -> Router {
-    let mail::Description { paths, schemas } = mail::describe(base, issuer);
+    let of_mail = mail_calls().map(|call| mail::DescribedCall {
+        method: call.method,
+        path: call.path,
+        tag: "mail",
+        callers: mail::Callers::All,
+        parameters: call.parameters,
+        body: call.body,
+        is_form: false,
+        answer: call.answer,
+        makes: call.makes,
+        summary: call.summary,
+    });
+    let mail::Description { paths, mut schemas } = mail::describe(base, issuer, of_mail);
+    let more: Map<String, Value> = serde_json::from_str(MAIL_SCHEMAS).unwrap_or_default();
+    schemas.extend(more);
     let document = serde_json::json!({
         "openapi": "3.1.0",
         "info": {
@@ -194,7 +220,7 @@ mod tests {
         assert_eq!(answer.status(), 404);
         assert_eq!(answer.headers()[CONTENT_TYPE], "application/problem+json");
         let body = to_bytes(answer.into_body(), 10_000).await.unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["detail"], "there is no call PUT /api/v1/mail/x");
         assert_eq!(body["status"], 404);
     }

@@ -30,6 +30,7 @@ mod limits;
 mod localserve;
 mod log;
 mod logins;
+mod mailbox;
 mod metrics;
 mod mta_sts;
 mod mx;

@@ -48,6 +48,32 @@ pub enum Code {
     PartNotFound,
 }
 
+impl Code {
+    /// The code as the contract writes it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol",
+            Self::Server | Self::Busy => "server",
+            Self::User => "user",
+            Self::BadAddress => "badAddress",
+            Self::MissingBody => "missingBody",
+            Self::MultipleFrom => "multipleFrom",
+            Self::BadFrom => "badFrom",
+            Self::DomainDisabled => "domainDisabled",
+            Self::NoRecipients => "noRecipients",
+            Self::MessageLimitReached => "messageLimitReached",
+            Self::RecipientLimitReached => "recipientLimitReached",
+            Self::MessageTooLarge => "messageTooLarge",
+            Self::MalformedMessageId => "malformedMessageID",
+            Self::SentOverQuota => "sentOverQuota",
+            Self::Error => "error",
+            Self::IdempotencyConflict => "idempotencyConflict",
+            Self::MessageNotFound => "messageNotFound",
+            Self::PartNotFound => "partNotFound",
+        }
+    }
+}
+
 /// The answer to a call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(rename_all = "PascalCase")]
@@ -115,6 +141,7 @@ mod tests {
             (Code::PartNotFound, "\"partNotFound\""),
         ] {
             assert_eq!(name(code), expected);
+            assert_eq!(format!("{:?}", code.name()), expected);
         }
     }
 }

@@ -7,7 +7,9 @@
 //! |---|---|
 //! | `router` | the routes of a listener |
 //! | `v0`, `v1` | the methods of a version: reading requests, carrying them out, errors |
-//! | `send` | sends messages for both versions |
+//! | `mail` | the mailbox API |
+//! | `changed` | changes of received messages |
+//! | `send` | sends messages for all of them |
 //! | `compose` | makes a message and writes it to the store |
 //! | `received`, `unsubscribe` | received messages in answers; the links for unsubscribing |
 //! | `call` | the caller, limits, and the bytes of requests |
@@ -19,11 +21,13 @@
 //! Queued messages belong to the queue: it delivers them and makes their events.
 
 mod call;
+mod changed;
 #[cfg(feature = "client")]
 pub mod client;
 mod compose;
 mod error;
 mod http;
+mod mail;
 mod received;
 mod router;
 mod send;
@@ -66,6 +70,7 @@ pub use call::{
     key::{KeyError, UnsubscribeKey},
 };
 pub use error::{ApiError, Code};
+pub use mail::{MAIL_SCHEMAS, MailCall, mail_calls};
 
 /// The webapi of a server. All its listeners share the limits on calls.
 #[expect(
@@ -91,5 +96,12 @@ impl Webapi {
     pub fn router(&self, endpoint: Endpoint) -> Router {
         let (parts, bounds) = (self.parts.clone(), self.bounds.clone());
         router::router(CallContext::new(parts, bounds, endpoint))
+    }
+
+    /// The mailbox API of one listener, as far as it is about mailboxes and mail: everything below
+    /// `mail/` under the path of the endpoint.
+    pub fn mail_router(&self, endpoint: Endpoint) -> Router {
+        let (parts, bounds) = (self.parts.clone(), self.bounds.clone());
+        mail::router(CallContext::new(parts, bounds, endpoint))
     }
 }

@@ -1,12 +1,13 @@
 //! Sends messages for both versions: checks a draft in the order of the contract, composes the
 //! message, and queues it.
 //!
-//! In reading order: `draft` is the input, `prepare` checks it, `once` keeps answers for
-//! idempotency keys. `batch` sends to many, with the texts of `template`. `taken` tells of what was
-//! sent.
+//! In reading order: `draft` is the input, `filled` fills templates in, `prepare` checks the draft,
+//! `once` keeps answers for idempotency keys. `batch` sends to many, with the texts of `template`.
+//! `taken` tells of what was sent.
 
 mod batch;
 mod draft;
+mod filled;
 mod once;
 mod prepare;
 mod taken;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use postrider_observe::metrics::By;
 use postrider_queue::{AddError, Submission, Submitted, SubmittedRecipient, header::Received};
 use postrider_smtp::{Address, ReversePath, server::SessionName};
-use postrider_store::{Accept, Moment, NewMail, Notify, TextSource, Time, Top};
+use postrider_store::{Accept, MailId, Moment, NewMail, Notify, TextSource, Time, Top};
 use postrider_webhook::message::{SUMMARY_READ, summary};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -26,6 +27,7 @@ pub use self::batch::{BatchResponse, BatchSubmission};
 pub(crate) use self::{
     batch::{Batch, BatchRecipient, send_all},
     draft::{BASE64, Draft, NameAddress, NewContent, NewFile},
+    filled::{check_variables, fill, variables_of},
     once::Once,
 };
 use self::{
@@ -39,7 +41,7 @@ use crate::{
 };
 
 /// The longest time by which a message may be delayed.
-const FUTURE_MAX: Duration = Duration::from_secs(60 * 24 * 60 * 60);
+pub(crate) const FUTURE_MAX: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 /// The mailbox for copies of sent messages.
 const SENT: &str = "Sent";
 
@@ -71,6 +73,14 @@ pub struct SendSubmission {
     pub from_id: String,
 }
 
+/// A message that is queued.
+pub(crate) struct Sent {
+    pub(crate) response: SendResponse,
+    /// The copy in the mailbox for sent messages. None: none was wanted, or an earlier call with
+    /// the same idempotency key kept it. The error says why it was not kept.
+    pub(crate) copy: Result<Option<MailId>, ApiError>,
+}
+
 /// Sends a message.
 ///
 /// # Errors
@@ -82,12 +92,30 @@ pub(crate) async fn send(
     files: Files,
     once: Option<&Once>,
 ) -> Result<SendResponse, ApiError> {
+    let sent = send_and_keep(context, user, draft, files, once).await?;
+    sent.copy.map(|_| sent.response)
+}
+
+/// Sends a message, and tells where its copy is.
+///
+/// # Errors
+/// The errors of the contract. Nothing is queued then.
+pub(crate) async fn send_and_keep(
+    context: &CallContext,
+    user: &User,
+    draft: Draft,
+    files: Files,
+    once: Option<&Once>,
+) -> Result<Sent, ApiError> {
     let now = context.clock.now();
     let begun = context.clock.moment();
     if let Some(once) = once
         && let Some(response) = once.earlier(context, user, now).await?
     {
-        return Ok(response);
+        return Ok(Sent {
+            response,
+            copy: Ok(None),
+        });
     }
     let mut prepared = prepare(context, user, draft, files, LimitCheck::Now(once), now).await?;
     let allowance = prepared.allowance.take();
@@ -98,7 +126,11 @@ pub(crate) async fn send(
     let (from, size) = (submission.reverse_path.to_string(), submission.size);
     submission.once = once.map(|once| once.for_queue(&message_id, &given, now));
     let Some(added) = queue(context, submission).await? else {
-        return once::read(&once::by_another(once, context, user, now).await?);
+        let response = once::read(&once::by_another(once, context, user, now).await?)?;
+        return Ok(Sent {
+            response,
+            copy: Ok(None),
+        });
     };
     drop(allowance);
     let ids = added.iter().map(|added| added.id);
@@ -110,19 +142,39 @@ pub(crate) async fn send(
     };
     count_accepted(context, (1, added.len()), size, begun);
     taken::tell(context, user, "Send", now, &[taken]);
-    if let Some(copy) = copy {
-        keep_copy(context, user, copy, now).await?;
-    }
+    let copy = match copy {
+        Some(copy) => keep_copy(context, user, copy, now).await,
+        None => Ok(None),
+    };
     let submissions = given.into_iter().zip(added);
     let submissions = submissions.map(|(address, added)| SendSubmission {
         address,
         queue_msg_id: added.id.0,
         from_id: added.from_id,
     });
-    Ok(SendResponse {
+    let response = SendResponse {
         message_id,
         submissions: submissions.collect(),
-    })
+    };
+    Ok(Sent { response, copy })
+}
+
+/// Writes a message that is not sent yet. It may lack a recipient.
+///
+/// # Errors
+/// If a part of it is wrong, or it is too large.
+pub(crate) async fn write_draft(
+    context: &CallContext,
+    user: &User,
+    draft: Draft,
+) -> Result<FinishedText, ApiError> {
+    let message = prepare::unsent(context, user, draft, context.clock.now())?;
+    let bcc = message.bcc_field();
+    let writer = context.store.text_writer();
+    let most = context.endpoint.max_message_size;
+    let mut out = Output::new(writer, &bcc, most).await?;
+    message.write(&mut out).await?;
+    Ok(out.finish().await?.text)
 }
 
 /// Counts what was queued, and how long that took since the call was there.
@@ -257,16 +309,36 @@ async fn queue(
     }
 }
 
+/// Whether the quota of the account has room for a mail of this size.
+pub(crate) async fn has_room(
+    context: &CallContext,
+    user: &User,
+    size: u64,
+) -> Result<bool, ApiError> {
+    let config = context.config.load_full();
+    let account = config.accounts.get(&user.account);
+    let Some(quota) = account.and_then(|account| account.quota) else {
+        return Ok(true);
+    };
+    let usage = context.store.mail_usage(&user.account).await?;
+    Ok(usage.bytes.saturating_add(size) <= quota.0)
+}
+
 /// Puts the copy into the account's mailbox for sent messages.
 async fn keep_copy(
     context: &CallContext,
     user: &User,
     copy: FinishedText,
     now: Time,
-) -> Result<(), ApiError> {
+) -> Result<Option<MailId>, ApiError> {
     let Some(_held) = context.queue.hold_account(&user.account).await else {
-        return Ok(());
+        return Ok(None);
     };
+    if !has_room(context, user, copy.size).await? {
+        let text =
+            format!("the message is queued, but the account has no room for a copy in {SENT}");
+        return Err(ApiError::new(Code::SentOverQuota, text));
+    }
     let beginning = context.store.beginning(&copy.body, SUMMARY_READ).await;
     let shown = beginning.map(|text| summary(&text, context.statics.limits.mime()));
     let accept = Accept {
@@ -289,7 +361,7 @@ async fn keep_copy(
         .store
         .accept(accept)
         .await
-        .map(drop)
+        .map(|accepted| accepted.mails.first().copied())
         .map_err(|error| {
             warn!(%error, account = user.account, "failed to keep a copy of a sent message");
             let text =

@@ -38,7 +38,7 @@ use postrider_receive::login::{ApiUser, Manager, Source};
 use serde_json::Value;
 use tracing::error;
 
-pub use self::openapi::{Description, describe};
+pub use self::openapi::{Callers, DescribedCall, Description, describe};
 use self::{
     caller::Who,
     table::{BodyKind, Call, find},

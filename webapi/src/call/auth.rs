@@ -51,6 +51,18 @@ impl User {
         scopes.is_none_or(|scopes| scopes.contains(&scope))
     }
 
+    /// The account of a call of the mailbox API, and the address that it sends from.
+    pub(crate) fn of_api(account: &str, login: Address, remote: IpAddr) -> Self {
+        Self {
+            account: account.to_owned(),
+            login,
+            remote,
+            call: SessionId::of(rand::random()),
+            scopes: None,
+            key: String::new(),
+        }
+    }
+
     /// The name of the message at this place among those that the call sends. To send one is a
     /// transaction, as in a session over SMTP.
     pub(crate) fn transaction(&self, at: usize) -> SessionName {
@@ -100,13 +112,7 @@ pub(crate) async fn authenticate(
         count(context, LoginResult::Malformed);
         return Err(malformed("the bearer token is not a key"));
     }
-    let ip = remote(context, headers, extensions).ok_or(Refusal::NoAddress)?;
-    let source = Source {
-        limiter: Arc::clone(&context.limiter),
-        ip,
-        behind_proxy: context.endpoint.forwarded_hops > 0,
-        now: context.clock.now(),
-    };
+    let source = source(context, headers, extensions).ok_or(Refusal::NoAddress)?;
     let checked = match &credentials {
         Credentials::Bearer(text) => by_key(context, text, None, &source).await,
         Credentials::Basic(name, password) => match KeyText::parse(password) {
@@ -149,10 +155,10 @@ pub(crate) async fn authenticate(
     match &checked {
         Err(Refusal::Unauthorized(result, _)) => {
             let reason = result.text();
-            warn!(service, remote = %ip, login, mechanism, reason, "login refused");
+            warn!(service, remote = %source.ip, login, mechanism, reason, "login refused");
         }
         Err(Refusal::TooMany(_)) => {
-            warn!(service, remote = %ip, login, mechanism, "logins limited");
+            warn!(service, remote = %source.ip, login, mechanism, "logins limited");
         }
         _ => {}
     }
@@ -313,6 +319,20 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     let decoded = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
     let (name, password) = decoded.split_once(':')?;
     Some(Credentials::Basic(name.to_owned(), password.to_owned()))
+}
+
+/// Where a call comes from. None: the proxies do not tell.
+pub(crate) fn source(
+    context: &CallContext,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Option<Source> {
+    Some(Source {
+        limiter: Arc::clone(&context.limiter),
+        ip: remote(context, headers, extensions)?,
+        behind_proxy: context.endpoint.forwarded_hops > 0,
+        now: context.clock.now(),
+    })
 }
 
 /// The address of the client. None: the proxies do not give it.

@@ -132,6 +132,34 @@ pub(super) async fn prepare(
     })
 }
 
+/// The content of a draft that is not sent yet. It needs neither a text nor a recipient.
+pub(super) fn unsent(
+    context: &CallContext,
+    user: &User,
+    mut draft: Draft,
+    now: Time,
+) -> Result<MessageContent, ApiError> {
+    let config = context.config.load();
+    let from = author(mem::take(&mut draft.from), user, &config)?;
+    check_author(&from.address, user, &config, context.queue.is_local())?;
+    check_sizes(&draft, context.statics.limits.header_size.0)?;
+    let recipients = Recipients {
+        to: parse_all(mem::take(&mut draft.to))?,
+        cc: parse_all(mem::take(&mut draft.cc))?,
+        bcc: parse_all(mem::take(&mut draft.bcc))?,
+    };
+    let reply_to = parse_all(mem::take(&mut draft.reply_to))?;
+    let message = content(
+        context,
+        draft,
+        (from, reply_to, recipients),
+        Files::default(),
+        now,
+    )?;
+    message.check()?;
+    Ok(message)
+}
+
 /// The recipients of a message.
 struct Recipients {
     to: Vec<Mailbox>,

@@ -10,7 +10,7 @@
 mod check;
 mod work;
 
-use std::{borrow::Cow, io, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use minijinja::{
     Environment, ErrorKind, State, UndefinedBehavior, escape_formatter, filters, tests,
@@ -83,6 +83,14 @@ impl Templates {
             work,
             joins,
         })
+    }
+
+    /// The names of the variables that the templates use, sorted.
+    pub(super) fn variables(&self) -> Vec<String> {
+        let templates = self.environment.templates();
+        let names = templates.flat_map(|(_, template)| template.undeclared_variables(false));
+        let names: BTreeSet<String> = names.collect();
+        names.into_iter().collect()
     }
 
     /// Fills in a template for one recipient, until this moment at most.

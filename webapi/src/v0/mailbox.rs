@@ -10,7 +10,6 @@ use axum::{
 };
 use futures_util::stream;
 use postrider_config::Account;
-use postrider_receive::junk::{learn, tokens::READ_MAX};
 use postrider_store::{KeepDeleted, Mail, MailChange, MailId, StoreError};
 use postrider_webhook::message;
 
@@ -25,16 +24,13 @@ use crate::{
         data::{Data, PIECE},
         run::blocking,
     },
+    changed::{self, FLAGS_MAX},
     error::{ApiError, Code},
-    received::{MessageGetResponse, SYSTEM_FLAGS},
+    received::MessageGetResponse,
 };
 
 /// The most copies of a message in memory while it is parsed.
 const PARSED: u64 = 4;
-/// The most flags in a request. A message has at most about twice as many.
-const FLAGS_MAX: usize = 100;
-/// The most bytes of a keyword.
-const FLAG_MAX: usize = 100;
 
 /// Describes a message: its texts, its structure, and its arrival.
 pub(super) async fn get(
@@ -142,7 +138,9 @@ pub(super) async fn flags(
     let (id, names) = json::read(request, |fields| {
         Ok((id(fields)?, fields.list("Flags", json::text)?))
     })?;
-    let flags = names.iter().map(|name| flag(name));
+    let flags = names
+        .iter()
+        .map(|name| changed::flag(name).map_err(ApiError::user));
     let flags = flags.collect::<Result<Vec<_>, _>>()?;
     if flags.len() > FLAGS_MAX {
         return Err(ApiError::user(format!("more than {FLAGS_MAX} flags")));
@@ -162,7 +160,7 @@ pub(super) async fn flags(
             ..MailChange::default()
         }
     };
-    changed(context, user, &mail, change).await
+    self::change(context, &mail, change).await
 }
 
 /// Moves a message to another mailbox. Its number stays.
@@ -186,35 +184,12 @@ pub(super) async fn relocate(
         mailbox: Some(to),
         ..MailChange::default()
     };
-    changed(context, user, &mail, change).await
+    self::change(context, &mail, change).await
 }
 
-/// Changes a message. What the change says about the message, the junk filter and rspamd learn.
-async fn changed(
-    context: &CallContext,
-    user: &User,
-    mail: &Mail,
-    change: MailChange,
-) -> Result<Done, ApiError> {
-    let config = context.config.load_full();
-    let store = &context.store;
-    let changed = match config.accounts.get(&user.account) {
-        Some(account) => {
-            let (limits, now) = (context.statics.limits.mime(), context.clock.now());
-            let read = mail.size.min(READ_MAX as u64) * PARSED;
-            let _share = context.bounds.memory.take(&user.account, read).await;
-            let news = learn::news(account.into(), mail, &change);
-            let changed =
-                learn::change_mail(store, limits, account.into(), mail, change, now).await?;
-            if let Some(is_junk) = news.filter(|_| changed) {
-                context.hooks.teach(store, &context.clock, mail, is_junk);
-            }
-            changed
-        }
-        // It was removed since the login.
-        None => store.change_mail(&user.account, mail.id, change).await?,
-    };
-    match changed {
+/// Changes a message, and lets the filters learn what that says.
+async fn change(context: &CallContext, mail: &Mail, change: MailChange) -> Result<Done, ApiError> {
+    match changed::change(context, mail, change).await? {
         true => Ok(Done {}),
         false => Err(gone(context, mail.id).await),
     }
@@ -269,20 +244,6 @@ fn not_found(id: MailId) -> ApiError {
     ApiError::new(Code::MessageNotFound, format!("there is no message {id}"))
 }
 
-/// A flag in lower case: a system flag, or a keyword that is an IMAP atom (RFC 9051 §9).
-fn flag(name: &str) -> Result<String, ApiError> {
-    let flag = name.to_lowercase();
-    let atom = |c: char| c.is_ascii_graphic() && !"(){%*\"\\]".contains(c);
-    let keyword = (1..=FLAG_MAX).contains(&flag.len()) && flag.chars().all(atom);
-    if keyword || SYSTEM_FLAGS.contains(&flag.as_str()) {
-        return Ok(flag);
-    }
-    Err(ApiError::user(format!(
-        "{name:?} is no flag: use {}, or a keyword of letters, digits and such",
-        SYSTEM_FLAGS.join(" ")
-    )))
-}
-
 /// Whether the account has a mailbox: a default one, one that its mail is sorted into, or one that
 /// was made.
 async fn exists(context: &CallContext, user: &User, name: &str) -> Result<bool, ApiError> {
@@ -304,19 +265,4 @@ fn sorts_into(account: &Account, name: &str) -> bool {
             let mut rulesets = destination.rulesets.iter();
             destination.mailbox == name || rulesets.any(|ruleset| ruleset.mailbox == name)
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_are_system_flags_and_keywords() {
-        assert_eq!(flag("\\Seen").unwrap(), "\\seen");
-        assert_eq!(flag("$Junk").unwrap(), "$junk");
-        assert_eq!(flag("Order-7").unwrap(), "order-7");
-        for bad in ["", "\\recent", "a b", "a\"", "(a)", "a]", "\u{e4}", "a\n"] {
-            assert!(flag(bad).is_err(), "{bad:?}");
-        }
-    }
 }
