@@ -139,6 +139,8 @@ pub(crate) struct Changes {
     pub(crate) keys: watch::Sender<u64>,
     /// A mail came that may be a report.
     pub(crate) reports: watch::Sender<u64>,
+    /// An account wants something else of its mail.
+    pub(crate) sieve: watch::Sender<u64>,
     /// The lanes of the queue whose heads changed.
     pub(crate) lanes: LaneChanges,
     /// The mailboxes of an account changed.

@@ -93,6 +93,7 @@ impl Model {
         self.changes.hooks.send_modify(|count| *count += 1);
         self.changes.events.send_modify(|count| *count += 1);
         self.changes.reports.send_modify(|count| *count += 1);
+        self.changes.sieve.send_modify(|count| *count += 1);
         self.changes.mail.tell_all();
         Ok(applied)
     }

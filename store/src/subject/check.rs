@@ -20,7 +20,7 @@ impl State {
     /// Reads every record, and compares everything that follows from records with them.
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.check_rows(faults);
-        let checks: [Check; 22] = [
+        let checks: [Check; 23] = [
             Self::check_queue,
             Self::check_history_of_queue,
             Self::check_hooks,
@@ -28,6 +28,7 @@ impl State {
             Self::check_segments,
             Self::check_mail,
             Self::check_folders,
+            Self::check_sieve,
             Self::check_rejects,
             Self::check_lists,
             Self::check_junk,

@@ -260,6 +260,8 @@ pub(crate) struct Effects {
     pub(crate) keys_removed: bool,
     /// A mail came that may be a report.
     pub(crate) reports_arrived: bool,
+    /// An account wants something else of its mail.
+    pub(crate) sieve_changed: bool,
     /// The accounts whose mailboxes changed.
     pub(crate) mail_changed: BTreeSet<Name>,
 }

@@ -8,6 +8,7 @@
 //! showed at some moment. This moment is no earlier than the last answer that promised durability.
 //! Claims go into the next batch, and the last unit may be there or not.
 
+mod changes;
 mod crashes;
 mod mailboxes;
 mod runs;
@@ -17,7 +18,7 @@ mod steps;
 
 use std::{ops::AsyncFn, time::Duration};
 
-use self::{shown::*, steps::*};
+use self::{changes::secrets, shown::*, steps::*};
 use super::samples::*;
 use crate::{
     Accept, ApiKeyId, Claim, ClaimHooks, Credential, DeliveryClass, HoldRuleId, Hook, HookFilter,
@@ -480,7 +481,7 @@ impl World {
                 })
                 .await;
             }
-            _ => return false,
+            _ => return self.take_sieve_step(step).await,
         }
         true
     }

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use super::steps::{DOMAINS, FOLDERS, ONCE, senders};
 use crate::tests::samples::{at, common};
 use crate::{
-    Answered, ApiKey, AuditEntry, AuditFilter, Counted, Counts, Credential, DeletedMail, Event,
-    EventFilter, Folder, HoldRule, Hook, HookFilter, JunkCounts, LoggedEvent, Mail, MailUsage,
-    Mark, Order, Page, QueueFilter, QueueId, Queued, Reference, Retired, RetiredFilter,
-    RetiredHook, RetiredHookFilter, RowFilter, RowPage, Sent, Store, StoreError, Suppression, Time,
-    Trained,
+    AccountSieve, Answered, ApiKey, AuditEntry, AuditFilter, Counted, Counts, Credential,
+    DeletedMail, Event, EventFilter, Folder, HoldRule, Hook, HookFilter, JunkCounts, LoggedEvent,
+    Mail, MailUsage, Mark, Order, Page, QueueFilter, QueueId, Queued, Reference, Retired,
+    RetiredFilter, RetiredHook, RetiredHookFilter, RowFilter, RowPage, Sent, SieveDay, Store,
+    StoreError, Suppression, Time, Trained,
 };
 
 /// All that a store shows.
@@ -35,6 +35,7 @@ pub(super) struct Shown {
     events: Vec<Vec<LoggedEvent>>,
     counted: Vec<Vec<(Counted, u64)>>,
     answered: Vec<Option<Answered>>,
+    sieve: Vec<(AccountSieve, SieveDay)>,
     sent: Vec<Sent>,
     known: Vec<bool>,
     learnt: (JunkCounts, Vec<Vec<Mark>>, Vec<Option<Trained>>),
@@ -231,6 +232,11 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
         counted.push(store.counted_events(account, 0..=9).await?);
         sent.push(store.sent(account, Time(0)).await?);
     }
+    let mut sieve = Vec::new();
+    for account in ["ann", "bob"] {
+        let day = store.sieve_day(account, at(100)).await?;
+        sieve.push((store.sieve(account).await?, day));
+    }
     let mut answered = Vec::new();
     for key in ONCE {
         answered.push(store.answered("ann", key, Time(0)).await?);
@@ -297,6 +303,7 @@ pub(super) async fn shown(store: &Store) -> Result<Shown, StoreError> {
         events: logged_events(store).await?,
         counted,
         answered,
+        sieve,
         sent,
         known,
         mails,

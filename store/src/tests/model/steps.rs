@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use crate::disk::sim::Calls;
 use crate::tests::samples::*;
 use crate::{
-    Accept, AppHash, AppPassword, Change, Common, CredentialChange, Event, HoldFilter,
-    INLINE_TEXT_MAX, NewAuditEntry, NewEvent, NewHookKind, NewMessage, NewRecipient, NewReject,
-    NewSuppression, NewText, NextAttempt, Note, Once, Origin, Otp, OtpAlgorithm, Outcome, QueueId,
-    Queued, RejectKey, RejectLimit, Settle, Store, StoreError, TakenMail, TextSource, Time, Top,
+    Accept, Change, Common, Event, HoldFilter, INLINE_TEXT_MAX, NewAuditEntry, NewEvent,
+    NewHookKind, NewMessage, NewRecipient, NewReject, NewSuppression, NewText, NextAttempt, Note,
+    Once, Origin, Outcome, QueueId, Queued, RejectKey, RejectLimit, Settle, Store, StoreError,
+    TakenMail, TextSource, Time, Top,
 };
 
 pub(super) const DOMAINS: [&str; 4] = ["a.example", "b.example", "c.example", "[192.0.2.1]"];
@@ -145,6 +145,13 @@ pub(super) enum Step {
     AcceptAll {
         once: Option<u8>,
         due: u16,
+    },
+    /// An automatic answer with the text that was staged last.
+    Answer(u8),
+    /// An account wants something else of its mail.
+    Sieve {
+        account: u8,
+        what: u8,
     },
     AddApiKey,
     RemoveApiKey(u64),
@@ -383,6 +390,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Unstage),
         3 => (prop::option::weighted(0.3, 0..2_u8), 0..100_u16)
             .prop_map(|(once, due)| Step::AcceptAll { once, due }),
+        3 => (0..3_u8).prop_map(Step::Answer),
+        2 => (0..2_u8, 0..6_u8).prop_map(|(account, what)| Step::Sieve { account, what }),
         1 => Just(Step::AddApiKey),
         1 => (1..4_u64).prop_map(Step::RemoveApiKey),
         3 => (prop::collection::vec(1..20_u64, 1..4), -100..100_i16)
@@ -656,42 +665,4 @@ pub(super) fn settlement(
         .into_iter()
         .collect();
     settle
-}
-
-/// A change of a credential: a new app password, a removed one, codes from now on, and no codes
-/// from now on.
-pub(super) fn secrets(what: u8, now: Time) -> CredentialChange {
-    let app_password = AppPassword {
-        name: "phone".into(),
-        hash: AppHash::Chosen("hash".into()),
-        created: now,
-        last_used: None,
-        keys: None,
-    };
-    let otp = Otp {
-        secret: vec![1; 20],
-        algorithm: OtpAlgorithm::Sha256,
-        digits: 8,
-        period: 60,
-        last_step: 0,
-    };
-    let nothing = CredentialChange::default();
-    match what {
-        2 => CredentialChange {
-            add: vec![app_password],
-            ..nothing
-        },
-        3 => CredentialChange {
-            remove: vec!["phone".into()],
-            ..nothing
-        },
-        4 => CredentialChange {
-            otp: Some(Some(otp)),
-            ..nothing
-        },
-        _ => CredentialChange {
-            otp: Some(None),
-            ..nothing
-        },
-    }
 }

@@ -206,6 +206,9 @@ impl Writer {
             self.shared.changes.events.send_modify(|count| *count += 1);
         }
         self.shared.changes.mail.tell(&effects.mail_changed);
+        if effects.sieve_changed {
+            self.shared.changes.sieve.send_modify(|count| *count += 1);
+        }
         if effects.reports_arrived {
             self.shared.changes.reports.send_modify(|count| *count += 1);
         }
