@@ -10,6 +10,7 @@ use postrider_receive::{
     Guards, Hooks, Reports, ReportsParts, SessionContext,
     login::{LoginLimiter, LoginLimits, Logins, Oauth, Rate},
     memory::TextMemory,
+    sieve::ready::Scripts,
 };
 use postrider_store::Store;
 use postrider_webhook::{Runner, WebhookParts};
@@ -42,6 +43,7 @@ pub(crate) fn session_context(
         metrics: Arc::clone(&options.metrics),
         rng: StdRng::from_rng(&mut rand::rng()),
     })?;
+    let scripts = Arc::new(Scripts::new(store.clone()));
     Ok(SessionContext {
         config,
         store: store.clone(),
@@ -57,6 +59,7 @@ pub(crate) fn session_context(
             Arc::clone(&resolvers.zones),
         )),
         hooks: Arc::new(Hooks::new(&statics, &options.metrics)?),
+        scripts,
         metrics: options.metrics,
         clock: options.clock,
         simulate,

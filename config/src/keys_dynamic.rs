@@ -441,15 +441,13 @@ static ACCOUNT: &[Key] = &[
         Absent("none"),
         "What another account may do with the mailboxes of this one. \"write\" includes \"read\". \
             \"send\" includes both, and lets the other account use this one's addresses in From.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.allow_forward",
         Bool,
         Value("false"),
         "Let the Sieve scripts and rules of the account send its mail on to other addresses.",
-    )
-    .later(),
+    ),
     key(
         "accounts.<name>.undelete_period",
         Duration,

@@ -183,18 +183,49 @@ impl Queue {
         require_tls: bool,
         now: Time,
     ) -> NewMessage {
+        let mut message = self.written(account, (&self.mailer(), to), (text, source), now);
+        message.common.require_tls = require_tls.then_some(true);
+        route::note(&mut message, &self.config.load());
+        message
+    }
+
+    /// The record of an automatic answer of an account to a sender, with this text (RFC 3834). It
+    /// goes out with the null reverse-path, and nobody gets a report about it.
+    #[must_use]
+    pub fn answer_from(
+        &self,
+        account: &str,
+        from: &Address,
+        to: &Address,
+        (text, source): (&[u8], TextSource),
+        now: Time,
+    ) -> NewMessage {
+        let mut message = self.written(account, (from, to), (text, source), now);
+        message.common.smtputf8 |= !crate::header::section(text).is_ascii();
+        route::note(&mut message, &self.config.load());
+        message
+    }
+
+    /// A message that the server writes.
+    fn written(
+        &self,
+        account: &str,
+        (from, to): (&Address, &Address),
+        (text, source): (&[u8], TextSource),
+        now: Time,
+    ) -> NewMessage {
         let header = crate::header::Header::scan(crate::header::section(text));
-        let mut message = NewMessage {
+        NewMessage {
             common: Common {
                 account: account.to_owned(),
                 queued: now,
-                from: Some(self.mailer()),
+                from: Some(from.clone()),
                 message_id: header.message_id().to_owned(),
                 subject: header.subject().to_owned(),
                 size: text.len() as u64,
                 needs: TextNeeds::of(text),
                 smtputf8: !to.is_ascii(),
-                require_tls: require_tls.then_some(true),
+                require_tls: None,
                 future_release: String::new(),
                 ret_full: None,
                 envid: String::new(),
@@ -216,9 +247,7 @@ impl Queue {
                 hold: false,
                 next_attempt: now,
             }],
-        };
-        route::note(&mut message, &self.config.load());
-        message
+        }
     }
 
     /// The author of our reports: postmaster at our host name.

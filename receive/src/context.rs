@@ -16,6 +16,7 @@ use crate::{
     junk::Filter,
     login::{LoginLimiter, Logins},
     memory::TextMemory,
+    sieve::ready::Scripts,
     slow::Mistakes,
 };
 
@@ -44,6 +45,8 @@ pub struct SessionContext {
     pub guards: Arc<Guards>,
     /// The outside programs that have a say.
     pub hooks: Arc<Hooks>,
+    /// The scripts of accounts.
+    pub scripts: Arc<Scripts>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The time.

@@ -33,6 +33,8 @@ use crate::{
     intake::ReceivedText,
     junk::senders::forwarded_field,
     reports,
+    scripted::stored_flags,
+    sieve,
     work::long_work,
 };
 
@@ -261,9 +263,10 @@ impl SessionContext {
         };
         for delivery in deliveries {
             match &delivery.outcome {
-                Outcome::Mailbox { mailbox, junk } => {
-                    records.add_mail(delivery, mailbox, *junk).await?;
-                }
+                Outcome::Mailbox { mailbox, junk } => match delivery.scripted() {
+                    None => records.add_mail(delivery, mailbox, *junk, &[]).await?,
+                    Some(scripted) => records.add_scripted(delivery, mailbox, scripted).await?,
+                },
                 // There is no mailbox here, but it may be a report about mail of the account.
                 Outcome::Forward(_) | Outcome::Lmtp { .. } => {
                     if let Some((recipient, target, _)) = records.parties(delivery) {
@@ -290,12 +293,34 @@ impl SessionContext {
 }
 
 impl<'a> Records<'a> {
+    /// Puts the message where the scripts of the account want it.
+    async fn add_scripted(
+        &mut self,
+        delivery: &'a Delivery,
+        mailbox: &'a str,
+        scripted: &'a sieve::Outcome,
+    ) -> Result<(), StoreError> {
+        if let Some(flags) = &scripted.keep {
+            self.add_mail(delivery, mailbox, None, flags).await?;
+        }
+        for filed in &scripted.filed {
+            self.add_mail(delivery, &filed.mailbox, None, &filed.flags)
+                .await?;
+        }
+        // It may be a report about mail of the account, also if nobody wants to see it.
+        if let Some((recipient, target, _)) = self.parties(delivery) {
+            self.tell(delivery, recipient, target).await?;
+        }
+        Ok(())
+    }
+
     /// Puts the message into a mailbox, unless it is there already.
     async fn add_mail(
         &mut self,
         delivery: &'a Delivery,
         mailbox: &'a str,
         junk: Option<Suspicion>,
+        flags: &[String],
     ) -> Result<(), StoreError> {
         let Some((recipient, target, account)) = self.parties(delivery) else {
             return Ok(());
@@ -303,11 +328,15 @@ impl<'a> Records<'a> {
         if !self.seen.insert((&target.account, mailbox)) {
             return Ok(());
         }
-        self.accounts.insert(&target.account);
-        let mail = self.mail(delivery, (recipient, target), mailbox);
+        let is_first = self.accounts.insert(&target.account);
+        let mail = NewMail {
+            flags: stored_flags(flags),
+            ..self.mail(delivery, (recipient, target), mailbox)
+        };
         let is_told = self.tell(delivery, recipient, target).await?;
-        // A report becomes an event of the message that it is about.
-        if !is_told {
+        // A report becomes an event of the message that it is about. The mailboxes that scripts
+        // file a message into are one event.
+        if !is_told && (is_first || delivery.scripted.is_none()) {
             let index = u32::try_from(self.accept.mails.len()).unwrap_or(u32::MAX);
             let hook = postrider_webhook::incoming(&mail, account, index);
             self.accept.hooks.extend(hook);

@@ -14,8 +14,8 @@
 //! - [`hooks`]: outside programs that have a say: milters, rspamd, HTTP hooks.
 //! - [`junk`]: the junk filter: the history of senders, words, and what users teach it.
 //! - [`forward`]: mail that goes on to other servers.
-//! - [`sieve`]: scripts, rules and auto-responders that say what becomes of a mail. Nothing calls
-//!   them yet.
+//! - [`sieve`]: scripts, rules and auto-responders that say what becomes of a mail. [`scripted`]:
+//!   their run at delivery.
 //! - `mailboxes`: mail of our own queue for our own addresses.
 //! - [`login`]: passwords, API keys, and limits for wrong ones.
 //! - [`network`], [`rates`]: the networks of clients, and how much may come from each.
@@ -54,6 +54,7 @@ mod reply;
 pub mod reports;
 pub mod resolve;
 mod roots;
+pub mod scripted;
 pub mod shape;
 pub mod sieve;
 pub mod slow;

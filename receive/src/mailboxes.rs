@@ -35,6 +35,7 @@ use crate::{
     mx::{add_answers, add_usage},
     observer::{TakenMessage, count_incoming, count_verdicts, incoming_events, shown_verdict},
     resolve::{asks_for_fields, resolve},
+    scripted::{Asking, Loaded, Source},
     work::long_work,
 };
 
@@ -78,6 +79,7 @@ impl LocalMailboxes {
             deliveries,
             text,
             reading,
+            loaded,
         } = admitted;
         let nowhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         let incoming = Incoming {
@@ -93,6 +95,14 @@ impl LocalMailboxes {
             queued: Some(message),
         };
         let (records, made, told) = context.mailbox_records(incoming).await?;
+        let asking = Asking {
+            config,
+            transaction: &transaction,
+            facts: &facts,
+            size: message.common.size,
+            may_refuse: false,
+        };
+        Box::pin(context.send_answers(&asking, &deliveries, &loaded)).await;
         let accounts: Vec<&str> = made.iter().map(|made| made.account.as_str()).collect();
         let account = FirstOf(accounts.iter()).to_string();
         let way = way(&facts, &deliveries);
@@ -166,7 +176,16 @@ impl LocalMailboxes {
             mail,
             recipients: vec![rcpt],
         };
-        let decision = long_work(section.len(), || decide_end(&transaction, &facts, &policy));
+        let mut decision = long_work(section.len(), || decide_end(&transaction, &facts, &policy));
+        let asking = Asking {
+            config,
+            transaction: &transaction,
+            facts: &facts,
+            size: message.common.size,
+            may_refuse: !matches!(message.common.origin, Origin::Passed { .. }),
+        };
+        let ran = context.run_scripts(&asking, Source::Queued(message), &mut decision);
+        let loaded = Box::pin(ran).await?;
         if let Some(refusal) = &decision.refusal {
             return Err(NotTaken::Refused(refusal.reply(), END));
         }
@@ -182,6 +201,7 @@ impl LocalMailboxes {
                 fingerprint: None,
             },
             reading,
+            loaded,
         })
     }
 }
@@ -195,6 +215,8 @@ struct Admitted {
     text: ReceivedText,
     /// The message as a report about earlier ones. It is read when somebody asks for it.
     reading: OnceCell<Reading>,
+    /// The text as far as scripts read it.
+    loaded: Loaded,
 }
 
 /// Why a message is not taken.

@@ -39,6 +39,7 @@ use crate::{
     observer::{CameIn, Observer, count_incoming, count_time, count_verdicts, incoming_events},
     reply::{no_message_reply, store_reply},
     resolve::asks_for_fields,
+    scripted::{Asking, Source},
     slow::Mistakes,
     work::long_work,
 };
@@ -271,7 +272,17 @@ impl MxSession {
         // An account that is removed now still gets the mail that the decision gives it.
         let config = self.context.dynamic();
         let decision = self.decide_end(client, transaction, &text.text, is_checked, &config);
-        let decision = decision.await?;
+        let mut decision = decision.await?;
+        let asking = Asking {
+            config: &config,
+            transaction,
+            facts: &self.facts,
+            size: text.size,
+            may_refuse: true,
+        };
+        let source = Source::New(&text.text);
+        let ran = self.context.run_scripts(&asking, source, &mut decision);
+        let loaded = Box::pin(ran).await.map_err(|error| store_reply(&error))?;
         self.observer.decided(&self.context, &self.facts, &decision);
         if decision.refusal.is_some() {
             count_verdicts(&self.context.metrics, &decision.deliveries);
@@ -317,6 +328,10 @@ impl MxSession {
             return Err(self.refuse_explained(refusal, checked.spf.as_ref()).await);
         }
         let accepted = accepted.map_err(|error| store_reply(&error))?;
+        let answers = self
+            .context
+            .send_answers(&asking, &decision.deliveries, &loaded);
+        Box::pin(answers).await;
         count_verdicts(&self.context.metrics, &decision.deliveries);
         self.count_for_report(seen);
         let took = self.context.clock.moment().since(begun);
@@ -342,9 +357,11 @@ impl MxSession {
 /// The reply to a message that was taken, with the ids of its mails, or else of its messages in the
 /// queue.
 fn reply_to_taken(mails: &[u64], queue: &[u64]) -> Reply {
-    let (what, ids) = match mails {
-        [] => ("queued", queue),
-        mails => ("delivered", mails),
+    let (what, ids) = match (mails, queue) {
+        // The scripts of all recipients drop it.
+        ([], []) => return Reply::ok("taken"),
+        ([], queue) => ("queued", queue),
+        (mails, _) => ("delivered", mails),
     };
     let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
     Reply::ok(format!("{what} as {}", ids.join(",")))

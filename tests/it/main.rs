@@ -46,6 +46,7 @@ mod recipients;
 mod reports;
 mod returned;
 mod rights;
+mod scripts;
 mod second_factor;
 mod secrets;
 mod seeing;

@@ -158,6 +158,8 @@ metrics! {
         "How long a check of an incoming message took.";
     verdicts_total: Family<Counter, Verdict>, ["verdict"],
         "What became of incoming messages, for each recipient.";
+    script_failures_total: Family<Counter, ()>, [],
+        "Scripts of accounts that failed while they ran, so that their message was kept.";
     greylist_total: Family<Counter, Greylisted>, ["result"], "Recipients that the greylist saw.";
     dns_questions_total: Family<Counter, (DnsType, DnsResult)>, ["type", "result"],
         "Questions that DNS servers were asked, by their result. servfail: SERVFAIL or another code of a failure. timeout: no answer in time. error: no server could be asked, or what it said can't be read.";

@@ -142,6 +142,7 @@ event_types! {
     // Decision.
     120 PostriderDecision "postrider.decision" "what becomes of the message",
     121 PostriderRefused "postrider.refused" "refused",
+    122 PostriderScript "postrider.script" "a script of the account ran",
     // Taken.
     130 QueueQueueMessage "queue.queue-message" "queued",
     131 QueueQueueMessageAuthenticated "queue.queue-message-authenticated" "queued for an account",

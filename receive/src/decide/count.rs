@@ -68,6 +68,7 @@ names! {
     AuthorNoAnswer: "author_no_answer",
     MailboxFull: "mailbox_full",
     MailboxGone: "mailbox_gone",
+    Script: "script",
     Hook: "hook",
     Simulated: "simulated",
 }

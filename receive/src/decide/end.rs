@@ -20,6 +20,7 @@ use crate::{
     checks::{has_loop_when_queued, results::AuthenticationResults},
     facts::{Facts, RecipientFacts, Resolution, Target},
     junk::Acceptance,
+    sieve,
 };
 
 /// The decision about a message.
@@ -46,6 +47,9 @@ pub struct Delivery {
     pub forwarder: Option<Domain>,
     /// How well the account knows the sender, if the message goes to a mailbox for good mail.
     pub acceptance: Acceptance,
+    /// What the scripts of the account want. None: it has none, or they did not run. If they refuse
+    /// the message, that is in the outcome.
+    pub scripted: Option<Box<sieve::Outcome>>,
 }
 
 /// Why the outcome differs from the DMARC policy of the author's domain: in words, such as `junk:
@@ -264,6 +268,23 @@ impl EndDecision {
         good.any(|delivery| delivery.acceptance != Acceptance::Known)
     }
 
+    /// Decides anew after the scripts of accounts have refused the message. If the client may not
+    /// hear of it, or somebody takes the message, the accounts that refuse it get it apart from
+    /// their other mail.
+    pub(crate) fn refused_by_scripts(
+        &mut self,
+        facts: &Facts,
+        policy: &Policy<'_>,
+        may_refuse: bool,
+    ) {
+        self.refusal = common_refusal(&self.deliveries).filter(|_| may_refuse);
+        if self.refusal.is_none() {
+            for delivery in &mut self.deliveries {
+                keep_refused(delivery, facts, policy);
+            }
+        }
+    }
+
     /// A target that takes the message of a stranger, and whose account lets strangers wait.
     #[must_use]
     pub fn lets_wait(&self, facts: &Facts, policy: &Policy<'_>) -> Option<&Delivery> {
@@ -294,6 +315,17 @@ impl Delivery {
             self.outcome,
             Outcome::Mailbox { junk: Some(_), .. } | Outcome::Lmtp { junk: Some(_), .. }
         )
+    }
+
+    /// What the scripts want with the message. None: there are none, or they refuse it.
+    pub(crate) fn scripted(&self) -> Option<&sieve::Outcome> {
+        let is_taken = matches!(self.outcome, Outcome::Mailbox { junk: None, .. });
+        self.scripted.as_deref().filter(|_| is_taken)
+    }
+
+    /// The addresses that scripts redirect the message to.
+    pub(crate) fn redirects(&self) -> &[Address] {
+        self.scripted().map_or(&[], |scripted| &scripted.redirects)
     }
 
     /// The junk filter of the account may change what becomes of the message. Without its answer
@@ -428,6 +460,7 @@ pub fn decide_end(transaction: &Transaction, facts: &Facts, policy: &Policy<'_>)
                 differs,
                 forwarder,
                 acceptance,
+                scripted: None,
             }
         });
         decided.collect()

@@ -123,6 +123,8 @@ pub enum Refusal {
     MailboxFull,
     /// All mailboxes of the recipients were removed since RCPT.
     MailboxGone,
+    /// The scripts of the recipients refuse it with this text.
+    Script(String),
     /// An outside program refuses it with this reply.
     Hook(Reply),
     /// An address asked localserve for this failure.
@@ -201,6 +203,7 @@ impl Refusal {
             | Self::EarlierJunk(_)
             | Self::Listed(_)
             | Self::BadReturn(_)
+            | Self::Script(_)
             | Self::DmarcFail { .. } => (Code::MAILBOX_UNAVAILABLE, Enhanced::NOT_AUTHORIZED),
             Self::DmarcNoAnswer(_) | Self::MemberNoAnswer(_) | Self::NoAnswer => {
                 (Code::LOCAL_ERROR, Enhanced::NOT_AUTHORIZED)
@@ -238,6 +241,7 @@ impl Refusal {
             | Self::SenderNotAllowed(text)
             | Self::AuthorNotProved(text)
             | Self::AuthorNoAnswer(text)
+            | Self::Script(text)
             | Self::DestinationRefuses { text, .. } => text.clone().into(),
             Self::AuthorUnclear(fault) => fault.to_string().into(),
             Self::NameOfAnother(address) => format!(

@@ -116,6 +116,7 @@ impl SessionContext {
                 Outcome::Lmtp { .. } => vec![mailbox_address(recipient, target)],
                 Outcome::Relay(to) => vec![to.clone()],
                 Outcome::Held => vec![mailbox_address(recipient, target)],
+                Outcome::Mailbox { .. } => delivery.redirects().to_vec(),
                 _ => continue,
             };
             // An address gets one copy of what comes to an account, as a mailbox does.
@@ -123,6 +124,9 @@ impl SessionContext {
             let to: Vec<Address> = to
                 .filter(|to| seen.insert((&target.account, to.clone())))
                 .collect();
+            if to.is_empty() {
+                continue;
+            }
             let way = Way {
                 recipient,
                 target,
@@ -220,9 +224,12 @@ impl Way<'_> {
         let header = facts.header.as_ref();
         let notify = self.rcpt.notify.map(stored_notify).unwrap_or_default();
         let notify = Notify {
-            // We say that the message went on to several addresses, and that is the success. Nobody
-            // asks a junk mailbox for reports.
-            success: notify.success && !self.is_expanded() && !self.delivery.is_junk(),
+            // We say that the message went on to several addresses, or where a script put it, and
+            // that is the success. Nobody asks a junk mailbox for reports.
+            success: notify.success
+                && !self.is_expanded()
+                && !self.delivery.is_junk()
+                && self.delivery.scripted.is_none(),
             ..notify
         };
         let recipients = self.to.iter().map(|address| SubmittedRecipient {
@@ -288,8 +295,10 @@ pub(crate) fn original_recipient(address: &Address) -> String {
 pub(crate) fn may_forward(config: &Dynamic, recipients: &[RecipientFacts]) -> bool {
     let mut targets = recipients.iter().flat_map(RecipientFacts::targets);
     targets.any(|target| {
+        let account = config.accounts.get(&target.account);
         let destination = target.destination_in(config);
         destination.is_some_and(|destination| !destination.forward.is_empty())
+            || account.is_some_and(|account| account.allow_forward)
     })
 }
 

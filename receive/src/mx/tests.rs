@@ -11,6 +11,7 @@ mod observed;
 mod rejects;
 mod reported;
 mod reports;
+mod scripts;
 mod signatures;
 mod unanswered;
 
@@ -98,6 +99,7 @@ impl World {
         });
         let context = SessionContext {
             hooks: Arc::default(),
+            scripts: Arc::new(crate::sieve::ready::Scripts::new(store.clone())),
             metrics: Arc::default(),
             config,
             queue: Arc::new(queue.unwrap()),

@@ -22,6 +22,7 @@ use crate::{
     deliver::Made,
     facts::Facts,
     junk::Acceptance,
+    sieve,
 };
 
 /// The most deliveries of a message that its trace tells of. A list may have many members.
@@ -134,6 +135,17 @@ impl Observer {
             }
             data.text_if_any(Key::Details, details);
         });
+        for acted in delivery
+            .scripted
+            .iter()
+            .flat_map(|scripted| &scripted.acted)
+        {
+            self.add(context, EventType::PostriderScript, |data| {
+                data.text(Key::AccountName, account);
+                data.text(Key::Rule, &acted.script);
+                data.text(Key::Details, &acted.did.join(", "));
+            });
+        }
     }
 
     /// A message came in from outside, and is in mailboxes and in the queue.
@@ -304,6 +316,13 @@ fn verdict_of(delivery: &Delivery) -> Option<Outcomes> {
             Outcomes::Junk
         }
         Outcome::Mailbox { .. }
+            if delivery
+                .scripted()
+                .is_some_and(sieve::Outcome::is_discarded) =>
+        {
+            Outcomes::Discarded
+        }
+        Outcome::Mailbox { .. }
         | Outcome::Lmtp { .. }
         | Outcome::Forward(_)
         | Outcome::Relay(_) => Outcomes::Inbox,
@@ -324,6 +343,7 @@ pub(crate) fn shown_verdict(deliveries: &[Delivery]) -> &'static str {
         Outcomes::Junk,
         Outcomes::Held,
         Outcomes::Rejects,
+        Outcomes::Discarded,
     ];
     let shown = shown.into_iter().find(|wanted| is_there(*wanted));
     shown.map_or("", Label::text)

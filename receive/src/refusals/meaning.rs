@@ -119,6 +119,7 @@ meanings! {
     "author_no_answer" => AuthRequired, PostriderRefused;
     "mailbox_full" => Quota, LimitQuota;
     "mailbox_gone" => Disabled, PostriderRefused;
+    "script" => SmtpError, PostriderRefused;
     "hook" => Hook, PostriderRefused;
     "simulated" => Other, PostriderRefused;
     // Of everything else.

@@ -1,6 +1,7 @@
 //! Sieve: the scripts and rules of users that say what becomes of their mail (RFC 5228).
 //!
-//! Scripts and facts come in, actions go out: nothing here reads a clock, a file or the store.
+//! Scripts and facts come in, actions go out: the interpreter reads no clock, no file and not the
+//! store. Only [`kept`] and [`ready`] use the store.
 //! [`Script::compile`] checks a script when it is written, and [`run`] runs the scripts of an
 //! account for a message.
 //!
@@ -21,8 +22,10 @@
 //! | [`rules`] | the rules of the mailbox API, which become scripts |
 //! | [`auto_responder`] | the auto-responder of the mailbox API, which becomes a script |
 //! | `fields`, `quote` | reading JSON, and writing texts into scripts |
+//! | [`kept`] | what accounts have in the store, checked before it is kept |
+//! | [`ready`] | the scripts of accounts, compiled |
 //!
-//! Not here: where scripts are kept, and the memory of who got an answer.
+//! Not here: the run at delivery, which is in `scripted`.
 
 pub mod auto_responder;
 mod body;
@@ -33,6 +36,7 @@ mod extension;
 mod facts;
 mod fields;
 mod flags;
+pub mod kept;
 mod lexer;
 mod limits;
 mod mailbox;
@@ -41,6 +45,7 @@ mod outcome;
 mod parse;
 mod program;
 mod quote;
+pub mod ready;
 pub mod rules;
 mod run;
 #[cfg(test)]
@@ -54,7 +59,7 @@ pub use self::{
     fields::FieldError,
     limits::{LEVELS_MAX, Limits, SCRIPT_MAX, TEXT_MAX, VALUE_MAX, VARIABLES_MAX},
     mailbox::KnownMailbox,
-    outcome::{Failure, Filed, Outcome, Rejection},
+    outcome::{Acted, Failure, Filed, Outcome, Rejection},
     program::Script,
     run::{NamedScript, Rank, run},
 };

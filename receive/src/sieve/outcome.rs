@@ -18,6 +18,10 @@ pub struct Outcome {
     /// The answer that a script asks for. [`decide`](super::vacation::decide) says whether it goes
     /// out.
     pub vacation: Option<Request>,
+    /// The script that asks for it.
+    pub answering: Option<String>,
+    /// What each script did, in the order in which they ran. Those that did nothing are left out.
+    pub acted: Vec<Acted>,
     /// The faults of scripts, for the log. The message is kept then.
     pub failures: Vec<Failure>,
 }
@@ -30,6 +34,22 @@ impl Outcome {
             && self.filed.is_empty()
             && self.redirects.is_empty()
             && self.rejection.is_none()
+    }
+}
+
+/// What one script did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acted {
+    /// The name of the script.
+    pub script: String,
+    /// Its actions in a few words, such as `fileinto Lists`.
+    pub did: Vec<String>,
+}
+
+/// The name of the script, and its actions.
+impl std::fmt::Display for Acted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.script, self.did.join(", "))
     }
 }
 

@@ -98,6 +98,7 @@ impl World {
         let guards = crate::Guards::new(&statics, Arc::clone(&clock), zones);
         let context = SessionContext {
             hooks: Arc::default(),
+            scripts: Arc::new(crate::sieve::ready::Scripts::new(store.clone())),
             metrics: Arc::default(),
             guards: Arc::new(guards),
             config,

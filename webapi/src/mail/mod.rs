@@ -13,6 +13,7 @@
 //! | `send` | sending, drafts |
 //! | `signatures`, `templates`, `stationery` | texts that are kept to write with |
 //! | `scheduled` | messages that wait for their time |
+//! | `rules` | rules for mail that comes, and the auto-responder |
 //! | `contacts` | addresses to complete |
 //! | `events` | the stream of changes |
 //! | `folder_name`, `problem` | names of mailboxes; errors |
@@ -27,6 +28,7 @@ mod html;
 mod message;
 mod problem;
 mod rows;
+mod rules;
 mod scheduled;
 mod send;
 mod signatures;

@@ -107,6 +107,21 @@ impl Problem {
         .with("errors", errors)
     }
 
+    /// Status 422: these fields have wrong values, each with what is wrong.
+    pub(super) fn fields<'a>(wrong: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let wrong: Vec<(&str, &str)> = wrong.collect();
+        let errors = wrong
+            .iter()
+            .map(|(field, detail)| json!({"field": field, "detail": detail}));
+        let errors = errors.collect::<Vec<_>>();
+        let detail = match wrong.first() {
+            Some(("", detail)) => (*detail).to_owned(),
+            Some((field, detail)) => format!("{field}: {detail}"),
+            None => "a field is wrong".to_owned(),
+        };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail).with("errors", errors)
+    }
+
     /// Status 422, with this kind of error.
     pub(super) fn refused(error: &'static str, detail: impl ToString) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, error, detail).with("errors", json!([]))

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use axum::{http::Method, response::Response};
 
 use super::{
-    asked::Asked, change, contacts, events, folders, message, problem::Problem, rows, scheduled,
-    send, signatures, templates,
+    asked::Asked, change, contacts, events, folders, message, problem::Problem, rows, rules,
+    scheduled, send, signatures, templates,
 };
 
 /// The future of a call.
@@ -177,6 +177,24 @@ calls! {
         "Give a message another time." => scheduled::change;
     DELETE "scheduled/{id}" Send ("" -> "CanceledMessage") ""
         "Cancel a message that waits." => scheduled::cancel;
+    GET "rules" Read ("" -> "[Rule]") ""
+        "List the rules of the account in the order in which they run." => rules::list;
+    POST "rules" Write ("NewRule" -> "Rule") ""
+        "Add a rule." => rules::add;
+    GET "rules/{id}" Read ("" -> "Rule") ""
+        "Get a rule with its script." => rules::get;
+    PUT "rules/{id}" Write ("NewRule" -> "Rule") ""
+        "Change a rule. Absent fields stay." => rules::change;
+    PATCH "rules/{id}" Write ("NewRule" -> "Rule") ""
+        "Change a rule. Absent fields stay." => rules::change;
+    DELETE "rules/{id}" Write ("" -> "RemovedItem") ""
+        "Remove a rule." => rules::remove;
+    GET "auto-responder" Read ("" -> "AutoResponder") ""
+        "Get the auto-responder." => rules::responder;
+    PUT "auto-responder" Write ("AutoResponder" -> "AutoResponder") ""
+        "Set the auto-responder." => rules::set_responder;
+    DELETE "auto-responder" Write ("" -> "AutoResponder") ""
+        "Remove the auto-responder." => rules::remove_responder;
     GET "contacts/autocomplete" Read ("" -> "*Contact") "q limit"
         "Complete an address or a name." => contacts::complete;
     GET "events" Read ("" -> "text/event-stream") ""

@@ -401,6 +401,7 @@ pub(super) async fn clear(
     store.forget_junk(name).await?;
     store.forget_history(name).await?;
     forget_stationery(store, &StationeryOwner::Account(name.to_owned())).await?;
+    store.forget_sieve(name).await?;
     debug!(account = name, ?removed, "data of an account removed");
     Ok(removed)
 }

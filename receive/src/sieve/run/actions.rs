@@ -17,7 +17,7 @@ use crate::sieve::{
 const REASON_MAX: usize = 2048;
 
 /// What the scripts have done so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
     /// The internal variable of flags.
     flags: Flags,
@@ -54,8 +54,43 @@ impl State {
             redirects: self.redirects,
             rejection,
             vacation: self.vacation,
+            answering: None,
+            acted: Vec::new(),
             failures,
         }
+    }
+
+    /// A script has asked for an answer.
+    pub(super) const fn asks_for_answer(&self) -> bool {
+        self.vacation.is_some()
+    }
+
+    /// The actions of a script that found this state and left another one, in a few words.
+    pub(super) fn actions_until(&self, after: &Self) -> Vec<String> {
+        let mut actions = Vec::new();
+        let is_new = |filed: &&(Filed, Flags)| !self.filed.contains(filed);
+        let filed = after.filed.iter().filter(is_new);
+        actions.extend(filed.map(|(filed, _)| format!("fileinto {}", filed.mailbox)));
+        let redirects = after.redirects.iter().skip(self.redirects.len());
+        actions.extend(redirects.map(|address| format!("redirect {address}")));
+        let mut add = |is_done: bool, name: &str| {
+            if is_done {
+                actions.push(name.to_owned());
+            }
+        };
+        add(after.kept != self.kept, "keep");
+        let rejects = after.rejection != self.rejection;
+        add(rejects, "reject");
+        add(
+            after.vacation.is_some() && !self.asks_for_answer(),
+            "vacation",
+        );
+        add(after.flags != self.flags, "flags");
+        let is_gone = after.is_handled && !self.is_handled && actions.is_empty();
+        if is_gone {
+            actions.push("discard".to_owned());
+        }
+        actions
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     error::{Position, SieveError},
     facts::Facts,
     limits::{Effort, Exhausted, Limits, TEXT_MAX, VALUE_MAX},
-    outcome::{Failure, Outcome},
+    outcome::{Acted, Failure, Outcome},
     program::{Command, Modifier, Piece, Script, Step, Text},
     text::cut,
 };
@@ -79,7 +79,7 @@ pub fn run(scripts: &[NamedScript], facts: &Facts<'_>, limits: &Limits) -> Outco
     let mut ordered: Vec<&NamedScript> = scripts.iter().collect();
     ordered.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| a.name.cmp(&b.name)));
     let mut runner = Runner::new(facts, limits);
-    let mut failures = Vec::new();
+    let (mut failures, mut acted, mut answering) = (Vec::new(), Vec::new(), None);
     let mut flow = Flow::Through;
     for named in ordered {
         let runs = match flow {
@@ -97,7 +97,7 @@ pub fn run(scripts: &[NamedScript], facts: &Facts<'_>, limits: &Limits) -> Outco
             Ok(Flow::Stopped) if named.rank == Rank::Vacation => flow,
             Ok(flow) => flow,
             Err(error) => {
-                runner.state = before;
+                runner.state = before.clone();
                 runner.state.has_failed = true;
                 failures.push(Failure {
                     script: named.name.clone(),
@@ -106,8 +106,21 @@ pub fn run(scripts: &[NamedScript], facts: &Facts<'_>, limits: &Limits) -> Outco
                 Flow::Stopped
             }
         };
+        let did = before.actions_until(&runner.state);
+        if !did.is_empty() {
+            let script = named.name.clone();
+            acted.push(Acted { script, did });
+        }
+        if !before.asks_for_answer() && runner.state.asks_for_answer() {
+            answering = Some(named.name.clone());
+        }
     }
-    runner.state.outcome(failures)
+    let outcome = runner.state.outcome(failures);
+    Outcome {
+        answering: answering.filter(|_| outcome.vacation.is_some()),
+        acted,
+        ..outcome
+    }
 }
 
 /// What runs, and how far it has come.
