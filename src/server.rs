@@ -20,7 +20,7 @@ use postrider_observe::{
     log::Log,
     metrics::{self, Build, ConfigFile},
 };
-use postrider_queue::{Dialer, Mailboxes, TcpDialer};
+use postrider_queue::{Dialer, Mailboxes, TcpDialer, TrackingKey};
 use postrider_receive::{LocalMailboxes, MxRules, Reports, SessionContext};
 use postrider_store::{Clock, Store, SystemClock};
 use postrider_webapi::{HostNames, UnsubscribeKey, Webapi, WebapiParts};
@@ -172,6 +172,9 @@ impl Server {
         let shared = session_context(options, store, tracing.tracer.clone(), &resolvers)?;
         let hooks = hook_runner(&shared)?;
         let shutdown = watch::Sender::new(false);
+        let unsubscribe_key = UnsubscribeKey::load(&shared.statics.data_dir)?;
+        let tracking_key = TrackingKey::of_secret(unsubscribe_key.bytes());
+        shared.queue.use_tracking_key(tracking_key);
         let webapi = Webapi::new(WebapiParts {
             store: shared.store.clone(),
             queue: Arc::clone(&shared.queue),
@@ -181,7 +184,7 @@ impl Server {
             clock: Arc::clone(&shared.clock),
             metrics: Arc::clone(&shared.metrics),
             hooks: Arc::clone(&shared.hooks),
-            unsubscribe_key: UnsubscribeKey::load(&shared.statics.data_dir)?,
+            unsubscribe_key,
             stopping: shutdown.subscribe(),
             statics: Arc::clone(&shared.statics),
         });

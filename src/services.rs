@@ -538,6 +538,7 @@ impl HttpPort<'_> {
                 }));
             }
         }
+        router = router.merge(self.tracked_links(shared, apis));
         for service in [Service::AdminHttp, Service::AdminHttps] {
             if let Some(conf) = service.http(self.listener).filter(|_| has(service)) {
                 let endpoint = management::Endpoint {

@@ -124,22 +124,19 @@ static DOMAIN: &[Key] = &[
         Domain,
         Required,
         "The host name in tracked links. It must lead to this server.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.tracking.opens",
         Bool,
         Value("false"),
         "Messages that ask for it tell when they are opened.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.tracking.clicks",
         Bool,
         Value("false"),
         "Messages that ask for it tell when their links are followed.",
-    )
-    .later(),
+    ),
     key(
         "domains.<domain>.client_settings_domain",
         Domain,

@@ -55,6 +55,7 @@ use postrider_smtp::client::Connection;
 use postrider_store::{Lane, Moment, QueueId, Queued, Transcript};
 
 pub(crate) use addresses::{Addresses, Mark, Peer};
+pub(crate) use conversion::Formed;
 pub(crate) use happenings::{said, tell_said};
 pub(crate) use race::Families;
 pub(crate) use signing::{Signatures, nearest_domain, signs};

@@ -17,6 +17,7 @@
 //! | `deliver`, `dkim`, [`dial`] | attempts over the network, signatures, connections |
 //! | `source`, `socks` | the addresses of ours that connections come from, and proxies |
 //! | `mailboxes` | mail for our own domains |
+//! | `tracking` | links and an image that tell of openings and clicks |
 //! | `local`, [`simulate`] | the delivery of localserve |
 //! | `settle`, `judge`, `suppress` | what the result of an attempt means and changes |
 //! | `observed`, `traces` | what people see of messages: lines of the log, counts, traces |
@@ -68,6 +69,7 @@ mod suppress;
 mod tls;
 mod told;
 mod traces;
+mod tracking;
 
 #[cfg(test)]
 #[path = "../../tests/it/support/https.rs"]
@@ -128,6 +130,7 @@ pub use sites::{
 pub use suppress::base_address;
 pub use tls::certificate_verifier;
 pub use told::{Telling, Tidings};
+pub use tracking::{TRACK, Track, TrackedLink, TrackingKey};
 
 /// The place of delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,6 +235,8 @@ pub struct Queue {
     accounts: held::Accounts,
     /// Where mail for our own domains goes.
     mailboxes: OnceLock<Weak<dyn Mailboxes>>,
+    /// What signs tracked links.
+    tracking: OnceLock<TrackingKey>,
 }
 
 /// Why no queue can be made.
@@ -311,6 +316,7 @@ impl Queue {
             checks: Checks::default(),
             accounts: held::Accounts::default(),
             mailboxes: OnceLock::new(),
+            tracking: OnceLock::new(),
         })
     }
 

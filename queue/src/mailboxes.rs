@@ -21,6 +21,7 @@ use crate::{
     Queue,
     settle::{EndedAttempt, LastHop, Postponed},
     told::{News, Settlement, Telling},
+    tracking::unmarked,
 };
 
 /// How long a message waits if the mailboxes can't be used.
@@ -75,7 +76,14 @@ impl Queue {
     }
 
     /// Attempts one message for a domain of ours.
-    pub(crate) async fn deliver_to_mailbox(&self, config: &Dynamic, message: Queued) -> Settlement {
+    pub(crate) async fn deliver_to_mailbox(
+        &self,
+        config: &Dynamic,
+        mut message: Queued,
+    ) -> Settlement {
+        if let Some(top) = unmarked(&message.top) {
+            message.top = top;
+        }
         let (start, text) = (self.clock.now(), TextSource::Existing(message.text));
         let mailboxes = self.mailboxes.get().and_then(Weak::upgrade);
         let taken = match mailboxes {

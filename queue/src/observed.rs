@@ -73,6 +73,8 @@ const fn event_label(event: Event) -> EventLabel {
         Event::Unrecognized => EventLabel::Unrecognized,
         Event::Unsubscribed => EventLabel::Unsubscribed,
         Event::Complained => EventLabel::Complained,
+        Event::Opened => EventLabel::Opened,
+        Event::Clicked => EventLabel::Clicked,
     }
 }
 

@@ -277,7 +277,7 @@ fn submission(
         own_from_id: true,
         recipients: recipients.collect(),
         needs: text.needs.and(TextNeeds::of(top.bytes())),
-        top,
+        top: fields.track.mark(top),
         text: text.text,
         size: text.size,
         message_id: fields.message_id,

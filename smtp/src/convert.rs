@@ -41,6 +41,7 @@ mod survey;
 mod walk;
 
 pub use conversion::Conversion;
+pub use encode::quoted_printable;
 pub use needs::{NeedsScan, TextNeeds};
 pub use survey::{Plan, Survey};
 

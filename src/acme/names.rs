@@ -22,9 +22,9 @@ pub(super) struct Wanted {
 }
 
 /// The certificates that the configuration asks for: for the hostnames, the names of the mail
-/// programs, the hosts of MTA-STS policies and settings where a listener serves them, and the
-/// domains that lead to others. A disabled domain gets none, since its names may still lead to
-/// another server.
+/// programs, the hosts of tracked links, MTA-STS policies and settings where a listener serves
+/// them, and the domains that lead to others. A disabled domain gets none, since its names may
+/// still lead to another server.
 pub(super) fn wanted(statics: &Static, dynamic: &Dynamic, keys: &HostKeys) -> BTreeSet<Wanted> {
     let mut all = BTreeSet::new();
     for (listener, configured) in &statics.listeners {
@@ -33,6 +33,7 @@ pub(super) fn wanted(statics: &Static, dynamic: &Dynamic, keys: &HostKeys) -> BT
         };
         let mut names = BTreeSet::from([statics.hostname.ascii().to_owned()]);
         names.insert(configured.hostname.ascii().to_owned());
+        let has_https = configured.challenge_ports(true).next().is_some();
         for (domain, settings) in &dynamic.domains {
             if settings.disabled {
                 continue;
@@ -41,11 +42,14 @@ pub(super) fn wanted(statics: &Static, dynamic: &Dynamic, keys: &HostKeys) -> BT
             if configured.autoconfig_https.enabled {
                 names.insert(format!("autoconfig.{}", domain.ascii()));
             }
+            if let Some(tracking) = settings.tracking.as_ref().filter(|_| has_https) {
+                names.insert(tracking.host.ascii().to_owned());
+            }
             if configured.mta_sts_https.enabled && settings.mta_sts.is_some() {
                 names.insert(format!("mta-sts.{}", domain.ascii()));
             }
         }
-        if configured.challenge_ports(true).next().is_some() {
+        if has_https {
             let redirects = dynamic.web_redirects.iter();
             names.extend(redirects.map(|(from, _)| from.ascii().to_owned()));
         }
@@ -114,7 +118,7 @@ listeners.plain = { ips = ["192.0.2.3"], hostname = "plain.example", webapi_http
     const DYNAMIC: &str = r#"
 web.redirects = { "old.example" = "www.example" }
 domains."bücher.example" = { mta_sts.policy_id = "1" }
-domains."b.example" = { client_settings_domain = "mx.example" }
+domains."b.example" = { client_settings_domain = "mx.example", tracking = { host = "go.b.example", opens = true } }
 domains."gone.example" = { disabled = true, mta_sts.policy_id = "1" }
 domains."localhost" = { client_settings_domain = "localhost" }
 accounts.ann = { domain = "b.example" }
@@ -134,6 +138,7 @@ accounts.ann = { domain = "b.example" }
                 "autoconfig.b.example",
                 "autoconfig.localhost",
                 "autoconfig.xn--bcher-kva.example",
+                "go.b.example",
                 "mail.xn--bcher-kva.example",
                 "mta-sts.xn--bcher-kva.example",
                 "mx.example",

@@ -58,5 +58,6 @@ mod submission;
 mod support;
 mod tls;
 mod traces;
+mod tracking;
 mod undelete;
 mod webapi;

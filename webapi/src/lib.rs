@@ -31,6 +31,7 @@ mod mail;
 mod received;
 mod router;
 mod send;
+mod tracking;
 mod unsubscribe;
 mod v0;
 mod v1;
@@ -103,5 +104,11 @@ impl Webapi {
     pub fn mail_router(&self, endpoint: Endpoint) -> Router {
         let (parts, bounds) = (self.parts.clone(), self.bounds.clone());
         mail::router(CallContext::new(parts, bounds, endpoint))
+    }
+
+    /// The tracked links of one listener.
+    pub fn tracking_router(&self, endpoint: Endpoint) -> Router {
+        let (parts, bounds) = (self.parts.clone(), self.bounds.clone());
+        tracking::router(CallContext::new(parts, bounds, endpoint))
     }
 }

@@ -222,7 +222,7 @@ async fn submission(
                 orcpt: String::new(),
             })
             .collect(),
-        top: Top::EMPTY,
+        top: options.track.mark(Top::EMPTY),
         text: composed.text.body,
         size: composed.text.size,
         message_id: message.message_id,

@@ -67,6 +67,8 @@ const fn configured(event: Event) -> WebhookEvent {
         Event::Unrecognized => WebhookEvent::Unrecognized,
         Event::Unsubscribed => WebhookEvent::Unsubscribed,
         Event::Complained => WebhookEvent::Complained,
+        Event::Opened => WebhookEvent::Opened,
+        Event::Clicked => WebhookEvent::Clicked,
     }
 }
 

@@ -273,6 +273,7 @@ labels! {
         Delivered = "delivered", Suppressed = "suppressed", Delayed = "delayed",
         Failed = "failed", Relayed = "relayed", Expanded = "expanded", Canceled = "canceled",
         Unrecognized = "unrecognized", Unsubscribed = "unsubscribed", Complained = "complained",
+        Opened = "opened", Clicked = "clicked",
         /// A message came in.
         Incoming = "incoming",
     }

@@ -27,11 +27,13 @@ pub(super) const HEAVY: u64 = 64 * 1024;
 
 /// A message in the form for a host.
 #[derive(Debug)]
-pub(super) struct Formed {
+pub(crate) struct Formed {
     message: Message,
     form: Form,
     /// The converted text, which has to live as long as the message is read.
     scratch: Option<Scratch>,
+    /// The text is that of one recipient. Others with the same stored text get another one.
+    is_own: bool,
 }
 
 impl Formed {
@@ -41,7 +43,33 @@ impl Formed {
             message,
             form: Form::AsIs,
             scratch: None,
+            is_own: false,
         }
+    }
+
+    /// A message that only one of its recipients gets so. `scratch`: its text, if it is not stored.
+    pub(crate) const fn of_one(message: Message, scratch: Option<Scratch>) -> Self {
+        Self {
+            message,
+            form: Form::AsIs,
+            scratch,
+            is_own: true,
+        }
+    }
+
+    /// This message, made of one that only one recipient gets.
+    pub(super) fn made_of(mut self, one: Self) -> Self {
+        if self.scratch.is_none() {
+            // The text is still that one.
+            self.scratch = one.scratch;
+        }
+        self.is_own = one.is_own;
+        self
+    }
+
+    /// Whether other recipients with the same stored text get another text.
+    pub(super) const fn is_own(&self) -> bool {
+        self.is_own
     }
 
     pub(super) const fn message(&self) -> &Message {
@@ -141,6 +169,7 @@ impl Queue {
                 message: Message::new(top, text.clone()),
                 form,
                 scratch,
+                is_own: false,
             }
         }))
     }

@@ -39,6 +39,7 @@ use crate::{
     Queue,
     dkim::{self, Selector},
     settle::Postponed,
+    tracking::Track,
 };
 
 /// The wait of messages that can't be sent by a fault of ours.
@@ -117,7 +118,7 @@ impl Signatures {
     }
 
     /// A place for a message that takes long to read.
-    pub(super) async fn place(&self, is_small: bool) -> Result<SemaphorePermit<'_>, String> {
+    pub(crate) async fn place(&self, is_small: bool) -> Result<SemaphorePermit<'_>, String> {
         let places = match is_small {
             true => &self.small,
             false => &self.large,
@@ -142,6 +143,8 @@ impl OngoingAttempt<'_> {
     /// sent. It waits until the key is mended.
     pub(super) async fn sign_or_postpone(&mut self) {
         let messages = self.pending.iter().map(|(message, _)| message);
+        // What a tracked message says is known only when it goes out.
+        let messages = messages.filter(|message| Track::of(&message.top).is_none());
         let failed = self.queue.sign_all(self.config, messages).await;
         if failed.is_empty() {
             return;
@@ -192,7 +195,9 @@ impl Queue {
         let now = self.clock.now();
         let form = formed.map_or(Form::AsIs, Formed::form);
         let signing = dkim.signing();
-        if let Some(known) = self.signatures.find((message, form), &signing, now) {
+        // A text of one recipient is signed each time that it is made.
+        let is_own = formed.is_some_and(Formed::is_own);
+        if !is_own && let Some(known) = self.signatures.find((message, form), &signing, now) {
             return Ok(known);
         }
         let keys: Arc<[Selector]> = signing
@@ -225,7 +230,9 @@ impl Queue {
             keys,
             until,
         };
-        self.signatures.add(message, form, known);
+        if !is_own {
+            self.signatures.add(message, form, known);
+        }
         Ok(signed.fields)
     }
 

@@ -25,7 +25,9 @@ use super::{
     paused::sender_domain,
     transcripts::Ends,
 };
-use crate::{Queue, deadline, header, passed::is_sent, schedule::BATCH, settle::LastHop};
+use crate::{
+    Queue, deadline, header, passed::is_sent, schedule::BATCH, settle::LastHop, tracking::Track,
+};
 
 /// How often recipients that were too many for a transaction are sent in another one.
 const TRANSACTIONS_MAX: usize = 100;
@@ -287,7 +289,9 @@ impl OngoingAttempt<'_> {
             let fits = |group: &Vec<Queued>| {
                 group.len() < max
                     && group.first().is_some_and(|first| {
-                        first.text == message.text
+                        // Each recipient of a tracked message gets a text of its own.
+                        Track::of(&message.top).is_none()
+                            && first.text == message.text
                             && first.top == message.top
                             && first.reverse_path == message.reverse_path
                             && first.recipient.host == message.recipient.host
@@ -426,15 +430,31 @@ impl Queue {
             let stored = self.store.queued_message(first).await;
             stored.map_err(|error| ours(error.to_string()))
         };
+        let tracked = match Track::of(&first.top).is_none() {
+            true => None,
+            false => {
+                let tracked = self.with_tracking(config, first, stored().await?).await;
+                Some(tracked.map_err(ours)?)
+            }
+        };
         let converted = match host.form_for(group) {
-            Form::AsIs => None,
-            form => match self.formed(stored().await?, form).await.map_err(ours)? {
-                Ok(formed) => Some(formed),
-                Err(_) if conversion::may_stay(&first.common, form) => None,
-                Err(reason) => {
-                    return Err(Unready::Host(conversion::lack(host.name, form, reason)));
+            Form::AsIs => tracked,
+            form => {
+                let message = match &tracked {
+                    Some(tracked) => tracked.message().clone(),
+                    None => stored().await?,
+                };
+                match self.formed(message, form).await.map_err(ours)? {
+                    Ok(formed) => Some(match tracked {
+                        Some(tracked) => formed.made_of(tracked),
+                        None => formed,
+                    }),
+                    Err(_) if conversion::may_stay(&first.common, form) => tracked,
+                    Err(reason) => {
+                        return Err(Unready::Host(conversion::lack(host.name, form, reason)));
+                    }
                 }
-            },
+            }
         };
         let prefix = self.signature(config, first, converted.as_ref()).await;
         let prefix = prefix.map_err(ours)?;

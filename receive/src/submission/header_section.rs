@@ -2,7 +2,8 @@
 //!
 //! In this order:
 //! 1. The application's own data is taken out.
-//! 2. Fields that no recipient may see are taken out: Bcc, Resent-Bcc and Return-Path.
+//! 2. Fields that no recipient may see are taken out: Bcc, Resent-Bcc, Return-Path, and the field
+//!    that asks for tracking.
 //! 3. Texts in 8-bit characters are encoded.
 //! 4. What is left is checked: this is what the recipients get.
 //! 5. Missing fields are added.
@@ -10,7 +11,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use postrider_queue::{
-    extra,
+    TRACK, Track, extra,
     header::{self, Header},
 };
 use postrider_smtp::{
@@ -39,6 +40,8 @@ pub(super) struct Fields {
     pub(super) waives_tls: bool,
     /// The application's own data.
     pub(super) extra: BTreeMap<String, String>,
+    /// What of the message is tracked.
+    pub(super) track: Track,
 }
 
 /// Changes the header section, adds it to the facts, decides about it, and gives the missing fields
@@ -57,6 +60,7 @@ pub(super) fn complete_header(
         )
         .because(reason::EXTRA_DATA)
     })?;
+    let track = wanted_track(section)?;
     let mut edited = taken.section.map_or(Cow::Borrowed(section), Cow::Owned);
     if let Some(rest) = without_private(&edited) {
         edited = Cow::Owned(rest);
@@ -96,6 +100,7 @@ pub(super) fn complete_header(
         added.push_str(&format!("Date: {}\r\n", header::date(context.clock.now())));
     }
     *fields = Fields {
+        track: track.allowed(&config, Some(&author)),
         smtputf8: encoded.needs_smtputf8 || !added.is_ascii(),
         waives_tls,
         author: Some(author),
@@ -113,12 +118,26 @@ pub(super) fn complete_header(
     })
 }
 
+/// What a message asks to be tracked, whether its domain allows that or not.
+fn wanted_track(section: &[u8]) -> Result<Track, Reply> {
+    let mut fields = field::written(section).filter_map(Field::read);
+    let Some(field) = fields.find(|field| field.is(TRACK)) else {
+        return Ok(Track::default());
+    };
+    Track::parse(&String::from_utf8_lossy(field.value)).map_err(|text| {
+        let code = Some(EnhancedCode::CONTENT);
+        let reply = Reply::new(ReplyCode::TRANSACTION_FAILED, code, text);
+        reply.because(reason::EXTRA_DATA)
+    })
+}
+
 /// The section without the fields that no recipient may see, whatever their values are. None: it
 /// has none of them.
 fn without_private(section: &[u8]) -> Option<Vec<u8>> {
     let is_private = |written: &&[u8]| {
         Field::read(written).is_some_and(|field| {
-            field.is("Bcc") || field.is("Resent-Bcc") || field.is("Return-Path")
+            let private = ["Bcc", "Resent-Bcc", "Return-Path", TRACK];
+            private.iter().any(|name| field.is(name))
         })
     };
     field::written(section).find(is_private)?;

@@ -65,6 +65,24 @@ impl Encoder {
     }
 }
 
+/// Text with CRLF line ends as quoted-printable (RFC 2045 §6.7). A bare LF becomes a line end.
+#[must_use]
+pub fn quoted_printable(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + text.len() / 8);
+    let mut encoder = Encoder::Quoted(Quoted::default());
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(rest) => {
+                encoder.write(rest.strip_suffix(b"\r").unwrap_or(rest), &mut out);
+                encoder.write(b"\r\n", &mut out);
+            }
+            None => encoder.write(line, &mut out),
+        }
+    }
+    encoder.finish(&mut out);
+    out
+}
+
 /// Quoted-printable.
 #[derive(Debug, Default)]
 pub(super) struct Quoted {

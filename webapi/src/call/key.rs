@@ -1,4 +1,5 @@
-//! The key that signs the links by which recipients unsubscribe.
+//! The key that signs the links by which recipients unsubscribe, and from which that of tracked
+//! links follows.
 
 use std::{
     fs, io,
@@ -56,7 +57,9 @@ impl UnsubscribeKey {
 }
 
 impl UnsubscribeKey {
-    pub(crate) const fn bytes(&self) -> &[u8] {
+    /// The bytes of the key.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8] {
         &self.0
     }
 }

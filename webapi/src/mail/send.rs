@@ -1,6 +1,7 @@
 //! Sending, and drafts.
 
 use axum::{http::StatusCode, response::Response};
+use postrider_queue::TRACK;
 use postrider_store::{Accept, MailChange, MailId, NewMail, TextSource, Top};
 use postrider_webhook::message::{SUMMARY_READ, summary};
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,7 @@ struct Message {
     save_sent: Option<bool>,
     draft_uid: Option<u32>,
     signature: signatures::Wanted,
+    track: Vec<String>,
     template: Option<u64>,
     variables: Map<String, Value>,
 }
@@ -96,6 +98,9 @@ impl Message {
             references.push(self.in_reply_to.clone());
         }
         let mut headers = Vec::new();
+        if !self.track.is_empty() {
+            headers.push((TRACK.to_owned(), self.track.join(", ")));
+        }
         if !self.in_reply_to.is_empty() {
             headers.push(("In-Reply-To".to_owned(), self.in_reply_to));
         }

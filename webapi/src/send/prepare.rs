@@ -6,7 +6,7 @@ use std::{
 };
 
 use postrider_config::{Dynamic, Target};
-use postrider_queue::{Allowance, LimitError, header};
+use postrider_queue::{Allowance, LimitError, TRACK, Track, header};
 use postrider_smtp::Address;
 use postrider_store::Time;
 
@@ -54,6 +54,7 @@ pub(super) struct SendOptions {
     pub(super) future_release: Option<OffsetTime>,
     pub(super) save_sent: bool,
     pub(super) list: String,
+    pub(super) track: Track,
 }
 
 /// Checks a draft in the order of the contract.
@@ -120,6 +121,7 @@ pub(super) async fn prepare(
         future_release: draft.future_release.take(),
         save_sent: draft.save_sent,
         list: mem::take(&mut draft.list),
+        track: track(&mut draft.headers, &config, &from.address)?,
     };
     let addresses = (from, reply_to, recipients);
     let message = content(context, draft, addresses, uploaded, now)?;
@@ -158,6 +160,27 @@ pub(super) fn unsent(
     )?;
     message.check()?;
     Ok(message)
+}
+
+/// Takes the field that asks for tracking off.
+fn track(
+    headers: &mut Vec<(String, String)>,
+    config: &Dynamic,
+    from: &Address,
+) -> Result<Track, ApiError> {
+    let is_ours = |(name, _): &(String, String)| name.eq_ignore_ascii_case(TRACK);
+    let Some(at) = headers.iter().position(is_ours) else {
+        return Ok(Track::default());
+    };
+    let (_, value) = headers.remove(at);
+    let wanted = Track::parse(&value).map_err(ApiError::user)?;
+    match wanted.allowed(config, Some(from)) == wanted {
+        true => Ok(wanted),
+        false => Err(ApiError::user(format!(
+            "the domain {} does not track this; domains.\"{}\".tracking says what it tracks",
+            from.host, from.host
+        ))),
+    }
 }
 
 /// The recipients of a message.

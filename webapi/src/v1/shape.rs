@@ -596,4 +596,6 @@ pub(super) enum EventName {
     Unrecognized,
     Unsubscribed,
     Complained,
+    Opened,
+    Clicked,
 }

@@ -38,11 +38,15 @@ pub enum Event {
     Unsubscribed,
     /// The recipient complained. Version 0 of the webhooks does not have this event either.
     Complained,
+    /// The recipient opened a tracked message. Version 0 of the webhooks does not have this event.
+    Opened,
+    /// The recipient followed a tracked link. Version 0 of the webhooks does not have this event.
+    Clicked,
 }
 
 impl Event {
     /// All events: those of the contract in its order, then the others.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Delivered,
         Self::Suppressed,
         Self::Delayed,
@@ -53,6 +57,8 @@ impl Event {
         Self::Unrecognized,
         Self::Unsubscribed,
         Self::Complained,
+        Self::Opened,
+        Self::Clicked,
     ];
 
     /// The name on the wire and in the configuration.
@@ -69,6 +75,8 @@ impl Event {
             Self::Unrecognized => "unrecognized",
             Self::Unsubscribed => "unsubscribed",
             Self::Complained => "complained",
+            Self::Opened => "opened",
+            Self::Clicked => "clicked",
         }
     }
 
