@@ -48,6 +48,7 @@ pub mod reports;
 pub mod second_factors;
 pub mod server;
 pub mod setup;
+pub mod sieve;
 pub mod stops;
 pub mod suppression;
 pub mod tls_keys;
@@ -289,6 +290,8 @@ macro_rules! operations {
             JunkClassify($crate::op::junk::Classify) = "junk.classify",
             JunkReset($crate::op::junk::Reset) = "junk.reset",
             JunkStatus($crate::op::junk::Status) = "junk.status",
+            SieveList($crate::op::sieve::List) = "sieve.list",
+            SieveSet($crate::op::sieve::Set) = "sieve.set",
             UndeleteList($crate::op::undelete::List) = "undelete.list",
             UndeleteRestore($crate::op::undelete::Restore) = "undelete.restore",
             PurgeAccount($crate::op::purge::Account) = "purge.account",

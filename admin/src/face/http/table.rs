@@ -243,15 +243,15 @@ pub(super) static CALLS: &[Call] = calls! {
         "List the records that a domain should have." => dns::records;
     read GET "dns/check/{domain}" Accounts all [""] ("" -> "[]any")
         "Compare DNS with the records that a domain should have." => dns::check;
-    read GET "settings/keys" Accounts whole ["keys,prefixes"] ("" -> "any")
+    read GET "settings/keys" Accounts all ["keys,prefixes"] ("" -> "any")
         "Get settings by their keys." => settings::keys;
-    read GET "settings/list" Accounts whole ["prefix,page,limit"] ("" -> "any")
+    read GET "settings/list" Accounts all ["prefix,page,limit"] ("" -> "any")
         "List settings below a prefix." => settings::list;
-    read GET "settings/group" Accounts whole ["prefix,suffix,page,limit"] ("" -> "[any]")
+    read GET "settings/group" Accounts all ["prefix,suffix,page,limit"] ("" -> "[any]")
         "List settings below a prefix in groups." => settings::group;
-    change POST "settings" Accounts whole [""] ("[]SettingsChange" -> "null")
+    change POST "settings" Accounts all [""] ("[]SettingsChange" -> "null")
         "Change settings. All change, or none." => settings::change;
-    change DELETE "settings/{key}" Accounts whole [""] ("" -> "null")
+    change DELETE "settings/{key}" Accounts all [""] ("" -> "null")
         "Remove a setting, so that its default holds." => settings::remove;
     change GET "reload" Server whole ["dry-run"] ("" -> "Reloaded")
         "Read the configuration again." => server::reload;

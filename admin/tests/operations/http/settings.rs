@@ -4,6 +4,7 @@ use std::fs;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use postrider_admin::op::{Single, passwords};
+use postrider_store::Scope;
 use serde_json::{Value, json};
 
 use super::{Site, TENANTS};
@@ -188,4 +189,74 @@ async fn the_holder_of_an_account_changes_the_password() {
     assert_eq!(got.error(), (422, "unsupported".to_owned()));
     // A key without an account has none of its own.
     assert_eq!(site.call(auth, "").await.error(), (422, "other".to_owned()));
+}
+
+#[tokio::test]
+async fn scripts_are_settings_too() {
+    let site = Site::open().await;
+    let script = |key: &str, value: &str| json!([{"type": "set", "prefix": key, "value": value}]);
+    let keep = "require \"fileinto\"; fileinto \"Lists\";";
+    // The forms of the key that clients use.
+    for (key, shown) in [
+        ("sieve.scripts.ann.lists", "ann.lists"),
+        ("sieve.scripts.ann_vacation", "ann.vacation"),
+        ("sieve.scripts.ann_filter_7", "ann.filter_7"),
+    ] {
+        site.change(script(key, keep)).await.data();
+        let list = site.get("/api/settings/list?prefix=sieve.scripts").await;
+        assert_eq!(list["items"][shown], json!(keep), "{list}");
+    }
+    let number = site.get("/api/principal/ann").await["id"].to_string();
+    let by_number = format!("sieve.scripts.{number}.byid");
+    site.change(script(&by_number, "keep;")).await.data();
+    let keys = site
+        .get("/api/settings/keys?keys=sieve.scripts.ann.byid")
+        .await;
+    assert_eq!(keys["sieve.scripts.ann.byid"], json!("keep;"));
+    assert!(!site.file().contains("sieve"), "they are in the store");
+
+    for (key, value, word) in [
+        ("sieve.scripts.ann.lists", "kep;", "line 1, column 1"),
+        ("sieve.scripts.none.lists", "keep;", "names no account"),
+        ("sieve.scripts.ann.", "keep;", "names no account"),
+    ] {
+        // Nothing else of the call is kept either.
+        let changes = json!([
+            {"type": "set", "prefix": "accounts.ann.description", "value": "Other"},
+            {"type": "set", "prefix": key, "value": value},
+        ]);
+        let got = site.change(changes).await;
+        assert_eq!(got.status, 422, "{key}");
+        assert!(got.body.contains(word), "{key}: {}", got.body);
+        assert!(!site.file().contains("Other"));
+    }
+    let there = json!([{"type": "insert", "prefix": "sieve.scripts.ann",
+        "values": [["lists", "keep;"]], "assert_empty": true}]);
+    assert_eq!(site.change(there).await.error().1, "assertFailed");
+    // An empty value removes a script, and so does delete.
+    site.change(script("sieve.scripts.ann.lists", ""))
+        .await
+        .data();
+    let delete = json!([{"type": "delete", "keys": ["sieve.scripts.ann.vacation"]}]);
+    site.change(delete).await.data();
+    site.call("DELETE /api/settings/sieve.scripts.ann.byid", "")
+        .await
+        .data();
+    let clear = json!([{"type": "clear", "prefix": "sieve.scripts.ann"}]);
+    site.change(clear).await.data();
+    let list = site.get("/api/settings/list?prefix=sieve.scripts").await;
+    assert_eq!(list["total"], json!(0), "{list}");
+
+    // A tenant sets scripts of its accounts, and nothing else.
+    let scopes = [Scope::ManageAccounts];
+    let tenant = site.make_key(&scopes, &["a.test"], |_| {}).await;
+    let set = async |key: &str| {
+        let change = script(key, "keep;").to_string();
+        site.with_key(&tenant, "POST /api/settings", &change).await
+    };
+    set("sieve.scripts.ann.own").await.data();
+    assert_eq!(set("sieve.scripts.bob.foreign").await.status, 422);
+    assert_eq!(set("accounts.ann.description").await.status, 403);
+    let list = site.with_key(&tenant, "GET /api/settings/list", "").await;
+    assert_eq!(list.data()["total"], json!(1));
 }

@@ -1,4 +1,5 @@
-//! The settings of `domains.conf` by their keys.
+//! The settings of `domains.conf` by their keys, and the scripts of accounts, which have keys too:
+//! `sieve.scripts.ACCOUNT.NAME`. A tenant sees and sets those of its accounts, and nothing else.
 
 use postrider_config::is_secret;
 use serde::Deserialize;
@@ -13,10 +14,14 @@ use super::super::{
 use crate::op::{
     Single,
     config::settings::{Get, Set, Setting, SettingItem},
+    principals::Kind,
+    sieve::{self, ScriptChange, ScriptItem},
 };
 
 /// The most settings that a request changes.
 const CHANGES_MAX: usize = 1000;
+/// What stands before the account in the key of a script.
+const SCRIPTS: &str = "sieve.scripts.";
 
 impl Asked {
     /// The settings at a key or below it that a test finds wanted.
@@ -24,8 +29,66 @@ impl Asked {
         &self,
         wanted: &(dyn Fn(&SettingItem) -> bool + Sync),
     ) -> Result<Vec<SettingItem>, Problem> {
-        let get = Get { key: String::new() };
-        Ok(collect(&self.context, get, NAMES_MAX, wanted).await?.items)
+        let mut found = match self.access.is_tenant() {
+            true => Vec::new(),
+            false => {
+                let get = Get { key: String::new() };
+                collect(&self.context, get, NAMES_MAX, wanted).await?.items
+            }
+        };
+        let list = sieve::List { account: None };
+        let is_seen = |script: &ScriptItem| self.sees_account(&script.account);
+        let scripts = collect(&self.context, list, NAMES_MAX, &is_seen).await?;
+        let scripts = scripts.items.into_iter().map(|script| SettingItem {
+            key: format!("{SCRIPTS}{}.{}", script.account, script.name),
+            value: script.text,
+        });
+        found.extend(scripts.filter(wanted));
+        Ok(found)
+    }
+
+    /// The account and the name of a script by its key. Some clients write `_` before the name, and
+    /// the number of the account in the place of its name.
+    async fn script(&self, key: &str) -> Result<(String, String), Problem> {
+        let rest = key.strip_prefix(SCRIPTS).unwrap_or_default();
+        let config = self.context.config.load_full();
+        let names = config
+            .accounts
+            .keys()
+            .filter(|name| self.sees_account(name));
+        let names: Vec<&String> = names.collect();
+        let named = names.iter().filter_map(|name| {
+            let script = rest.strip_prefix(name.as_str())?.strip_prefix(['.', '_'])?;
+            Some((*name, script))
+        });
+        // A name may begin with another one.
+        let named = named.max_by_key(|(name, _)| name.len());
+        let found = match (named, rest.split_once(['.', '_'])) {
+            (Some(named), _) => Some(named),
+            (None, Some((number, script))) => {
+                let known: Vec<_> = names
+                    .iter()
+                    .map(|name| Kind::Individual.known_as(name))
+                    .collect();
+                let ids = self.context.store.principal_ids(&known).await?;
+                let mut numbered = names.iter().zip(ids);
+                let found = numbered.find(|(_, id)| id.0.to_string() == number);
+                found.map(|(name, _)| (*name, script))
+            }
+            (None, None) => None,
+        };
+        match found {
+            Some((account, script)) if !script.is_empty() => {
+                Ok((account.clone(), script.to_owned()))
+            }
+            _ => {
+                let text = format!(
+                    "{key} names no account and script; a key of a script is \
+                     {SCRIPTS}ACCOUNT.NAME"
+                );
+                Err(Problem::refused(text).at(key))
+            }
+        }
     }
 }
 
@@ -219,7 +282,18 @@ async fn set(asked: &Asked, settings: Vec<Setting>) -> Result<Answer, Problem> {
         let text = format!("a request changes at most {CHANGES_MAX} settings");
         return Err(Problem::unreadable(text));
     }
+    let (scripts, settings): (Vec<_>, Vec<_>) = settings
+        .into_iter()
+        .partition(|it| it.key.starts_with(SCRIPTS));
+    if asked.access.is_tenant() && !settings.is_empty() {
+        let text = format!("a key with domains sets only {SCRIPTS}ACCOUNT.NAME of its accounts");
+        return Err(Problem::forbidden(text));
+    }
+    let scripts = ScriptSettings::read(asked, scripts).await?;
+    // Nothing is kept if a script has a fault.
+    scripts.set(asked, true).await?;
     if let [one] = settings.as_slice()
+        && scripts.is_empty()
         && let Some(value) = &one.value
         && value == postrider_config::HIDDEN
         && is_secret(&one.key)
@@ -241,7 +315,52 @@ async fn set(asked: &Asked, settings: Vec<Setting>) -> Result<Answer, Problem> {
             });
         }
     }
+    scripts.set(asked, false).await?;
     Ok(Answer::null())
+}
+
+/// The scripts among the settings of a request.
+struct ScriptSettings {
+    changes: Vec<ScriptChange>,
+    /// The key of the first one.
+    first: String,
+}
+
+impl ScriptSettings {
+    async fn read(asked: &Asked, settings: Vec<Setting>) -> Result<Self, Problem> {
+        let first = settings.first().map(|it| it.key.clone());
+        let mut changes = Vec::new();
+        for setting in settings {
+            let (account, name) = asked.script(&setting.key).await?;
+            changes.push(ScriptChange {
+                account,
+                name,
+                text: setting.value,
+            });
+        }
+        Ok(Self {
+            changes,
+            first: first.unwrap_or_default(),
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Sets the scripts, or only checks them.
+    async fn set(&self, asked: &Asked, check_only: bool) -> Result<(), Problem> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let set = sieve::Set {
+            scripts: self.changes.clone(),
+            check_only,
+        };
+        let set = set.answer(&asked.context).await;
+        set.map(drop)
+            .map_err(|error| Problem::from(error).at(self.first.clone()))
+    }
 }
 
 pub(in super::super) async fn remove(asked: Asked) -> Result<Answer, Problem> {
