@@ -227,7 +227,8 @@ async fn scripts_are_settings_too() {
         ]);
         let got = site.change(changes).await;
         assert_eq!(got.status, 422, "{key}");
-        assert!(got.body.contains(word), "{key}: {}", got.body);
+        let body = got.json().to_string();
+        assert!(body.contains(word), "{key}: {body}");
         assert!(!site.file().contains("Other"));
     }
     let there = json!([{"type": "insert", "prefix": "sieve.scripts.ann",
