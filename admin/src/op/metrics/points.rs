@@ -24,8 +24,8 @@ const KEPT: (Duration, Duration) = (
 const LONG: [i64; 3] = [HOUR, 6 * HOUR, 24 * HOUR];
 /// The most points that are read at once: a day, and one.
 const PAGE: usize = 289;
-/// About how many points an answer has at most. A point has some 90 values.
-const POINTS_MAX: i64 = 1000;
+/// About how many points an answer has at most. A point has some 100 values.
+const POINTS_MAX: i64 = 900;
 
 /// The shares of the syncs of the disk whose times a point has, and their ids.
 const SYNCS: [(f64, &str); 2] = [
