@@ -31,6 +31,7 @@ mod localserve;
 mod log;
 mod logins;
 mod mailbox;
+mod mailbox_events;
 mod metrics;
 mod mta_sts;
 mod mx;

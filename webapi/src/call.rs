@@ -6,6 +6,7 @@
 //! - `bounds`: limits on calls, in all and per account. `json_size` estimates the memory that JSON
 //!   takes.
 //! - `data`: the bytes of a request, in memory or in a file.
+//! - `stream_token`: tokens that open one stream each.
 //! - `value`: addresses and times in requests.
 //! - `run`: tasks and threads for calls.
 
@@ -16,4 +17,5 @@ pub(crate) mod data;
 pub(crate) mod json_size;
 pub(crate) mod key;
 pub(crate) mod run;
+pub(crate) mod stream_token;
 pub(crate) mod value;

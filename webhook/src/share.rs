@@ -79,6 +79,12 @@ impl Places {
         }
     }
 
+    /// How many places are free.
+    #[must_use]
+    pub fn free(&self) -> u32 {
+        u32::try_from(self.shared.all.available_permits()).unwrap_or(u32::MAX)
+    }
+
     /// Takes `places` more places for an account. None if they are not free now.
     #[must_use]
     pub fn try_take(&self, account: &str, places: u32) -> Option<Share> {

@@ -2,6 +2,7 @@
 
 use postrider_webhook::{MemoryBudget, Places, Share};
 
+use super::stream_token::StreamTokens;
 use crate::error::{ApiError, Code};
 
 /// Bytes of memory for requests and messages that are read as a whole.
@@ -18,6 +19,11 @@ const DISK_STEP: u32 = 16;
 /// Questions that the store looks up.
 const QUESTIONS: u32 = 16;
 
+/// Streams of the mailbox API.
+const STREAMS: u32 = 10_000;
+/// Those of one account.
+const STREAMS_OF_ONE: u32 = 20;
+
 /// Recipients of batches for whom texts are filled in. Each takes a processor.
 const FILLINGS: u32 = 4;
 
@@ -30,6 +36,8 @@ pub(crate) struct Bounds {
     disk: Places,
     pub(crate) questions: Places,
     pub(crate) filling: Places,
+    streams: Places,
+    pub(crate) stream_tokens: StreamTokens,
 }
 
 impl Default for Bounds {
@@ -41,6 +49,8 @@ impl Default for Bounds {
             disk: Places::new(DISK, DISK / 4),
             questions: Places::new(QUESTIONS, QUESTIONS / 4),
             filling: Places::new(FILLINGS, 1),
+            streams: Places::new(STREAMS, STREAMS_OF_ONE),
+            stream_tokens: StreamTokens::default(),
         }
     }
 }
@@ -53,6 +63,16 @@ impl Bounds {
     pub(crate) fn call(&self, account: &str) -> Result<Share, ApiError> {
         let place = self.calls.try_take(account, 1);
         place.ok_or_else(|| busy("calls"))
+    }
+
+    /// A place for a stream of the mailbox API. None: there are too many.
+    pub(crate) fn stream(&self, account: &str) -> Option<Share> {
+        self.streams.try_take(account, 1)
+    }
+
+    /// How many streams of the mailbox API are open.
+    pub(crate) fn open_streams(&self) -> u32 {
+        STREAMS.saturating_sub(self.streams.free())
     }
 
     /// A place for a request with its body in a file. Nobody waits for such a place, since a client

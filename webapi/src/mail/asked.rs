@@ -4,10 +4,10 @@ use std::{collections::HashMap, str::FromStr, sync::Arc};
 
 use axum::{
     body::Body,
-    extract::Request,
+    extract::{FromRequestParts, Request, WebSocketUpgrade},
     http::{
         HeaderMap,
-        header::{AUTHORIZATION, USER_AGENT},
+        header::{AUTHORIZATION, SEC_WEBSOCKET_KEY, USER_AGENT},
         request::Parts,
     },
 };
@@ -46,8 +46,10 @@ pub(super) struct Asked {
     pub(super) headers: HeaderMap,
     pub(super) key: Option<String>,
     pub(super) body: Data,
+    /// The request wants to become a WebSocket.
+    pub(super) upgrade: Option<WebSocketUpgrade>,
     /// The call counts as long as this is there.
-    _place: InCall,
+    place: Option<InCall>,
 }
 
 impl Asked {
@@ -58,8 +60,36 @@ impl Asked {
         call: Option<(&'static Call, Vec<String>)>,
         request: Request,
     ) -> Result<(&'static Call, Self), Problem> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let query = Query::of(parts.uri.query().unwrap_or_default());
+        let upgrade = match parts.headers.contains_key(SEC_WEBSOCKET_KEY) {
+            true => WebSocketUpgrade::from_request_parts(&mut parts, &())
+                .await
+                .ok(),
+            false => None,
+        };
+        if let Some((call, elements)) = &call
+            && let Some(token) = query.text("token").filter(|_| call.is_stream())
+        {
+            let now = context.clock.moment();
+            let user = context.bounds.stream_tokens.take(token, now);
+            let user = user.ok_or_else(|| {
+                Problem::unauthorized("the token is unknown, was used, or its minute is over")
+            })?;
+            let asked = Self {
+                context,
+                user,
+                manager: None,
+                elements: elements.clone(),
+                query,
+                headers: parts.headers,
+                key: None,
+                body: Data::default(),
+                upgrade,
+                place: None,
+            };
+            return Ok((call, asked));
+        }
         let (caller, source) = caller(&context, &parts).await?;
         let place = context.logins.calls().begin(caller.calls_of());
         let place = place.map_err(Problem::limited)?;
@@ -89,7 +119,8 @@ impl Asked {
             headers: parts.headers,
             key,
             body,
-            _place: place,
+            upgrade,
+            place: Some(place),
         };
         Ok((call, asked))
     }
@@ -97,6 +128,11 @@ impl Asked {
     /// The account.
     pub(super) fn account(&self) -> &str {
         &self.user.account
+    }
+
+    /// A stream goes on, and other calls may take its place.
+    pub(super) fn leave_place(&mut self) {
+        self.place = None;
     }
 
     /// Whether the caller is a platform, which sees everything.

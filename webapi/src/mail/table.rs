@@ -42,6 +42,11 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// Whether it is the stream, which tokens of its own open.
+    pub(super) fn is_stream(&self) -> bool {
+        self.path == "mail/events"
+    }
+
     /// Whether it has a body.
     pub(super) const fn has_body(&self) -> bool {
         !self.body.is_empty()
@@ -197,8 +202,13 @@ calls! {
         "Remove the auto-responder." => rules::remove_responder;
     GET "contacts/autocomplete" Read ("" -> "*Contact") "q limit"
         "Complete an address or a name." => contacts::complete;
-    GET "events" Read ("" -> "text/event-stream") ""
-        "Hear of new mail and of changes of mailboxes." => events::stream;
+    GET "events" Read ("" -> "text/event-stream") "after token"
+        "Hear of new mail and of changes of mailboxes: a WebSocket, or server-sent events."
+        => events::stream;
+    POST "events/token" Read ("" -> "StreamToken") ""
+        "Get a token that opens one stream, for web pages." => events::token;
+    GET "watcher/status" Read ("" -> "WatcherStatus") ""
+        "Tell how many streams are open." => events::status;
 }
 
 /// The call of a path, with its variable elements.
