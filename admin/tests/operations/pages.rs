@@ -229,11 +229,17 @@ impl Visitor {
         self.request("POST", action, &[], body.finish()).await
     }
 
-    /// Sends a form, and follows where it leads.
+    /// Sends a form, and follows where it leads, until what it began has ended.
     pub(super) async fn act(&self, page: &Seen, action: &str, fields: &[(&str, &str)]) -> Seen {
         let sent = self.send(page, action, fields).await;
         assert_eq!(sent.status, 303, "{}", sent.text());
-        self.get(sent.location()).await
+        loop {
+            let seen = self.get(sent.location()).await;
+            // On a busy machine a change may take longer than its page waits.
+            if !seen.text().contains("Working.") {
+                return seen;
+            }
+        }
     }
 }
 
